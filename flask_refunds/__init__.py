@@ -1,0 +1,53 @@
+"""Refund completed purchases through Stripe from a Flask app: never twice, never lost.
+
+``app.register_blueprint(refunds_bp)`` is the whole set-up; the app's config says the rest.
+"""
+
+from .auth import authenticate, current_user, require_admin
+from .blueprint import refunds_bp
+from .errors import (
+    AdminRequired,
+    ConfigurationError,
+    DatabaseUnavailable,
+    IdentityProviderUnavailable,
+    InvalidRequest,
+    NotAuthenticated,
+    PaymentIntentMissing,
+    PurchaseNotFound,
+    PurchaseNotRefundable,
+    RefundFailed,
+    RefundInProgress,
+    RefundsError,
+    StripeKeyRejected,
+    StripeRateLimited,
+)
+from .extension import check_config
+from .signals import refund_attention, refund_failed, refund_pending, refund_succeeded
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdminRequired",
+    "ConfigurationError",
+    "DatabaseUnavailable",
+    "IdentityProviderUnavailable",
+    "InvalidRequest",
+    "NotAuthenticated",
+    "PaymentIntentMissing",
+    "PurchaseNotFound",
+    "PurchaseNotRefundable",
+    "RefundFailed",
+    "RefundInProgress",
+    "RefundsError",
+    "StripeKeyRejected",
+    "StripeRateLimited",
+    "authenticate",
+    "check_config",
+    "current_user",
+    "refund_attention",
+    "refund_failed",
+    "refund_pending",
+    "refund_succeeded",
+    "refunds_bp",
+    "require_admin",
+]

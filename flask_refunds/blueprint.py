@@ -1,0 +1,12 @@
+"""What ``app.register_blueprint(refunds_bp)`` attaches. The blueprint itself holds no state."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from . import views
+
+refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments")
+"""Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
+
+refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])

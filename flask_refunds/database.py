@@ -1,0 +1,101 @@
+"""How MongoDB is reached: which database, with which guarantees, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timezone
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from .config import Settings, is_database
+from .errors import ConfigurationError, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from pymongo.collection import Collection as _Collection
+    from pymongo.database import Database as _Database
+
+    Collection = _Collection[dict[str, Any]]
+    Database = _Database[dict[str, Any]]
+
+OPERATION_SECONDS = 2.0
+"""The longest that one MongoDB operation may take, retries and elections included."""
+
+_CODEC = CodecOptions(
+    document_class=dict,
+    tz_aware=True,
+    tzinfo=timezone.utc,
+    # A host's date beyond Python's years must not make its purchase unreadable.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+
+
+@contextmanager
+def operation() -> Iterator[None]:
+    """Bound one MongoDB operation in time, and tell its failures in the library's own words.
+
+    A failed write may have been applied: whoever comes here decides what that means. ``DuplicateKeyError``
+    passes, because it is an answer.
+
+    :raises DatabaseUnavailable: 500.
+    """
+    try:
+        with pymongo.timeout(OPERATION_SECONDS):
+            yield
+    except DuplicateKeyError:
+        raise
+    except PyMongoError as error:
+        raise DatabaseUnavailable from error
+
+
+def durable(database: Database, name: str) -> Collection:
+    """A collection whose reads cannot be rolled back and whose writes survive a failover and a power cut.
+
+    Whatever the host's defaults are: read and write concern majority, journaled, on the primary.
+    """
+    return database.get_collection(
+        name,
+        codec_options=_CODEC,
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern(w="majority", j=True),
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def connect(settings: Settings) -> Database:
+    """The host's database: its own pool where ``REFUNDS_MONGO`` gives one, else one of ours on ``MONGO_URI``.
+
+    :raises ConfigurationError: 500; what was given leads to no database.
+    """
+    given = settings.refunds_mongo
+    if given is None:
+        return _connect_to(settings.mongo_uri)
+    if callable(given) and not is_database(given) and not hasattr(given, "init_app"):
+        given = given()
+    if not is_database(given) and hasattr(given, "init_app"):
+        given = given.db
+    if not is_database(given):
+        raise ConfigurationError(
+            {"REFUNDS_MONGO": "leads to no database; a PyMongo needs init_app, and a URI with a database"}
+        )
+    database: Database = given
+    return database
+
+
+def _connect_to(uri: str | None) -> Database:
+    # Flask-PyMongo replaces the JSON provider and the URL converters of the app it is given, so it is given
+    # one of its own. It reads the URI and connects at first use only.
+    from flask import Flask
+    from flask_pymongo import PyMongo
+
+    database = PyMongo(Flask("flask_refunds"), uri).db
+    if database is None:
+        raise ConfigurationError({"MONGO_URI": "names no database"})
+    return database

@@ -1,0 +1,127 @@
+"""One app's refunds: everything below HTTP, built from the app's config at first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from .config import Settings, read_settings
+from .database import connect, durable
+from .ledger import Ledger
+from .purchases import Purchases
+from .service import RefundService
+from .signals import Announcer
+from .tokens import TokenVerifier
+from .users import Users
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from .database import Database
+    from .gateway import Gateway
+
+_KEY = "refunds"
+_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """A child must not inherit a lock that a thread of its parent held at the fork."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+class Refunds:
+    """The parts that work for one app in one process.
+
+    A forked child builds its own: connections that two processes share give each the other's answers.
+    """
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        database = connect(settings)
+        self.settings = settings
+        self.verifier = TokenVerifier(settings)
+        self.users = Users(durable(database, settings.refunds_users_collection), settings)
+        self.service = _build_service(app, settings, database)
+
+
+class _Slot:
+    """The app's place for its :class:`Refunds`, one for each process id."""
+
+    def __init__(self) -> None:
+        # An older process's parts are kept: closing what it still uses would close it for that process too.
+        self.by_process: dict[int, Refunds] = {}
+
+
+def get_refunds(app: Flask) -> Refunds:
+    """The app's refunds, built at the first call in this process.
+
+    :raises ConfigurationError: 500; nothing is kept, so that a mended config is read again.
+    """
+    slot: _Slot = app.extensions.setdefault(_KEY, _Slot())
+    pid = os.getpid()
+    refunds = slot.by_process.get(pid)
+    if refunds is None:
+        with _lock:
+            refunds = slot.by_process.get(pid)
+            if refunds is None:
+                refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config))
+    return refunds
+
+
+def check_config(app: Flask) -> None:
+    """Refuse a bad config now, rather than at the first request. Also loads Stripe's library.
+
+    :raises ConfigurationError: names every bad key, and shows no value.
+    """
+    from . import gateway  # noqa: F401
+
+    get_refunds(app)
+
+
+def _build_service(app: Flask, settings: Settings, database: Database) -> RefundService:
+    purchases = durable(database, settings.refunds_purchases_collection)
+    rows = durable(database, settings.refunds_collection)
+    return RefundService(
+        ledger=Ledger(rows, now, timedelta(seconds=settings.refunds_lease)),
+        purchases=Purchases(purchases, settings.refunds_payment_intent_field),
+        gateway=_GatewayOnDemand(settings),
+        announcer=Announcer(app),
+        clock=now,
+    )
+
+
+class _GatewayOnDemand:
+    """Connects to Stripe when the first refund needs it: importing its library takes 0.2 s."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._gateway: Gateway | None = None
+
+    def __call__(self) -> Gateway:
+        if self._gateway is None:
+            with _lock:
+                if self._gateway is None:
+                    self._gateway = self._connect()
+        return self._gateway
+
+    def _connect(self) -> Gateway:
+        from .gateway import Gateway
+
+        settings = self._settings
+        return Gateway.connect(
+            settings.stripe_secret_key,
+            settings.stripe_api_base,
+            timeout=settings.refunds_stripe_timeout,
+            retries=settings.refunds_stripe_retries,
+        )
+
+
+def now() -> datetime:
+    """The aware UTC time in whole milliseconds, as MongoDB keeps it."""
+    time = datetime.now(timezone.utc)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)

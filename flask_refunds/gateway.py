@@ -1,0 +1,235 @@
+"""Stripe: the only module that imports its library, and the only one that reads its answers.
+
+What it returns is what Stripe said. What it raises says how much can be concluded: that nothing moved, or
+that nobody knows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, TypeVar, cast, get_args
+
+import stripe
+
+from .deadline import Deadline
+from .errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
+from .models import Failure, Reason, RefundStatus, StripeRefund
+from .transport import Transport, until
+
+ALREADY_REFUNDED = "charge_already_refunded"
+"""Stripe's code for a payment of which nothing is left to refund."""
+
+_PAUSE_SECONDS = 0.5
+_PAGE = 100
+_log = logging.getLogger("flask_refunds")
+_T = TypeVar("_T")
+
+
+class Gateway:
+    """Asks Stripe. Belongs to one process: a forked child that shared its connections would read its
+    siblings' answers.
+
+    :param api_key: the secret key.
+    :param api_base: ``https://api.stripe.com``, or a sandbox's.
+    :param retries: how often to try again when an answer is missing or means "later".
+    :param transport: what carries the requests.
+    :param sleep: waits between two tries; a test passes its own.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        api_base: str,
+        *,
+        retries: int,
+        transport: stripe.HTTPClient,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._transport = transport
+        self._retries = retries
+        self._sleep = sleep
+        self._client = stripe.StripeClient(
+            api_key, http_client=transport, base_addresses={"api": api_base}, max_network_retries=0
+        )
+
+    @classmethod
+    def connect(cls, api_key: str, api_base: str, *, timeout: float, retries: int) -> Gateway:
+        """A gateway on a transport of its own. Opens no connection yet."""
+        return cls(api_key, api_base, retries=retries, transport=Transport(api_base, timeout))
+
+    def create(
+        self, request: Mapping[str, Any], key: str, deadline: Deadline, *, in_doubt: bool
+    ) -> StripeRefund:
+        """Ask for a refund; ask again with the same key while the answer is missing and there is time.
+
+        :param request: the parameters, the same to the letter at every try of this key.
+        :param key: the idempotency key (https://docs.stripe.com/api/idempotent_requests).
+        :param deadline: when the answer must be there.
+        :param in_doubt: whether an earlier try of this key may have been executed.
+        :raises Refused: Stripe will not make this refund, and did not.
+        :raises Throttled: 429 to every try, and no earlier try is in doubt.
+        :raises KeyRejected: 401 or 403, and no earlier try is in doubt.
+        :raises OutcomeUnknown: it may have been made, or may yet be.
+        """
+        answer: StripeAnswer = OutcomeUnknown("no_time_left", "There was no time left to ask Stripe.")
+        for attempt in range(self._retries + 1):
+            if attempt:
+                self._sleep(_PAUSE_SECONDS * attempt)
+            if deadline.left() <= 0:
+                break
+            try:
+                return self._create_once(request, key, deadline)
+            except OutcomeUnknown as unknown:
+                answer, in_doubt = unknown, True
+            except Throttled as throttled:
+                answer = throttled
+            except KeyRejected as rejected:
+                answer = rejected
+                break
+        if in_doubt and not isinstance(answer, OutcomeUnknown):
+            # "Not now" and "not with this key" say nothing of the earlier try.
+            raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
+        raise answer
+
+    def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
+        refund = self._ask(
+            lambda: self._client.v1.refunds.create(
+                cast(Any, dict(request)), options={"idempotency_key": key}
+            ),
+            deadline,
+            _parse_refund,
+        )
+        if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
+            raise OutcomeUnknown("answer_mismatch", "Stripe answered with a refund that was not asked for.")
+        return refund
+
+    def retrieve(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
+        """The refund as it is now.
+
+        :raises StripeAnswer: it could not be had.
+        """
+        return self._ask(lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, _parse_refund)
+
+    def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
+        """Every refund of a payment intent, oldest first, whoever made it.
+
+        :raises StripeAnswer: they could not be had, all of them.
+        """
+        found: list[StripeRefund] = []
+        after: str | None = None
+        while True:
+            page, has_more = self._list_page(payment_intent, after, deadline)
+            found += page
+            if not has_more or not page:
+                return found[::-1]
+            after = page[-1].id
+
+    def _list_page(
+        self, payment_intent: str, after: str | None, deadline: Deadline
+    ) -> tuple[list[StripeRefund], bool]:
+        params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
+        if after is not None:
+            params["starting_after"] = after
+        return self._ask(
+            lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, _parse_refund_page
+        )
+
+    def captured(self, payment_intent: str, deadline: Deadline) -> int:
+        """What a payment intent has received, in minor units, before any refund.
+
+        :raises StripeAnswer: it could not be had.
+        """
+
+        def parse(answer: Mapping[str, Any], request_id: str | None) -> int:
+            return _expect(answer["amount_received"], int)
+
+        return self._ask(lambda: self._client.v1.payment_intents.retrieve(payment_intent), deadline, parse)
+
+    def _ask(
+        self,
+        call: Callable[[], Any],
+        deadline: Deadline,
+        parse: Callable[[Mapping[str, Any], str | None], _T],
+    ) -> _T:
+        """Make one request and read its answer; whatever cannot be read is an unknown outcome."""
+        try:
+            with until(deadline):
+                response = call().last_response
+            return parse(response.data, response.request_id)
+        except stripe.StripeError as error:
+            raise _understand(error) from error
+        except Exception as error:
+            _log.warning("Stripe's answer cannot be read (%s)", type(error).__name__)
+            raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
+
+
+def _understand(error: stripe.StripeError) -> StripeAnswer:
+    """What an error of stripe-python's says about money.
+
+    Only an error in Stripe's own format counts as its word: a proxy's 403 page is none.
+    """
+    answer: type[StripeAnswer] = OutcomeUnknown
+    if error.error is not None and not isinstance(
+        error, (stripe.IdempotencyError, stripe.APIConnectionError)
+    ):
+        answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
+    code = getattr(error.error, "code", None) or type(error).__name__
+    # Stripe quotes the end of a rejected key, so those words are not kept.
+    message = "Stripe does not accept the key." if answer is KeyRejected else error.user_message
+    return answer(code, message or "Stripe gave no reason.", request_id=error.request_id)
+
+
+_MEANING: Mapping[int, type[StripeAnswer]] = {
+    400: Refused,
+    401: KeyRejected,
+    402: Refused,
+    403: KeyRejected,
+    404: Refused,
+    429: Throttled,
+}
+
+
+def _parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
+    refunds = [_parse_refund(each, request_id) for each in _expect(answer["data"], list)]
+    return refunds, _expect(answer["has_more"], bool)
+
+
+def _parse_refund(answer: Mapping[str, Any], request_id: str | None) -> StripeRefund:
+    """Read a refund object strictly: what is not as documented raises, and the outcome stays unknown."""
+    if answer["object"] != "refund":
+        raise ValueError("not a refund")
+    reason = answer.get("reason")
+    status = RefundStatus(answer["status"])
+    return StripeRefund(
+        id=_expect(answer["id"], str),
+        payment_intent=_expect(_id_of(answer["payment_intent"]), str),
+        status=status,
+        amount=_expect(answer["amount"], int),
+        currency=_expect(answer["currency"], str),
+        refund_id=(answer.get("metadata") or {}).get("refund_id"),
+        reason=reason if reason in get_args(Reason) else None,
+        failure=_parse_failure(answer, status),
+        created=datetime.fromtimestamp(_expect(answer["created"], int), timezone.utc),
+        request_id=request_id,
+    )
+
+
+def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
+    if not status.ended_unpaid:
+        return None
+    code = answer.get("failure_reason") or status.value
+    return Failure(str(code), f"Stripe says that the refund is {status.value} ({code}).")
+
+
+def _id_of(value: Any) -> Any:
+    """The id of an object that Stripe may have expanded."""
+    return value["id"] if isinstance(value, Mapping) else value
+
+
+def _expect(value: Any, kind: type[_T]) -> _T:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}")
+    return value

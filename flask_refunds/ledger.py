@@ -1,0 +1,371 @@
+"""Our own collection: per payment intent, a numbered log of its refunds.
+
+The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that race to write the same
+number meet MongoDB's own unique index, on any number of machines. Number n+1 is written only by a caller who
+has read that no refund of ours up to n is alive, and a refund that ended unpaid stays so, so the view that he
+acts on cannot grow false.
+
+No row is ever deleted. A row changes only by conditional updates, each of which says what it needs to find.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import AutoReconnect, DuplicateKeyError
+
+from .database import Collection, operation
+from .models import (
+    Attention,
+    Failure,
+    Reason,
+    Refund,
+    RefundStatus,
+    Source,
+    StripeRefund,
+)
+
+FAILED_AFTER_SUCCESS = "failed_after_success"
+FOUND_AFTER_FAILURE = "found_after_failure"
+UNKNOWN_TOO_LONG = "unknown_too_long"
+"""Why a refund asks for a person: the words stored in ``attention.why``."""
+
+_WHAT_TO_DO = {
+    FAILED_AFTER_SUCCESS: (
+        "The customer was told of a refund that his bank then returned. Tell him, "
+        "and refund the purchase again or pay him another way."
+    ),
+    FOUND_AFTER_FAILURE: (
+        "This refund was recorded as failed, and then Stripe showed it. "
+        "Check at Stripe that the payment was not refunded twice."
+    ),
+    UNKNOWN_TOO_LONG: (
+        "Stripe never said how this refund ended, and shows none. Check the payment at Stripe, "
+        "then settle the refund by hand."
+    ),
+}
+
+
+class NumberTaken(Exception):
+    """Another call wrote this number of the log first."""
+
+
+class Ledger:
+    """The log, for one app.
+
+    :param collection: majority read and write concern, journaled.
+    :param clock: the aware UTC time, in whole milliseconds, as MongoDB keeps it.
+    :param lease: how long a call owns a row before another may work on it.
+    """
+
+    def __init__(self, collection: Collection, clock: Callable[[], datetime], lease: timedelta) -> None:
+        self._rows = collection
+        self._clock = clock
+        self._lease = lease
+
+    def read_log(self, payment_intent: str) -> list[Refund]:
+        """Every refund of a payment intent, by number.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        # A range over _id, so that no index but its own is needed: ";" is the byte after ":".
+        span = {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}
+        with operation():
+            rows = list(self._rows.find({"_id": span}))
+        return sorted((_read(row) for row in rows), key=lambda refund: refund.number)
+
+    def get(self, refund_id: str) -> Refund:
+        """One row.
+
+        :raises KeyError: there is none.
+        :raises DatabaseUnavailable: 500.
+        """
+        refund = self.find(refund_id)
+        if refund is None:
+            raise KeyError(refund_id)
+        return refund
+
+    def find(self, refund_id: str) -> Refund | None:
+        """One row, or ``None``.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with operation():
+            row = self._rows.find_one({"_id": refund_id})
+        return _read(row) if row else None
+
+    def open(
+        self,
+        payment_intent: str,
+        number: int,
+        *,
+        purchase_ids: Sequence[Any],
+        reason: Reason | None,
+        note: str | None,
+        requested_by: str | None,
+        source: Source,
+    ) -> Refund:
+        """Write down that a refund is about to be asked for, and own it for a lease.
+
+        :raises NumberTaken: another call was first.
+        :raises DatabaseUnavailable: 500; it may have been written, and nobody has asked Stripe.
+        """
+        refund_id = f"{payment_intent}:{number}"
+        request: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
+        if reason is not None:
+            request["reason"] = reason
+        row = self._new_row(payment_intent, number, source, RefundStatus.PROCESSING, by=source) | {
+            "purchaseIds": list(purchase_ids),
+            "reason": reason,
+            "note": note,
+            "requestedBy": requested_by,
+            "request": request,
+            "owner": secrets.token_hex(16),
+            "calls": 1,
+            "leasedUntil": self._clock() + self._lease,
+        }
+        self._insert(row)
+        return _read(row)
+
+    def record(
+        self,
+        fact: StripeRefund,
+        number: int,
+        *,
+        captured: int,
+        purchase_ids: Sequence[Any],
+        by: str,
+        silent: bool,
+    ) -> Refund:
+        """Write down a refund that was made elsewhere.
+
+        :param captured: what the payment intent had received, in minor units.
+        :param by: who brought the news, for the history.
+        :param silent: whether nobody needs to be told.
+        :raises NumberTaken: another call was first.
+        :raises DatabaseUnavailable: 500.
+        """
+        row = self._new_row(fact.payment_intent, number, "dashboard", fact.status, by=by) | {
+            "purchaseIds": list(purchase_ids),
+            "captured": captured,
+            "announced": silent,
+            **self._what_stripe_says(fact),
+        }
+        self._insert(row)
+        return _read(row)
+
+    def _new_row(
+        self, payment_intent: str, number: int, source: Source, status: RefundStatus, *, by: str
+    ) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "_id": f"{payment_intent}:{number}",
+            "paymentIntent": payment_intent,
+            "number": number,
+            "source": source,
+            "status": status.value,
+            "createdAt": now,
+            "updatedAt": now,
+            "leasedUntil": now,
+            "announced": True,
+            "history": [{"at": now, "status": status.value, "by": by}],
+        }
+
+    def _insert(self, row: dict[str, Any]) -> None:
+        """Insert; know one's own row from a rival's where the first try was applied and its answer lost."""
+        with operation():
+            try:
+                try:
+                    self._rows.insert_one(row)
+                except AutoReconnect:
+                    self._rows.insert_one(row)
+            except DuplicateKeyError:
+                found = self._rows.find_one({"_id": row["_id"]})
+                if not found or "owner" not in row or found.get("owner") != row["owner"]:
+                    raise NumberTaken(row["_id"]) from None
+
+    def take(self, refund: Refund) -> Refund | None:
+        """Own an unfinished refund for a lease, if no other call owns it.
+
+        :return: the row as it now is, or ``None``.
+        :raises DatabaseUnavailable: 500.
+        """
+        now = self._clock()
+        return self._update(
+            {"_id": refund.id, "status": RefundStatus.PROCESSING.value, "leasedUntil": {"$lte": now}},
+            {
+                "$set": {"owner": secrets.token_hex(16), "leasedUntil": now + self._lease},
+                "$inc": {"calls": 1},
+            },
+        )
+
+    def release(self, refund: Refund) -> None:
+        """Let others work on an unfinished refund at once.
+
+        :raises DatabaseUnavailable: 500; they must wait for the lease to end.
+        """
+        with operation():
+            self._rows.update_one(
+                {"_id": refund.id, "owner": refund.owner, "status": RefundStatus.PROCESSING.value},
+                {"$set": {"leasedUntil": self._clock()}},
+            )
+
+    def owns(self, refund: Refund) -> bool:
+        """Whether the lease that this row shows still runs."""
+        return self._clock() < refund.leased_until
+
+    def climb(self, refund_id: str, fact: StripeRefund, *, by: str, silent: bool) -> Refund | None:
+        """Move a row up to what Stripe says, if that is up.
+
+        :param by: who brought the news, for the history.
+        :param silent: whether nobody needs to be told.
+        :return: the row as it now is, or ``None`` where it did not move.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        changes = self._what_stripe_says(fact)
+        for needed, why in _ways_up(fact.status):
+            attention = {"attention": self._attention(why)} if why else {}
+            climbed = self._move(refund_id, needed, changes | attention, by=by, silent=silent, fact=fact)
+            if climbed is not None:
+                return climbed
+        return None
+
+    def refuse(
+        self, refund: Refund, failure: Failure, *, by: str, silent: bool, request_id: str | None
+    ) -> Refund | None:
+        """End a refund that Stripe would not make. Only its owner may: another call may have got further.
+
+        :return: the row as it now is, or ``None`` where it did not move.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        changes = {
+            "status": RefundStatus.FAILED.value,
+            "failure": _document(failure),
+            "settledAt": self._clock(),
+        }
+        needed = {"status": RefundStatus.PROCESSING.value, "owner": refund.owner}
+        return self._move(refund.id, needed, changes, by=by, silent=silent, request_id=request_id)
+
+    def ask_for_attention(self, refund: Refund, why: str, *, by: str, silent: bool) -> Refund | None:
+        """Say that a person must look at an unfinished refund; once said, it keeps its first date.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        needed = {"status": RefundStatus.PROCESSING.value, "attention": None}
+        changes = {"status": RefundStatus.PROCESSING.value, "attention": self._attention(why)}
+        return self._move(refund.id, needed, changes, by=by, silent=silent)
+
+    def mark_announced(self, refund: Refund) -> None:
+        """Say that every receiver has heard of the row as it is here.
+
+        :raises DatabaseUnavailable: 500; they will hear of it again.
+        """
+        with operation():
+            # Every change adds to the history, so its length is the row's version.
+            self._rows.update_one(
+                {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {"announced": True}}
+            )
+
+    def _what_stripe_says(self, fact: StripeRefund) -> dict[str, Any]:
+        changes: dict[str, Any] = {
+            "status": fact.status.value,
+            "stripeRefundId": fact.id,
+            "amount": fact.amount,
+            "currency": fact.currency,
+            "failure": _document(fact.failure),
+            "attention": None,
+        }
+        if fact.reason is not None:
+            changes["reason"] = fact.reason
+        if fact.status.is_settled:
+            changes["settledAt"] = self._clock()
+        return changes
+
+    def _attention(self, why: str) -> dict[str, Any]:
+        return {"why": why, "whatToDo": _WHAT_TO_DO[why], "since": self._clock()}
+
+    def _move(
+        self,
+        refund_id: str,
+        needed: Mapping[str, Any],
+        changes: Mapping[str, Any],
+        *,
+        by: str,
+        silent: bool,
+        fact: StripeRefund | None = None,
+        request_id: str | None = None,
+    ) -> Refund | None:
+        now = self._clock()
+        entry = {
+            "at": now,
+            "status": changes["status"],
+            "by": by,
+            "stripeRequestId": fact.request_id if fact else request_id,
+        }
+        return self._update(
+            {"_id": refund_id, **needed},
+            {
+                "$set": {**changes, "updatedAt": now, "leasedUntil": now, "announced": silent},
+                "$push": {"history": entry},
+            },
+        )
+
+    def _update(self, needed: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
+        with operation():
+            row = self._rows.find_one_and_update(needed, update, return_document=ReturnDocument.AFTER)
+        return _read(row) if row else None
+
+
+def _ways_up(status: RefundStatus) -> list[tuple[dict[str, Any], str | None]]:
+    """From where a row may climb to this status, and why a person must look when it comes from there."""
+    if status.ended_unpaid:
+        plain = [below.value for below in status.below() if below is not RefundStatus.SUCCEEDED]
+        return [
+            ({"status": {"$in": plain}}, None),
+            ({"status": RefundStatus.SUCCEEDED.value}, FAILED_AFTER_SUCCESS),
+        ]
+    return [
+        ({"status": {"$in": [below.value for below in status.below()]}}, None),
+        # A failure concluded from a refusal, or from silence, gives way to what Stripe shows.
+        ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, FOUND_AFTER_FAILURE),
+    ]
+
+
+def _read(row: Mapping[str, Any]) -> Refund:
+    failure, attention = row.get("failure"), row.get("attention")
+    return Refund(
+        id=row["_id"],
+        payment_intent=row["paymentIntent"],
+        number=row["number"],
+        purchase_ids=row.get("purchaseIds", []),
+        status=RefundStatus(row["status"]),
+        amount=row.get("amount"),
+        currency=row.get("currency"),
+        reason=row.get("reason"),
+        note=row.get("note"),
+        requested_by=row.get("requestedBy"),
+        source=row["source"],
+        stripe_refund_id=row.get("stripeRefundId"),
+        captured=row.get("captured"),
+        failure=Failure(failure["code"], failure["message"]) if failure else None,
+        attention=Attention(attention["why"], attention["whatToDo"], attention["since"])
+        if attention
+        else None,
+        created_at=row["createdAt"],
+        updated_at=row["updatedAt"],
+        settled_at=row.get("settledAt"),
+        request=row.get("request", {}),
+        owner=row.get("owner"),
+        calls=row.get("calls", 0),
+        leased_until=row["leasedUntil"],
+        announced=row["announced"],
+        history=row["history"],
+    )
+
+
+def _document(failure: Failure | None) -> dict[str, str] | None:
+    return {"code": failure.code, "message": failure.message} if failure else None

@@ -1,0 +1,170 @@
+"""Strict on the way in, safe on the way out: what callers send, and how documents become JSON.
+
+Both use the standard library alone: the host's JSON provider is the host's, and may turn ``{"$oid": …}`` into
+objects.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, get_args
+
+from bson import Binary, ObjectId
+from bson.datetime_ms import DatetimeMS
+
+from .errors import InvalidRequest, PurchaseNotFound
+from .models import Attention, Failure, Reason, Refund
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_NOTE_LENGTH = 500
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+def parse_purchase_id(text: str) -> ObjectId:
+    """Read a purchase's id: 24 hex digits.
+
+    :raises PurchaseNotFound: 404; no purchase can have this id.
+    """
+    if len(text) != 24 or not _HEX_DIGITS.issuperset(text):
+        raise PurchaseNotFound
+    return ObjectId(text)
+
+
+def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
+    """Read the body of a refund request: nothing, or ``{"reason": …, "note": …}``.
+
+    :return: the reason and the note.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    if not body.strip():
+        return None, None
+    fields = _parse_object(body)
+    unknown = sorted(fields.keys() - {"reason", "note"})
+    if "amount" in unknown:
+        raise InvalidRequest(
+            "A refund is always for the full payment: leave out amount. Nothing was refunded."
+        )
+    if unknown:
+        raise InvalidRequest("Unknown field: the body takes reason and note only. Nothing was refunded.")
+    return _parse_reason(fields.get("reason")), _parse_note(fields.get("note"))
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidRequest(f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was refunded.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is no JSON. Nothing was refunded.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object. Nothing was refunded.")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON (RFC 8259, section 6)")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name stands twice")
+    return fields
+
+
+def _parse_reason(value: Any) -> Reason | None:
+    reasons = get_args(Reason)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in reasons:
+        raise InvalidRequest(f"reason must be one of {', '.join(reasons)}. Nothing was refunded.")
+    reason: Reason = value  # type: ignore[assignment]
+    return reason
+
+
+def _parse_note(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_NOTE_LENGTH or not _is_storable(value):
+        raise InvalidRequest(
+            f"note must be text of at most {MAX_NOTE_LENGTH} characters. Nothing was refunded."
+        )
+    return value
+
+
+def _is_storable(text: str) -> bool:
+    """Whether MongoDB can keep the text: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def to_json(value: Any) -> str:
+    """JSON text of an answer made of :func:`render` values."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def render(value: Any) -> Any:
+    """A stored value as JSON can carry it: ids as 24 hex digits, times as ``2024-03-15T10:30:00.000Z``."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): render(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [render(each) for each in value]
+    if isinstance(value, (datetime, DatetimeMS)):
+        return _render_time(value)
+    if isinstance(value, (bytes, Binary)):
+        return b64encode(value).decode("ascii")
+    # What is left prints as what it is: ObjectId, Decimal128, UUID, and BSON's rarer types.
+    return str(value)
+
+
+def _render_time(value: datetime | DatetimeMS) -> str:
+    if isinstance(value, DatetimeMS):
+        return f"{int(value)}"  # beyond the years that datetime knows
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=timezone.utc)
+    return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def render_refund(refund: Refund) -> dict[str, Any]:
+    """A ledger row as the contract shows it."""
+    return {
+        "id": refund.id,
+        "paymentIntent": refund.payment_intent,
+        "purchaseIds": render(refund.purchase_ids),
+        "status": refund.status.value,
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "reason": refund.reason,
+        "note": refund.note,
+        "requestedBy": refund.requested_by,
+        "source": refund.source,
+        "stripeRefundId": refund.stripe_refund_id,
+        "failure": _render_failure(refund.failure),
+        "attention": _render_attention(refund.attention),
+        "createdAt": render(refund.created_at),
+        "updatedAt": render(refund.updated_at),
+        "settledAt": render(refund.settled_at),
+    }
+
+
+def _render_failure(failure: Failure | None) -> dict[str, Any] | None:
+    return {"code": failure.code, "message": failure.message} if failure else None
+
+
+def _render_attention(attention: Attention | None) -> dict[str, Any] | None:
+    if attention is None:
+        return None
+    return {"why": attention.why, "whatToDo": attention.what_to_do, "since": render(attention.since)}

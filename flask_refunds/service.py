@@ -1,0 +1,414 @@
+"""What happens to a refund, from the asking to its end: the protocol, and nothing of HTTP.
+
+The order of writes is the whole of it: the row, then Stripe, then the purchases, then the row. After a crash
+between any two of them the row tells what to do next, and :meth:`RefundService.refund` called again does it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bson import ObjectId
+
+from .config import CALL_SECONDS
+from .deadline import Deadline
+from .errors import (
+    DatabaseUnavailable,
+    KeyRejected,
+    OutcomeUnknown,
+    PaymentIntentMissing,
+    PurchaseNotFound,
+    PurchaseNotRefundable,
+    RefundFailed,
+    RefundInProgress,
+    RefundsError,
+    Refused,
+    StripeAnswer,
+    StripeKeyRejected,
+    StripeRateLimited,
+    Throttled,
+)
+from .ledger import UNKNOWN_TOO_LONG, Ledger, NumberTaken
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, find_live, is_refunded
+from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from .signals import Announcer
+
+if TYPE_CHECKING:
+    from .gateway import Gateway
+
+RESEND_WITHIN = timedelta(hours=23)
+"""How long a row's idempotency key may still be used. Stripe may forget it after 24 h."""
+
+_AFTER_STRIPE_SECONDS = 4.0
+"""What is kept back of a call's time for the two writes that follow Stripe's answer."""
+
+_CLAIM_TRIES = 3
+_ALREADY_REFUNDED = "charge_already_refunded"
+_RATE_LIMITED = "rate_limited"
+_KEY_REJECTED = "key_rejected"
+
+_log = logging.getLogger("flask_refunds")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a caller asks for, beside which purchase.
+
+    :param requested_by: the caller's own id.
+    :param source: where he asked.
+    :param reason: one of Stripe's three, or ``None``.
+    :param note: his words, for the ledger only; at most 500 characters.
+    """
+
+    requested_by: str | None
+    source: Source
+    reason: Reason | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a refund got: the row, and the named purchase as it now is."""
+
+    refund: Refund
+    purchase: Mapping[str, Any]
+
+
+class RefundService:
+    """Makes refunds, finishes what others left unfinished, and takes in what Stripe reports.
+
+    :param gateway: gives the gateway when the first refund needs it; importing Stripe's library is slow.
+    :param clock: the aware UTC time.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        purchases: Purchases,
+        gateway: Callable[[], Gateway],
+        announcer: Announcer,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._ledger = ledger
+        self._purchases = purchases
+        self._gateway = gateway
+        self._announcer = announcer
+        self._clock = clock
+
+    def refund(self, purchase_id: ObjectId, ask: Ask) -> Outcome:
+        """Refund a completed purchase in full, or go on with the refund that it already has.
+
+        :return: the refund, which has succeeded, is pending with Stripe, or whose outcome is still unknown.
+        :raises PurchaseNotFound: 404.
+        :raises PurchaseNotRefundable: 400; not completed, or refunded already.
+        :raises RefundInProgress: 409; another call works on it.
+        :raises RefundFailed: 400; nothing was refunded.
+        :raises StripeRateLimited: 503; nothing was refunded.
+        :raises StripeKeyRejected: 500; nothing was refunded.
+        :raises DatabaseUnavailable: 500; this call asked Stripe for nothing.
+        """
+        deadline = Deadline.after(CALL_SECONDS)
+        purchase = self._purchases.find(purchase_id)
+        if purchase is None:
+            raise PurchaseNotFound
+        if purchase.status not in (COMPLETED, REFUNDED):
+            raise PurchaseNotRefundable
+        if purchase.payment_intent is None:
+            raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
+        refund = self._claim(purchase, purchase.payment_intent, ask)
+        refund = self._finish(refund, deadline, by=ask.source)
+        return _answer(refund, purchase)
+
+    def resume(self, refund: Refund, *, by: str) -> Refund:
+        """Bring an unfinished refund as far as it gets, if no other call owns it.
+
+        :param by: who does it, for the history.
+        :return: the row as it now is.
+        :raises RefundInProgress: 409; another call owns it.
+        :raises DatabaseUnavailable: 500.
+        """
+        if refund.status is RefundStatus.PROCESSING:
+            refund = self._take(refund)
+        return self._finish(refund, Deadline.after(CALL_SECONDS), by=by)
+
+    def apply(self, refund: Refund, fact: StripeRefund, *, by: str) -> Refund:
+        """Take in what Stripe says of a refund: first the purchases, then the row, then whoever listens.
+
+        Whoever's update moved the row speaks; one that finds the row moved already makes sure that the
+        purchases follow it.
+
+        :param by: who brought the news, for the history.
+        :return: the row as it now is.
+        :raises DatabaseUnavailable: 500; the same news may be applied again.
+        """
+        if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
+            return refund
+        if refund.is_ours:
+            self._mark_purchases(refund.payment_intent, fact.status)
+        climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent())
+        if climbed is None or not refund.is_ours:
+            self._align(refund.payment_intent)
+        return self._ledger.get(refund.id) if climbed is None else self._announce(climbed)
+
+    def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> None:
+        """Let the purchases follow a refund of ours, which is for all that its payment has left."""
+        if status is RefundStatus.SUCCEEDED:
+            self._purchases.mark_refunded(payment_intent)
+        elif status.ended_unpaid:
+            self._purchases.mark_completed(payment_intent)
+
+    # Claiming: which row this call works on.
+
+    def _claim(self, purchase: Purchase, payment_intent: str, ask: Ask) -> Refund:
+        """The row that this call owns: a new number, or the live one that another call left."""
+        # A completed purchase usually has no log, so the first number is tried before anything is read.
+        log = [] if purchase.status == COMPLETED else self._ledger.read_log(payment_intent)
+        for _ in range(_CLAIM_TRIES):
+            live = find_live(log)
+            if live is not None:
+                return self._join(live, purchase)
+            if purchase.status != COMPLETED:
+                raise PurchaseNotRefundable
+            try:
+                return self._open(purchase, payment_intent, len(log) + 1, ask)
+            except NumberTaken:
+                log = self._ledger.read_log(payment_intent)
+        raise RefundInProgress
+
+    def _open(self, purchase: Purchase, payment_intent: str, number: int, ask: Ask) -> Refund:
+        return self._ledger.open(
+            payment_intent,
+            number,
+            purchase_ids=purchase.ids,
+            reason=ask.reason,
+            note=ask.note,
+            requested_by=ask.requested_by,
+            source=ask.source,
+        )
+
+    def _join(self, live: Refund, purchase: Purchase) -> Refund:
+        """Go on with a refund that there is already."""
+        if live.status is RefundStatus.PROCESSING:
+            return self._take(live)
+        if live.status is RefundStatus.SUCCEEDED and self._is_marked(purchase):
+            raise PurchaseNotRefundable(refund=live)
+        return live
+
+    def _is_marked(self, purchase: Purchase) -> bool:
+        """Whether the purchase is no longer completed; it may have been marked since it was read."""
+        if purchase.status != COMPLETED:
+            return True
+        current = self._purchases.find(purchase.document["_id"])
+        return current is None or current.status != COMPLETED
+
+    def _take(self, refund: Refund) -> Refund:
+        taken = self._ledger.take(refund)
+        if taken is not None:
+            return taken
+        current = self._ledger.get(refund.id)
+        if current.status is RefundStatus.PROCESSING:
+            raise RefundInProgress(refund=current)
+        return current
+
+    # Finishing: what Stripe is asked, by where the row stands.
+
+    def _finish(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
+        """Bring a row as far as it gets within the deadline. Never raises once Stripe may have been asked."""
+        try:
+            if refund.status is not RefundStatus.PROCESSING:
+                return self._refresh(refund, deadline, by=by)
+            return self._drive(refund, deadline.earlier(_AFTER_STRIPE_SECONDS), by=by)
+        except OutcomeUnknown as unknown:
+            _log.warning("Refund %s: outcome unknown (%s)", refund.id, unknown.code)
+            return self._leave(refund)
+        except DatabaseUnavailable:
+            # Stripe may have acted and our books do not say so yet. The row stands, and is resumed.
+            _log.exception("Refund %s: the ledger could not be brought up to date", refund.id)
+            return refund
+
+    def _drive(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
+        """Work on a row that this call owns and whose outcome is not known."""
+        in_doubt = refund.calls > 1
+        if in_doubt:
+            found = self._find_at_stripe(refund, deadline)
+            if found is not None:
+                return self.apply(refund, found, by=by)
+            if self._clock() - refund.created_at > RESEND_WITHIN:
+                return self._give_to_a_person(refund, by=by)
+        if not self._ledger.owns(refund):
+            # This process was stopped for so long that another call may be at work, or the key forgotten.
+            raise OutcomeUnknown("lease_lost", "The lease ended before Stripe was asked.")
+        return self._ask_stripe(refund, deadline, in_doubt=in_doubt, by=by)
+
+    def _ask_stripe(self, refund: Refund, deadline: Deadline, *, in_doubt: bool, by: str) -> Refund:
+        try:
+            fact = self._gateway().create(refund.request, refund.id, deadline, in_doubt=in_doubt)
+        except Refused as refusal:
+            if refusal.code == _ALREADY_REFUNDED:
+                return self._refunded_elsewhere(refund, refusal, deadline, by=by)
+            return self._refuse(refund, refusal, refusal.code, by=by)
+        except Throttled as throttled:
+            return self._refuse(refund, throttled, _RATE_LIMITED, by=by)
+        except KeyRejected as rejected:
+            return self._refuse(refund, rejected, _KEY_REJECTED, by=by)
+        return self.apply(refund, fact, by=by)
+
+    def _find_at_stripe(self, refund: Refund, deadline: Deadline) -> StripeRefund | None:
+        """The refund that an earlier try of this row made, if Stripe shows one."""
+        made = _known(lambda: self._gateway().list_refunds(refund.payment_intent, deadline))
+        return next((fact for fact in made if fact.refund_id == refund.id), None)
+
+    def _refresh(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
+        """Ask how a refund that Stripe knows has come on. Where it does not say, nothing changes."""
+        stripe_refund_id = refund.stripe_refund_id
+        if stripe_refund_id is None:
+            return refund
+        try:
+            fact = self._gateway().retrieve(stripe_refund_id, deadline.earlier(_AFTER_STRIPE_SECONDS))
+        except StripeAnswer as answer:
+            _log.warning("Refund %s: Stripe did not say how it stands (%s)", refund.id, answer.code)
+            return refund
+        refreshed = self.apply(refund, fact, by=by)
+        if refreshed is refund and refund.status is RefundStatus.SUCCEEDED:
+            # The row is right, and the purchases were left behind by a crash.
+            self._align(refund.payment_intent)
+            raise PurchaseNotRefundable(refund=refund)
+        return refreshed
+
+    def _give_to_a_person(self, refund: Refund, *, by: str) -> Refund:
+        """Too old to be sent again, and not at Stripe: no machine may decide."""
+        flagged = self._ledger.ask_for_attention(refund, UNKNOWN_TOO_LONG, by=by, silent=self._is_silent())
+        if flagged is not None:
+            return self._announce(flagged)
+        return self._leave(refund)
+
+    def _leave(self, refund: Refund) -> Refund:
+        """Give up the lease, so that the next call need not wait for its end."""
+        try:
+            self._ledger.release(refund)
+        except DatabaseUnavailable:
+            _log.warning("Refund %s: the lease could not be given up; it will end by itself", refund.id)
+        return refund
+
+    def _refuse(self, refund: Refund, answer: StripeAnswer, code: str, *, by: str) -> Refund:
+        refused = self._ledger.refuse(
+            refund,
+            Failure(code, answer.message),
+            by=by,
+            silent=self._is_silent(),
+            request_id=answer.request_id,
+        )
+        return self._ledger.get(refund.id) if refused is None else self._announce(refused)
+
+    # Refunds made elsewhere, and purchases that follow the log.
+
+    def _refunded_elsewhere(self, refund: Refund, refusal: Refused, deadline: Deadline, *, by: str) -> Refund:
+        """Stripe has nothing left to refund: learn who had it, and let the purchases follow."""
+        made = _known(lambda: self._gateway().list_refunds(refund.payment_intent, deadline))
+        for fact in made:
+            if fact.refund_id == refund.id:
+                return self.apply(refund, fact, by=by)
+        captured = _known(lambda: self._gateway().captured(refund.payment_intent, deadline))
+        refused = self._refuse(refund, refusal, refusal.code, by=by)
+        for fact in made:
+            self.take_in(fact, captured=captured, by=by)
+        self._align(refund.payment_intent)
+        return refused
+
+    def take_in(self, fact: StripeRefund, *, captured: int, by: str) -> Refund:
+        """Bring the ledger up to a refund that Stripe shows, whoever made it.
+
+        :param captured: what its payment intent had received, in minor units.
+        :return: the row as it now is.
+        :raises RefundInProgress: 409; the log is being written by too many at once.
+        :raises DatabaseUnavailable: 500; the same fact may be taken in again.
+        """
+        for _ in range(_CLAIM_TRIES):
+            log = self._ledger.read_log(fact.payment_intent)
+            known = _find_row(log, fact)
+            if known is not None:
+                return self.apply(known, fact, by=by)
+            ids = self._purchases.ids_of(fact.payment_intent)
+            try:
+                recorded = self._ledger.record(
+                    fact, len(log) + 1, captured=captured, purchase_ids=ids, by=by, silent=self._is_silent()
+                )
+            except NumberTaken:
+                continue
+            self._align(fact.payment_intent)
+            return self._announce(recorded)
+        raise RefundInProgress
+
+    def _align(self, payment_intent: str) -> None:
+        """Make the purchases follow the log; again, if the log changed meanwhile."""
+        log = self._ledger.read_log(payment_intent)
+        for _ in range(_CLAIM_TRIES):
+            if any(refund.status is RefundStatus.PROCESSING for refund in log):
+                return  # Its owner writes the purchases before the row, and may just have.
+            if is_refunded(log):
+                self._purchases.mark_refunded(payment_intent)
+            else:
+                self._purchases.mark_completed(payment_intent)
+            seen, log = log, self._ledger.read_log(payment_intent)
+            if _statuses(seen) == _statuses(log):
+                return
+
+    # Telling: those who listen, and the caller.
+
+    def _is_silent(self) -> bool:
+        return not self._announcer.has_listeners()
+
+    def _announce(self, refund: Refund) -> Refund:
+        _log.info("Refund %s is %s", refund.id, refund.status.value)
+        if not refund.announced and self._announcer.announce(refund):
+            try:
+                self._ledger.mark_announced(refund)
+            except DatabaseUnavailable:
+                _log.warning("Refund %s: its receivers ran, and will run again", refund.id)
+        return refund
+
+
+def _revives(refund: Refund, fact: StripeRefund) -> bool:
+    """Whether Stripe shows a refund that we had given up as failed without ever seeing it."""
+    return refund.status.ended_unpaid and refund.stripe_refund_id is None and not fact.status.ended_unpaid
+
+
+def _known(ask: Callable[[], Any]) -> Any:
+    """Ask Stripe something without which nothing can be concluded of a refund."""
+    try:
+        return ask()
+    except StripeAnswer as answer:
+        raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
+
+
+def _find_row(log: list[Refund], fact: StripeRefund) -> Refund | None:
+    return next((row for row in log if row.id == fact.refund_id or row.stripe_refund_id == fact.id), None)
+
+
+def _statuses(log: list[Refund]) -> list[RefundStatus]:
+    return [refund.status for refund in log]
+
+
+def _answer(refund: Refund, purchase: Purchase) -> Outcome:
+    """What the row says to the caller."""
+    if refund.status.ended_unpaid:
+        raise _failure(refund)
+    if refund.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED:
+        return Outcome(refund, {**purchase.document, "status": REFUNDED})
+    return Outcome(refund, purchase.document)
+
+
+def _failure(refund: Refund) -> RefundsError:
+    """The answer for a refund that ended unpaid."""
+    code = refund.failure.code if refund.failure else None
+    errors: Mapping[str | None, type[RefundsError]] = {
+        _ALREADY_REFUNDED: PurchaseNotRefundable,
+        _RATE_LIMITED: StripeRateLimited,
+        _KEY_REJECTED: StripeKeyRejected,
+    }
+    return errors.get(code, RefundFailed)(refund=refund)

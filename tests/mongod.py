@@ -43,7 +43,7 @@ def free_port() -> int:
 
 
 class failing:  # noqa: N801
-    """While it lasts, the server refuses one command of every client, as one that is shutting down does.
+    """While it lasts, the server answers one command of every client with an error, and does not do it.
 
     Needs ``enableTestCommands``, which :class:`Mongod` sets; a server of ``REFUNDS_TEST_MONGO_URI`` must too.
     """
@@ -53,7 +53,7 @@ class failing:  # noqa: N801
         self._command = command
 
     def __enter__(self) -> None:
-        self._set("alwaysOn", failCommands=[self._command], errorCode=11600)
+        self._set("alwaysOn", failCommands=[self._command], errorCode=8)
 
     def __exit__(self, *exc: object) -> None:
         self._set("off")

@@ -1,0 +1,116 @@
+"""Real worker processes, and many callers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.mongod import free_port
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one call got."""
+
+    status: int
+    worker: str | None
+    body: dict[str, Any]
+
+
+class Server:
+    """A WSGI server with the tests' app.
+
+    :param port: where it listens on 127.0.0.1.
+    """
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
+        self.port = port
+        self.process = process
+
+    def post(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """Make one call on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("POST", path, headers={**headers, "Connection": "close"})
+            response = connection.getresponse()
+            body = json.loads(response.read())
+            return Answer(response.status, response.getheader("X-Worker"), body)
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.post("/", {})
+            except OSError:
+                assert self.process.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.05)
+            except ValueError:
+                return  # its 404 is the host's own, and no JSON
+
+
+@contextlib.contextmanager
+def gunicorn(*arguments: str, **environment: str) -> Iterator[Server]:
+    """Serve the tests' app by gunicorn until the end of the block."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
+    command += [*arguments, "tests.integration.wsgi:app"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT
+        )
+        server = Server(port, process)
+        try:
+            server.wait()
+            yield server
+        except BaseException:
+            log.seek(0)
+            sys.stderr.buffer.write(log.read()[-20000:])
+            raise
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def call_together(count: int, rounds: int, call: Callable[[int, int], Answer]) -> list[list[Answer]]:
+    """Let that many threads make their call of each round at the same moment.
+
+    :param call: ``(round, caller) -> answer``.
+    :return: the answers, a list a round.
+    """
+    together = threading.Barrier(count)
+    answers: list[list[Answer]] = [[] for _ in range(rounds)]
+    errors: list[BaseException] = []
+
+    def work(caller: int) -> None:
+        try:
+            for number in range(rounds):
+                together.wait(timeout=60)
+                answers[number].append(call(number, caller))
+        except BaseException as error:
+            errors.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=work, args=(caller,)) for caller in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return answers

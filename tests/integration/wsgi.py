@@ -1,0 +1,35 @@
+"""The app that the worker processes of the tests serve; its config comes from the environment."""
+
+from __future__ import annotations
+
+import os
+
+from flask import Flask, Response
+
+from tests.shop import Shop, make_app
+
+app: Flask = make_app(
+    MONGO_URI=os.environ["MONGO_URI"],
+    STRIPE_API_BASE=os.environ["STRIPE_API_BASE"],
+)
+
+
+@app.after_request
+def name_the_worker(response: Response) -> Response:
+    response.headers["X-Worker"] = str(os.getpid())
+    return response
+
+
+def warm_up() -> None:
+    """Make a refund in this very process, so that every connection is open before it forks."""
+    import pymongo
+
+    with pymongo.MongoClient(os.environ["MONGO_URI"]) as client:
+        shop = Shop(app, client.get_default_database())
+        purchase = shop.db.purchases.find_one({"warmUp": True})
+        response = shop.refund(purchase["_id"])
+    assert response.status_code == 200, response.text
+
+
+if os.environ.get("WARM_UP"):
+    warm_up()

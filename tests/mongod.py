@@ -83,7 +83,13 @@ class Mongod:
     def start(self) -> None:
         """Start, and wait until it answers."""
         arguments = ["--port", str(self.port), "--dbpath", self._folder, "--bind_ip", "127.0.0.1"]
-        arguments += ["--wiredTigerCacheSizeGB", "0.25", "--logpath", f"{self._folder}/mongod.log", "--logappend"]
+        arguments += [
+            "--wiredTigerCacheSizeGB",
+            "0.25",
+            "--logpath",
+            f"{self._folder}/mongod.log",
+            "--logappend",
+        ]
         # Fail points: the server itself refuses or drops what a test tells it to.
         arguments += ["--setParameter", "enableTestCommands=1"]
         if self._replica_set:

@@ -192,9 +192,7 @@ def test_stripe_hangs(database: Any, sandbox: StripeSandbox) -> None:
         assert sandbox.money_refunded(payment) == 1999
 
 
-def test_our_database_fails_after_stripe_answered(
-    shop: Shop, sandbox: StripeSandbox, database: Any
-) -> None:
+def test_our_database_fails_after_stripe_answered(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
     with failing(database, "update"):
@@ -208,9 +206,7 @@ def test_our_database_fails_after_stripe_answered(
     assert sandbox.money_refunded(payment) == 1999
 
 
-def test_a_crash_between_the_purchases_and_the_row(
-    shop: Shop, sandbox: StripeSandbox, database: Any
-) -> None:
+def test_a_crash_between_the_purchases_and_the_row(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
     with failing(database, "findAndModify"):
@@ -332,9 +328,7 @@ def test_stripe_rejects_our_key(shop: Shop, sandbox: StripeSandbox, fault: str) 
 
 
 @pytest.mark.parametrize("later", ["rate_limited", "key_rejected", "key_forbidden"])
-def test_a_later_no_says_nothing_of_an_earlier_try(
-    shop: Shop, sandbox: StripeSandbox, later: str
-) -> None:
+def test_a_later_no_says_nothing_of_an_earlier_try(shop: Shop, sandbox: StripeSandbox, later: str) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
     sandbox.inject("drop_after")

@@ -1,0 +1,85 @@
+"""A transport in place of Stripe's, that knows what must come and refuses everything else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import stripe
+import urllib3
+
+PAYMENT = "pi_1"
+REFUND_ID = "pi_1:1"
+
+
+@dataclass
+class Sent:
+    """One request that was made."""
+
+    method: str
+    path: str
+    params: dict[str, str]
+    headers: Mapping[str, str]
+
+
+@dataclass
+class StubTransport(stripe.HTTPClient):
+    """Answers a script of requests, in order.
+
+    :param script: ``(method, path, answer)``; an answer is ``(status, body)``, or an exception to raise.
+    """
+
+    script: list[tuple[str, str, Any]]
+    sent: list[Sent] = field(default_factory=list)
+    before: Callable[[Sent], None] = lambda sent: None
+    name = "stub"
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
+        parts = urlsplit(url)
+        sent = Sent(method.upper(), parts.path, dict(parse_qsl(post_data or parts.query)), headers)
+        assert self.script, f"{sent.method} {sent.path} was not expected"
+        wanted_method, wanted_path, answer = self.script.pop(0)
+        assert (sent.method, sent.path) == (wanted_method, wanted_path)
+        self.before(sent)
+        self.sent.append(sent)
+        if isinstance(answer, BaseException):
+            raise answer
+        status, body = answer
+        text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        return text, status, urllib3.HTTPHeaderDict({"Request-Id": f"req_{len(self.sent)}"})
+
+    def close(self) -> None: ...
+
+    def assert_done(self) -> None:
+        assert not self.script, f"never made: {self.script}"
+
+
+def refund_object(**fields: Any) -> dict[str, Any]:
+    """A refund as Stripe shows it."""
+    return {
+        "id": "re_1",
+        "object": "refund",
+        "amount": 1999,
+        "currency": "usd",
+        "created": 1_700_000_000,
+        "metadata": {"refund_id": REFUND_ID},
+        "payment_intent": PAYMENT,
+        "reason": None,
+        "status": "succeeded",
+    } | fields
+
+
+def error_object(code: str, type_: str = "invalid_request_error", message: str = "No.") -> dict[str, Any]:
+    """An error as Stripe shows it."""
+    return {"error": {"code": code, "type": type_, "message": message}}
+
+
+def lost() -> Exception:
+    """What stands for a connection that broke."""
+    return stripe.APIConnectionError("lost")  # type: ignore[no-untyped-call]

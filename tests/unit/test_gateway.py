@@ -1,0 +1,159 @@
+"""What Stripe's answers, and their absence, say about money."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_refunds.deadline import Deadline
+from flask_refunds.errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
+from flask_refunds.gateway import Gateway
+from flask_refunds.models import RefundStatus, StripeRefund
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
+
+REQUEST = {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
+CREATE = ("POST", "/v1/refunds")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def create(
+    *answers: Any, retries: int = 1, in_doubt: bool = False, within: float = 10.0
+) -> tuple[StripeRefund | StripeAnswer, StubTransport]:
+    clock = Clock()
+    stub = StubTransport([(*CREATE, answer) for answer in answers])
+    gateway = Gateway("sk_test_1", "https://stripe.test", retries=retries, transport=stub, sleep=clock.sleep)
+    try:
+        return gateway.create(REQUEST, REFUND_ID, Deadline(within, clock), in_doubt=in_doubt), stub
+    except StripeAnswer as answer:
+        return answer, stub
+    finally:
+        stub.assert_done()
+
+
+def test_every_try_is_the_same_request() -> None:
+    refund, stub = create(lost(), (200, refund_object()))
+    assert isinstance(refund, StripeRefund)
+    first, second = stub.sent
+    assert first.params == second.params == {"payment_intent": PAYMENT, "metadata[refund_id]": REFUND_ID}
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == REFUND_ID
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning"),
+    [
+        (400, error_object("charge_disputed"), Refused),
+        (402, error_object("card_declined", "card_error"), Refused),
+        (404, error_object("resource_missing"), Refused),
+        (401, error_object("", "invalid_request_error"), KeyRejected),
+        (403, error_object("", "invalid_request_error"), KeyRejected),
+        (429, error_object("rate_limit"), Throttled),
+        (429, error_object("lock_timeout"), Throttled),
+        (409, error_object("idempotency_key_in_use", "idempotency_error"), OutcomeUnknown),
+        (400, error_object("", "idempotency_error"), OutcomeUnknown),
+        (500, error_object("", "api_error"), OutcomeUnknown),
+        (503, "<html>", OutcomeUnknown),
+        (403, "<html>a proxy's</html>", OutcomeUnknown),
+        (400, "{}", OutcomeUnknown),
+        (404, '{"error": "not found"}', OutcomeUnknown),
+        (302, "", OutcomeUnknown),
+        (200, "", OutcomeUnknown),
+        (200, "[]", OutcomeUnknown),
+        (200, "null", OutcomeUnknown),
+        (200, "\xff", OutcomeUnknown),
+        (200, {"object": "list", "data": []}, OutcomeUnknown),
+        (200, refund_object(status="a new word of Stripe's"), OutcomeUnknown),
+        (200, refund_object(status=None), OutcomeUnknown),
+        (200, refund_object(amount="1999"), OutcomeUnknown),
+        (200, refund_object(amount=True), OutcomeUnknown),
+        (200, refund_object(payment_intent="pi_another"), OutcomeUnknown),
+        (200, refund_object(metadata={"refund_id": "pi_1:2"}), OutcomeUnknown),
+        (200, refund_object(metadata={}), OutcomeUnknown),
+    ],
+)
+def test_what_an_answer_means(status: int, body: Any, meaning: type[StripeAnswer]) -> None:
+    answer, _ = create((status, body), retries=0)
+    assert type(answer) is meaning
+
+
+@pytest.mark.parametrize(
+    "later", [(429, error_object("rate_limit")), (401, error_object("")), (403, error_object(""))]
+)
+@pytest.mark.parametrize("earlier", ["in this call", "in another call"])
+def test_a_no_for_now_says_nothing_of_an_earlier_try(later: Any, earlier: str) -> None:
+    if earlier == "in this call":
+        answer, _ = create(lost(), later)
+    else:
+        answer, _ = create(later, retries=0, in_doubt=True)
+    assert type(answer) is OutcomeUnknown
+
+
+def test_a_refusal_ends_doubt() -> None:
+    answer, _ = create(lost(), (400, error_object("charge_disputed")))
+    assert type(answer) is Refused
+    assert answer.code == "charge_disputed"
+    assert answer.request_id == "req_2"
+
+
+def test_a_rejected_key_is_not_tried_again_and_not_quoted() -> None:
+    answer, stub = create(
+        (401, error_object("", message="Invalid API Key provided: sk_test_****1")), retries=5
+    )
+    assert isinstance(answer, KeyRejected)
+    assert "sk_" not in answer.message
+    assert len(stub.sent) == 1
+
+
+def test_no_try_after_the_deadline() -> None:
+    answer, stub = create(lost(), lost(), retries=5, within=0.6)
+    assert type(answer) is OutcomeUnknown
+    assert len(stub.sent) == 2
+
+
+def test_an_expanded_payment_intent() -> None:
+    refund, _ = create((200, refund_object(payment_intent={"id": PAYMENT, "object": "payment_intent"})))
+    assert isinstance(refund, StripeRefund)
+    assert refund.payment_intent == PAYMENT
+
+
+def test_a_failed_refund_says_why() -> None:
+    refund, _ = create((200, refund_object(status="failed", failure_reason="lost_or_stolen_card")))
+    assert isinstance(refund, StripeRefund)
+    assert refund.status is RefundStatus.FAILED
+    assert refund.failure is not None
+    assert refund.failure.code == "lost_or_stolen_card"
+
+
+def test_a_list_is_read_to_its_end_and_oldest_first() -> None:
+    def page(*ids: str, has_more: bool) -> Any:
+        return 200, {"object": "list", "data": [refund_object(id=each) for each in ids], "has_more": has_more}
+
+    path = ("GET", "/v1/refunds")
+    stub = StubTransport(
+        [(*path, page("re_3", "re_2", has_more=True)), (*path, page("re_1", has_more=False))]
+    )
+    gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
+    found = gateway.list_refunds(PAYMENT, Deadline.after(10))
+    assert [refund.id for refund in found] == ["re_1", "re_2", "re_3"]
+    assert stub.sent[0].params == {"payment_intent": PAYMENT, "limit": "100"}
+    assert stub.sent[1].params["starting_after"] == "re_2"
+
+
+def test_a_list_that_cannot_be_read_whole_is_no_list() -> None:
+    whole = refund_object()
+    stub = StubTransport(
+        [("GET", "/v1/refunds", (200, {"object": "list", "data": [whole, {}], "has_more": False}))]
+    )
+    gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
+    with pytest.raises(OutcomeUnknown):
+        gateway.list_refunds(PAYMENT, Deadline.after(10))

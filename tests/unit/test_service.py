@@ -1,0 +1,365 @@
+"""The protocol, step by step, on mongomock, a scripted Stripe and a clock that the test steps."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import mongomock
+import pytest
+from bson import ObjectId
+
+from flask_refunds.errors import PurchaseNotRefundable, RefundFailed, RefundInProgress, StripeKeyRejected
+from flask_refunds.gateway import Gateway
+from flask_refunds.ledger import Ledger
+from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
+from flask_refunds.purchases import Purchases
+from flask_refunds.service import Ask, RefundService
+from flask_refunds.signals import Announcer, refund_attention, refund_failed, refund_pending, refund_succeeded
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
+
+CREATE = ("POST", "/v1/refunds")
+LIST = ("GET", "/v1/refunds")
+RETRIEVE = ("GET", "/v1/refunds/re_1")
+ASK = Ask(requested_by="admin", source="endpoint")
+START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
+
+
+class World:
+    """A ledger, two purchases of one payment, a scripted Stripe, and receivers that take notes."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.app = object()
+        self.heard: list[tuple[str, str]] = []
+        self.db = mongomock.MongoClient(tz_aware=True).shop
+        self.stripe = StubTransport([])
+        self.cart = [ObjectId(), ObjectId()]
+        for purchase in self.cart:
+            self.db.purchases.insert_one(
+                {"_id": purchase, "status": "completed", "stripePaymentIntentId": PAYMENT}
+            )
+        gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
+        self.ledger = Ledger(self.db.refunds, lambda: self.now, timedelta(seconds=60))
+        self.service = RefundService(
+            ledger=self.ledger,
+            purchases=Purchases(self.db.purchases, "stripePaymentIntentId"),
+            gateway=lambda: gateway,
+            announcer=Announcer(self.app),
+            clock=lambda: self.now,
+        )
+
+    def refund(self, *script: Any) -> Any:
+        self.stripe.script[:] = script
+        try:
+            return self.service.refund(self.cart[0], ASK)
+        finally:
+            self.stripe.assert_done()
+
+    def statuses(self) -> set[str]:
+        return {purchase["status"] for purchase in self.db.purchases.find()}
+
+    def row(self, number: int = 1) -> Refund:
+        return self.ledger.get(f"{PAYMENT}:{number}")
+
+    def listen(self) -> None:
+        """Hear every signal; the receivers live as long as this world."""
+        self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
+
+    def _hear_by(self, signal: Any) -> Any:
+        def receiver(app: Any, refund: Refund) -> None:
+            self.heard.append((signal.name, refund.status.value))
+
+        signal.connect(receiver, sender=self.app)
+        return receiver
+
+
+ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_attention)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def fact(status: str, **fields: Any) -> StripeRefund:
+    failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
+    whole = StripeRefund(
+        "re_1", PAYMENT, RefundStatus(status), 1999, "usd", REFUND_ID, None, failure, START, "req_1"
+    )
+    return replace(whole, **fields)
+
+
+def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
+    seen: list[dict[str, Any]] = []
+    world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
+    world.refund((*CREATE, (200, refund_object())))
+    [row] = seen
+    assert (row["_id"], row["status"], row["request"]["metadata"]) == (
+        REFUND_ID,
+        "processing",
+        {"refund_id": REFUND_ID},
+    )
+
+
+def test_the_purchases_follow_before_the_row_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    mark, climb = Purchases.mark_refunded, Ledger.climb
+    monkeypatch.setattr(Purchases, "mark_refunded", lambda *a: (order.append("purchases"), mark(*a))[1])
+    monkeypatch.setattr(Ledger, "climb", lambda *a, **k: (order.append("row"), climb(*a, **k))[1])
+    world.refund((*CREATE, (200, refund_object())))
+    assert order == ["purchases", "row"]
+
+
+FACTS = ["requires_action", "pending", "succeeded", "failed"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FACTS)))
+def test_news_in_any_order_ends_in_one_state(world: World, order: tuple[str, ...]) -> None:
+    refund = open_row(world)
+    for status in (*order, *order):
+        world.service.apply(world.ledger.get(refund.id), fact(status), by="webhook")
+    assert world.row().status is RefundStatus.FAILED
+    assert world.statuses() == {"completed"}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FACTS[:3])))
+def test_news_read_before_a_rival_wrote_ends_in_one_state(world: World, order: tuple[str, ...]) -> None:
+    stale = open_row(world)
+    for status in order:
+        world.service.apply(stale, fact(status), by="webhook")
+    assert world.row().status is RefundStatus.SUCCEEDED
+    assert world.statuses() == {"refunded"}
+
+
+def test_a_success_read_before_its_failure_was_written_does_not_stand(world: World) -> None:
+    stale = open_row(world)
+    world.service.apply(stale, fact("failed"), by="webhook")
+    current = world.service.apply(stale, fact("succeeded"), by="endpoint")
+    assert current.status is RefundStatus.FAILED
+    assert world.statuses() == {"completed"}
+
+
+def test_a_success_that_fails_later(world: World) -> None:
+    world.listen()
+    world.refund((*CREATE, (200, refund_object())))
+    world.service.apply(world.row(), fact("failed"), by="webhook")
+    row = world.row()
+    assert (row.status, row.attention and row.attention.why) == (RefundStatus.FAILED, "failed_after_success")
+    assert world.statuses() == {"completed"}
+    assert world.heard == [
+        ("refund-succeeded", "succeeded"),
+        ("refund-failed", "failed"),
+        ("refund-attention", "failed"),
+    ]
+    outcome = world.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
+    assert outcome.refund.id == f"{PAYMENT}:2"
+    assert world.statuses() == {"refunded"}
+
+
+def test_late_news_of_an_old_number_leaves_the_new_one_alone(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.service.apply(world.row(), fact("failed"), by="webhook")
+    world.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
+    for status in FACTS:
+        world.service.apply(world.row(1), fact(status), by="webhook")
+    assert world.statuses() == {"refunded"}
+    assert world.row(2).status is RefundStatus.SUCCEEDED
+
+
+def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(world: World) -> None:
+    with pytest.raises(RefundFailed):
+        world.refund((*CREATE, (400, error_object("charge_disputed"))))
+    world.service.apply(world.row(), fact("succeeded"), by="webhook")
+    row = world.row()
+    assert (row.status, row.attention and row.attention.why) == (
+        RefundStatus.SUCCEEDED,
+        "found_after_failure",
+    )
+    assert world.statuses() == {"refunded"}
+
+
+def test_each_change_is_told_once(world: World) -> None:
+    world.listen()
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    for _ in range(3):
+        world.service.apply(world.row(), fact("succeeded"), by="webhook")
+    assert world.heard == [("refund-pending", "pending"), ("refund-succeeded", "succeeded")]
+    assert world.row().announced
+
+
+def test_a_receiver_that_raises_spoils_nothing_and_stays_unsaid(world: World) -> None:
+    def broken(app: Any, refund: Refund) -> None:
+        raise RuntimeError("the mail server is down")
+
+    world.listen()
+    with refund_succeeded.connected_to(broken, sender=world.app):
+        outcome = world.refund((*CREATE, (200, refund_object())))
+    assert outcome.refund.status is RefundStatus.SUCCEEDED
+    assert world.heard == [("refund-succeeded", "succeeded")]
+    assert not world.row().announced
+
+
+def test_the_history_only_grows(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    world.now += timedelta(hours=1)
+    world.service.apply(world.row(), fact("succeeded"), by="webhook")
+    assert [(entry["status"], entry["by"]) for entry in world.row().history] == [
+        ("processing", "endpoint"),
+        ("pending", "endpoint"),
+        ("succeeded", "webhook"),
+    ]
+    assert [entry["at"] for entry in world.row().history] == [START, START, START + timedelta(hours=1)]
+
+
+def test_an_unknown_outcome_frees_the_row_at_once(world: World) -> None:
+    assert world.refund((*CREATE, lost())).refund.status is RefundStatus.PROCESSING
+    outcome = world.refund(
+        (*LIST, (200, {"object": "list", "data": [], "has_more": False})),
+        (*CREATE, (200, refund_object())),
+    )
+    assert outcome.refund.status is RefundStatus.SUCCEEDED
+    assert {sent.headers["Idempotency-Key"] for sent in world.stripe.sent if sent.method == "POST"} == {
+        REFUND_ID
+    }
+
+
+def test_a_row_that_stripe_has_already_is_adopted_and_not_sent(world: World) -> None:
+    world.refund((*CREATE, lost()))
+    outcome = world.refund((*LIST, (200, {"object": "list", "data": [refund_object()], "has_more": False})))
+    assert outcome.refund.status is RefundStatus.SUCCEEDED
+
+
+def test_nothing_is_sent_while_stripe_cannot_say_what_it_has(world: World) -> None:
+    world.refund((*CREATE, lost()))
+    assert world.refund((*LIST, lost())).refund.status is RefundStatus.PROCESSING
+    assert world.refund((*LIST, (401, error_object("")))).refund.status is RefundStatus.PROCESSING
+
+
+def test_a_key_rejected_while_in_doubt_is_no_failure(world: World) -> None:
+    world.refund((*CREATE, lost()))
+    nothing = (200, {"object": "list", "data": [], "has_more": False})
+    outcome = world.refund((*LIST, nothing), (*CREATE, (401, error_object(""))))
+    assert outcome.refund.status is RefundStatus.PROCESSING
+
+
+def test_a_key_rejected_at_the_first_try_is(world: World) -> None:
+    with pytest.raises(StripeKeyRejected):
+        world.refund((*CREATE, (401, error_object(""))))
+    assert world.row().status is RefundStatus.FAILED
+
+
+@pytest.mark.parametrize(("seconds", "allowed"), [(59, False), (60, True)])
+def test_the_lease(world: World, seconds: int, allowed: bool) -> None:
+    open_row(world)
+    world.now += timedelta(seconds=seconds)
+    if not allowed:
+        with pytest.raises(RefundInProgress):
+            world.refund()
+        return
+    found = (200, {"object": "list", "data": [refund_object()], "has_more": False})
+    assert world.refund((*LIST, found)).refund.status is RefundStatus.SUCCEEDED
+
+
+def test_a_call_that_was_frozen_past_its_lease_sends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Ledger.open
+
+    def freeze(*args: Any, **kwargs: Any) -> Refund:
+        refund = opened(*args, **kwargs)
+        world.now += timedelta(hours=25)
+        return refund
+
+    monkeypatch.setattr(Ledger, "open", freeze)
+    assert world.refund().refund.status is RefundStatus.PROCESSING
+
+
+def test_only_the_owner_concludes_a_failure(world: World) -> None:
+    """A call whose lease ran out while it waited for Stripe must not fail the row under its successor."""
+
+    def outlast(sent: Any) -> None:
+        world.now += timedelta(seconds=61)
+        assert world.ledger.take(world.row()) is not None
+
+    world.stripe.before = outlast
+    outcome = world.refund((*CREATE, (400, error_object("charge_disputed"))))
+    assert outcome.refund.status is RefundStatus.PROCESSING
+    assert world.row().status is RefundStatus.PROCESSING
+
+
+@pytest.mark.parametrize(
+    ("age", "sent"), [(timedelta(hours=23), True), (timedelta(hours=23, milliseconds=1), False)]
+)
+def test_the_23_hours(world: World, age: timedelta, sent: bool) -> None:
+    world.listen()
+    world.refund((*CREATE, lost()))
+    world.now += age
+    nothing = (*LIST, (200, {"object": "list", "data": [], "has_more": False}))
+    if sent:
+        assert (
+            world.refund(nothing, (*CREATE, (200, refund_object()))).refund.status is RefundStatus.SUCCEEDED
+        )
+        return
+    for _ in range(2):
+        outcome = world.refund(nothing)
+        assert outcome.refund.status is RefundStatus.PROCESSING
+        assert outcome.refund.attention is not None
+        assert outcome.refund.attention.since == world.now
+    assert world.heard == [("refund-attention", "processing")]
+
+
+def test_a_succeeded_row_whose_purchases_were_left_behind(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    with pytest.raises(PurchaseNotRefundable):
+        world.refund((*RETRIEVE, (200, refund_object())))
+    assert world.statuses() == {"refunded"}
+
+
+def test_a_succeeded_row_that_stripe_calls_failed_by_now(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    with pytest.raises(RefundFailed):
+        world.refund((*RETRIEVE, (200, refund_object(status="failed"))))
+    assert world.statuses() == {"completed"}
+
+
+def test_elsewhere_and_ours_side_by_side(world: World) -> None:
+    """A partial refund of the Dashboard, then ours for the rest; the partial one failing opens nothing."""
+    partial = fact("succeeded", id="re_0", refund_id=None, amount=500)
+    world.service.take_in(partial, captured=1999, by="webhook")
+    assert world.statuses() == {"completed"}
+    world.refund((*CREATE, (200, refund_object(amount=1499, metadata={"refund_id": f"{PAYMENT}:2"}))))
+    assert world.statuses() == {"refunded"}
+    world.service.take_in(replace(partial, status=RefundStatus.FAILED), captured=1999, by="webhook")
+    assert world.statuses() == {"refunded"}
+    assert world.row(1).status is RefundStatus.FAILED
+
+
+def test_news_from_elsewhere_is_taken_in_once(world: World) -> None:
+    made = fact("succeeded", refund_id=None)
+    for _ in range(3):
+        world.service.take_in(made, captured=1999, by="webhook")
+    assert len(world.ledger.read_log(PAYMENT)) == 1
+    assert is_refunded(world.ledger.read_log(PAYMENT))
+    assert world.statuses() == {"refunded"}
+
+
+def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:
+    world.service.take_in(fact("succeeded", refund_id="pi_of_another_shop:1"), captured=1999, by="webhook")
+    assert world.row().source == "dashboard"
+
+
+def open_row(world: World) -> Refund:
+    return world.ledger.open(
+        PAYMENT,
+        1,
+        purchase_ids=world.cart,
+        reason=None,
+        note=None,
+        requested_by="admin",
+        source="endpoint",
+    )

@@ -1,0 +1,53 @@
+"""The sandbox's own routes, for a caller in another process. They need no key."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from . import params as p
+from .api import parameters, refusal
+from .errors import ApiError
+from .wire import Request, Response
+
+if TYPE_CHECKING:
+    from .sandbox import StripeSandbox
+
+PREFIX = "/_sandbox/"
+
+_PAYMENTS: dict[str, p.Reader] = {
+    "amount": p.amount,
+    "currency": p.currency,
+    "card": p.text,
+    "count": p.integer,
+}
+
+
+def answer(sandbox: StripeSandbox, request: Request) -> Response:
+    """Answer a request below ``/_sandbox/``."""
+    try:
+        found = _find(sandbox, request)
+    except ApiError as error:
+        return refusal(error, "")
+    except ValueError as error:
+        return refusal(ApiError(400, str(error)), "")
+    return Response(200, json.dumps(found).encode())
+
+
+def _find(sandbox: StripeSandbox, request: Request) -> dict[str, Any]:
+    params = parameters(request)
+    route = request.method, request.path.removeprefix(PREFIX)
+    if route == ("GET", "health"):
+        return {"status": "ok"}
+    if route == ("POST", "payments"):
+        return {"ids": _create_payments(sandbox, params)}
+    if route == ("GET", "refunds"):
+        return {"data": sandbox.refunds(**p.read(params, {"payment_intent": p.text}))}
+    raise ApiError(404, f"The sandbox has no {request.method} {request.path}")
+
+
+def _create_payments(sandbox: StripeSandbox, params: p.Params) -> list[str]:
+    read = p.read(params, _PAYMENTS)
+    p.required(read, "amount")
+    count = read.pop("count", 1)
+    return [sandbox.create_payment(**read) for _ in range(count)]

@@ -1,0 +1,295 @@
+"""Which parameters each endpoint takes, and what it does with an account.
+
+https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from . import params as p
+from .account import Account
+from .cards import Card, find_card
+from .errors import ApiError, invalid, missing
+from .events import Call
+from .objects import JsonObject
+
+Endpoint = Callable[[Account, Call], JsonObject]
+Builder = Callable[..., Endpoint]
+
+# kind of object -> its expandable properties -> the kind of object behind each
+_EXPANDABLE: dict[str, dict[str, str]] = {
+    "refund": {"charge": "charge", "payment_intent": "payment_intent"},
+    "payment_intent": {"latest_charge": "charge"},
+    "charge": {"payment_intent": "payment_intent"},
+    "refunds": {"data": "refund"},
+}
+_EXPAND: dict[str, p.Reader] = {"expand": p.listed}
+_PAGE: dict[str, p.Reader] = {
+    "created": p.time_range,
+    "ending_before": p.text,
+    "limit": p.limit,
+    "starting_after": p.text,
+    **_EXPAND,
+}
+_REFUND_CREATE: dict[str, p.Reader] = {
+    "amount": p.amount,
+    "charge": p.text,
+    "currency": p.currency,
+    "customer": p.text,
+    "instructions_email": p.text,
+    "metadata": p.metadata,
+    "origin": p.one_of("customer_balance"),
+    "payment_intent": p.text,
+    "reason": p.one_of("duplicate", "fraudulent", "requested_by_customer"),
+    "refund_application_fee": p.boolean,
+    "reverse_transfer": p.boolean,
+    **_EXPAND,
+}
+_REFUND_USED = ("amount", "charge", "instructions_email", "metadata", "payment_intent", "reason")
+_CONFIRM: dict[str, p.Reader] = {
+    "off_session": p.anything,
+    "payment_method": p.text,
+    "payment_method_data": p.anything,
+    "receipt_email": p.text,
+    "return_url": p.text,
+    **_EXPAND,
+}
+_INTENT_CREATE: dict[str, p.Reader] = {
+    "amount": p.amount,
+    "automatic_payment_methods": p.anything,
+    "capture_method": p.one_of("automatic", "automatic_async"),
+    "confirm": p.boolean,
+    "currency": p.currency,
+    "description": p.text,
+    "metadata": p.metadata,
+    "payment_method_types": p.anything,
+    **_CONFIRM,
+}
+_INTENT_USED = ("amount", "confirm", "currency", "description", "metadata", "receipt_email")
+_PAYMENT_METHOD_DATA: dict[str, p.Reader] = {
+    "type": p.one_of("card"),
+    "card": p.anything,
+    "billing_details": p.anything,
+    "metadata": p.metadata,
+}
+
+
+def resolve(method: str, path: str, params: p.Params) -> Endpoint:
+    """The endpoint of a request, its parameters checked and bound.
+
+    :raises ApiError: 404 for an unknown URL, 400 for bad parameters.
+    """
+    for route_method, pattern, builder in _ROUTES:
+        match = pattern.fullmatch(path) if route_method == method else None
+        if match is not None:
+            return builder(*match.groups(), params)
+    raise ApiError(
+        404,
+        f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we "
+        "can help at https://support.stripe.com/.",
+    )
+
+
+def _create_refund(params: p.Params) -> Endpoint:
+    read = p.read(params, _REFUND_CREATE)
+    if "charge" in read and "payment_intent" in read:
+        raise invalid("You may only specify one of these parameters: charge, payment_intent.")
+    if "charge" not in read and "payment_intent" not in read:
+        raise invalid(
+            "One of the following params should be provided for this request: payment_intent or charge.",
+            code="parameter_missing",
+        )
+    used = {name: read[name] for name in _REFUND_USED if name in read}
+    return _expanding("refund", read, lambda account, call: account.create_refund(call=call, **used))
+
+
+def _get_refund(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, _EXPAND)
+    return _expanding("refund", read, lambda account, call: account.refund(identifier))
+
+
+def _update_refund(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, {"metadata": p.metadata, **_EXPAND})
+    metadata = read.get("metadata")
+    return _expanding(
+        "refund",
+        read,
+        lambda account, call: account.update_refund(identifier, metadata=metadata, call=call),
+    )
+
+
+def _cancel_refund(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, _EXPAND)
+    return _expanding("refund", read, lambda account, call: account.cancel_refund(identifier, call=call))
+
+
+def _list_refunds(params: p.Params) -> Endpoint:
+    read = p.read(params, {"charge": p.text, "payment_intent": p.text, **_PAGE})
+    wanted = {name: read[name] for name in ("charge", "payment_intent") if name in read}
+    return _expanding(
+        "refunds",
+        read,
+        lambda account, call: _page("refund", "/v1/refunds", account.refunds(**wanted), read),
+    )
+
+
+def _create_intent(params: p.Params) -> Endpoint:
+    read = p.read(params, _INTENT_CREATE)
+    p.required(read, "amount", "currency")
+    card = _card(read)
+    used = {name: read[name] for name in _INTENT_USED if name in read}
+    return _expanding(
+        "payment_intent",
+        read,
+        lambda account, call: account.create_payment_intent(card=card, call=call, **used),
+    )
+
+
+def _confirm_intent(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, _CONFIRM)
+    card = _card(read)
+    return _expanding(
+        "payment_intent",
+        read,
+        lambda account, call: account.confirm_payment_intent(identifier, card=card, call=call),
+    )
+
+
+def _get_intent(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, {"client_secret": p.text, **_EXPAND})
+    return _expanding("payment_intent", read, lambda account, call: account.payment_intent(identifier))
+
+
+def _get_charge(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, _EXPAND)
+    return _expanding("charge", read, lambda account, call: account.charge(identifier))
+
+
+def _get_event(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, {})
+    return lambda account, call: account.event(identifier)
+
+
+def _list_events(params: p.Params) -> Endpoint:
+    read = p.read(params, {"type": p.text, "types": p.listed, **_PAGE})
+    types = {read["type"]} if "type" in read else set(read.get("types", ()))
+
+    def endpoint(account: Account, call: Call) -> JsonObject:
+        wanted = (event for event in account.events if not types or event.type in types)
+        stubs = ({"id": event.id, "created": event.created} for event in wanted)
+        page = _page("event", "/v1/events", stubs, read)
+        return {**page, "data": [account.event(stub["id"]) for stub in page["data"]]}
+
+    return endpoint
+
+
+def _get_balance(params: p.Params) -> Endpoint:
+    p.read(params, {})
+    return lambda account, call: account.balance()
+
+
+def _card(read: Mapping[str, Any]) -> Card | None:
+    if "payment_method" in read:
+        name = read["payment_method"]
+    elif "payment_method_data" in read:
+        name = _card_number(read["payment_method_data"])
+    else:
+        return None
+    card = find_card(name)
+    if card is None:
+        raise missing("PaymentMethod", name, param="payment_method")
+    return card
+
+
+def _card_number(given: Any) -> str:
+    if not isinstance(given, dict):
+        raise invalid("Invalid object", param="payment_method_data")
+    details = p.read(given, _PAYMENT_METHOD_DATA).get("card")
+    number = details.get("number") if isinstance(details, dict) else None
+    if not isinstance(number, str) or not number.isdigit():
+        message = "Your card number is incorrect."
+        raise ApiError(402, message, type="card_error", code="incorrect_number", param="number")
+    return number
+
+
+def _page(kind: str, url: str, items: Iterable[JsonObject], read: Mapping[str, Any]) -> JsonObject:
+    """A page of a list, newest first (https://docs.stripe.com/api/pagination)."""
+    bounds, size = read.get("created", {}), read.get("limit", 10)
+    found = [item for item in items if p.in_range(item["created"], bounds)][::-1]
+    if "starting_after" in read:
+        found = found[_position(kind, found, read, "starting_after") + 1 :]
+    if "ending_before" in read:
+        found = found[: _position(kind, found, read, "ending_before")]
+        shown = found[-size:]
+    else:
+        shown = found[:size]
+    more = len(found) > len(shown)
+    return {"object": "list", "data": shown, "has_more": more, "url": url}
+
+
+def _position(kind: str, found: list[JsonObject], read: Mapping[str, Any], param: str) -> int:
+    cursor = read[param]
+    for position, item in enumerate(found):
+        if item["id"] == cursor:
+            return position
+    raise missing(kind, cursor, param=param)
+
+
+def _expanding(kind: str, read: Mapping[str, Any], endpoint: Endpoint) -> Endpoint:
+    paths = [path.split(".") for path in read.get("expand", ())]
+    for path in paths:
+        _check_expandable(kind, path)
+    if not paths:
+        return endpoint
+
+    def expanded(account: Account, call: Call) -> JsonObject:
+        thing = endpoint(account, call)
+        for path in paths:
+            thing = _expand(account, kind, thing, path)
+        return thing
+
+    return expanded
+
+
+def _check_expandable(kind: str, path: list[str]) -> None:
+    for name in path:
+        if name not in _EXPANDABLE.get(kind, {}):
+            raise invalid(f"This property cannot be expanded ({name}).", param="expand")
+        kind = _EXPANDABLE[kind][name]
+
+
+def _expand(account: Account, kind: str, thing: JsonObject, path: list[str]) -> JsonObject:
+    if not path:
+        return thing
+    name, rest = path[0], path[1:]
+    behind, value = _EXPANDABLE[kind][name], thing[name]
+    if isinstance(value, list):
+        return {**thing, name: [_expand(account, behind, item, rest) for item in value]}
+    if isinstance(value, str):
+        value = account.charge(value) if behind == "charge" else account.payment_intent(value)
+    if value is not None:
+        value = _expand(account, behind, value, rest)
+    return {**thing, name: value}
+
+
+_ID = r"([^/]+)"
+_ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
+    (method, re.compile(pattern), builder)
+    for method, pattern, builder in (
+        ("POST", r"/v1/refunds", _create_refund),
+        ("GET", r"/v1/refunds", _list_refunds),
+        ("GET", rf"/v1/refunds/{_ID}", _get_refund),
+        ("POST", rf"/v1/refunds/{_ID}", _update_refund),
+        ("POST", rf"/v1/refunds/{_ID}/cancel", _cancel_refund),
+        ("POST", r"/v1/payment_intents", _create_intent),
+        ("GET", rf"/v1/payment_intents/{_ID}", _get_intent),
+        ("POST", rf"/v1/payment_intents/{_ID}/confirm", _confirm_intent),
+        ("GET", rf"/v1/charges/{_ID}", _get_charge),
+        ("GET", r"/v1/events", _list_events),
+        ("GET", rf"/v1/events/{_ID}", _get_event),
+        ("GET", r"/v1/balance", _get_balance),
+    )
+]

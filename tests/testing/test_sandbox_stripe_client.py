@@ -1,0 +1,151 @@
+"""Stripe's own client takes the sandbox for Stripe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import stripe
+
+from flask_refunds.testing import StripeSandbox
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # its connection pool is never closed
+
+
+@pytest.fixture
+def client(sandbox: StripeSandbox) -> stripe.StripeClient:
+    http = stripe.RequestsClient(timeout=1)
+    return stripe.StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, http_client=http)
+
+
+def create(client: stripe.StripeClient, paid: str, key: str = "k", **params: Any) -> stripe.Refund:
+    given: Any = {"payment_intent": paid, **params}
+    return client.v1.refunds.create(given, {"idempotency_key": key})
+
+
+def test_paying_and_refunding(sandbox: StripeSandbox, client: stripe.StripeClient) -> None:
+    intent = client.v1.payment_intents.create(
+        {
+            "amount": 2000,
+            "currency": "usd",
+            "confirm": True,
+            "payment_method": "pm_card_visa",
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "metadata": {"order": "7"},
+            "expand": ["latest_charge"],
+        }
+    )
+    refund = create(client, intent.id, metadata={"refund_id": "7:1"}, reason="duplicate", expand=["charge"])
+
+    assert isinstance(intent.latest_charge, stripe.Charge)
+    assert isinstance(refund.charge, stripe.Charge)
+    assert (refund.status, refund.to_dict()["metadata"]) == ("succeeded", {"refund_id": "7:1"})
+    assert sandbox.money_refunded(intent.id) == 2000
+
+
+def test_reading(sandbox: StripeSandbox, client: stripe.StripeClient, paid: str) -> None:
+    ids = [create(client, paid, str(n), amount=1).id for n in range(25)]
+
+    listed = client.v1.refunds.list({"payment_intent": paid, "limit": 10})
+    assert [refund.id for refund in listed.auto_paging_iter()] == ids[::-1]
+    assert client.v1.refunds.retrieve(ids[3]).id == ids[3]
+    assert client.v1.refunds.update(ids[3], {"metadata": {"a": "b"}}).to_dict()["metadata"] == {"a": "b"}
+    assert client.v1.payment_intents.retrieve(paid).status == "succeeded"
+    assert client.v1.charges.retrieve(sandbox.charge(paid)["id"]).amount_refunded == 25
+    assert client.v1.events.retrieve(sandbox.events[0]["id"]).type == "payment_intent.created"
+    assert client.v1.balance.retrieve().available[0].amount == 1975
+
+
+def test_canceling(sandbox: StripeSandbox, client: stripe.StripeClient, paid: str) -> None:
+    sandbox.inject("requires_action")
+    refund = create(client, paid)
+
+    assert client.v1.refunds.cancel(refund.id).status == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "status"),
+    [
+        ("drop_before", stripe.APIConnectionError, None),
+        ("drop_after", stripe.APIConnectionError, None),
+        ("error_500", stripe.APIError, 500),
+        ("error_500_after", stripe.APIError, 500),
+        ("error_502_html", stripe.APIError, 502),
+        ("error_503", stripe.APIError, 503),
+        ("rate_limited", stripe.RateLimitError, 429),
+        ("lock_timeout", stripe.RateLimitError, 429),
+        ("conflict", stripe.APIError, 409),
+        ("truncated", stripe.APIConnectionError, None),
+        ("empty", stripe.APIError, 200),
+        ("key_rejected", stripe.AuthenticationError, 401),
+        ("key_forbidden", stripe.PermissionError, 403),
+        ("card_error", stripe.CardError, 402),
+        ("insufficient_balance", stripe.InvalidRequestError, 400),
+    ],
+)
+def test_faults_are_the_errors_they_stand_for(
+    sandbox: StripeSandbox,
+    client: stripe.StripeClient,
+    paid: str,
+    fault: str,
+    error: type[stripe.StripeError],
+    status: int | None,
+) -> None:
+    sandbox.inject(fault)
+
+    with pytest.raises(error) as raised:
+        create(client, paid)
+
+    assert type(raised.value) is error
+    assert raised.value.http_status == status
+
+
+def test_garbage_is_no_error_of_its_own(
+    sandbox: StripeSandbox, client: stripe.StripeClient, paid: str
+) -> None:
+    sandbox.inject("garbage")
+
+    with pytest.raises(UnicodeDecodeError):
+        create(client, paid)
+
+
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [("error_500", 1), ("error_503", 2), ("lock_timeout", 2), ("conflict", 2), ("drop_after", 2)],
+)
+def test_what_its_client_retries(sandbox: StripeSandbox, paid: str, fault: str, requests: int) -> None:
+    client = stripe.StripeClient(
+        "sk_test_1",
+        base_addresses={"api": sandbox.url},
+        http_client=stripe.RequestsClient(timeout=1),
+        max_network_retries=1,
+    )
+    sandbox.inject(fault)
+    outcome: Callable[[], object] = lambda: create(client, paid)  # noqa: E731
+
+    if requests == 1:
+        with pytest.raises(stripe.APIError):
+            outcome()
+    else:
+        outcome()
+    assert len(sandbox.requests) == requests
+    assert sandbox.money_refunded(paid) == (0 if requests == 1 else 2000)
+
+
+def test_idempotency_errors(client: stripe.StripeClient, paid: str) -> None:
+    create(client, paid, amount=1)
+
+    with pytest.raises(stripe.IdempotencyError):
+        create(client, paid, amount=2)
+
+
+def test_refusals_carry_code_and_request_id(
+    sandbox: StripeSandbox, client: stripe.StripeClient, paid: str
+) -> None:
+    sandbox.refund_in_dashboard(paid)
+
+    with pytest.raises(stripe.InvalidRequestError) as raised:
+        create(client, paid)
+    assert raised.value.code == "charge_already_refunded"
+    assert raised.value.request_id == sandbox.requests[0].request_id

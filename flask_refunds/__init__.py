@@ -20,9 +20,12 @@ from .errors import (
     RefundsError,
     StripeKeyRejected,
     StripeRateLimited,
+    StripeUnavailable,
+    WebhookNotConfigured,
 )
 from .extension import check_config
 from .signals import refund_attention, refund_failed, refund_pending, refund_succeeded
+from .webhooks import handle_event
 
 __version__ = "0.1.0"
 
@@ -41,9 +44,12 @@ __all__ = [
     "RefundsError",
     "StripeKeyRejected",
     "StripeRateLimited",
+    "StripeUnavailable",
+    "WebhookNotConfigured",
     "authenticate",
     "check_config",
     "current_user",
+    "handle_event",
     "refund_attention",
     "refund_failed",
     "refund_pending",

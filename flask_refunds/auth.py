@@ -10,11 +10,11 @@ from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
-from flask import Response, current_app, request
+from flask import Response, request
 from werkzeug.local import LocalProxy
 
 from .errors import AdminRequired, NotAuthenticated
-from .extension import get_refunds
+from .extension import current_refunds
 from .responses import answer_error
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -50,7 +50,7 @@ def identify() -> Caller:
 
 
 def _identify() -> Caller:
-    refunds = get_refunds(current_app._get_current_object())  # type: ignore[attr-defined]
+    refunds = current_refunds()
     claims = refunds.verifier.verify(_bearer_token())
     identity = refunds.verifier.identity(claims)
     user = refunds.users.find(identity, claims)
@@ -74,7 +74,7 @@ def identify_admin() -> Caller:
     :raises NotAuthenticated: 401.
     """
     caller = identify()
-    refunds = get_refunds(current_app._get_current_object())  # type: ignore[attr-defined]
+    refunds = current_refunds()
     if not refunds.users.is_admin(caller.user):
         raise AdminRequired
     return caller

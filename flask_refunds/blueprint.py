@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from . import views
+from . import views, webhooks
 
 refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments")
 """Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
 
 refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])
+refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])

@@ -116,6 +116,23 @@ class StripeRateLimited(RefundsError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
+class StripeUnavailable(RefundsError):
+    """503: Stripe could not be asked what an event is about. Stripe will send the event again."""
+
+    status = 503
+    code = "stripe_unavailable"
+    default_message = "Stripe could not be asked about this event; it must be sent again."
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class WebhookNotConfigured(RefundsError):
+    """404: there is no ``STRIPE_WEBHOOK_SECRET``, so there is no webhook."""
+
+    status = 404
+    code = "webhook_not_configured"
+    default_message = "Not found"
+
+
 class StripeKeyRejected(RefundsError):
     """500: Stripe does not accept our key, or it lacks the permission to refund."""
 

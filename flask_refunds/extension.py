@@ -7,8 +7,11 @@ import threading
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from flask import Flask, current_app
+
 from .config import Settings, read_settings
 from .database import Database, connect, durable
+from .events import EventHandler
 from .ledger import Ledger
 from .purchases import Purchases
 from .service import RefundService
@@ -17,8 +20,6 @@ from .tokens import TokenVerifier
 from .users import Users
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from .gateway import Gateway
 
 _KEY = "refunds"
@@ -46,6 +47,7 @@ class Refunds:
         self.verifier = TokenVerifier(settings)
         self.users = Users(durable(database, settings.refunds_users_collection), settings)
         self.service = _build_service(app, settings, database)
+        self.events = EventHandler(self.service, livemode=settings.livemode)
 
 
 class _Slot:
@@ -70,6 +72,14 @@ def get_refunds(app: Flask) -> Refunds:
             if refunds is None:
                 refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config))
     return refunds
+
+
+def current_refunds() -> Refunds:
+    """The refunds of the app whose context this is.
+
+    :raises ConfigurationError: 500.
+    """
+    return get_refunds(current_app._get_current_object())  # type: ignore[attr-defined]
 
 
 def check_config(app: Flask) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from typing import Any, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast
 
 import stripe
 
 from .deadline import Deadline
 from .errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
-from .models import Failure, Reason, RefundStatus, StripeRefund
+from .models import StripeRefund
+from .stripe_objects import parse_captured, parse_refund, parse_refund_page
 from .transport import Transport, until
 
 ALREADY_REFUNDED = "charge_already_refunded"
@@ -100,7 +100,7 @@ class Gateway:
                 cast(Any, dict(request)), options={"idempotency_key": key}
             ),
             deadline,
-            _parse_refund,
+            parse_refund,
         )
         if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
             raise OutcomeUnknown("answer_mismatch", "Stripe answered with a refund that was not asked for.")
@@ -111,7 +111,7 @@ class Gateway:
 
         :raises StripeAnswer: it could not be had.
         """
-        return self._ask(lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, _parse_refund)
+        return self._ask(lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, parse_refund)
 
     def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
         """Every refund of a payment intent, oldest first, whoever made it.
@@ -133,20 +133,16 @@ class Gateway:
         params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
         if after is not None:
             params["starting_after"] = after
-        return self._ask(
-            lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, _parse_refund_page
-        )
+        return self._ask(lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, parse_refund_page)
 
     def captured(self, payment_intent: str, deadline: Deadline) -> int:
         """What a payment intent has received, in minor units, before any refund.
 
         :raises StripeAnswer: it could not be had.
         """
-
-        def parse(answer: Mapping[str, Any], request_id: str | None) -> int:
-            return _expect(answer["amount_received"], int)
-
-        return self._ask(lambda: self._client.v1.payment_intents.retrieve(payment_intent), deadline, parse)
+        return self._ask(
+            lambda: self._client.v1.payment_intents.retrieve(payment_intent), deadline, parse_captured
+        )
 
     def _ask(
         self,
@@ -190,46 +186,3 @@ _MEANING: Mapping[int, type[StripeAnswer]] = {
     404: Refused,
     429: Throttled,
 }
-
-
-def _parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
-    refunds = [_parse_refund(each, request_id) for each in _expect(answer["data"], list)]
-    return refunds, _expect(answer["has_more"], bool)
-
-
-def _parse_refund(answer: Mapping[str, Any], request_id: str | None) -> StripeRefund:
-    """Read a refund object strictly: what is not as documented raises, and the outcome stays unknown."""
-    if answer["object"] != "refund":
-        raise ValueError("not a refund")
-    reason = answer.get("reason")
-    status = RefundStatus(answer["status"])
-    return StripeRefund(
-        id=_expect(answer["id"], str),
-        payment_intent=_expect(_id_of(answer["payment_intent"]), str),
-        status=status,
-        amount=_expect(answer["amount"], int),
-        currency=_expect(answer["currency"], str),
-        refund_id=(answer.get("metadata") or {}).get("refund_id"),
-        reason=reason if reason in get_args(Reason) else None,
-        failure=_parse_failure(answer, status),
-        created=datetime.fromtimestamp(_expect(answer["created"], int), timezone.utc),
-        request_id=request_id,
-    )
-
-
-def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
-    if not status.ended_unpaid:
-        return None
-    code = answer.get("failure_reason") or status.value
-    return Failure(str(code), f"Stripe says that the refund is {status.value} ({code}).")
-
-
-def _id_of(value: Any) -> Any:
-    """The id of an object that Stripe may have expanded."""
-    return value["id"] if isinstance(value, Mapping) else value
-
-
-def _expect(value: Any, kind: type[_T]) -> _T:
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}")
-    return value

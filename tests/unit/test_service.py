@@ -11,6 +11,7 @@ import mongomock
 import pytest
 from bson import ObjectId
 
+from flask_refunds.deadline import Deadline
 from flask_refunds.errors import PurchaseNotRefundable, RefundFailed, RefundInProgress, StripeKeyRejected
 from flask_refunds.gateway import Gateway
 from flask_refunds.ledger import Ledger
@@ -23,6 +24,7 @@ from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_obje
 CREATE = ("POST", "/v1/refunds")
 LIST = ("GET", "/v1/refunds")
 RETRIEVE = ("GET", "/v1/refunds/re_1")
+CAPTURED = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
 ASK = Ask(requested_by="admin", source="endpoint")
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
@@ -330,26 +332,31 @@ def test_a_succeeded_row_that_stripe_calls_failed_by_now(world: World) -> None:
 def test_elsewhere_and_ours_side_by_side(world: World) -> None:
     """A partial refund of the Dashboard, then ours for the rest; the partial one failing opens nothing."""
     partial = fact("succeeded", id="re_0", refund_id=None, amount=500)
-    world.service.take_in(partial, captured=1999, by="webhook")
+    world.stripe.script[:] = [CAPTURED]
+    world.service.take_in(partial, Deadline.after(10), by="webhook")
     assert world.statuses() == {"completed"}
     world.refund((*CREATE, (200, refund_object(amount=1499, metadata={"refund_id": f"{PAYMENT}:2"}))))
     assert world.statuses() == {"refunded"}
-    world.service.take_in(replace(partial, status=RefundStatus.FAILED), captured=1999, by="webhook")
+    world.service.take_in(replace(partial, status=RefundStatus.FAILED), Deadline.after(10), by="webhook")
     assert world.statuses() == {"refunded"}
     assert world.row(1).status is RefundStatus.FAILED
 
 
 def test_news_from_elsewhere_is_taken_in_once(world: World) -> None:
     made = fact("succeeded", refund_id=None)
+    world.stripe.script[:] = [CAPTURED]
     for _ in range(3):
-        world.service.take_in(made, captured=1999, by="webhook")
+        world.service.take_in(made, Deadline.after(10), by="webhook")
     assert len(world.ledger.read_log(PAYMENT)) == 1
     assert is_refunded(world.ledger.read_log(PAYMENT))
     assert world.statuses() == {"refunded"}
 
 
 def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:
-    world.service.take_in(fact("succeeded", refund_id="pi_of_another_shop:1"), captured=1999, by="webhook")
+    world.stripe.script[:] = [CAPTURED]
+    world.service.take_in(
+        fact("succeeded", refund_id="pi_of_another_shop:1"), Deadline.after(10), by="webhook"
+    )
     assert world.row().source == "dashboard"
 
 

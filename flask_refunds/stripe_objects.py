@@ -1,0 +1,80 @@
+"""Stripe's objects, read strictly: what is not as documented raises, and nothing is concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, TypeVar, get_args
+
+from .models import Failure, Reason, RefundStatus, StripeRefund
+
+_T = TypeVar("_T")
+
+
+def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> StripeRefund:
+    """Read a refund (https://docs.stripe.com/api/refunds/object).
+
+    :param request_id: Stripe's ``req_…`` of the answer or event that holds it.
+    :raises LookupError, TypeError, ValueError: it is no refund as documented.
+    """
+    if answer["object"] != "refund":
+        raise ValueError("not a refund")
+    status = RefundStatus(answer["status"])
+    reason = answer.get("reason")
+    return StripeRefund(
+        id=expect(answer["id"], str),
+        payment_intent=expect(_id_of(answer["payment_intent"]), str),
+        status=status,
+        amount=expect(answer["amount"], int),
+        currency=expect(answer["currency"], str),
+        refund_id=_refund_id(answer.get("metadata")),
+        reason=reason if reason in get_args(Reason) else None,
+        failure=_parse_failure(answer, status),
+        created=datetime.fromtimestamp(expect(answer["created"], int), timezone.utc),
+        request_id=request_id,
+    )
+
+
+def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
+    """Read one page of a list of refunds.
+
+    :return: the refunds, and whether there are more.
+    :raises LookupError, TypeError, ValueError: it is no such list.
+    """
+    refunds = [parse_refund(each, request_id) for each in expect(answer["data"], list)]
+    return refunds, expect(answer["has_more"], bool)
+
+
+def parse_captured(answer: Mapping[str, Any], request_id: str | None) -> int:
+    """Read what a payment intent has received, in minor units.
+
+    :raises LookupError, TypeError: it is no payment intent.
+    """
+    return expect(answer["amount_received"], int)
+
+
+def expect(value: Any, kind: type[_T]) -> _T:
+    """The value, if it is exactly of that type: JSON's ``true`` is no number.
+
+    :raises TypeError: it is of another.
+    """
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}")
+    return value
+
+
+def _refund_id(metadata: Any) -> str | None:
+    refund_id = metadata.get("refund_id") if isinstance(metadata, Mapping) else None
+    return refund_id if isinstance(refund_id, str) else None
+
+
+def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
+    if not status.ended_unpaid:
+        return None
+    code = str(answer.get("failure_reason") or status.value)
+    return Failure(code, f"Stripe says that the refund is {status.value} ({code}).")
+
+
+def _id_of(value: Any) -> Any:
+    """The id of an object that Stripe may have expanded."""
+    return value["id"] if isinstance(value, Mapping) else value

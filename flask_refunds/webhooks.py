@@ -1,0 +1,61 @@
+"""Stripe calls: ``POST /webhook/refunds``, and :func:`handle_event` for hosts with a webhook of their own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, request
+
+from .errors import InvalidRequest, WebhookNotConfigured
+from .extension import current_refunds
+from .responses import answered, json_response
+from .signatures import is_signed
+
+_MAX_EVENT_BYTES = 1024 * 1024
+
+
+@answered
+def receive_event() -> Response:
+    """``POST /webhook/refunds``: take in a signed event. 2xx only once what it says is durably written."""
+    refunds = current_refunds()
+    secrets = refunds.settings.stripe_webhook_secret
+    if not secrets:
+        raise WebhookNotConfigured
+    body = request.stream.read(_MAX_EVENT_BYTES + 1)
+    if not is_signed(body, request.headers.get("Stripe-Signature", ""), secrets, time.time()):
+        raise InvalidRequest("The event is not signed by Stripe, or not just now.")
+    refunds.events.handle(_parse(body))
+    return json_response({"received": True})
+
+
+def handle_event(event: Any) -> bool:
+    """Take in an event of the host's own Stripe webhook, which has verified it.
+
+    Call it inside a request or an app context, for every event; those that are not about refunds are left
+    alone. Let its errors become a 5xx or 4xx answer, so that Stripe sends the event again.
+
+    :param event: what ``stripe.Webhook.construct_event`` returned, or the event's JSON as a mapping.
+    :return: whether it was about a refund of a payment of this shop's.
+    :raises InvalidRequest: 400; it is no event, or one of the other mode (test or live) than the key's.
+    :raises StripeUnavailable: 503; it must be sent again.
+    :raises DatabaseUnavailable: 500; it must be sent again.
+    """
+    # A StripeObject is no mapping; older releases of stripe-python convert deeply by the longer name.
+    convert = getattr(event, "to_dict_recursive", None) or getattr(event, "to_dict", None)
+    plain = convert() if convert else event
+    if not isinstance(plain, Mapping):
+        raise InvalidRequest("The event is not as Stripe sends them.")
+    return current_refunds().events.handle(plain)
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    try:
+        event = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The event is no JSON.") from None
+    if not isinstance(event, dict):
+        raise InvalidRequest("The event is no JSON object.")
+    return event

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from . import views, webhooks
+from . import cli, views, webhooks
 
-refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments")
+refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_group="refunds")
 """Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
 
 refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
+
+refunds_bp.cli.help = "Make, follow and account for refunds."
+for command in (cli.reconcile, cli.resolve):
+    refunds_bp.cli.add_command(command)

@@ -13,7 +13,7 @@ from .service import RefundService
 from .stripe_objects import expect, parse_refund
 
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
-"""Events that carry a refund. A canceled one comes as ``refund.updated``; older API versions send the last."""
+"""Events that carry a refund. A canceled one comes as ``refund.updated``; older versions send the last."""
 
 CHARGE_EVENTS = frozenset({"charge.refunded"})
 """Events that carry a charge. It no longer holds its refunds: they are listed by payment intent."""

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
+from .attention import AttentionDesk
 from .config import Settings, read_settings
 from .database import Database, connect, durable
 from .events import EventHandler
 from .ledger import Ledger
 from .purchases import Purchases
+from .reconcile import Reconciler
 from .service import RefundService
 from .signals import Announcer
 from .tokens import TokenVerifier
@@ -46,7 +48,11 @@ class Refunds:
         self.settings = settings
         self.verifier = TokenVerifier(settings)
         self.users = Users(durable(database, settings.refunds_users_collection), settings)
-        self.service = _build_service(app, settings, database)
+        rows = durable(database, settings.refunds_collection)
+        self.ledger = Ledger(rows, now, timedelta(seconds=settings.refunds_lease))
+        self.service = _build_service(app, settings, database, self.ledger)
+        self.reconciler = Reconciler(self.ledger, self.service, now)
+        self.attention = AttentionDesk(self.ledger, self.service)
         self.events = EventHandler(self.service, livemode=settings.livemode)
 
 
@@ -92,11 +98,10 @@ def check_config(app: Flask) -> None:
     get_refunds(app)
 
 
-def _build_service(app: Flask, settings: Settings, database: Database) -> RefundService:
+def _build_service(app: Flask, settings: Settings, database: Database, ledger: Ledger) -> RefundService:
     purchases = durable(database, settings.refunds_purchases_collection)
-    rows = durable(database, settings.refunds_collection)
     return RefundService(
-        ledger=Ledger(rows, now, timedelta(seconds=settings.refunds_lease)),
+        ledger=ledger,
         purchases=Purchases(purchases, settings.refunds_payment_intent_field),
         gateway=_GatewayOnDemand(settings),
         announcer=Announcer(app),

@@ -16,6 +16,7 @@ import stripe
 from .deadline import Deadline
 from .errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
 from .models import StripeRefund
+from .pace import wait_for_turn
 from .stripe_objects import parse_captured, parse_refund, parse_refund_page
 from .transport import Transport, until
 
@@ -152,6 +153,7 @@ class Gateway:
     ) -> _T:
         """Make one request and read its answer; whatever cannot be read is an unknown outcome."""
         try:
+            wait_for_turn()
             with until(deadline):
                 response = call().last_response
             return parse(response.data, response.request_id)

@@ -32,6 +32,7 @@ from .models import (
 FAILED_AFTER_SUCCESS = "failed_after_success"
 FOUND_AFTER_FAILURE = "found_after_failure"
 UNKNOWN_TOO_LONG = "unknown_too_long"
+AMOUNT_DIFFERS = "amount_differs"
 """Why a refund asks for a person: the words stored in ``attention.why``."""
 
 _WHAT_TO_DO = {
@@ -46,6 +47,10 @@ _WHAT_TO_DO = {
     UNKNOWN_TOO_LONG: (
         "Stripe never said how this refund ended, and shows none. Check the payment at Stripe, "
         "then settle the refund by hand."
+    ),
+    AMOUNT_DIFFERS: (
+        "Stripe shows another amount or currency for this refund than it did before. "
+        "Check at Stripe what the customer got."
     ),
 }
 
@@ -172,6 +177,7 @@ class Ledger:
             "updatedAt": now,
             "leasedUntil": now,
             "announced": True,
+            "checked": status is RefundStatus.PROCESSING,
             "history": [{"at": now, "status": status.value, "by": by}],
         }
 
@@ -218,18 +224,22 @@ class Ledger:
         """Whether the lease that this row shows still runs."""
         return self._clock() < refund.leased_until
 
-    def climb(self, refund_id: str, fact: StripeRefund, *, by: str, silent: bool) -> Refund | None:
+    def climb(
+        self, refund_id: str, fact: StripeRefund, *, by: str, silent: bool, attention: str | None = None
+    ) -> Refund | None:
         """Move a row up to what Stripe says, if that is up.
 
         :param by: who brought the news, for the history.
         :param silent: whether nobody needs to be told.
+        :param attention: why a person must look at it, whatever it comes from.
         :return: the row as it now is, or ``None`` where it did not move.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
         changes = self._what_stripe_says(fact)
+        entry = {"status": fact.status.value, "by": by, "stripeRequestId": fact.request_id}
         for needed, why in _ways_up(fact.status):
-            attention = {"attention": self._attention(why)} if why else {}
-            climbed = self._move(refund_id, needed, changes | attention, by=by, silent=silent, fact=fact)
+            changes["attention"] = self._attention(why or attention)
+            climbed = self._move(refund_id, needed, changes, entry, silent=silent)
             if climbed is not None:
                 return climbed
         return None
@@ -242,33 +252,105 @@ class Ledger:
         :return: the row as it now is, or ``None`` where it did not move.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
+        needed = {"status": RefundStatus.PROCESSING.value, "owner": refund.owner}
+        entry = {"by": by, "stripeRequestId": request_id}
+        return self._fail(refund, needed, failure, entry, silent=silent)
+
+    def give_up(self, refund: Refund, *, by: str, why: str, silent: bool) -> Refund | None:
+        """End, on a person's word, a refund of which nobody else could say how it ended.
+
+        :param why: his reason, for the history.
+        :return: the row as it now is, or ``None`` where it did not ask for a person, or is being worked on.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        needed = {
+            "status": RefundStatus.PROCESSING.value,
+            "attention": {"$ne": None},
+            "leasedUntil": {"$lte": self._clock()},
+        }
+        failure = Failure("given_up", "A person found that Stripe never made this refund.")
+        return self._fail(refund, needed, failure, {"by": by, "why": why}, silent=silent)
+
+    def _fail(
+        self,
+        refund: Refund,
+        needed: Mapping[str, Any],
+        failure: Failure,
+        entry: Mapping[str, Any],
+        *,
+        silent: bool,
+    ) -> Refund | None:
         changes = {
             "status": RefundStatus.FAILED.value,
             "failure": _document(failure),
+            "attention": None,
             "settledAt": self._clock(),
         }
-        needed = {"status": RefundStatus.PROCESSING.value, "owner": refund.owner}
-        return self._move(refund.id, needed, changes, by=by, silent=silent, request_id=request_id)
+        entry = {"status": RefundStatus.FAILED.value, **entry}
+        return self._move(refund.id, needed, changes, entry, silent=silent)
 
     def ask_for_attention(self, refund: Refund, why: str, *, by: str, silent: bool) -> Refund | None:
-        """Say that a person must look at an unfinished refund; once said, it keeps its first date.
+        """Say that a person must look at a refund; once said, it keeps its first date.
 
+        :return: the row as it now is, or ``None`` where it was said already, or the row has moved.
         :raises DatabaseUnavailable: 500.
         """
-        needed = {"status": RefundStatus.PROCESSING.value, "attention": None}
-        changes = {"status": RefundStatus.PROCESSING.value, "attention": self._attention(why)}
-        return self._move(refund.id, needed, changes, by=by, silent=silent)
+        needed = {"status": refund.status.value, "attention": None}
+        entry = {"status": refund.status.value, "by": by, "attention": why}
+        return self._move(refund.id, needed, {"attention": self._attention(why)}, entry, silent=silent)
+
+    def dismiss(self, refund: Refund, *, by: str, why: str) -> Refund | None:
+        """Say that a person has looked at an ended refund and dealt with it.
+
+        :param why: what he found, for the history.
+        :return: the row as it now is, or ``None`` where it has not ended, or nobody was asked for.
+        :raises DatabaseUnavailable: 500; it may have been said.
+        """
+        needed = {"status": {"$ne": RefundStatus.PROCESSING.value}, "attention": {"$ne": None}}
+        entry = {"status": refund.status.value, "by": by, "why": why}
+        return self._move(refund.id, needed, {"attention": None}, entry, silent=refund.announced)
 
     def mark_announced(self, refund: Refund) -> None:
         """Say that every receiver has heard of the row as it is here.
 
         :raises DatabaseUnavailable: 500; they will hear of it again.
         """
+        self._mark(refund, "announced")
+
+    def mark_checked(self, refund: Refund) -> None:
+        """Say that the purchases follow the row as it is here.
+
+        :raises DatabaseUnavailable: 500; they will be looked at again.
+        """
+        self._mark(refund, "checked")
+
+    def _mark(self, refund: Refund, flag: str) -> None:
         with operation():
             # Every change adds to the history, so its length is the row's version.
             self._rows.update_one(
-                {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {"announced": True}}
+                {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {flag: True}}
             )
+
+    def find_unfinished(self, before: datetime) -> list[str]:
+        """The ids of the rows about which something is still to be done, the longest untouched first.
+
+        :param before: rows that changed later are left to the calls that changed them.
+        :raises DatabaseUnavailable: 500.
+        """
+        unfinished = [status.value for status in RefundStatus if not status.is_settled]
+        to_do = [{"status": {"$in": unfinished}}, {"announced": False}, {"checked": False}]
+        with operation():
+            rows = self._rows.find({"$or": to_do, "updatedAt": {"$lte": before}}, {"_id": 1})
+            return [row["_id"] for row in rows.sort("updatedAt", 1)]
+
+    def find_attention(self) -> list[Refund]:
+        """The rows that ask for a person, the longest waiting first.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with operation():
+            rows = list(self._rows.find({"attention": {"$ne": None}}).sort("attention.since", 1))
+        return [_read(row) for row in rows]
 
     def _what_stripe_says(self, fact: StripeRefund) -> dict[str, Any]:
         changes: dict[str, Any] = {
@@ -277,7 +359,6 @@ class Ledger:
             "amount": fact.amount,
             "currency": fact.currency,
             "failure": _document(fact.failure),
-            "attention": None,
         }
         if fact.reason is not None:
             changes["reason"] = fact.reason
@@ -285,33 +366,24 @@ class Ledger:
             changes["settledAt"] = self._clock()
         return changes
 
-    def _attention(self, why: str) -> dict[str, Any]:
-        return {"why": why, "whatToDo": _WHAT_TO_DO[why], "since": self._clock()}
+    def _attention(self, why: str | None) -> dict[str, Any] | None:
+        return {"why": why, "whatToDo": _WHAT_TO_DO[why], "since": self._clock()} if why else None
 
     def _move(
         self,
         refund_id: str,
         needed: Mapping[str, Any],
         changes: Mapping[str, Any],
+        entry: Mapping[str, Any],
         *,
-        by: str,
         silent: bool,
-        fact: StripeRefund | None = None,
-        request_id: str | None = None,
     ) -> Refund | None:
+        """Change a row that is as needed, and write who did it into its history."""
         now = self._clock()
-        entry = {
-            "at": now,
-            "status": changes["status"],
-            "by": by,
-            "stripeRequestId": fact.request_id if fact else request_id,
-        }
+        flags = {"updatedAt": now, "leasedUntil": now, "announced": silent, "checked": False}
         return self._update(
             {"_id": refund_id, **needed},
-            {
-                "$set": {**changes, "updatedAt": now, "leasedUntil": now, "announced": silent},
-                "$push": {"history": entry},
-            },
+            {"$set": {**changes, **flags}, "$push": {"history": {"at": now, **entry}}},
         )
 
     def _update(self, needed: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
@@ -363,6 +435,7 @@ def _read(row: Mapping[str, Any]) -> Refund:
         calls=row.get("calls", 0),
         leased_until=row["leasedUntil"],
         announced=row["announced"],
+        checked=row["checked"],
         history=row["history"],
     )
 

@@ -110,6 +110,8 @@ class Refund:
     leased_until: datetime
     announced: bool
     """Whether every receiver of the row's present status has run."""
+    checked: bool
+    """Whether the purchases were seen to follow the row's present status, when no call was under way."""
     history: Sequence[Mapping[str, Any]]
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ from .errors import (
     StripeRateLimited,
     Throttled,
 )
-from .ledger import UNKNOWN_TOO_LONG, Ledger, NumberTaken
+from .ledger import AMOUNT_DIFFERS, FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
 from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, find_live, is_refunded
 from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
 from .signals import Announcer
@@ -146,14 +146,15 @@ class RefundService:
         :return: the row as it now is.
         :raises DatabaseUnavailable: 500; the same news may be applied again.
         """
+        attention = AMOUNT_DIFFERS if _differs(refund, fact) else None
         if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
-            return refund
+            return self._flag(refund, attention, by=by) if attention else refund
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
-        climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent())
+        climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
         if climbed is None:
             self._align(refund.payment_intent)
-        return self._ledger.get(refund.id) if climbed is None else self._announce(climbed)
+        return self._ledger.get(refund.id) if climbed is None else self.announce(climbed)
 
     def take_in(self, fact: StripeRefund, deadline: Deadline, *, by: str) -> Refund:
         """Bring the ledger up to a refund that Stripe shows, whoever made it.
@@ -169,7 +170,7 @@ class RefundService:
             known = _find_row(log, fact)
             if known is None:
                 try:
-                    known = self._announce(self._record(fact, len(log) + 1, deadline, by=by))
+                    known = self.announce(self._record(fact, len(log) + 1, deadline, by=by))
                 except NumberTaken:
                     continue
             current = self.apply(known, fact, by=by)
@@ -213,10 +214,19 @@ class RefundService:
             if purchase.status != COMPLETED:
                 raise PurchaseNotRefundable
             try:
-                return self._open(purchase, payment_intent, len(log) + 1, ask)
+                opened = self._open(purchase, payment_intent, len(log) + 1, ask)
             except NumberTaken:
                 log = self._ledger.read_log(payment_intent)
+                continue
+            self._dismiss_earlier(log, opened)
+            return opened
         raise RefundInProgress
+
+    def _dismiss_earlier(self, log: list[Refund], opened: Refund) -> None:
+        """A refund that failed after success asks to be made again, and now is."""
+        for refund in log:
+            if refund.attention is not None and refund.attention.why == FAILED_AFTER_SUCCESS:
+                self._ledger.dismiss(refund, by=opened.source, why=f"Refunded again as {opened.id}.")
 
     def _open(self, purchase: Purchase, payment_intent: str, number: int, ask: Ask) -> Refund:
         return self._ledger.open(
@@ -320,10 +330,21 @@ class RefundService:
 
     def _give_to_a_person(self, refund: Refund, *, by: str) -> Refund:
         """Too old to be sent again, and not at Stripe: no machine may decide."""
-        flagged = self._ledger.ask_for_attention(refund, UNKNOWN_TOO_LONG, by=by, silent=self._is_silent())
-        if flagged is not None:
-            return self._announce(flagged)
-        return self._leave(refund)
+        flagged = self._flag(refund, UNKNOWN_TOO_LONG, by=by)
+        return self._leave(refund) if flagged is refund else flagged
+
+    def give_up(self, refund: Refund, *, by: str, why: str) -> Refund | None:
+        """End, on a person's word, a refund of which nobody else could say how it ended.
+
+        :return: the row as it now is, or ``None`` where it asks for nobody, or is being worked on.
+        :raises DatabaseUnavailable: 500; it may have been done.
+        """
+        given_up = self._ledger.give_up(refund, by=by, why=why, silent=self._is_silent())
+        return None if given_up is None else self.announce(given_up)
+
+    def _flag(self, refund: Refund, why: str, *, by: str) -> Refund:
+        flagged = self._ledger.ask_for_attention(refund, why, by=by, silent=self._is_silent())
+        return refund if flagged is None else self.announce(flagged)
 
     def _leave(self, refund: Refund) -> Refund:
         """Give up the lease, so that the next call need not wait for its end."""
@@ -341,7 +362,7 @@ class RefundService:
             silent=self._is_silent(),
             request_id=answer.request_id,
         )
-        return self._ledger.get(refund.id) if refused is None else self._announce(refused)
+        return self._ledger.get(refund.id) if refused is None else self.announce(refused)
 
     # Refunds made elsewhere, and purchases that follow the log.
 
@@ -367,38 +388,68 @@ class RefundService:
             silent=self._is_silent(),
         )
 
-    def _align(self, payment_intent: str) -> None:
-        """Make the purchases follow the log; again, if the log changed meanwhile."""
+    def check(self, refund: Refund) -> None:
+        """Make sure, once no call is under way, that the purchases follow a row; see :attr:`Refund.checked`.
+
+        :raises DatabaseUnavailable: 500; the row stays to be checked.
+        """
+        # Where Stripe never showed a refund, no purchase followed it: what the host marked is the host's.
+        followed = refund.status is RefundStatus.SUCCEEDED or (
+            refund.status.ended_unpaid and refund.stripe_refund_id is not None
+        )
+        if not followed or self._align(refund.payment_intent):
+            self._ledger.mark_checked(refund)
+
+    def _align(self, payment_intent: str) -> bool:
+        """Make the purchases follow the log; again, if the log changed meanwhile.
+
+        :return: whether they do; not while a call may be about to change both.
+        """
         log = self._ledger.read_log(payment_intent)
         for _ in range(_CLAIM_TRIES):
             if any(refund.status is RefundStatus.PROCESSING for refund in log):
-                return  # Its owner writes the purchases before the row, and may just have.
+                # Its owner writes the purchases before the row, and may just have.
+                return False
             if is_refunded(log):
                 self._purchases.mark_refunded(payment_intent)
             else:
                 self._purchases.mark_completed(payment_intent)
             seen, log = log, self._ledger.read_log(payment_intent)
             if _statuses(seen) == _statuses(log):
-                return
+                return True
+        return False
 
     # Telling: those who listen, and the caller.
 
     def _is_silent(self) -> bool:
         return not self._announcer.has_listeners()
 
-    def _announce(self, refund: Refund) -> Refund:
+    def announce(self, refund: Refund) -> Refund:
+        """Tell the receivers of a row's present state, unless they have heard of it.
+
+        :return: the row as it now is.
+        """
         _log.info("Refund %s is %s", refund.id, refund.status.value)
-        if not refund.announced and self._announcer.announce(refund):
-            try:
-                self._ledger.mark_announced(refund)
-            except DatabaseUnavailable:
-                _log.warning("Refund %s: its receivers ran, and will run again", refund.id)
-        return refund
+        if refund.announced or not self._announcer.announce(refund):
+            return refund
+        try:
+            self._ledger.mark_announced(refund)
+        except DatabaseUnavailable:
+            _log.warning("Refund %s: its receivers ran, and will run again", refund.id)
+            return refund
+        return replace(refund, announced=True)
 
 
 def _revives(refund: Refund, fact: StripeRefund) -> bool:
     """Whether Stripe shows a refund that we had given up as failed without ever seeing it."""
     return refund.status.ended_unpaid and refund.stripe_refund_id is None and not fact.status.ended_unpaid
+
+
+def _differs(refund: Refund, fact: StripeRefund) -> bool:
+    """Whether Stripe shows another amount or currency than it did before, or has."""
+    if refund.attention is not None and refund.attention.why == AMOUNT_DIFFERS:
+        return True
+    return refund.amount is not None and (refund.amount, refund.currency) != (fact.amount, fact.currency)
 
 
 def _known(ask: Callable[[], Any]) -> Any:

@@ -1,0 +1,285 @@
+"""``flask refunds reconcile`` and ``resolve``, on a real MongoDB: every row comes to its end."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from flask_refunds import refund_attention, refund_succeeded
+from flask_refunds.testing import StripeSandbox
+from tests.mongod import failing
+from tests.shop import Shop
+
+PENDING = "4000000000007726"
+
+
+def flask(shop: Shop, *arguments: str) -> Result:
+    return shop.app.test_cli_runner().invoke(args=["refunds", *arguments])
+
+
+def reconcile(shop: Shop, *arguments: str) -> Result:
+    return flask(shop, "reconcile", "--older-than", "0", "--rate", "1000", *arguments)
+
+
+def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tuple[str, Any]:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    injected = sandbox.inject(fault, times=2)
+    assert shop.refund(purchase).json["message"] == "Refund submitted"
+    assert injected.hits == 2
+    return payment, purchase
+
+
+def age(shop: Shop, **by: float) -> None:
+    """Make every row older."""
+    for row in shop.rows():
+        ages = {name: row[name] - timedelta(**by) for name in ("createdAt", "updatedAt", "leasedUntil")}
+        shop.db.refunds.update_one({"_id": row["_id"]}, {"$set": ages})
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "drop_after", "error_500_after"])
+def test_an_unknown_outcome_comes_to_its_end(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+    payment, purchase = unknown(shop, sandbox, fault)
+    result = reconcile(shop)
+    assert result.exit_code == 0, result.output
+    assert result.output == (
+        "1 looked at: 1 settled, 0 still open, 0 tidied, 0 busy, 0 errors, 0 need a person.\n"
+    )
+    assert shop.status_of(purchase) == "refunded"
+    [row] = shop.rows()
+    assert (row["status"], row["checked"], row["announced"]) == ("succeeded", True, True)
+    assert row["history"][-1]["by"] == "reconcile"
+    assert sandbox.money_refunded(payment) == 1999
+    assert reconcile(shop).output.startswith("0 looked at")
+
+
+def test_a_pending_refund_is_asked_about(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999, card=PENDING)
+    purchase = shop.add_purchase(payment)
+    shop.refund(purchase)
+    assert "1 still open" in reconcile(shop).output
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    assert "1 settled" in reconcile(shop).output
+    assert shop.status_of(purchase) == "refunded"
+
+
+def test_what_changed_just_now_is_left_alone(shop: Shop, sandbox: StripeSandbox) -> None:
+    unknown(shop, sandbox)
+    assert flask(shop, "reconcile").output.startswith("0 looked at")
+    age(shop, seconds=61)
+    assert flask(shop, "reconcile").output.startswith("1 looked at")
+
+
+def test_a_row_that_a_call_owns_is_left_to_it(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, _ = unknown(shop, sandbox, "drop_before")
+    in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
+    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": in_a_minute}})
+    assert "1 busy" in reconcile(shop).output
+    assert sandbox.money_refunded(payment) == 0
+
+
+@pytest.mark.parametrize(("by_hand", "right"), [("completed", "refunded"), ("refunded", "completed")])
+def test_purchases_that_disagree_are_repaired_once(
+    shop: Shop, sandbox: StripeSandbox, by_hand: str, right: str
+) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    if right == "completed":
+        sandbox.inject("failed")
+    shop.refund(purchase)
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": by_hand}})
+    assert "1 tidied" in reconcile(shop).output
+    assert shop.status_of(purchase) == right
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": by_hand}})
+    assert reconcile(shop).output.startswith("0 looked at")
+    assert shop.status_of(purchase) == by_hand
+
+
+def test_a_purchase_that_the_host_marked_after_a_refusal_is_the_hosts(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(1999, card="4000000000000259"))
+    assert shop.refund(purchase).status_code == 400
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "refunded"}})
+    assert "1 tidied" in reconcile(shop).output
+    assert shop.status_of(purchase) == "refunded"
+
+
+def test_what_a_crash_left_unsaid_is_announced(shop: Shop, sandbox: StripeSandbox) -> None:
+    heard: list[str] = []
+    broken = True
+
+    def receiver(app: Any, refund: Any) -> None:
+        if broken:
+            raise RuntimeError
+        heard.append(refund.id)
+
+    with refund_succeeded.connected_to(receiver, sender=shop.app):
+        payment = sandbox.create_payment(1999)
+        assert shop.refund(shop.add_purchase(payment)).status_code == 200
+        reconcile(shop)
+        assert heard == []
+        broken = False
+        reconcile(shop)
+        reconcile(shop)
+    assert heard == [f"{payment}:1"]
+
+
+def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox) -> None:
+    heard: list[str] = []
+
+    def receiver(app: Any, refund: Any) -> None:
+        heard.append(refund.id)
+
+    payment, purchase = unknown(shop, sandbox, "drop_before")
+    age(shop, hours=24)
+    sandbox.advance(25 * 3600)
+    with refund_attention.connected_to(receiver, sender=shop.app):
+        for _ in range(2):
+            result = reconcile(shop)
+            assert result.exit_code == 1
+            assert "unknown_too_long" in result.output
+            assert "1 need a person" in result.output
+    assert heard == [f"{payment}:1"]
+    assert sandbox.money_refunded(payment) == 0
+    assert shop.status_of(purchase) == "completed"
+
+
+@pytest.mark.parametrize("verdict", ["--failed", "--retry"])
+def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
+    payment, purchase = unknown(shop, sandbox, "drop_before")
+    age(shop, hours=24)
+    sandbox.advance(25 * 3600)
+    reconcile(shop)
+
+    result = flask(shop, "resolve", f"{payment}:1", verdict, "--why", "not at Stripe", "--by", "ann")
+
+    assert result.exit_code == 0, result.output
+    first = shop.rows()[0]
+    assert (first["status"], first["failure"]["code"], first["attention"]) == ("failed", "given_up", None)
+    assert (first["history"][-1]["by"], first["history"][-1]["why"]) == ("command:ann", "not at Stripe")
+    assert reconcile(shop).exit_code == 0
+    if verdict == "--failed":
+        assert sandbox.money_refunded(payment) == 0
+        assert shop.status_of(purchase) == "completed"
+        return
+    second = shop.rows()[1]
+    assert (second["status"], second["requestedBy"], second["source"]) == (
+        "succeeded",
+        "command:ann",
+        "command",
+    )
+    assert sandbox.money_refunded(payment) == 1999
+    assert shop.status_of(purchase) == "refunded"
+
+
+def test_a_person_was_wrong(shop: Shop, sandbox: StripeSandbox) -> None:
+    """He closed a refund as failed that Stripe shows after all: the books follow the money, and say so."""
+    payment, purchase = unknown(shop, sandbox, "drop_after")
+    shop.db.refunds.update_one(
+        {},
+        {
+            "$set": {
+                "attention": {"why": "unknown_too_long", "whatToDo": "", "since": datetime.now(timezone.utc)}
+            }
+        },
+    )
+    flask(shop, "resolve", f"{payment}:1", "--failed", "--why", "I did not look")
+    assert shop.refund(purchase).status_code == 400
+    rows = {row["_id"]: row for row in shop.rows()}
+    assert rows[f"{payment}:1"]["status"] == "succeeded"
+    assert rows[f"{payment}:1"]["attention"]["why"] == "found_after_failure"
+    assert rows[f"{payment}:2"]["failure"]["code"] == "charge_already_refunded"
+    assert shop.status_of(purchase) == "refunded"
+    result = flask(shop, "resolve", f"{payment}:1", "--done", "--why", "paid once, seen at Stripe")
+    assert result.exit_code == 0, result.output
+    assert reconcile(shop).exit_code == 0
+
+
+@pytest.mark.parametrize("verdict", ["--failed", "--done"])
+def test_a_failure_after_success_is_dealt_with(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
+    payment = failed_after_success(shop, sandbox)
+    result = flask(shop, "resolve", f"{payment}:1", verdict, "--why", "paid in cash")
+    assert result.exit_code == 0, result.output
+    assert reconcile(shop).exit_code == 0
+
+
+def test_a_failure_after_success_is_dealt_with_by_refunding_again(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = failed_after_success(shop, sandbox)
+    [purchase] = shop.rows()[0]["purchaseIds"]
+    assert shop.refund(purchase).status_code == 200
+    assert reconcile(shop).exit_code == 0
+    assert shop.rows()[0]["history"][-1]["why"] == f"Refunded again as {payment}:2."
+
+
+def failed_after_success(shop: Shop, sandbox: StripeSandbox) -> str:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    shop.refund(purchase)
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
+    assert shop.refund(purchase).status_code == 400  # asks Stripe, and learns of it
+    assert reconcile(shop).exit_code == 1
+    return payment
+
+
+@pytest.mark.parametrize(
+    ("refund_id", "verdict", "said"),
+    [
+        ("pi_none:1", "--failed", "no refund pi_none:1"),
+        ("{payment}:1", "--failed", "asks for nobody"),
+        ("{payment}:1", "--retry", "asks for nobody"),
+    ],
+)
+def test_there_is_nothing_to_resolve(
+    shop: Shop, sandbox: StripeSandbox, refund_id: str, verdict: str, said: str
+) -> None:
+    payment = sandbox.create_payment(1999)
+    shop.refund(shop.add_purchase(payment))
+    result = flask(shop, "resolve", refund_id.format(payment=payment), verdict, "--why", "x")
+    assert (result.exit_code, said in result.output) == (2, True)
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_a_verdict_is_needed(shop: Shop) -> None:
+    assert "--retry, --failed and --done" in flask(shop, "resolve", "pi_1:1", "--why", "x").output
+
+
+def test_a_dry_run_does_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, _ = unknown(shop, sandbox)
+    before, asked = shop.rows(), len(sandbox.requests)
+    result = reconcile(shop, "--dry-run")
+    assert re.search(rf"^{payment}:1  processing  since ", result.output)
+    assert "1 unfinished, 0 need a person; nothing was done (dry run)." in result.output
+    assert (shop.rows(), len(sandbox.requests)) == (before, asked)
+
+
+def test_one_bad_refund_does_not_keep_the_others_waiting(shop: Shop, sandbox: StripeSandbox) -> None:
+    for _ in range(3):
+        unknown(shop, sandbox)
+    sandbox.inject("drop_before", method="GET", path="/v1/refunds", times=1)
+    assert "2 settled, 1 still open" in reconcile(shop).output
+    assert "1 settled" in reconcile(shop).output
+
+
+def test_the_database_is_down(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
+    unknown(shop, sandbox)
+    with failing(database, "find"):
+        result = reconcile(shop)
+    assert result.exit_code == 2
+    assert "The database is unavailable" in result.output
+    with failing(database, "findAndModify"):
+        assert "1 errors" in reconcile(shop).output
+    assert "1 settled" in reconcile(shop).output
+
+
+def test_a_config_error_is_told_in_words(shop: Shop) -> None:
+    shop.app.config["STRIPE_SECRET_KEY"] = "pk_test_1"
+    result = reconcile(shop)
+    assert result.exit_code == 2
+    assert "STRIPE_SECRET_KEY" in result.output
+    assert "Traceback" not in result.output

@@ -1,6 +1,6 @@
 """What must hold after any fault and one reconcile, and the tally of what was tried.
 
-Every experiment ends in :func:`violations`, so that one definition of "never twice, never lost" serves them all.
+Every experiment ends in :func:`violations`, so that one definition of "never twice, never lost" serves all.
 """
 
 from __future__ import annotations

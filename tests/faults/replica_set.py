@@ -1,0 +1,132 @@
+"""Three real ``mongod`` processes as one replica set, and what can befall them."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from tests.mongod import Mongod
+
+SETTLE_SECONDS = 90
+
+
+class ReplicaSet:
+    """A three-node replica set that elects a new primary within two seconds."""
+
+    def __init__(self, binary: str) -> None:
+        self.members = [Mongod(binary, replica_set="rs") for _ in range(3)]
+
+    def start(self) -> None:
+        """Start all members and wait until all of them serve."""
+        for member in self.members:
+            member.start()
+        self.members[0].initiate(self.members)
+        self.wait_until_healthy()
+
+    def stop(self) -> None:
+        """Kill all members and remove their files."""
+        for member in self.members:
+            member.stop()
+
+    def uri(self, database: str) -> str:
+        """The URI of one database on the set."""
+        hosts = ",".join(f"127.0.0.1:{member.port}" for member in self.members)
+        return f"mongodb://{hosts}/{database}?replicaSet=rs"
+
+    def primary(self) -> Mongod:
+        """The member that is primary now."""
+        found: list[Mongod] = []
+
+        def look() -> bool:
+            found[:] = [member for member in self.members if _state(member) == "PRIMARY"]
+            return len(found) == 1
+
+        wait_until(look)
+        return found[0]
+
+    def secondaries(self) -> list[Mongod]:
+        """The other members."""
+        primary = self.primary()
+        return [member for member in self.members if member is not primary]
+
+    def wait_until_healthy(self) -> None:
+        """Wait for one primary and two secondaries."""
+        wait_until(lambda: sorted(map(_state, self.members)) == ["PRIMARY", "SECONDARY", "SECONDARY"])
+
+    def kill(self, member: Mongod) -> None:
+        """SIGKILL, as the kernel does when memory runs out."""
+        assert member.process is not None
+        member.process.kill()
+        member.process.wait()
+
+    def restart(self, member: Mongod) -> None:
+        """Start a killed member again, on what it had on disk."""
+        member.start()
+        self.wait_until_healthy()
+
+    def step_down(self) -> None:
+        """Tell the primary to hand over."""
+        with self.primary().client() as client, contextlib.suppress(PyMongoError):
+            client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=2)
+
+    @contextlib.contextmanager
+    def frozen(self, *members: Mongod) -> Iterator[None]:
+        """While it lasts, these members hold their connections and do nothing."""
+        for member in members:
+            _send(member, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for member in members:
+                _send(member, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def not_replicating(*members: Mongod) -> Iterator[None]:
+    """While it lasts, these members take nothing from the primary, and still vote."""
+    for member in members:
+        with member.client() as client:
+            counted = client.admin.command("configureFailPoint", "stopReplProducer", mode="alwaysOn")
+            client.admin.command(
+                "waitForFailPoint", "stopReplProducer", timesEntered=counted["count"] + 1, maxTimeMS=30_000
+            )
+    try:
+        yield
+    finally:
+        for member in members:
+            with member.client() as client:
+                client.admin.command("configureFailPoint", "stopReplProducer", mode="off")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> None:
+    """Look until it holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to hold"
+        time.sleep(0.05)
+
+
+def _state(member: Mongod) -> str:
+    """``PRIMARY``, ``SECONDARY``, or ``GONE``."""
+    client: pymongo.MongoClient[Any] = pymongo.MongoClient(
+        member.uri, serverSelectionTimeoutMS=500, socketTimeoutMS=500, connectTimeoutMS=500
+    )
+    with client:
+        try:
+            hello = client.admin.command("hello")
+        except PyMongoError:
+            return "GONE"
+    if hello["isWritablePrimary"]:
+        return "PRIMARY"
+    return "SECONDARY" if hello["secondary"] else "GONE"
+
+
+def _send(member: Mongod, number: signal.Signals) -> None:
+    assert member.process is not None
+    member.process.send_signal(number)

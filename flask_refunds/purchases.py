@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from .database import Collection, operation
 COMPLETED = "completed"
 REFUNDED = "refunded"
 
+_PAYMENT_INTENT = re.compile(r"pi_[0-9A-Za-z_]{1,200}", re.ASCII)
 _SIBLINGS = "_flask_refunds_siblings"
 
 
@@ -90,8 +92,8 @@ class Purchases:
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}
         payment_intent = _at(document, self._field)
-        if not isinstance(payment_intent, str) or not payment_intent:
-            # Without a payment, $lookup pairs the purchase with every other that has none.
+        if not isinstance(payment_intent, str) or not _PAYMENT_INTENT.fullmatch(payment_intent):
+            # What is none of Stripe's ids may stand in many purchases that have nothing to do with each other.
             return Purchase(document, None, [document["_id"]])
         return Purchase(document, payment_intent, [each["_id"] for each in found[_SIBLINGS]])
 

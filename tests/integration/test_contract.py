@@ -296,7 +296,7 @@ def test_a_disputed_payment_and_one_that_stripe_does_not_know(shop: Shop, sandbo
         assert response.json["refund"]["failure"]["code"] == code
 
 
-@pytest.mark.parametrize("payment", [None, "", 42])
+@pytest.mark.parametrize("payment", [None, "", 42, "free", "ch_123", "pi_1:1", "pi_", "pi_\0"])
 def test_a_purchase_without_a_payment(shop: Shop, sandbox: StripeSandbox, payment: Any) -> None:
     shop.add_purchase(payment)
     assert_error(shop.refund(shop.add_purchase(payment)), 400, "Refund failed", "payment_intent_missing")

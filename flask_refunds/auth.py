@@ -56,7 +56,7 @@ def _identify() -> Caller:
     user = refunds.users.find(identity, claims)
     if user is None:
         raise NotAuthenticated
-    return Caller(identity, user)
+    return Caller(str(identity), user)
 
 
 def _bearer_token() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -26,8 +27,13 @@ _T = TypeVar("_T")
 _MISSING = object()
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
-_STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+")
+_STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _WEBHOOK_SECRET_MIN_LENGTH = 16
+_HOST_COLLECTIONS = {
+    "REFUNDS_PURCHASES_COLLECTION": "purchases",
+    "REFUNDS_USERS_COLLECTION": "users",
+    "REFUNDS_CONTENTS_COLLECTION": "contents",
+}
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,8 @@ class _Reader:
         )
 
     def function(self, key: str) -> Callable[..., Any] | None:
-        return self.get(key, None, callable, "a function")
+        # What an async function returns is true, whatever it would come to.
+        return self.get(key, None, _is_plain_function, "a function, and not an async one")
 
 
 def _is_text(value: Any) -> bool:
@@ -130,8 +137,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_field_name(value: Any) -> bool:
-    return _is_text(value) and not value.startswith("$") and "\0" not in value
+def _is_plain_function(value: Any) -> bool:
+    by_call = getattr(type(value), "__call__", None)  # noqa: B004 - an object may be called, too
+    return callable(value) and not iscoroutinefunction(value) and not iscoroutinefunction(by_call)
+
+
+def _is_path(value: Any) -> bool:
+    """Whether MongoDB takes this as a field's path, or as a collection's name."""
+    return _is_text(value) and "$" not in value and "\0" not in value and all(value.split("."))
 
 
 def _mongo_settings(reader: _Reader) -> dict[str, Any]:
@@ -147,8 +160,12 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         )
 
     def name(key: str, default: str) -> str:
-        return reader.get(key, default, _is_field_name, "a name that does not start with $")
+        return reader.get(key, default, _is_path, "a name that MongoDB takes: no $, and no empty part")
 
+    ledger = name("REFUNDS_COLLECTION", "refunds")
+    for key, default in _HOST_COLLECTIONS.items():
+        if name(key, default) == ledger:
+            reader.refuse(key, "must not be the ledger's own collection (REFUNDS_COLLECTION)")
     return {
         "mongo_uri": uri,
         "refunds_mongo": reader.get(
@@ -157,7 +174,7 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         "refunds_purchases_collection": name("REFUNDS_PURCHASES_COLLECTION", "purchases"),
         "refunds_users_collection": name("REFUNDS_USERS_COLLECTION", "users"),
         "refunds_contents_collection": name("REFUNDS_CONTENTS_COLLECTION", "contents"),
-        "refunds_collection": name("REFUNDS_COLLECTION", "refunds"),
+        "refunds_collection": ledger,
         "refunds_payment_intent_field": name("REFUNDS_PAYMENT_INTENT_FIELD", "stripePaymentIntentId"),
         "refunds_user_key": name("REFUNDS_USER_KEY", "_id"),
         "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
@@ -166,17 +183,27 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
 
 
 def is_database(value: Any) -> bool:
-    """Whether this is a ``Database`` of PyMongo's or of mongomock's.
+    """Whether this is a ``Database`` of PyMongo's (and not of its async kind), of mongomock's, or like one.
 
-    Asked of the type: an instance of either, and of ``MongoClient``, answers every attribute with something.
+    Asked of the type: a client, a database and a collection answer every attribute with something.
     """
-    return hasattr(type(value), "get_collection")
+    command = getattr(type(value), "command", None)
+    return hasattr(type(value), "get_collection") and not iscoroutinefunction(command)
+
+
+def is_pymongo(value: Any) -> bool:
+    """Whether this is Flask-PyMongo's ``PyMongo``."""
+    return hasattr(type(value), "init_app") and hasattr(value, "db")
 
 
 def _is_mongo(value: Any) -> bool:
-    if is_database(value) or hasattr(value, "init_app"):
+    if is_database(value) or is_pymongo(value):
         return True
-    return callable(value) and not hasattr(type(value), "get_database")
+    return _library_of(value) not in ("pymongo", "mongomock", "flask_pymongo") and _is_plain_function(value)
+
+
+def _library_of(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def _stripe_settings(reader: _Reader) -> dict[str, Any]:
@@ -233,6 +260,8 @@ def _is_safe_url(value: Any) -> bool:
         host = parts.hostname
     except ValueError:
         return False
+    if parts.username or parts.password:
+        return False  # it would show wherever the URL does
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 
 
@@ -257,15 +286,20 @@ def _algorithms(reader: _Reader) -> tuple[str, ...]:
     (RFC 8725, section 2.1).
     """
     known = set(get_default_algorithms()) - {"none"}
-    default = reader.get("JWT_ALGORITHM", "HS256", known.__contains__, f"one of {', '.join(sorted(known))}")
+
+    def is_known(value: Any) -> bool:
+        return isinstance(value, str) and value in known
 
     def accepts(value: Any) -> bool:
-        listed = isinstance(value, (list, tuple)) and bool(value)
-        return listed and all(isinstance(each, str) and each in known for each in value)
+        return isinstance(value, (list, tuple)) and bool(value) and all(map(is_known, value))
+
+    default = reader.get("JWT_ALGORITHM", "HS256", is_known, f"one of {', '.join(sorted(known))}")
 
     listed: Sequence[str] = reader.get(
         "JWT_DECODE_ALGORITHMS", [default], accepts, f"a list of some of {', '.join(sorted(known))}"
     )
+    if reader.is_set("JWT_ALGORITHM") and default not in listed:
+        listed = [*listed, default]  # as Flask-JWT-Extended does
     if len({_is_hmac(algorithm) for algorithm in listed}) > 1:
         reader.refuse(
             "JWT_DECODE_ALGORITHMS", "mixes HMAC (HS…) with public-key algorithms; name one family only"

@@ -16,7 +16,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from .config import Settings, is_database
+from .config import Settings, is_database, is_pymongo
 from .errors import ConfigurationError, DatabaseUnavailable
 
 Collection = pymongo.collection.Collection[dict[str, Any]]
@@ -75,9 +75,9 @@ def connect(settings: Settings) -> Database:
     given = settings.refunds_mongo
     if given is None:
         return _connect_to(settings.mongo_uri)
-    if callable(given) and not is_database(given) and not hasattr(given, "init_app"):
+    if not is_database(given) and not is_pymongo(given):
         given = given()
-    if not is_database(given) and hasattr(given, "init_app"):
+    if is_pymongo(given):
         given = given.db
     if not is_database(given):
         raise ConfigurationError(
@@ -90,10 +90,17 @@ def connect(settings: Settings) -> Database:
 def _connect_to(uri: str | None) -> Database:
     # Flask-PyMongo replaces the JSON provider and the URL converters of the app it is given, so it is given
     # one of its own. It reads the URI and connects at first use only.
+    from dns.exception import DNSException
     from flask import Flask
     from flask_pymongo import PyMongo
 
-    database = PyMongo(Flask("flask_refunds"), uri).db
+    try:
+        database = PyMongo(Flask("flask_refunds"), uri).db
+    except Exception as error:
+        # PyMongo resolves the names of a mongodb+srv:// URI at once. Its errors may quote the password.
+        if isinstance(error.__cause__, DNSException):
+            raise DatabaseUnavailable from None
+        raise ConfigurationError({"MONGO_URI": f"cannot be used ({type(error).__name__})"}) from None
     if database is None:
         raise ConfigurationError({"MONGO_URI": "names no database"})
     return database

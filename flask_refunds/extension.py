@@ -25,16 +25,6 @@ if TYPE_CHECKING:
     from .gateway import Gateway
 
 _KEY = "refunds"
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """A child must not inherit a lock that a thread of its parent held at the fork."""
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Refunds:
@@ -62,6 +52,12 @@ class _Slot:
     def __init__(self) -> None:
         # An older process's parts are kept: closing what it still uses would close it for that process too.
         self.by_process: dict[int, Refunds] = {}
+        self.lock = threading.Lock()
+        # A child must not inherit a lock that a thread of its parent held at the fork.
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self.lock = threading.Lock()
 
 
 def get_refunds(app: Flask) -> Refunds:
@@ -69,11 +65,11 @@ def get_refunds(app: Flask) -> Refunds:
 
     :raises ConfigurationError: 500; nothing is kept, so that a mended config is read again.
     """
-    slot: _Slot = app.extensions.setdefault(_KEY, _Slot())
+    slot: _Slot = app.extensions.get(_KEY) or app.extensions.setdefault(_KEY, _Slot())
     pid = os.getpid()
     refunds = slot.by_process.get(pid)
     if refunds is None:
-        with _lock:
+        with slot.lock:
             refunds = slot.by_process.get(pid)
             if refunds is None:
                 refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config))
@@ -95,7 +91,8 @@ def check_config(app: Flask) -> None:
     """
     from . import gateway  # noqa: F401
 
-    get_refunds(app)
+    with app.app_context():
+        get_refunds(app)
 
 
 def _build_service(app: Flask, settings: Settings, database: Database, ledger: Ledger) -> RefundService:
@@ -114,11 +111,12 @@ class _GatewayOnDemand:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
         self._gateway: Gateway | None = None
 
     def __call__(self) -> Gateway:
         if self._gateway is None:
-            with _lock:
+            with self._lock:
                 if self._gateway is None:
                     self._gateway = self._connect()
         return self._gateway

@@ -93,7 +93,7 @@ class Purchases:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not _PAYMENT_INTENT.fullmatch(payment_intent):
-            # What is none of Stripe's ids may stand in many purchases that have nothing to do with each other.
+            # A placeholder may stand in many purchases that have nothing to do with each other.
             return Purchase(document, None, [document["_id"]])
         return Purchase(document, payment_intent, [each["_id"] for each in found[_SIBLINGS]])
 

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response, current_app, got_request_exception
 from werkzeug.exceptions import HTTPException
 
-from .errors import InvalidRequest, RefundsError
+from .errors import RefundsError
 from .serializers import render_refund, to_json
 
 _log = logging.getLogger("flask_refunds")
@@ -48,8 +48,7 @@ def answer_error(error: Exception) -> Response:
     What is not ours is logged and sent to the app's ``got_request_exception``, and tells the caller nothing.
     """
     if isinstance(error, HTTPException):
-        # Werkzeug's own, from reading the request: a body too large for the host, a client gone.
-        error = InvalidRequest(f"{error.name}. Nothing was refunded.")
+        raise error  # a host's function aborts with it, and the host answers it
     if not isinstance(error, RefundsError):
         _report(error)
         error = RefundsError()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jwt
 
 from .config import Settings
 from .errors import IdentityProviderUnavailable, NotAuthenticated
 
-_JWKS_TIMEOUT_SECONDS = 3.0
+if TYPE_CHECKING:
+    from .jwks import KeySet
+
 _MAX_TOKEN_LENGTH = 8192
 
 
@@ -19,11 +21,7 @@ class TokenVerifier:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._jwks = (
-            jwt.PyJWKClient(settings.jwt_jwks_url, timeout=_JWKS_TIMEOUT_SECONDS)
-            if settings.jwt_jwks_url
-            else None
-        )
+        self._published = _key_set(settings.jwt_jwks_url)
 
     def verify(self, token: str) -> Mapping[str, Any]:
         """The claims of a token that is whole, genuine, of the right audience and issuer, and not expired.
@@ -35,8 +33,8 @@ class TokenVerifier:
             raise NotAuthenticated
         try:
             claims = self._decode(token)
-        except jwt.PyJWKClientConnectionError as error:
-            raise IdentityProviderUnavailable from error
+        except (NotAuthenticated, IdentityProviderUnavailable):
+            raise
         except Exception as error:
             # PyJWT raises its own errors for most malformed tokens, and TypeError or ValueError for some.
             raise NotAuthenticated from error
@@ -45,22 +43,21 @@ class TokenVerifier:
             raise NotAuthenticated
         return claims
 
-    def identity(self, claims: Mapping[str, Any]) -> str:
+    def identity(self, claims: Mapping[str, Any]) -> str | int:
         """The caller's id, from the identity claim.
 
-        :raises NotAuthenticated: 401; the claim is missing, or neither a string nor a whole number.
+        :raises NotAuthenticated: 401; the claim is missing, or neither text nor a whole number.
         """
         identity = claims.get(self._settings.jwt_identity_claim)
         if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
             raise NotAuthenticated
-        return str(identity)
+        return identity
 
     def _decode(self, token: str) -> Mapping[str, Any]:
         settings = self._settings
-        key: Any = self._jwks.get_signing_key_from_jwt(token) if self._jwks else settings.jwt_decode_key
         claims: Mapping[str, Any] = jwt.decode(
             token,
-            key,
+            self._key_of(token),
             algorithms=list(settings.jwt_decode_algorithms),
             audience=settings.jwt_decode_audience,
             issuer=settings.jwt_decode_issuer,
@@ -68,3 +65,26 @@ class TokenVerifier:
             options={"require": ["exp", settings.jwt_identity_claim], "enforce_minimum_key_length": True},
         )
         return claims
+
+    def _key_of(self, token: str) -> Any:
+        """The key that a token must be signed with."""
+        if self._published is None:
+            return self._settings.jwt_decode_key
+        header = jwt.get_unverified_header(token)
+        key_id = header.get("kid")
+        # A token that cannot be good, whoever signed it, is not worth a fetch.
+        if not isinstance(key_id, str) or header.get("alg") not in self._settings.jwt_decode_algorithms:
+            raise NotAuthenticated
+        published = self._published.find(key_id)
+        if published is None:
+            raise NotAuthenticated
+        # The bare key: a published key need not name its algorithm, and PyJWT would guess one.
+        return published.key
+
+
+def _key_set(url: str | None) -> KeySet | None:
+    if url is None:
+        return None
+    from .jwks import KeySet
+
+    return KeySet(url)

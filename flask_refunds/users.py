@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isawaitable
 from typing import Any
 
 from bson import ObjectId
 
 from .config import Settings
 from .database import Collection, operation
+from .errors import NotAuthenticated
 
 
 class Users:
@@ -23,23 +25,40 @@ class Users:
         self._load = settings.refunds_user_loader
         self._judge = settings.refunds_is_admin or _has_admin_role
 
-    def find(self, identity: str, claims: Mapping[str, Any]) -> Any | None:
+    def find(self, identity: str | int, claims: Mapping[str, Any]) -> Any | None:
         """The user as the database has him now, or ``None``.
 
+        :raises NotAuthenticated: 401; no database can hold such an id.
         :raises DatabaseUnavailable: 500.
         """
-        if self._load is not None:
-            return self._load(claims)
-        # One read serves hosts that keep ids as ObjectIds and those that keep them as strings.
-        values: list[Any] = [identity]
-        if ObjectId.is_valid(identity):
-            values.append(ObjectId(identity))
+        if self._load is None:
+            return self._find(identity)
+        user = self._load(claims)
+        if isawaitable(user):
+            raise TypeError("REFUNDS_USER_LOADER returned something to be awaited; it must return the user")
+        # Whatever is false means nobody: a loader's no must not let anyone in.
+        return user or None
+
+    def _find(self, identity: str | int) -> Any | None:
         with operation():
-            return self._collection.find_one({self._key: {"$in": values}})
+            return self._collection.find_one({self._key: {"$in": _stored_forms(identity)}})
 
     def is_admin(self, user: Any) -> bool:
         """Whether the user is an admin. Only ``True`` itself counts: something merely truthy is refused."""
         return self._judge(user) is True
+
+
+def _stored_forms(identity: str | int) -> list[Any]:
+    """What the id may be in the database, so that one read serves hosts that keep it this way or that."""
+    if isinstance(identity, int):
+        if not -(2**63) <= identity < 2**63:
+            raise NotAuthenticated
+        return [identity, str(identity)]
+    try:
+        identity.encode("utf-8")
+    except UnicodeEncodeError:
+        raise NotAuthenticated from None  # JSON can spell half of a surrogate pair, BSON cannot
+    return [identity, ObjectId(identity)] if ObjectId.is_valid(identity) else [identity]
 
 
 def _has_admin_role(user: Any) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Response
 
 from .auth import identify_admin
 from .extension import current_refunds
 from .models import RefundStatus
+from .requests import read_body
 from .responses import answered, json_response
 from .serializers import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, render, render_refund
 from .service import Ask
@@ -23,7 +24,7 @@ _ANSWERS = {
 def refund_purchase(purchase_id: str) -> Response:
     """``POST /admin/refund/<purchaseId>``: refund a completed purchase, in full."""
     caller = identify_admin()
-    reason, note = parse_refund_request(_read_body())
+    reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
     ask = Ask(requested_by=caller.identity, source="endpoint", reason=reason, note=note)
     outcome = current_refunds().service.refund(parse_purchase_id(purchase_id), ask)
     status, message = _ANSWERS[outcome.refund.status]
@@ -33,8 +34,3 @@ def refund_purchase(purchase_id: str) -> Response:
         "refund": render_refund(outcome.refund),
     }
     return json_response(body, status)
-
-
-def _read_body() -> bytes:
-    """The body, or as much of it as is needed to see that it is too large."""
-    return request.stream.read(MAX_BODY_BYTES + 1)

@@ -11,6 +11,7 @@ from flask import Response, request
 
 from .errors import InvalidRequest, WebhookNotConfigured
 from .extension import current_refunds
+from .requests import read_body
 from .responses import answered, json_response
 from .signatures import is_signed
 
@@ -24,7 +25,7 @@ def receive_event() -> Response:
     secrets = refunds.settings.stripe_webhook_secret
     if not secrets:
         raise WebhookNotConfigured
-    body = request.stream.read(_MAX_EVENT_BYTES + 1)
+    body = read_body(_MAX_EVENT_BYTES)
     if not is_signed(body, request.headers.get("Stripe-Signature", ""), secrets, time.time()):
         raise InvalidRequest("The event is not signed by Stripe, or not just now.")
     refunds.events.handle(_parse(body))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jwt
 
@@ -67,7 +68,7 @@ class KeySet:
         try:
             body, status, _ = self._pool.exchange(Deadline.after(FETCH_SECONDS), "GET", self._url)
             return _signing_keys(body, status)
-        except (NoAnswer, ValueError, TypeError, AttributeError, RecursionError, jwt.PyJWTError) as error:
+        except (NoAnswer, ValueError, LookupError, TypeError, RecursionError) as error:
             self._failed_at = time.monotonic()
             raise IdentityProviderUnavailable from error
 
@@ -75,12 +76,20 @@ class KeySet:
 def _signing_keys(body: bytes, status: int) -> Mapping[str, jwt.PyJWK]:
     """The keys of a set that have an id and are not for encryption.
 
-    :raises ValueError: there is none: whatever this is, it is not the provider's key set.
+    :raises ValueError, LookupError, TypeError: it is not the provider's key set, whatever it is.
     """
     if status != 200:
         raise ValueError(f"status {status}")
-    keys = jwt.PyJWKSet.from_dict(json.loads(body)).keys
+    keys = filter(None, map(_read_key, json.loads(body)["keys"]))
     found = {key.key_id: key for key in keys if key.key_id and key.public_key_use in ("sig", None)}
     if not found:
         raise ValueError("no signing keys")
     return found
+
+
+def _read_key(published: Any) -> jwt.PyJWK | None:
+    """One key; ``None`` for one of a kind that PyJWT does not know, beside which others may serve."""
+    try:
+        return jwt.PyJWK.from_dict(published)
+    except Exception:
+        return None

@@ -1,0 +1,157 @@
+"""A mounted app under watch: nothing that it says or logs may be HTML, a trace, or a secret."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mongomock
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from flask_refunds.testing import StripeSandbox
+from tests.shop import JWT_SECRET, STRIPE_KEY, Shop, make_app
+
+WEBHOOK_SECRET = "whsec_of_the_tests_that_nobody_may_see"
+MONGO_PASSWORD = "password-of-the-database-of-the-tests"
+SECRETS = {JWT_SECRET, STRIPE_KEY, WEBHOOK_SECRET, MONGO_PASSWORD}
+
+
+class WatchedClient(FlaskClient):
+    """Looks at every answer. ``html_is_fine`` is for what the host itself answers.
+
+    Tokens count as secrets, too.
+    """
+
+    html_is_fine = False
+    tokens: set[str]
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        headers = kwargs.get("headers")
+        if isinstance(headers, dict) and "Authorization" in headers:
+            self.tokens.add(headers["Authorization"].partition(" ")[2])
+        response = super().open(*args, **kwargs)
+        self.inspect(response)
+        return response
+
+    def inspect(self, response: TestResponse) -> None:
+        shown = f"{response.status}\n{response.headers}\n{response.get_data(as_text=True)}"
+        assert not [secret for secret in self.secrets() if secret in shown]
+        assert "Traceback" not in shown
+        assert 'File "' not in shown
+        if response.get_data() and not self.html_is_fine:
+            assert "html" not in response.headers.get("Content-Type", ""), shown
+            assert "<!doctype" not in shown.lower()
+
+    def secrets(self) -> set[str]:
+        # Short ones are no tokens; they would be found anywhere.
+        return SECRETS | {token for token in self.tokens if len(token) > 40}
+
+
+@pytest.fixture(autouse=True)
+def watched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[type[WatchedClient]]:
+    """The client of every app in these tests; and the log, which is read to the end at the end."""
+    client_class = type("Client", (WatchedClient,), {"tokens": set()})
+    monkeypatch.setattr(Flask, "test_client_class", client_class)
+    caplog.set_level(logging.DEBUG)
+    yield client_class
+    text = "\n".join(map(logging.Formatter().format, caplog.get_records("call")))
+    secrets = SECRETS | {token for token in client_class.tokens if len(token) > 40}
+    assert not [secret for secret in secrets if secret in text]
+
+
+class SpyCollection:
+    """A collection that keeps what is done with it."""
+
+    def __init__(self, calls: list[tuple[str, str, Any]], collection: Any) -> None:
+        self._calls = calls
+        self._collection = collection
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._collection, name)
+        if not callable(attribute):
+            return attribute
+
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            self._calls.append((self._collection.name, name, args))
+            return attribute(*args, **kwargs)
+
+        return recorded
+
+
+class SpyDatabase:
+    """A database that keeps every call of every collection: (collection, method, arguments)."""
+
+    def __init__(self, database: Any) -> None:
+        self.calls: list[tuple[str, str, Any]] = []
+        self._database = database
+
+    def get_collection(self, name: str, **options: Any) -> SpyCollection:
+        return SpyCollection(self.calls, self._database.get_collection(name, **options))
+
+    @property
+    def touched(self) -> list[tuple[str, str]]:
+        """What was done with which collection."""
+        return [(collection, method) for collection, method, _ in self.calls]
+
+
+class WatchedShop(Shop):
+    """A shop that also shows what the library does with its database."""
+
+    def __init__(self, app: Flask, database: Any, spy: SpyDatabase) -> None:
+        super().__init__(app, database)
+        self.spy = spy
+
+
+OpenShop = Callable[..., WatchedShop]
+
+
+@pytest.fixture
+def open_shop(sandbox: StripeSandbox) -> OpenShop:
+    """Opens a shop with a database of its own, on mongomock."""
+
+    def open_shop(**config: Any) -> WatchedShop:
+        database = mongomock.MongoClient(tz_aware=True).shop
+        spy = SpyDatabase(database)
+        defaults = {
+            "REFUNDS_MONGO": spy,
+            "STRIPE_API_BASE": sandbox.url,
+            "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        }
+        return WatchedShop(make_app(**(defaults | config)), database, spy)
+
+    return open_shop
+
+
+@pytest.fixture
+def shop(open_shop: OpenShop) -> WatchedShop:
+    return open_shop()
+
+
+def assert_answer(response: TestResponse, status: int, code: str, error: str | None = None) -> None:
+    """An error of the contract, and nothing besides."""
+    assert (response.status_code, response.mimetype) == (status, "application/json"), response.text
+    assert response.json is not None
+    assert response.json["code"] == code
+    assert response.json.keys() <= {"error", "code", "refund"}
+    assert isinstance(response.json["error"], str)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert ("WWW-Authenticate" in response.headers) == (status == 401)
+    if error is not None:
+        assert response.json["error"] == error
+
+
+def assert_not_authenticated(response: TestResponse) -> None:
+    assert_answer(response, 401, "not_authenticated")
+    assert response.get_data() == b'{"error":"Not authenticated","code":"not_authenticated"}'
+    assert response.headers.getlist("WWW-Authenticate") == ["Bearer"]
+
+
+def assert_admin_required(response: TestResponse) -> None:
+    assert_answer(response, 403, "admin_required")
+    assert response.get_data() == b'{"error":"Admin access required","code":"admin_required"}'

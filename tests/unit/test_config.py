@@ -1,0 +1,718 @@
+"""Every config key: its default, what it accepts, what it refuses, and that no secret shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from functools import partial
+from typing import Any
+
+import mongomock
+import pymongo
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from flask import Flask, current_app
+from flask_pymongo import PyMongo
+
+from flask_refunds import ConfigurationError, check_config, refunds_bp
+from flask_refunds.config import CALL_SECONDS, Settings, read_settings
+from tests.mount.keys import PUBLIC_KEY_ALGORITHMS, KeyPair, key_pair
+from tests.shop import JWT_SECRET, STRIPE_KEY, make_app
+
+DATABASE = mongomock.MongoClient().shop
+GOOD: dict[str, Any] = {
+    "JWT_SECRET_KEY": JWT_SECRET,
+    "STRIPE_SECRET_KEY": STRIPE_KEY,
+    "REFUNDS_MONGO": DATABASE,
+}
+
+
+def read(**changes: Any) -> Settings:
+    return read_settings(GOOD | changes)
+
+
+def problems(**changes: Any) -> dict[str, str]:
+    """What is wrong with an otherwise good config."""
+    with pytest.raises(ConfigurationError) as caught:
+        read(**changes)
+    return caught.value.problems
+
+
+def public_key(algorithm: str) -> dict[str, Any]:
+    return {
+        "JWT_SECRET_KEY": None,
+        "JWT_ALGORITHM": algorithm,
+        "JWT_PUBLIC_KEY": key_pair(algorithm).public_pem,
+    }
+
+
+def nobody(_: Any) -> None:
+    """A loader, or a judge, of the host's."""
+
+
+# Defaults
+
+
+def test_the_defaults() -> None:
+    assert dataclasses.asdict(dataclasses.replace(read(), refunds_mongo=None)) == {
+        "mongo_uri": None,
+        "refunds_mongo": None,
+        "refunds_purchases_collection": "purchases",
+        "refunds_users_collection": "users",
+        "refunds_contents_collection": "contents",
+        "refunds_collection": "refunds",
+        "refunds_payment_intent_field": "stripePaymentIntentId",
+        "refunds_user_key": "_id",
+        "refunds_user_loader": None,
+        "refunds_is_admin": None,
+        "stripe_secret_key": STRIPE_KEY,
+        "stripe_webhook_secret": (),
+        "stripe_api_base": "https://api.stripe.com",
+        "refunds_stripe_timeout": 8.0,
+        "refunds_stripe_retries": 1,
+        "refunds_lease": 60.0,
+        "jwt_decode_key": JWT_SECRET,
+        "jwt_jwks_url": None,
+        "jwt_decode_algorithms": ("HS256",),
+        "jwt_decode_audience": None,
+        "jwt_decode_issuer": None,
+        "jwt_decode_leeway": 0.0,
+        "jwt_identity_claim": "sub",
+    }
+
+
+OPTIONAL = [
+    "MONGO_URI",
+    "JWT_PUBLIC_KEY",
+    "JWT_ALGORITHM",
+    "JWT_DECODE_ALGORITHMS",
+    "JWT_DECODE_AUDIENCE",
+    "JWT_DECODE_ISSUER",
+    "JWT_DECODE_LEEWAY",
+    "JWT_IDENTITY_CLAIM",
+    "JWT_JWKS_URL",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_API_BASE",
+    "REFUNDS_PURCHASES_COLLECTION",
+    "REFUNDS_USERS_COLLECTION",
+    "REFUNDS_CONTENTS_COLLECTION",
+    "REFUNDS_COLLECTION",
+    "REFUNDS_PAYMENT_INTENT_FIELD",
+    "REFUNDS_USER_KEY",
+    "REFUNDS_USER_LOADER",
+    "REFUNDS_IS_ADMIN",
+    "REFUNDS_STRIPE_TIMEOUT",
+    "REFUNDS_STRIPE_RETRIES",
+    "REFUNDS_LEASE",
+]
+
+
+def test_none_is_not_set() -> None:
+    """Flask-JWT-Extended itself sets several keys to ``None``."""
+    assert read(**dict.fromkeys(OPTIONAL)) == read()
+
+
+def test_a_stranger_s_keys_are_none_of_our_business() -> None:
+    assert read(SECRET_KEY=1, DEBUG="yes", REFUNDS_TYPO=object(), JWT_TOKEN_LOCATION=["cookies"]) == read()
+
+
+# What is accepted
+
+
+ACCEPTED: list[tuple[str, Any, str, Any]] = [
+    ("REFUNDS_PURCHASES_COLLECTION", "shop.orders", "refunds_purchases_collection", "shop.orders"),
+    ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
+    ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
+    ("REFUNDS_COLLECTION", "refund_ledger", "refunds_collection", "refund_ledger"),
+    (
+        "REFUNDS_PAYMENT_INTENT_FIELD",
+        "payment.intent",
+        "refunds_payment_intent_field",
+        "payment.intent",
+    ),
+    ("REFUNDS_USER_KEY", "email", "refunds_user_key", "email"),
+    ("REFUNDS_USER_LOADER", nobody, "refunds_user_loader", nobody),
+    ("REFUNDS_IS_ADMIN", nobody, "refunds_is_admin", nobody),
+    ("REFUNDS_IS_ADMIN", bool, "refunds_is_admin", bool),
+    ("STRIPE_SECRET_KEY", "sk_live_51Abc", "stripe_secret_key", "sk_live_51Abc"),
+    ("STRIPE_SECRET_KEY", "rk_test_51Abc", "stripe_secret_key", "rk_test_51Abc"),
+    ("STRIPE_SECRET_KEY", "rk_live_51Abc", "stripe_secret_key", "rk_live_51Abc"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_0123456789abcdef", "stripe_webhook_secret", ("whsec_0123456789abcdef",)),
+    (
+        "STRIPE_WEBHOOK_SECRET",
+        ["whsec_0123456789abcdef", "whsec_fedcba9876543210"],
+        "stripe_webhook_secret",
+        ("whsec_0123456789abcdef", "whsec_fedcba9876543210"),
+    ),
+    (
+        "STRIPE_WEBHOOK_SECRET",
+        ("whsec_0123456789abcdef",),
+        "stripe_webhook_secret",
+        ("whsec_0123456789abcdef",),
+    ),
+    ("STRIPE_API_BASE", "https://stripe.example/", "stripe_api_base", "https://stripe.example"),
+    ("STRIPE_API_BASE", "http://127.0.0.1:12111", "stripe_api_base", "http://127.0.0.1:12111"),
+    ("STRIPE_API_BASE", "http://localhost:12111/", "stripe_api_base", "http://localhost:12111"),
+    ("STRIPE_API_BASE", "http://[::1]:12111", "stripe_api_base", "http://[::1]:12111"),
+    ("REFUNDS_STRIPE_TIMEOUT", 0.1, "refunds_stripe_timeout", 0.1),
+    ("REFUNDS_STRIPE_TIMEOUT", 18, "refunds_stripe_timeout", 18),
+    ("REFUNDS_STRIPE_RETRIES", 0, "refunds_stripe_retries", 0),
+    ("REFUNDS_STRIPE_RETRIES", 5, "refunds_stripe_retries", 5),
+    ("REFUNDS_LEASE", 20, "refunds_lease", 20),
+    ("REFUNDS_LEASE", 3600, "refunds_lease", 3600),
+    ("JWT_DECODE_AUDIENCE", "shop", "jwt_decode_audience", "shop"),
+    ("JWT_DECODE_AUDIENCE", ["shop", "admin"], "jwt_decode_audience", ("shop", "admin")),
+    ("JWT_DECODE_ISSUER", "https://login.example", "jwt_decode_issuer", "https://login.example"),
+    ("JWT_DECODE_LEEWAY", 0, "jwt_decode_leeway", 0),
+    ("JWT_DECODE_LEEWAY", 300.0, "jwt_decode_leeway", 300.0),
+    ("JWT_IDENTITY_CLAIM", "uid", "jwt_identity_claim", "uid"),
+    ("JWT_ALGORITHM", "HS256", "jwt_decode_algorithms", ("HS256",)),
+    ("JWT_DECODE_ALGORITHMS", ["HS256"], "jwt_decode_algorithms", ("HS256",)),
+    ("JWT_DECODE_ALGORITHMS", ("HS256", "HS384"), "jwt_decode_algorithms", ("HS256", "HS384")),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "field", "expected"), ACCEPTED)
+def test_what_is_accepted(key: str, value: Any, field: str, expected: Any) -> None:
+    assert getattr(read(**{key: value}), field) == expected
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://localhost/shop",
+        "mongodb://user:pa%2Fss@host:27017/shop",
+        "mongodb://a:1,b:2,c:3/shop?replicaSet=rs&w=majority",
+        "mongodb+srv://user:pass@cluster.example/shop?retryWrites=true",
+        "mongodb://[::1]:27017/shop",
+    ],
+)
+def test_a_uri_that_names_a_database(uri: str) -> None:
+    assert read(MONGO_URI=uri, REFUNDS_MONGO=None).mongo_uri == uri
+
+
+def test_what_leads_to_a_database() -> None:
+    real: Any = pymongo.MongoClient(connect=False)
+    for given in (DATABASE, real.shop, PyMongo(), lambda: DATABASE, partial(getattr, real, "shop")):
+        assert read(REFUNDS_MONGO=given).refunds_mongo is given
+
+
+def test_livemode_is_the_key_s() -> None:
+    assert read(STRIPE_SECRET_KEY="rk_live_1").livemode
+    assert not read(STRIPE_SECRET_KEY="sk_test_1").livemode
+    assert not read(STRIPE_SECRET_KEY="sk_test_alive").livemode
+
+
+def test_the_time_of_a_call_leaves_room_under_a_worker_s_thirty_seconds() -> None:
+    assert CALL_SECONDS <= 20
+
+
+# What is refused
+
+
+class Anything:
+    """Something that no key takes."""
+
+
+NO_NAME = ["", " ", 1, True, b"users", ["users"], "$where", "us\0ers", Anything()]
+NO_TEXT = ["", " \t", 1, True, b"text", ["text"], {"text": 1}]
+NO_URL = [
+    "",
+    "api.stripe.com",
+    "http://api.stripe.com",
+    "http://127.0.0.1.evil.example",
+    "http://127.0.0.1@evil.example",
+    "http://localhost.evil.example",
+    "http://evil.example/127.0.0.1",
+    "http://evil.example#@127.0.0.1",
+    "http://2130706433",
+    "http://0.0.0.0:80",
+    "//127.0.0.1",
+    "https://",
+    "https:///path",
+    "https://[::1",
+    "ftp://127.0.0.1",
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    " http://evil.example",
+    1,
+    b"https://x.example",
+    ["https://x.example"],
+]
+REFUSED: dict[str, list[Any]] = {
+    "MONGO_URI": [
+        "",
+        " ",
+        1,
+        b"mongodb://localhost/shop",
+        "localhost/shop",
+        "http://localhost/shop",
+        "mongodb://localhost",
+        "mongodb://localhost/",
+        "mongodb://localhost/?w=1",
+        "mongodb:///shop",
+        "mongodb://local host/shop",
+        "mongodb://localhost/shop\n",
+        "mongodb://localhost/a/b",
+    ],
+    "REFUNDS_MONGO": ["", "mongodb://localhost/shop", 1, True, {}, [DATABASE], Anything()],
+    "REFUNDS_PURCHASES_COLLECTION": NO_NAME,
+    "REFUNDS_USERS_COLLECTION": NO_NAME,
+    "REFUNDS_CONTENTS_COLLECTION": NO_NAME,
+    "REFUNDS_COLLECTION": NO_NAME,
+    "REFUNDS_PAYMENT_INTENT_FIELD": NO_NAME,
+    "REFUNDS_USER_KEY": NO_NAME,
+    "REFUNDS_USER_LOADER": ["nobody", 1, True, {}, Anything()],
+    "REFUNDS_IS_ADMIN": ["nobody", 1, True, ["ann"], Anything()],
+    "STRIPE_SECRET_KEY": [
+        *NO_TEXT,
+        "pk_test_51Abc",
+        "pk_live_51Abc",
+        "whsec_0123456789abcdef",
+        "sk_test_",
+        "sk_51Abc",
+        "sk_test_51 Abc",
+        "sk_test_51Abc\n",
+        " sk_test_51Abc",
+        "sk_test_51Abc\r\nX-Evil: 1",
+        "Sk_test_51Abc",
+    ],
+    "STRIPE_WEBHOOK_SECRET": [
+        *NO_TEXT,
+        " " * 40,
+        "\t\n" * 20,
+        "whsec_",
+        "short",
+        "x" * 15,
+        "x" + " " * 30,
+        [],
+        (),
+        [""],
+        [" " * 40],
+        ["whsec_0123456789abcdef", ""],
+        ["whsec_0123456789abcdef", None],
+        ["whsec_0123456789abcdef", ["whsec_0123456789abcdef"]],
+        {"whsec_0123456789abcdef"},
+        True,
+    ],
+    "STRIPE_API_BASE": NO_URL,
+    "JWT_JWKS_URL": NO_URL,
+    "REFUNDS_STRIPE_TIMEOUT": [0, 0.09, 18.1, -1, "8", True, float("nan"), float("inf"), 10**400, [8]],
+    "REFUNDS_STRIPE_RETRIES": [-1, 6, 1.0, 1.5, "1", True, float("nan"), [1]],
+    "REFUNDS_LEASE": [0, 19.9, 3601, -60, "60", True, float("nan"), float("inf"), [60]],
+    "JWT_SECRET_KEY": [*NO_TEXT, "short"],
+    "JWT_ALGORITHM": ["", "none", "None", "hs256", "HS257", "RSA", "HS256,RS256", 1, True, b"HS256"],
+    "JWT_DECODE_ALGORITHMS": [
+        [],
+        (),
+        "HS256",
+        {"HS256"},
+        ["none"],
+        ["HS256", "none"],
+        ["HS256", "HS257"],
+        ["hs256"],
+        [None],
+        [["HS256"]],
+        [{}],
+        {"HS256": True},
+        1,
+    ],
+    "JWT_DECODE_AUDIENCE": [*NO_TEXT[:5], [], [""], ["shop", ""], ["shop", 1], {"shop": 1}, {"shop"}],
+    "JWT_DECODE_ISSUER": NO_TEXT,
+    "JWT_DECODE_LEEWAY": [-1, 301, "10", True, float("nan"), float("inf"), [10]],
+    "JWT_IDENTITY_CLAIM": NO_TEXT,
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in REFUSED.items() for value in values]
+)
+def test_what_is_refused(key: str, value: Any) -> None:
+    assert key in problems(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["STRIPE_SECRET_KEY", "JWT_SECRET_KEY"])
+def test_what_must_be_set(key: str) -> None:
+    assert "not set" in problems(**{key: None})[key]
+
+
+def test_some_way_to_the_database_must_be_set() -> None:
+    [(key, words)] = problems(REFUNDS_MONGO=None).items()
+    assert key == "MONGO_URI"
+    assert "REFUNDS_MONGO" in words
+
+
+@pytest.mark.parametrize("client", [pymongo.MongoClient(connect=False), mongomock.MongoClient()])
+def test_a_client_is_no_database(client: Any) -> None:
+    assert "Database" in problems(REFUNDS_MONGO=client)["REFUNDS_MONGO"]
+
+
+@pytest.mark.parametrize("database", [pymongo.MongoClient(connect=False).shop, DATABASE])
+def test_a_collection_is_no_database(database: Any) -> None:
+    assert "REFUNDS_MONGO" in problems(REFUNDS_MONGO=database.refunds)
+
+
+def test_an_async_database_is_no_database() -> None:
+    database: Any = pymongo.AsyncMongoClient(connect=False).shop
+    assert "REFUNDS_MONGO" in problems(REFUNDS_MONGO=database)
+
+
+@pytest.mark.parametrize("value", [["HS256"], {}, [None]])
+def test_an_algorithm_that_cannot_be_hashed(value: Any) -> None:
+    assert "JWT_ALGORITHM" in problems(JWT_ALGORITHM=value)
+
+
+@pytest.mark.parametrize("name", ["a..b", ".a", "a.", "a$b"])
+def test_a_name_that_mongodb_refuses(name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        check_config(make_app(REFUNDS_MONGO=DATABASE, REFUNDS_COLLECTION=name))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://user:p@ss@host/shop",
+        "mongodb://user:pa%ss@host/shop",
+        "mongodb://host:port/shop",
+        "mongodb://host/sh$op",
+        "mongodb://host/shop?w=-1",
+    ],
+)
+def test_a_uri_that_mongodb_refuses(uri: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_config(make_app(MONGO_URI=uri))
+    assert "MONGO_URI" in caught.value.problems
+
+
+def test_a_stripe_key_is_ascii() -> None:
+    assert "STRIPE_SECRET_KEY" in problems(STRIPE_SECRET_KEY="sk_test_ключ")
+
+
+@pytest.mark.parametrize("key", ["REFUNDS_PURCHASES_COLLECTION", "REFUNDS_USERS_COLLECTION"])
+def test_the_ledger_has_a_collection_of_its_own(key: str) -> None:
+    assert problems(**{key: "refunds"})
+
+
+async def _load_later(claims: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN"])
+def test_a_function_that_must_be_awaited_is_refused(key: str) -> None:
+    assert key in problems(**{key: _load_later})
+
+
+# Keys and algorithms
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
+def test_a_public_key(algorithm: str) -> None:
+    settings = read(**public_key(algorithm))
+    assert settings.jwt_decode_algorithms == (algorithm,)
+    assert settings.jwt_decode_key == key_pair(algorithm).public_pem
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
+def test_a_public_key_algorithm_needs_a_public_key(algorithm: str) -> None:
+    # The HMAC secret is there, and is of no use.
+    assert "not set" in problems(JWT_ALGORITHM=algorithm)["JWT_PUBLIC_KEY"]
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
+@pytest.mark.parametrize("key", [JWT_SECRET, "-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----\n"])
+def test_no_public_key_at_all(algorithm: str, key: str) -> None:
+    assert "no usable key" in problems(JWT_ALGORITHM=algorithm, JWT_PUBLIC_KEY=key)["JWT_PUBLIC_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "other"),
+    [("RS256", "ES256"), ("ES256", "RS256"), ("ES256", "ES384"), ("EdDSA", "RS256"), ("PS256", "EdDSA")],
+)
+def test_a_public_key_of_another_family(algorithm: str, other: str) -> None:
+    refused = problems(JWT_ALGORITHM=algorithm, JWT_PUBLIC_KEY=key_pair(other).public_pem)
+    assert list(refused) == ["JWT_PUBLIC_KEY"]
+
+
+def test_a_weak_rsa_key() -> None:
+    weak = KeyPair(rsa.generate_private_key(public_exponent=65537, key_size=1024))
+    refused = problems(JWT_ALGORITHM="RS256", JWT_PUBLIC_KEY=weak.public_pem)
+    assert "too short" in refused["JWT_PUBLIC_KEY"]
+
+
+@pytest.mark.parametrize(("algorithm", "length"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_the_shortest_secret(algorithm: str, length: int) -> None:
+    secret = "é" + "x" * (length - 2)  # bytes count, not characters
+    assert read(JWT_ALGORITHM=algorithm, JWT_SECRET_KEY=secret).jwt_decode_key == secret
+    refused = problems(JWT_ALGORITHM=algorithm, JWT_SECRET_KEY=secret[:-1])
+    assert "too short" in refused["JWT_SECRET_KEY"]
+    assert "secrets.token_urlsafe" in refused["JWT_SECRET_KEY"]
+
+
+def test_a_secret_must_be_long_enough_for_every_algorithm() -> None:
+    secret = "x" * 48
+    assert read(JWT_DECODE_ALGORITHMS=["HS256", "HS384"], JWT_SECRET_KEY=secret)
+    refused = problems(JWT_DECODE_ALGORITHMS=["HS256", "HS384", "HS512"], JWT_SECRET_KEY=secret)
+    assert "HS512" in refused["JWT_SECRET_KEY"]
+
+
+SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJlYWNoZXMgYXJlIG5pY2UgaW4gc3VtbWVyISEh"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(key_pair("RS256").public_pem, id="public PEM"),
+        pytest.param(key_pair("RS256").private_pem, id="private PEM"),
+        pytest.param(key_pair("ES256").public_pem, id="EC PEM"),
+        pytest.param("\n" + key_pair("RS256").public_pem.strip(), id="PEM, moved"),
+        pytest.param(SSH_KEY, id="ssh key"),
+        pytest.param('{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0"}', id="JWK"),
+    ],
+)
+def test_a_key_pair_s_key_is_no_secret(key: str) -> None:
+    assert "no usable key" in problems(JWT_SECRET_KEY=key)["JWT_SECRET_KEY"]
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [["HS256", "RS256"], ["RS256", "HS256"], ["HS256", "HS512", "EdDSA"], ["PS256", "ES256", "HS384"]],
+)
+def test_families_are_not_mixed(mixed: list[str]) -> None:
+    pem = key_pair("RS256").public_pem
+    refused = problems(JWT_DECODE_ALGORITHMS=mixed, JWT_PUBLIC_KEY=pem, JWT_SECRET_KEY="x" * 64)
+    assert "family" in refused["JWT_DECODE_ALGORITHMS"]
+
+
+def test_public_key_algorithms_of_one_key_may_stand_together() -> None:
+    settings = read(**public_key("RS256"), JWT_DECODE_ALGORITHMS=["RS256", "PS256"])
+    assert settings.jwt_decode_algorithms == ("RS256", "PS256")
+    assert problems(**public_key("RS256"), JWT_DECODE_ALGORITHMS=["RS256", "ES256"])
+
+
+def test_the_host_s_own_algorithm_is_always_accepted() -> None:
+    settings = read(JWT_ALGORITHM="HS512", JWT_DECODE_ALGORITHMS=["HS256"], JWT_SECRET_KEY="x" * 64)
+    assert set(settings.jwt_decode_algorithms) == {"HS256", "HS512"}
+
+
+# Keys from an identity provider
+
+JWKS = "https://login.example/jwks.json"
+
+
+@pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
+def test_keys_from_an_identity_provider(algorithm: str) -> None:
+    settings = read(JWT_SECRET_KEY=None, JWT_ALGORITHM=algorithm, JWT_JWKS_URL=JWKS)
+    assert settings.jwt_jwks_url == JWKS
+    assert settings.jwt_decode_key is None
+
+
+def test_a_secret_is_not_used_beside_an_identity_provider() -> None:
+    assert read(JWT_ALGORITHM="RS256", JWT_JWKS_URL=JWKS).jwt_decode_key is None
+
+
+@pytest.mark.parametrize(
+    "algorithms",
+    [{}, {"JWT_ALGORITHM": "HS512"}, {"JWT_ALGORITHM": "RS256", "JWT_DECODE_ALGORITHMS": ["RS256", "HS256"]}],
+)
+def test_no_hmac_beside_an_identity_provider(algorithms: dict[str, Any]) -> None:
+    assert "public-key algorithm" in problems(JWT_JWKS_URL=JWKS, **algorithms)["JWT_ALGORITHM"]
+
+
+# One error for all, and no secret in it
+
+CANARY = "CANARY"
+EVERYTHING_WRONG: dict[str, Any] = {
+    "MONGO_URI": f"mongodb://{CANARY}:{CANARY}@host/",
+    "REFUNDS_MONGO": f"mongodb://{CANARY}@host/shop",
+    "REFUNDS_PURCHASES_COLLECTION": f"${CANARY}",
+    "REFUNDS_USERS_COLLECTION": f"${CANARY}",
+    "REFUNDS_CONTENTS_COLLECTION": f"${CANARY}",
+    "REFUNDS_COLLECTION": f"${CANARY}",
+    "REFUNDS_PAYMENT_INTENT_FIELD": f"${CANARY}",
+    "REFUNDS_USER_KEY": f"${CANARY}",
+    "REFUNDS_USER_LOADER": CANARY,
+    "REFUNDS_IS_ADMIN": CANARY,
+    "STRIPE_SECRET_KEY": f"sk_test {CANARY}",
+    "STRIPE_WEBHOOK_SECRET": [f"whsec_{CANARY}0123456789", CANARY],
+    "STRIPE_API_BASE": f"http://{CANARY}.example",
+    "REFUNDS_STRIPE_TIMEOUT": CANARY,
+    "REFUNDS_STRIPE_RETRIES": CANARY,
+    "REFUNDS_LEASE": CANARY,
+    "JWT_SECRET_KEY": CANARY,
+    "JWT_ALGORITHM": CANARY,
+    "JWT_DECODE_ALGORITHMS": [CANARY],
+    "JWT_DECODE_AUDIENCE": [CANARY, 1],
+    "JWT_DECODE_ISSUER": [CANARY],
+    "JWT_DECODE_LEEWAY": CANARY,
+    "JWT_IDENTITY_CLAIM": [CANARY],
+}
+
+
+def shown_by(error: BaseException) -> str:
+    """All that an error shows to whoever logs it."""
+    attributes = [error.args, vars(error), error.__cause__, error.__context__]
+    return "\n".join([str(error), repr(error), str(attributes), *traceback.format_exception(error)])
+
+
+def test_one_error_names_every_bad_key_and_shows_no_value() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(EVERYTHING_WRONG)
+    assert caught.value.problems.keys() == EVERYTHING_WRONG.keys()
+    for key in EVERYTHING_WRONG:
+        assert f"  {key}: " in str(caught.value)
+    assert CANARY not in shown_by(caught.value)
+
+
+def test_the_answer_names_no_key() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings(EVERYTHING_WRONG)
+    assert not any(key in caught.value.message for key in EVERYTHING_WRONG)
+    assert (caught.value.status, caught.value.code) == (500, "configuration_error")
+
+
+def test_a_key_is_named_once() -> None:
+    refused = problems(
+        JWT_ALGORITHM="HS512", JWT_DECODE_ALGORITHMS=["HS256", "HS384"], JWT_SECRET_KEY="short"
+    )
+    assert list(refused) == ["JWT_SECRET_KEY"]
+    assert problems(JWT_SECRET_KEY=1) == {"JWT_SECRET_KEY": "must be a non-empty string"}
+
+
+@pytest.mark.parametrize(
+    "canary",
+    [
+        {"JWT_SECRET_KEY": f"{CANARY}-short"},
+        {"JWT_SECRET_KEY": f'{{"kty": "oct", "k": "{CANARY}"}}'},
+        {"JWT_SECRET_KEY": key_pair("RS256").private_pem + CANARY},
+        {"JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": f"{CANARY}-and-more-so-that-it-is-long-enough"},
+        {"STRIPE_SECRET_KEY": f"pk_live_{CANARY}"},
+        {"STRIPE_SECRET_KEY": {"live": CANARY}},
+        {"STRIPE_WEBHOOK_SECRET": CANARY},
+        {"STRIPE_WEBHOOK_SECRET": CANARY.encode()},
+        {"MONGO_URI": f"mongodb://shop:{CANARY}@host"},
+        {"REFUNDS_MONGO": f"mongodb://shop:{CANARY}@host/shop"},
+        {"STRIPE_API_BASE": f"http://user:{CANARY}@stripe.example"},
+        {"JWT_JWKS_URL": f"http://user:{CANARY}@login.example", "JWT_ALGORITHM": "RS256"},
+    ],
+)
+def test_no_secret_in_a_refusal(canary: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**canary)
+    shown = shown_by(caught.value)
+    assert CANARY not in shown
+    assert "BEGIN" not in shown
+
+
+def test_no_secret_in_the_settings() -> None:
+    settings = read(
+        MONGO_URI=f"mongodb://{CANARY}:{CANARY}@host/shop",
+        STRIPE_SECRET_KEY=f"sk_live_{CANARY}",
+        STRIPE_WEBHOOK_SECRET=[f"whsec_{CANARY}0123456789", f"whsec_{CANARY}9876543210"],
+        JWT_SECRET_KEY=f"{CANARY}-and-more-so-that-it-is-long-enough",
+        REFUNDS_MONGO=mongomock.MongoClient()[CANARY],
+    )
+    assert CANARY not in repr(settings)
+    assert CANARY not in str(settings)
+    assert key_pair("RS256").public_pem[40:60] not in repr(read(**public_key("RS256")))
+
+
+@pytest.mark.parametrize("key", ["STRIPE_API_BASE", "JWT_JWKS_URL"])
+def test_a_url_with_a_password_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**public_key("RS256"), **{key: f"https://user:{CANARY}@login.example/keys"})
+    assert key in caught.value.problems
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"mongodb://shop:{CANARY}@host:port/shop",
+        f"mongodb://shop:{CANARY}@{CANARY}@host/shop",
+        f"mongodb://shop:{CANARY}%zz@host/shop",
+        f"mongodb://shop:{CANARY}:x@host/shop",
+        f"mongodb://shop:{CANARY}@host/shop?authMechanismProperties=AWS_SESSION_TOKEN:{CANARY},x",
+        f"mongodb://shop:{CANARY}@host/sh$op",
+        f"mongodb://shop:{CANARY}@/shop",
+    ],
+)
+def test_no_password_of_a_broken_uri_shows(uri: str) -> None:
+    """Whoever refuses it, we or PyMongo."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        check_config(make_app(MONGO_URI=uri))
+    assert CANARY not in shown_by(caught.value)
+
+
+def test_the_settings_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read().refunds_collection = "other"  # type: ignore[misc]
+
+
+# When it is read
+
+
+def test_check_config_of_a_good_config() -> None:
+    app = make_app(REFUNDS_MONGO=DATABASE)
+    check_config(app)
+    check_config(app)
+
+
+def test_check_config_needs_no_mount_and_no_context() -> None:
+    app = Flask("bare")
+    app.config.update(GOOD)
+    check_config(app)
+    assert app.url_map._rules_by_endpoint.keys() == {"static"}
+
+
+def test_check_config_calls_the_host_s_functions_in_its_context() -> None:
+    check_config(make_app(REFUNDS_MONGO=lambda: {"shop": DATABASE}[current_app.name]))
+
+
+def test_check_config_reports_what_is_wrong() -> None:
+    with pytest.raises(ConfigurationError, match="STRIPE_SECRET_KEY"):
+        check_config(make_app(REFUNDS_MONGO=DATABASE, STRIPE_SECRET_KEY="pk_test_1"))
+
+
+def test_check_config_of_a_pymongo_without_its_app() -> None:
+    with pytest.raises(ConfigurationError, match="init_app"):
+        check_config(make_app(REFUNDS_MONGO=PyMongo()))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "shop",
+        42,
+        pymongo.MongoClient(connect=False),
+        mongomock.MongoClient(),
+    ],
+)
+def test_a_function_that_gives_no_database(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match="REFUNDS_MONGO"):
+        check_config(make_app(REFUNDS_MONGO=lambda: given))
+
+
+def test_registering_reads_nothing() -> None:
+    app = Flask("bare")
+    app.register_blueprint(refunds_bp)
+    assert "refunds" not in app.extensions
+
+
+def test_changes_before_the_first_use_are_seen_and_later_ones_are_not() -> None:
+    app = make_app(REFUNDS_MONGO=DATABASE, STRIPE_SECRET_KEY="pk_wrong", JWT_ALGORITHM="none")
+    app.config.update(STRIPE_SECRET_KEY=STRIPE_KEY, JWT_ALGORITHM="HS256")
+    assert app.test_client().post(f"/api/payments/admin/refund/{'0' * 24}").status_code == 401
+    app.config.update(STRIPE_SECRET_KEY=None, JWT_SECRET_KEY=None, REFUNDS_MONGO=None)
+    check_config(app)
+    assert app.test_client().post(f"/api/payments/admin/refund/{'0' * 24}").status_code == 401
+
+
+def test_a_bad_config_that_is_mended_works() -> None:
+    app = make_app(REFUNDS_MONGO=DATABASE, JWT_SECRET_KEY="short")
+    client = app.test_client()
+    for _ in range(2):
+        response = client.post(f"/api/payments/admin/refund/{'0' * 24}")
+        assert (response.status_code, response.json["code"]) == (500, "configuration_error")
+    app.config["JWT_SECRET_KEY"] = JWT_SECRET
+    assert client.post(f"/api/payments/admin/refund/{'0' * 24}").status_code == 401
+    check_config(app)

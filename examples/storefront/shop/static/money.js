@@ -1,0 +1,24 @@
+// Amounts in Stripe's minor units, in the viewer's own notation.
+
+// https://docs.stripe.com/currencies#zero-decimal. Not Intl's own digits: those follow how a currency is used
+// (RSD without decimals, ISK too), and Stripe counts both in hundredths.
+const ZERO_DECIMAL = new Set([
+  "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf",
+]);
+const THREE_DECIMAL = new Set(["bhd", "jod", "kwd", "omr", "tnd"]);
+
+function decimals(currency) {
+  if (ZERO_DECIMAL.has(currency)) return 0;
+  return THREE_DECIMAL.has(currency) ? 3 : 2;
+}
+
+/** `format(4800, "usd")` is "$48.00" to an American and "48,00 $" to a German. */
+export function format(amount, currency) {
+  const digits = decimals(currency.toLowerCase());
+  return new Intl.NumberFormat(undefined, {
+    style: "currency",
+    currency: currency.toUpperCase(),
+    minimumFractionDigits: digits,
+    maximumFractionDigits: digits,
+  }).format(amount / 10 ** digits);
+}

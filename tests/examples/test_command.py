@@ -1,0 +1,50 @@
+"""Starting and ending ``python examples/storefront``."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+from shop.settings import SettingsError, from_environment
+
+from tests.examples.storefront import Storefront, launch
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_taken_port_is_said_and_a_signal_ends_it_quietly(number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        storefront = Storefront("--port", str(taken))
+        try:
+            assert f"Port {taken} is taken" in storefront.printed
+            assert not storefront.url.endswith(f":{taken}")
+            assert storefront.stop(number) == (0, "")
+        finally:
+            storefront.kill()
+
+
+def test_a_live_key_is_refused() -> None:
+    with launch("--port", "0", STRIPE_SECRET_KEY="sk_live_x1x2x3x4x5x6x7x8") as process:
+        output, errors = process.communicate(timeout=10)
+    assert (process.returncode, output) == (2, "")
+    assert "live key" in errors
+    assert "x1x2" not in errors
+
+
+@pytest.mark.parametrize("key", ["sk_live_x", "rk_live_x", " sk_live_x"])
+def test_every_kind_of_live_key_is_refused(key: str) -> None:
+    with pytest.raises(SettingsError, match="live key"):
+        from_environment({"STRIPE_SECRET_KEY": key, "STRIPE_WEBHOOK_SECRET": "whsec_x"})
+
+
+def test_a_missing_webhook_secret_says_what_to_run() -> None:
+    with pytest.raises(
+        SettingsError, match=r"stripe listen .* --forward-to http://127.0.0.1:81/webhooks/stripe"
+    ):
+        from_environment({"STRIPE_SECRET_KEY": "sk_test_x"}, "http://127.0.0.1:81")
+
+
+def test_blank_variables_are_not_set() -> None:
+    config = from_environment({"STRIPE_SECRET_KEY": "", "MONGO_URI": " "})
+    assert set(config) == {"JWT_SECRET_KEY"}

@@ -1,0 +1,42 @@
+"""``examples/minimal.py`` mounts, and works once it has a database and a Stripe."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import mongomock
+import pytest
+from flask import Flask
+
+from flask_refunds.testing import StripeSandbox
+from tests.examples.storefront import EXAMPLES
+from tests.shop import JWT_SECRET, STRIPE_KEY, Shop
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Flask:
+    monkeypatch.setenv("MONGO_URI", "mongodb://127.0.0.1:1/shop")
+    monkeypatch.setenv("STRIPE_SECRET_KEY", STRIPE_KEY)
+    monkeypatch.setenv("JWT_SECRET_KEY", JWT_SECRET)
+    spec = importlib.util.spec_from_file_location("minimal", EXAMPLES / "minimal.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    app: Flask = module.app
+    return app
+
+
+def test_it_refunds_and_guards_its_own_view(app: Flask, sandbox: StripeSandbox) -> None:
+    database: Any = mongomock.MongoClient(tz_aware=True).shop
+    app.config.update(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url)
+    shop = Shop(app, database)
+    assert shop.client.get("/admin/me").status_code == 401
+    answer = shop.client.get("/admin/me", headers=shop.headers())
+    assert answer.get_json() == {"id": str(shop.admin_id), "name": "Ann"}
+
+    purchase_id = shop.add_purchase(sandbox.create_payment(1999))
+    answer = shop.refund(purchase_id)
+    assert (answer.status_code, answer.get_json()["message"]) == (200, "Refund successful")
+    assert shop.status_of(purchase_id) == "refunded"

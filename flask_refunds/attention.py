@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .books import Books
 from .errors import RefundsError
 from .ledger import Ledger
 from .models import Refund, RefundStatus
@@ -19,8 +20,9 @@ class NothingToResolve(RefundsError):
 class AttentionDesk:
     """Takes the decisions, and writes into the ledger who took them and why."""
 
-    def __init__(self, ledger: Ledger, service: RefundService) -> None:
+    def __init__(self, ledger: Ledger, books: Books, service: RefundService) -> None:
         self._ledger = ledger
+        self._books = books
         self._service = service
 
     def fail(self, refund_id: str, *, by: str, why: str) -> Refund:
@@ -33,7 +35,7 @@ class AttentionDesk:
         """
         refund = self._find(refund_id)
         if refund.status is RefundStatus.PROCESSING:
-            return _closed(self._service.give_up(refund, by=by, why=why), refund_id)
+            return _closed(self._books.give_up(refund, by=by, why=why), refund_id)
         if not refund.status.ended_unpaid:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
         return self.dismiss(refund_id, by=by, why=why)

@@ -8,8 +8,8 @@ from typing import Any
 
 from .deadline import Deadline
 from .errors import InvalidRequest, StripeAnswer, StripeUnavailable
+from .intake import Intake
 from .models import StripeRefund
-from .service import RefundService
 from .stripe_objects import expect, parse_refund
 
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
@@ -30,8 +30,8 @@ class EventHandler:
     :param livemode: whether our key moves real money; events of the other mode are refused.
     """
 
-    def __init__(self, service: RefundService, *, livemode: bool) -> None:
-        self._service = service
+    def __init__(self, intake: Intake, *, livemode: bool) -> None:
+        self._intake = intake
         self._livemode = livemode
 
     def handle(self, event: Mapping[str, Any]) -> bool:
@@ -68,15 +68,15 @@ class EventHandler:
 
     def _take_in_charge(self, charge: Mapping[str, Any], deadline: Deadline) -> bool:
         payment_intent = charge.get("payment_intent")
-        if not isinstance(payment_intent, str) or not self._service.knows(payment_intent):
+        if not isinstance(payment_intent, str) or not self._intake.knows(payment_intent):
             return False
-        return self._take_in(self._service.list_at_stripe(payment_intent, deadline), deadline)
+        return self._take_in(self._intake.list(payment_intent, deadline), deadline)
 
     def _take_in(self, facts: Sequence[StripeRefund | None], deadline: Deadline) -> bool:
         ours = False
         for fact in facts:
-            if fact is not None and self._service.knows(fact.payment_intent):
-                self._service.take_in(fact, deadline, by="webhook")
+            if fact is not None and self._intake.knows(fact.payment_intent):
+                self._intake.take_in(fact, deadline, by="webhook")
                 ours = True
         return ours
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from flask import Flask, current_app
 
 from .attention import AttentionDesk
+from .books import Books
 from .config import Settings, read_settings
-from .database import Database, connect, durable
+from .database import connect, durable
 from .events import EventHandler
+from .intake import Intake
 from .ledger import Ledger
 from .purchases import Purchases
 from .reconcile import Reconciler
@@ -40,10 +42,23 @@ class Refunds:
         self.users = Users(durable(database, settings.refunds_users_collection), settings)
         rows = durable(database, settings.refunds_collection)
         self.ledger = Ledger(rows, now, timedelta(seconds=settings.refunds_lease))
-        self.service = _build_service(app, settings, database, self.ledger)
-        self.reconciler = Reconciler(self.ledger, self.service, now)
-        self.attention = AttentionDesk(self.ledger, self.service)
-        self.events = EventHandler(self.service, livemode=settings.livemode)
+        self.purchases = Purchases(
+            durable(database, settings.refunds_purchases_collection), settings.refunds_payment_intent_field
+        )
+        self.books = Books(self.ledger, self.purchases, Announcer(app))
+        gateway = _GatewayOnDemand(settings)
+        self.intake = Intake(self.ledger, self.purchases, gateway, self.books)
+        self.service = RefundService(
+            ledger=self.ledger,
+            purchases=self.purchases,
+            gateway=gateway,
+            books=self.books,
+            intake=self.intake,
+            clock=now,
+        )
+        self.events = EventHandler(self.intake, livemode=settings.livemode)
+        self.reconciler = Reconciler(self.ledger, self.books, self.service, now)
+        self.attention = AttentionDesk(self.ledger, self.books, self.service)
 
 
 class _Slot:
@@ -93,17 +108,6 @@ def check_config(app: Flask) -> None:
 
     with app.app_context():
         get_refunds(app)
-
-
-def _build_service(app: Flask, settings: Settings, database: Database, ledger: Ledger) -> RefundService:
-    purchases = durable(database, settings.refunds_purchases_collection)
-    return RefundService(
-        ledger=ledger,
-        purchases=Purchases(purchases, settings.refunds_payment_intent_field),
-        gateway=_GatewayOnDemand(settings),
-        announcer=Announcer(app),
-        clock=now,
-    )
 
 
 class _GatewayOnDemand:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from .books import Books
 from .errors import RefundInProgress, RefundsError
 from .ledger import Ledger
 from .models import Refund
@@ -38,8 +39,11 @@ class Reconciler:
     :param clock: the aware UTC time.
     """
 
-    def __init__(self, ledger: Ledger, service: RefundService, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ledger: Ledger, books: Books, service: RefundService, clock: Callable[[], datetime]
+    ) -> None:
         self._ledger = ledger
+        self._books = books
         self._service = service
         self._clock = clock
 
@@ -88,6 +92,6 @@ class Reconciler:
 
     def _tidy(self, refund: Refund) -> None:
         if not refund.announced:
-            refund = self._service.announce(refund)
+            refund = self._books.announce(refund)
         if not refund.checked:
-            self._service.check(refund)
+            self._books.check(refund)

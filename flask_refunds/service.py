@@ -7,13 +7,14 @@ between any two of them the row tells what to do next, and :meth:`RefundService.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bson import ObjectId
 
+from .books import Books
 from .config import CALL_SECONDS
 from .deadline import Deadline
 from .errors import (
@@ -32,10 +33,10 @@ from .errors import (
     StripeRateLimited,
     Throttled,
 )
-from .ledger import AMOUNT_DIFFERS, FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
-from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, find_live, is_refunded
+from .intake import Intake
+from .ledger import FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, find_live
 from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
-from .signals import Announcer
 
 if TYPE_CHECKING:
     from .gateway import Gateway
@@ -79,7 +80,7 @@ class Outcome:
 
 
 class RefundService:
-    """Makes refunds, finishes what others left unfinished, and takes in what Stripe reports.
+    """Makes refunds, and finishes what other calls left unfinished.
 
     :param gateway: gives the gateway when the first refund needs it; importing Stripe's library is slow.
     :param clock: the aware UTC time.
@@ -91,13 +92,15 @@ class RefundService:
         ledger: Ledger,
         purchases: Purchases,
         gateway: Callable[[], Gateway],
-        announcer: Announcer,
+        books: Books,
+        intake: Intake,
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
         self._gateway = gateway
-        self._announcer = announcer
+        self._books = books
+        self._intake = intake
         self._clock = clock
 
     def refund(self, purchase_id: ObjectId, ask: Ask) -> Outcome:
@@ -120,8 +123,10 @@ class RefundService:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
-        refund = self._claim(purchase, purchase.payment_intent, ask)
-        refund = self._finish(refund, deadline, by=ask.source)
+        claimed = self._claim(purchase, purchase.payment_intent, ask)
+        refund = self._finish(claimed, deadline, by=ask.source)
+        if claimed.status is refund.status is RefundStatus.SUCCEEDED:
+            raise PurchaseNotRefundable(refund=refund)
         return _answer(refund, purchase)
 
     def resume(self, refund: Refund, *, by: str) -> Refund:
@@ -135,71 +140,6 @@ class RefundService:
         if refund.status is RefundStatus.PROCESSING:
             refund = self._take(refund)
         return self._finish(refund, Deadline.after(CALL_SECONDS), by=by)
-
-    def apply(self, refund: Refund, fact: StripeRefund, *, by: str) -> Refund:
-        """Take in what Stripe says of a refund: first the purchases, then the row, then whoever listens.
-
-        Whoever's update moved the row speaks; one that finds the row moved already makes sure that the
-        purchases follow it.
-
-        :param by: who brought the news, for the history.
-        :return: the row as it now is.
-        :raises DatabaseUnavailable: 500; the same news may be applied again.
-        """
-        attention = AMOUNT_DIFFERS if _differs(refund, fact) else None
-        if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
-            return self._flag(refund, attention, by=by) if attention else refund
-        if refund.is_ours:
-            self._mark_purchases(refund.payment_intent, fact.status)
-        climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
-        if climbed is None:
-            self._align(refund.payment_intent)
-        return self._ledger.get(refund.id) if climbed is None else self.announce(climbed)
-
-    def take_in(self, fact: StripeRefund, deadline: Deadline, *, by: str) -> Refund:
-        """Bring the ledger up to a refund that Stripe shows, whoever made it.
-
-        :param by: who brought the news, for the history.
-        :return: the row as it now is.
-        :raises StripeAnswer: Stripe would not say what the payment had received.
-        :raises RefundInProgress: 409; the log is being written by too many at once.
-        :raises DatabaseUnavailable: 500; the same fact may be taken in again.
-        """
-        for _ in range(_CLAIM_TRIES):
-            log = self._ledger.read_log(fact.payment_intent)
-            known = _find_row(log, fact)
-            if known is None:
-                try:
-                    known = self.announce(self._record(fact, len(log) + 1, deadline, by=by))
-                except NumberTaken:
-                    continue
-            current = self.apply(known, fact, by=by)
-            if not current.is_ours:
-                # Refunds made elsewhere may be partial, so the purchases follow the whole log.
-                self._align(fact.payment_intent)
-            return current
-        raise RefundInProgress
-
-    def knows(self, payment_intent: str) -> bool:
-        """Whether a payment is one of this shop's.
-
-        :raises DatabaseUnavailable: 500.
-        """
-        return bool(self._ledger.read_log(payment_intent) or self._purchases.ids_of(payment_intent))
-
-    def list_at_stripe(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
-        """Every refund of a payment that Stripe shows.
-
-        :raises StripeAnswer: they could not be had, all of them.
-        """
-        return self._gateway().list_refunds(payment_intent, deadline)
-
-    def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> None:
-        """Let the purchases follow a refund of ours, which is for all that its payment has left."""
-        if status is RefundStatus.SUCCEEDED:
-            self._purchases.mark_refunded(payment_intent)
-        elif status.ended_unpaid:
-            self._purchases.mark_completed(payment_intent)
 
     # Claiming: which row this call works on.
 
@@ -285,7 +225,7 @@ class RefundService:
         if in_doubt:
             found = self._find_at_stripe(refund, deadline)
             if found is not None:
-                return self.apply(refund, found, by=by)
+                return self._books.apply(refund, found, by=by)
             if self._clock() - refund.created_at > RESEND_WITHIN:
                 return self._give_to_a_person(refund, by=by)
         if not self._ledger.owns(refund):
@@ -304,12 +244,11 @@ class RefundService:
             return self._refuse(refund, throttled, _RATE_LIMITED, by=by)
         except KeyRejected as rejected:
             return self._refuse(refund, rejected, _KEY_REJECTED, by=by)
-        return self.apply(refund, fact, by=by)
+        return self._books.apply(refund, fact, by=by)
 
     def _find_at_stripe(self, refund: Refund, deadline: Deadline) -> StripeRefund | None:
         """The refund that an earlier try of this row made, if Stripe shows one."""
-        made = _known(lambda: self._gateway().list_refunds(refund.payment_intent, deadline))
-        return next((fact for fact in made if fact.refund_id == refund.id), None)
+        return _find_made_by(refund, _known(lambda: self._intake.list(refund.payment_intent, deadline)))
 
     def _refresh(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
         """Ask how a refund that Stripe knows has come on. Where it does not say, nothing changes."""
@@ -321,30 +260,16 @@ class RefundService:
         except StripeAnswer as answer:
             _log.warning("Refund %s: Stripe did not say how it stands (%s)", refund.id, answer.code)
             return refund
-        refreshed = self.apply(refund, fact, by=by)
+        refreshed = self._books.apply(refund, fact, by=by)
         if refreshed is refund and refund.status is RefundStatus.SUCCEEDED:
-            # The row is right, and the purchases were left behind by a crash.
-            self._align(refund.payment_intent)
-            raise PurchaseNotRefundable(refund=refund)
+            # Nothing new, unless a crash kept the purchases from following when it was.
+            self._books.align(refund.payment_intent)
         return refreshed
 
     def _give_to_a_person(self, refund: Refund, *, by: str) -> Refund:
         """Too old to be sent again, and not at Stripe: no machine may decide."""
-        flagged = self._flag(refund, UNKNOWN_TOO_LONG, by=by)
+        flagged = self._books.flag(refund, UNKNOWN_TOO_LONG, by=by)
         return self._leave(refund) if flagged is refund else flagged
-
-    def give_up(self, refund: Refund, *, by: str, why: str) -> Refund | None:
-        """End, on a person's word, a refund of which nobody else could say how it ended.
-
-        :return: the row as it now is, or ``None`` where it asks for nobody, or is being worked on.
-        :raises DatabaseUnavailable: 500; it may have been done.
-        """
-        given_up = self._ledger.give_up(refund, by=by, why=why, silent=self._is_silent())
-        return None if given_up is None else self.announce(given_up)
-
-    def _flag(self, refund: Refund, why: str, *, by: str) -> Refund:
-        flagged = self._ledger.ask_for_attention(refund, why, by=by, silent=self._is_silent())
-        return refund if flagged is None else self.announce(flagged)
 
     def _leave(self, refund: Refund) -> Refund:
         """Give up the lease, so that the next call need not wait for its end."""
@@ -355,101 +280,24 @@ class RefundService:
         return refund
 
     def _refuse(self, refund: Refund, answer: StripeAnswer, code: str, *, by: str) -> Refund:
-        refused = self._ledger.refuse(
-            refund,
-            Failure(code, answer.message),
-            by=by,
-            silent=self._is_silent(),
-            request_id=answer.request_id,
-        )
-        return self._ledger.get(refund.id) if refused is None else self.announce(refused)
-
-    # Refunds made elsewhere, and purchases that follow the log.
+        failure = Failure(code, answer.message)
+        return self._books.refuse(refund, failure, by=by, request_id=answer.request_id)
 
     def _refunded_elsewhere(self, refund: Refund, refusal: Refused, deadline: Deadline, *, by: str) -> Refund:
         """Stripe has nothing left to refund: learn who had it, and let the purchases follow."""
-        made = _known(lambda: self._gateway().list_refunds(refund.payment_intent, deadline))
-        for fact in made:
-            if fact.refund_id == refund.id:
-                return self.apply(refund, fact, by=by)
-        for fact in made:
-            _known(lambda: self.take_in(fact, deadline, by=by))  # noqa: B023
+        made = _known(lambda: self._intake.list(refund.payment_intent, deadline))
+        ours = _find_made_by(refund, made)
+        if ours is not None:
+            return self._books.apply(refund, ours, by=by)
+        _known(lambda: [self._intake.take_in(fact, deadline, by=by) for fact in made])
         refused = self._refuse(refund, refusal, refusal.code, by=by)
-        self._align(refund.payment_intent)
+        self._books.align(refund.payment_intent)
         return refused
 
-    def _record(self, fact: StripeRefund, number: int, deadline: Deadline, *, by: str) -> Refund:
-        return self._ledger.record(
-            fact,
-            number,
-            captured=self._gateway().captured(fact.payment_intent, deadline),
-            purchase_ids=self._purchases.ids_of(fact.payment_intent),
-            by=by,
-            silent=self._is_silent(),
-        )
 
-    def check(self, refund: Refund) -> None:
-        """Make sure, once no call is under way, that the purchases follow a row; see :attr:`Refund.checked`.
-
-        :raises DatabaseUnavailable: 500; the row stays to be checked.
-        """
-        # Where Stripe never showed a refund, no purchase followed it: what the host marked is the host's.
-        followed = refund.status is RefundStatus.SUCCEEDED or (
-            refund.status.ended_unpaid and refund.stripe_refund_id is not None
-        )
-        if not followed or self._align(refund.payment_intent):
-            self._ledger.mark_checked(refund)
-
-    def _align(self, payment_intent: str) -> bool:
-        """Make the purchases follow the log; again, if the log changed meanwhile.
-
-        :return: whether they do; not while a call may be about to change both.
-        """
-        log = self._ledger.read_log(payment_intent)
-        for _ in range(_CLAIM_TRIES):
-            if any(refund.status is RefundStatus.PROCESSING for refund in log):
-                # Its owner writes the purchases before the row, and may just have.
-                return False
-            if is_refunded(log):
-                self._purchases.mark_refunded(payment_intent)
-            else:
-                self._purchases.mark_completed(payment_intent)
-            seen, log = log, self._ledger.read_log(payment_intent)
-            if _statuses(seen) == _statuses(log):
-                return True
-        return False
-
-    # Telling: those who listen, and the caller.
-
-    def _is_silent(self) -> bool:
-        return not self._announcer.has_listeners()
-
-    def announce(self, refund: Refund) -> Refund:
-        """Tell the receivers of a row's present state, unless they have heard of it.
-
-        :return: the row as it now is.
-        """
-        _log.info("Refund %s is %s", refund.id, refund.status.value)
-        if refund.announced or not self._announcer.announce(refund):
-            return refund
-        try:
-            self._ledger.mark_announced(refund)
-        except DatabaseUnavailable:
-            _log.warning("Refund %s: its receivers ran, and will run again", refund.id)
-            return refund
-        return replace(refund, announced=True)
-
-
-def _revives(refund: Refund, fact: StripeRefund) -> bool:
-    """Whether Stripe shows a refund that we had given up as failed without ever seeing it."""
-    return refund.status.ended_unpaid and refund.stripe_refund_id is None and not fact.status.ended_unpaid
-
-
-def _differs(refund: Refund, fact: StripeRefund) -> bool:
-    """Whether Stripe shows another amount or currency than it did before, or has."""
-    if refund.attention is not None and refund.attention.why == AMOUNT_DIFFERS:
-        return True
-    return refund.amount is not None and (refund.amount, refund.currency) != (fact.amount, fact.currency)
+def _find_made_by(refund: Refund, made: Sequence[StripeRefund]) -> StripeRefund | None:
+    """The refund at Stripe that a row asked for."""
+    return next((fact for fact in made if fact.refund_id == refund.id), None)
 
 
 def _known(ask: Callable[[], Any]) -> Any:
@@ -458,14 +306,6 @@ def _known(ask: Callable[[], Any]) -> Any:
         return ask()
     except StripeAnswer as answer:
         raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
-
-
-def _find_row(log: list[Refund], fact: StripeRefund) -> Refund | None:
-    return next((row for row in log if row.id == fact.refund_id or row.stripe_refund_id == fact.id), None)
-
-
-def _statuses(log: list[Refund]) -> list[RefundStatus]:
-    return [refund.status for refund in log]
 
 
 def _answer(refund: Refund, purchase: Purchase) -> Outcome:

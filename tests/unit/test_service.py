@@ -11,9 +11,11 @@ import mongomock
 import pytest
 from bson import ObjectId
 
+from flask_refunds.books import Books
 from flask_refunds.deadline import Deadline
 from flask_refunds.errors import PurchaseNotRefundable, RefundFailed, RefundInProgress, StripeKeyRejected
 from flask_refunds.gateway import Gateway
+from flask_refunds.intake import Intake
 from flask_refunds.ledger import Ledger
 from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
 from flask_refunds.purchases import Purchases
@@ -45,11 +47,15 @@ class World:
             )
         gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         self.ledger = Ledger(self.db.refunds, lambda: self.now, timedelta(seconds=60))
+        purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
+        self.books = Books(self.ledger, purchases, Announcer(self.app))
+        self.intake = Intake(self.ledger, purchases, lambda: gateway, self.books)
         self.service = RefundService(
             ledger=self.ledger,
-            purchases=Purchases(self.db.purchases, "stripePaymentIntentId"),
+            purchases=purchases,
             gateway=lambda: gateway,
-            announcer=Announcer(self.app),
+            books=self.books,
+            intake=self.intake,
             clock=lambda: self.now,
         )
 
@@ -122,7 +128,7 @@ FACTS = ["requires_action", "pending", "succeeded", "failed"]
 def test_news_in_any_order_ends_in_one_state(world: World, order: tuple[str, ...]) -> None:
     refund = open_row(world)
     for status in (*order, *order):
-        world.service.apply(world.ledger.get(refund.id), fact(status), by="webhook")
+        world.books.apply(world.ledger.get(refund.id), fact(status), by="webhook")
     assert world.row().status is RefundStatus.FAILED
     assert world.statuses() == {"completed"}
 
@@ -131,15 +137,15 @@ def test_news_in_any_order_ends_in_one_state(world: World, order: tuple[str, ...
 def test_news_read_before_a_rival_wrote_ends_in_one_state(world: World, order: tuple[str, ...]) -> None:
     stale = open_row(world)
     for status in order:
-        world.service.apply(stale, fact(status), by="webhook")
+        world.books.apply(stale, fact(status), by="webhook")
     assert world.row().status is RefundStatus.SUCCEEDED
     assert world.statuses() == {"refunded"}
 
 
 def test_a_success_read_before_its_failure_was_written_does_not_stand(world: World) -> None:
     stale = open_row(world)
-    world.service.apply(stale, fact("failed"), by="webhook")
-    current = world.service.apply(stale, fact("succeeded"), by="endpoint")
+    world.books.apply(stale, fact("failed"), by="webhook")
+    current = world.books.apply(stale, fact("succeeded"), by="endpoint")
     assert current.status is RefundStatus.FAILED
     assert world.statuses() == {"completed"}
 
@@ -147,7 +153,7 @@ def test_a_success_read_before_its_failure_was_written_does_not_stand(world: Wor
 def test_a_success_that_fails_later(world: World) -> None:
     world.listen()
     world.refund((*CREATE, (200, refund_object())))
-    world.service.apply(world.row(), fact("failed"), by="webhook")
+    world.books.apply(world.row(), fact("failed"), by="webhook")
     row = world.row()
     assert (row.status, row.attention and row.attention.why) == (RefundStatus.FAILED, "failed_after_success")
     assert world.statuses() == {"completed"}
@@ -163,10 +169,10 @@ def test_a_success_that_fails_later(world: World) -> None:
 
 def test_late_news_of_an_old_number_leaves_the_new_one_alone(world: World) -> None:
     world.refund((*CREATE, (200, refund_object())))
-    world.service.apply(world.row(), fact("failed"), by="webhook")
+    world.books.apply(world.row(), fact("failed"), by="webhook")
     world.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
     for status in FACTS:
-        world.service.apply(world.row(1), fact(status), by="webhook")
+        world.books.apply(world.row(1), fact(status), by="webhook")
     assert world.statuses() == {"refunded"}
     assert world.row(2).status is RefundStatus.SUCCEEDED
 
@@ -174,7 +180,7 @@ def test_late_news_of_an_old_number_leaves_the_new_one_alone(world: World) -> No
 def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(world: World) -> None:
     with pytest.raises(RefundFailed):
         world.refund((*CREATE, (400, error_object("charge_disputed"))))
-    world.service.apply(world.row(), fact("succeeded"), by="webhook")
+    world.books.apply(world.row(), fact("succeeded"), by="webhook")
     row = world.row()
     assert (row.status, row.attention and row.attention.why) == (
         RefundStatus.SUCCEEDED,
@@ -187,7 +193,7 @@ def test_each_change_is_told_once(world: World) -> None:
     world.listen()
     world.refund((*CREATE, (200, refund_object(status="pending"))))
     for _ in range(3):
-        world.service.apply(world.row(), fact("succeeded"), by="webhook")
+        world.books.apply(world.row(), fact("succeeded"), by="webhook")
     assert world.heard == [("refund-pending", "pending"), ("refund-succeeded", "succeeded")]
     assert world.row().announced
 
@@ -207,7 +213,7 @@ def test_a_receiver_that_raises_spoils_nothing_and_stays_unsaid(world: World) ->
 def test_the_history_only_grows(world: World) -> None:
     world.refund((*CREATE, (200, refund_object(status="pending"))))
     world.now += timedelta(hours=1)
-    world.service.apply(world.row(), fact("succeeded"), by="webhook")
+    world.books.apply(world.row(), fact("succeeded"), by="webhook")
     assert [(entry["status"], entry["by"]) for entry in world.row().history] == [
         ("processing", "endpoint"),
         ("pending", "endpoint"),
@@ -333,20 +339,47 @@ def test_elsewhere_and_ours_side_by_side(world: World) -> None:
     """A partial refund of the Dashboard, then ours for the rest; the partial one failing opens nothing."""
     partial = fact("succeeded", id="re_0", refund_id=None, amount=500)
     world.stripe.script[:] = [CAPTURED]
-    world.service.take_in(partial, Deadline.after(10), by="webhook")
+    world.intake.take_in(partial, Deadline.after(10), by="webhook")
     assert world.statuses() == {"completed"}
     world.refund((*CREATE, (200, refund_object(amount=1499, metadata={"refund_id": f"{PAYMENT}:2"}))))
     assert world.statuses() == {"refunded"}
-    world.service.take_in(replace(partial, status=RefundStatus.FAILED), Deadline.after(10), by="webhook")
+    world.intake.take_in(replace(partial, status=RefundStatus.FAILED), Deadline.after(10), by="webhook")
     assert world.statuses() == {"refunded"}
     assert world.row(1).status is RefundStatus.FAILED
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_receivers_find_the_purchases_as_they_now_are(world: World, elsewhere: bool) -> None:
+    seen: list[set[str]] = []
+
+    def look(app: Any, refund: Refund) -> None:
+        seen.append(world.statuses())
+
+    with (
+        refund_succeeded.connected_to(look, sender=world.app),
+        refund_failed.connected_to(look, sender=world.app),
+    ):
+        if elsewhere:
+            world.stripe.script[:] = [CAPTURED]
+            world.intake.take_in(fact("succeeded", refund_id=None), Deadline.after(10), by="webhook")
+        else:
+            world.refund((*CREATE, (200, refund_object())))
+        world.intake.take_in(fact("failed", refund_id=None), Deadline.after(10), by="webhook")
+    assert seen == [{"refunded"}, {"completed"}]
+
+
+def test_a_reconciler_that_comes_too_late_finds_nothing_wrong(world: World) -> None:
+    stale = open_row(world)
+    world.books.apply(stale, fact("succeeded"), by="webhook")
+    world.stripe.script[:] = [(*RETRIEVE, (200, refund_object()))]
+    assert world.service.resume(stale, by="reconcile").status is RefundStatus.SUCCEEDED
 
 
 def test_news_from_elsewhere_is_taken_in_once(world: World) -> None:
     made = fact("succeeded", refund_id=None)
     world.stripe.script[:] = [CAPTURED]
     for _ in range(3):
-        world.service.take_in(made, Deadline.after(10), by="webhook")
+        world.intake.take_in(made, Deadline.after(10), by="webhook")
     assert len(world.ledger.read_log(PAYMENT)) == 1
     assert is_refunded(world.ledger.read_log(PAYMENT))
     assert world.statuses() == {"refunded"}
@@ -354,7 +387,7 @@ def test_news_from_elsewhere_is_taken_in_once(world: World) -> None:
 
 def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:
     world.stripe.script[:] = [CAPTURED]
-    world.service.take_in(
+    world.intake.take_in(
         fact("succeeded", refund_id="pi_of_another_shop:1"), Deadline.after(10), by="webhook"
     )
     assert world.row().source == "dashboard"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from . import params as p
 from .api import parameters, refusal
 from .errors import ApiError
 from .wire import Request, Response
-
-if TYPE_CHECKING:
-    from .sandbox import StripeSandbox
 
 PREFIX = "/_sandbox/"
 
@@ -23,7 +20,17 @@ _PAYMENTS: dict[str, p.Reader] = {
 }
 
 
-def answer(sandbox: StripeSandbox, request: Request) -> Response:
+class Controlled(Protocol):
+    """What of the sandbox these routes use."""
+
+    def create_payment(self, amount: int, currency: str = ..., card: str = ...) -> str:
+        """A payment that somebody has made."""
+
+    def refunds(self, payment_intent: str | None = None) -> list[dict[str, Any]]:
+        """The refunds so far."""
+
+
+def answer(sandbox: Controlled, request: Request) -> Response:
     """Answer a request below ``/_sandbox/``."""
     try:
         found = _find(sandbox, request)
@@ -34,7 +41,7 @@ def answer(sandbox: StripeSandbox, request: Request) -> Response:
     return Response(200, json.dumps(found).encode())
 
 
-def _find(sandbox: StripeSandbox, request: Request) -> dict[str, Any]:
+def _find(sandbox: Controlled, request: Request) -> dict[str, Any]:
     params = parameters(request)
     route = request.method, request.path.removeprefix(PREFIX)
     if route == ("GET", "health"):
@@ -46,7 +53,7 @@ def _find(sandbox: StripeSandbox, request: Request) -> dict[str, Any]:
     raise ApiError(404, f"The sandbox has no {request.method} {request.path}")
 
 
-def _create_payments(sandbox: StripeSandbox, params: p.Params) -> list[str]:
+def _create_payments(sandbox: Controlled, params: p.Params) -> list[str]:
     read = p.read(params, _PAYMENTS)
     p.required(read, "amount")
     count = read.pop("count", 1)

@@ -189,6 +189,22 @@ def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(world: World) -
     assert world.statuses() == {"refunded"}
 
 
+@pytest.mark.parametrize("other", [{"amount": 1000}, {"currency": "eur"}])
+@pytest.mark.parametrize("later", ["pending", "succeeded"])
+def test_another_amount_or_currency_asks_for_a_person(
+    world: World, other: dict[str, Any], later: str
+) -> None:
+    world.listen()
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    for _ in range(2):
+        world.books.apply(world.row(), fact(later, **other), by="webhook")
+    world.books.apply(world.row(), fact("succeeded", **other), by="webhook")
+    row = world.row()
+    assert (row.status, row.attention and row.attention.why) == (RefundStatus.SUCCEEDED, "amount_differs")
+    assert (row.amount, row.currency) == (other.get("amount", 1999), other.get("currency", "usd"))
+    assert ("refund-attention", later) in world.heard
+
+
 def test_each_change_is_told_once(world: World) -> None:
     world.listen()
     world.refund((*CREATE, (200, refund_object(status="pending"))))

@@ -8,7 +8,7 @@ import socket
 import pytest
 from shop.settings import SettingsError, from_environment
 
-from tests.examples.storefront import Storefront, launch
+from tests.examples.storefront import READY_WITHIN_SECONDS, Storefront, launch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -26,7 +26,7 @@ def test_a_taken_port_is_said_and_a_signal_ends_it_quietly(number: int) -> None:
 
 def test_a_live_key_is_refused() -> None:
     with launch("--port", "0", STRIPE_SECRET_KEY="sk_live_x1x2x3x4x5x6x7x8") as process:
-        output, errors = process.communicate(timeout=10)
+        output, errors = process.communicate(timeout=READY_WITHIN_SECONDS)
     assert (process.returncode, output) == (2, "")
     assert "live key" in errors
     assert "x1x2" not in errors

@@ -19,7 +19,7 @@ from shop.settings import EVENTS, WEBHOOK_PATH
 from werkzeug.security import generate_password_hash
 
 from flask_refunds.testing import StripeSandbox, make_event, signed_event
-from tests.examples.storefront import CARD_PAYS, eventually
+from tests.examples.storefront import CARD_PAYS, SETTLED_WITHIN_SECONDS, eventually
 
 WEBHOOK_SECRET = "whsec_of_the_tests_of_the_storefront"
 SETTLES_AFTER = 60.0
@@ -74,7 +74,7 @@ class OpenShop:
     def pass_time(self) -> None:
         """Until Stripe's refunds have settled, and their events were received."""
         self.sandbox.advance(SETTLES_AFTER)
-        self.sandbox.wait_delivered()
+        self.sandbox.wait_delivered(SETTLED_WITHIN_SECONDS)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def open_shop() -> Iterator[OpenShop]:
         app.wsgi_app = OneAtATime(app.wsgi_app)  # type: ignore[method-assign]
         shop = OpenShop(app, sandbox)
         with serving(app, listener):
-            sandbox.wait_delivered()
+            sandbox.wait_delivered(SETTLED_WITHIN_SECONDS)
             yield shop
 
 
@@ -153,7 +153,7 @@ def test_a_lost_answer_of_stripes_charges_once(shop: OpenShop) -> None:
     lost = shop.sandbox.inject("drop_after", path="/v1/payment_intents/*/confirm")
     answer = shop.buy(CARD_PAYS)
     assert (answer.status_code, lost.hits) == (201, 1)
-    shop.sandbox.wait_delivered()
+    shop.sandbox.wait_delivered(SETTLED_WITHIN_SECONDS)
     [purchase] = answer.json["purchases"]
     assert shop.purchase(purchase["id"])["status"] == "completed"
     paid = [

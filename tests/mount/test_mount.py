@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ from flask_refunds.testing import StripeSandbox, make_token
 from tests.mount.conftest import (
     MONGO_PASSWORD,
     OpenShop,
+    WatchedClient,
     WatchedShop,
     assert_answer,
     assert_not_authenticated,
@@ -259,7 +262,7 @@ def test_an_app_that_is_slow_to_start_holds_up_no_other(shop: WatchedShop) -> No
         threads[0].start()
         assert entered.wait(10)
         threads[1].start()
-        threads[1].join(0.5)
+        threads[1].join(10)
         assert seen == [401]
     finally:
         finish.set()
@@ -329,6 +332,17 @@ def test_mounting_and_serving_change_nothing_of_the_host(sandbox: StripeSandbox,
     assert (ours.handlers, ours.level, ours.propagate) == ([], logging.NOTSET, True)
 
 
+@pytest.mark.xfail(strict=True, reason="os.register_at_fork() keeps the slot, and with it the app, for ever")
+def test_an_app_that_is_gone_is_gone(watched: type[WatchedClient]) -> None:
+    """A test suite that makes an app a test would keep them all, with their connections."""
+    app = make_app(REFUNDS_MONGO=mongomock.MongoClient().shop)
+    assert_not_authenticated(app.test_client().post(NOWHERE))
+    gone = weakref.ref(app)
+    del app
+    gc.collect()
+    assert gone() is None
+
+
 def test_the_blueprint_keeps_no_state(shop: WatchedShop, sandbox: StripeSandbox) -> None:
     def state() -> str:
         return repr({key: value for key, value in vars(refunds_bp).items() if key != "_got_registered_once"})
@@ -339,32 +353,28 @@ def test_the_blueprint_keeps_no_state(shop: WatchedShop, sandbox: StripeSandbox)
     assert state() == before
 
 
-STRIPE_GLOBALS = [
-    "api_key",
-    "client_id",
-    "api_base",
-    "connect_api_base",
-    "upload_api_base",
-    "meter_events_api_base",
-    "api_version",
-    "verify_ssl_certs",
-    "proxy",
-    "default_http_client",
-    "app_info",
-    "enable_telemetry",
-    "max_network_retries",
-    "ca_bundle_path",
-    "log",
-]
+STRIPE_GLOBALS = {
+    "api_key": "sk_test_the_host_s_own",
+    "client_id": "ca_the_host_s_own",
+    "api_base": "https://stripe.example",
+    "api_version": "2020-08-27",
+    "verify_ssl_certs": False,
+    "proxy": "http://proxy.example",
+    "default_http_client": object(),
+    "app_info": {"name": "the host", "version": None, "url": None, "partner_id": None},
+    "enable_telemetry": False,
+    "max_network_retries": 7,
+    "log": "info",
+}
 
 
-def test_stripe_s_own_globals_are_left_alone(
+def test_stripe_s_own_globals_are_neither_changed_nor_used(
     shop: WatchedShop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stripe, "api_key", "sk_test_the_host_s_own")
-    before = {name: getattr(stripe, name) for name in STRIPE_GLOBALS}
+    for name, value in STRIPE_GLOBALS.items():
+        monkeypatch.setattr(stripe, name, value)
     refund_one(shop, sandbox)
-    assert {name: getattr(stripe, name) for name in STRIPE_GLOBALS} == before
+    assert {name: getattr(stripe, name) for name in STRIPE_GLOBALS} == STRIPE_GLOBALS
 
 
 IMPORTS = """
@@ -881,10 +891,12 @@ def chunked(body: bytes, *, terminated: bool) -> dict[str, Any]:
     return streamed(io.BytesIO(body), None, HTTP_TRANSFER_ENCODING="chunked", **environ)
 
 
-def test_a_large_body_is_not_read_to_its_end(sale: Sale) -> None:
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_large_body_is_not_read_to_its_end(sale: Sale, is_chunked: bool) -> None:
     body = io.BytesIO(b"x" * 2**20)
-    sale.assert_refused(sale.refund(**streamed(body, 2**20)))
-    assert body.tell() <= 2 * MAX_BODY_BYTES
+    environ = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True} if is_chunked else {}
+    sale.assert_refused(sale.refund(**streamed(body, None if is_chunked else 2**20, **environ)))
+    assert body.tell() <= 4 * MAX_BODY_BYTES
 
 
 def test_a_body_is_not_read_before_the_caller_is_known(sale: Sale) -> None:
@@ -910,6 +922,30 @@ def test_a_chunked_body_under_the_host_s_own_limit(sale: Sale) -> None:
 def test_a_chunked_body_that_cannot_be_read(sale: Sale) -> None:
     """Where the server does not say that the stream ends, what cannot be read is not nothing."""
     sale.assert_refused(sale.refund(**chunked(_json(amount=500), terminated=False)))
+
+
+@pytest.mark.xfail(
+    strict=True, reason="MONEY: without a length, what the host has consumed looks like nothing"
+)
+@pytest.mark.parametrize(
+    ("content_type", "read"),
+    [
+        (FORM, lambda: request.form.to_dict()),
+        ("application/json", lambda: request.get_data(cache=False)),
+        ("application/json", lambda: request.get_json(cache=False)),
+        ("application/json", lambda: request.stream.read()),
+    ],
+    ids=["form", "get_data", "get_json", "stream"],
+)
+def test_a_chunked_amount_that_the_host_has_consumed(
+    sale: Sale, content_type: str, read: Callable[[], Any]
+) -> None:
+    @sale.shop.app.before_request
+    def hook() -> None:
+        read()
+
+    body = b"amount=500" if content_type == FORM else _json(amount=500)
+    sale.assert_refused(sale.refund(content_type=content_type, **chunked(body, terminated=True)))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"reason": "dup'])

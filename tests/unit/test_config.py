@@ -393,12 +393,19 @@ def test_the_ledger_has_a_collection_of_its_own(key: str) -> None:
     assert problems(**{key: "refunds"})
 
 
-async def _load_later(claims: Any) -> Any: ...
+async def _later(*_: Any) -> Any: ...
 
 
-@pytest.mark.parametrize("key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN"])
-def test_a_function_that_must_be_awaited_is_refused(key: str) -> None:
-    assert key in problems(**{key: _load_later})
+class _Later:
+    """An object that is called, and must then be awaited."""
+
+    async def __call__(self, *_: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "REFUNDS_MONGO"])
+@pytest.mark.parametrize("function", [_later, partial(_later, 1), _Later(), _Later().__call__])
+def test_a_function_that_must_be_awaited_is_refused(key: str, function: Any) -> None:
+    assert key in problems(**{key: function})
 
 
 # Keys and algorithms

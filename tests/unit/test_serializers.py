@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import time
 import uuid
 from collections import OrderedDict
 from datetime import datetime, timedelta, timezone
@@ -30,7 +31,7 @@ from bson import (
 from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_refunds import InvalidRequest, PurchaseNotFound
@@ -112,6 +113,14 @@ def test_how_values_are_shown(stored: Any, shown: Any) -> None:
     assert type(strict(stored)) is type(shown)
 
 
+def test_a_naive_time_is_utc_wherever_the_server_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "America/New_York")
+        time.tzset()
+        assert render(datetime(2024, 3, 15, 10, 30)) == "2024-03-15T10:30:00.000Z"  # noqa: DTZ001
+    time.tzset()
+
+
 RARE = [
     Regex("^a", "i"),
     re.compile("^a"),
@@ -168,6 +177,7 @@ DOCUMENTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(DOCUMENTS)
 def test_whatever_mongodb_can_store_is_shown(document: dict[str, Any]) -> None:
     """By way of BSON, and read as the library reads it."""
@@ -263,6 +273,7 @@ def test_no_purchase_id(text: str) -> None:
         parse_purchase_id(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | st.text("0123456789abcdefABCDEFgx -", min_size=22, max_size=26))
 @example(ID)
 def test_exactly_24_hex_digits_are_a_purchase_id(text: str) -> None:
@@ -416,6 +427,7 @@ BODIES = (
 )
 
 
+@settings(deadline=None)
 @given(BODIES)
 def test_any_bytes_are_understood_or_refused(body: bytes) -> None:
     try:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ import jwt
 import mongomock
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_refunds import IdentityProviderUnavailable, NotAuthenticated
@@ -99,7 +100,7 @@ def test_the_claims_are_given_as_they_are() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"exp": time.time() + 60.5},
+        {"exp": time.time() + 3600.5},
         {"exp": 10**20},
         {"exp": 1e300},
         {"nbf": 0},
@@ -149,12 +150,14 @@ CLAIM_NAMES = st.sampled_from(["sub", "exp", "nbf", "iat", "aud", "iss", "jti", 
 VERIFIER = verifier(JWT_DECODE_AUDIENCE="shop", JWT_DECODE_ISSUER="login")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_junk_is_refused_in_our_own_words(token: str) -> None:
     with pytest.raises(NotAuthenticated):
         VERIFIER.verify(token)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(HEADER_NAMES, JSON, max_size=4),
     st.dictionaries(CLAIM_NAMES, JSON, max_size=6),
@@ -352,9 +355,13 @@ def test_an_unknown_key(idp: KeyEndpoint, kid: str) -> None:
         from_idp(idp).verify(issued(kid))
 
 
-def test_no_key_id_at_all(idp: KeyEndpoint) -> None:
-    with pytest.raises(NotAuthenticated):
-        from_idp(idp).verify(signed("RS256"))
+def test_a_token_that_no_published_key_can_have_signed_asks_nobody(idp: KeyEndpoint) -> None:
+    checker = from_idp(idp)
+    no_key_id, other_algorithm = signed("RS256"), issued("1", "PS256")
+    for token in (no_key_id, other_algorithm, forge(claims(ANN), HEADER | {"kid": "1"})):
+        with pytest.raises(NotAuthenticated):
+            checker.verify(token)
+    assert idp.hits == 0
 
 
 def test_a_published_key_is_no_secret(idp: KeyEndpoint) -> None:
@@ -514,31 +521,74 @@ def test_known_keys_outlive_a_short_outage(idp: KeyEndpoint, clock: SimpleNamesp
     checker = from_idp(idp)
     assert checker.verify(issued())
     idp.status = 503
-    clock.now += 301
+    clock.now += 3600
     assert checker.verify(issued())
+    assert idp.hits == 2
+    clock.now += 1
+    with pytest.raises(IdentityProviderUnavailable):
+        checker.verify(issued())
+    idp.status = 200
+    clock.now += 5
+    assert checker.verify(issued())
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the fetch that an unknown key causes holds the lock that known keys need"
+)
+def test_a_fetch_for_an_unknown_key_holds_up_no_known_one(
+    idp: KeyEndpoint, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or anybody could stop everybody, three seconds in eight, while the endpoint hangs."""
+    checker = from_idp(idp)
+    assert checker.verify(issued())
+    clock.now += 60
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(handler: Any) -> None:
+        asked.set()
+        answer.wait(10)
+        handler.send_error(503)
+
+    monkeypatch.setattr(idp, "answer", hang)
+    seen: list[str] = []
+
+    def call(kid: str) -> None:
+        with suppress(NotAuthenticated):
+            seen.append(checker.verify(issued(kid))["sub"])
+
+    junk, good = (threading.Thread(target=call, args=(kid,)) for kid in ("unknown", "1"))
+    try:
+        junk.start()
+        assert asked.wait(10)
+        good.start()
+        good.join(1)
+        assert seen == [ANN]
+    finally:
+        answer.set()
+        for thread in (junk, good):
+            thread.join()
 
 
 def test_an_endpoint_that_drips_is_given_up(idp: KeyEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_refunds.jwks.FETCH_SECONDS", 0.1)
-    stop = threading.Event()
+    stop, finished = threading.Event(), threading.Event()
 
     def drip(handler: Any) -> None:
         handler.send_response(200)
         handler.end_headers()
-        for byte in idp.body[:12]:
-            handler.wfile.write(bytes([byte]))
-            if stop.wait(0.04):
+        for byte in idp.body:
+            if stop.wait(0.02):
                 return
-        handler.wfile.write(idp.body[12:])
+            handler.wfile.write(bytes([byte]))
+        finished.set()
 
     monkeypatch.setattr(idp, "answer", drip)
-    started = time.monotonic()
     try:
         with pytest.raises(IdentityProviderUnavailable):
             from_idp(idp).verify(issued())
     finally:
         stop.set()
-    assert time.monotonic() - started < 0.4
+    assert not finished.is_set()
 
 
 @pytest.mark.parametrize("algorithm", ["PS256", "RS512"])

@@ -10,7 +10,7 @@ from typing import Any
 import mongomock
 import pytest
 from bson import ObjectId, encode
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
 
@@ -81,6 +81,7 @@ def test_what_the_database_is_asked(identity: str, values: list[Any]) -> None:
     assert collection.filters == [{"_id": {"$in": values}}]
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_an_identity_is_never_an_operator(identity: str) -> None:
     collection = Collection()
@@ -104,10 +105,18 @@ def test_an_identity_that_no_database_can_hold_is_nobody() -> None:
     assert not known("\ud800", Collection())
 
 
-def test_ids_may_be_whole_numbers() -> None:
+@pytest.mark.parametrize("stored", [42, "42"])
+def test_ids_may_be_whole_numbers(stored: Any) -> None:
     collection = mongomock.MongoClient().shop.users
-    collection.insert_one({"_id": 42})
+    collection.insert_one({"_id": stored})
     assert known(42, collection)
+    assert not known(43, collection)
+
+
+@pytest.mark.parametrize("identity", [2**63, -(2**63) - 1, 10**100])
+def test_a_whole_number_that_no_database_can_hold_is_nobody(identity: int) -> None:
+    assert not known(identity, Collection())
+    assert known(2**63 - 1, Collection())
 
 
 def test_another_key() -> None:
@@ -147,6 +156,15 @@ def test_a_loader_is_given_the_claims_and_the_database_is_left_alone() -> None:
 
 def test_a_loader_that_finds_nobody() -> None:
     assert users(REFUNDS_USER_LOADER=lambda claims: None).find(ID, {}) is None
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+def test_a_loader_that_returns_a_promise_finds_nobody() -> None:
+    async def later() -> str:
+        return "Ann"
+
+    with pytest.raises(TypeError, match="REFUNDS_USER_LOADER"):
+        users(REFUNDS_USER_LOADER=lambda claims: later()).find(ID, {})
 
 
 def test_a_loader_that_fails() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
     from .gateway import Gateway
 
 _KEY = "refunds"
+_slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """A child must not inherit a lock that a thread of its parent held at the fork."""
+    for slot in _slots:
+        slot.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Refunds:
@@ -68,11 +79,7 @@ class _Slot:
         # An older process's parts are kept: closing what it still uses would close it for that process too.
         self.by_process: dict[int, Refunds] = {}
         self.lock = threading.Lock()
-        # A child must not inherit a lock that a thread of its parent held at the fork.
-        os.register_at_fork(after_in_child=self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self.lock = threading.Lock()
+        _slots.add(self)
 
 
 def get_refunds(app: Flask) -> Refunds:

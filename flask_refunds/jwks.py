@@ -47,11 +47,22 @@ class KeySet:
 
         :raises IdentityProviderUnavailable: 500; no key is known, and none can be fetched.
         """
-        with self._lock:
-            age = time.monotonic() - self._fetched_at
+        known, age = self._keys.get(key_id), self._age()
+        if known is not None and age <= FRESH_SECONDS:
+            return known
+        # A fetch under way, for this key or for one that nobody knows, must not hold up known keys.
+        if not self._lock.acquire(blocking=known is None or age > STALE_SECONDS):
+            return known
+        try:
+            age = self._age()
             if age > (FRESH_SECONDS if key_id in self._keys else UNKNOWN_KEY_SECONDS):
                 self._refresh(age)
             return self._keys.get(key_id)
+        finally:
+            self._lock.release()
+
+    def _age(self) -> float:
+        return time.monotonic() - self._fetched_at
 
     def _refresh(self, age: float) -> None:
         """Fetch the keys anew; while that fails, those known may serve for a while."""

@@ -7,6 +7,8 @@ from werkzeug.exceptions import HTTPException
 
 from .errors import InvalidRequest
 
+_NOT_WHOLE = "The body did not come whole, or the app has read it before. Nothing was refunded."
+
 
 def read_body(limit: int) -> bytes:
     """The request's whole body, whether or not a hook of the host's has read it before.
@@ -15,25 +17,24 @@ def read_body(limit: int) -> bytes:
     :raises InvalidRequest: 400; it is larger, or did not come whole, or has been read and is gone.
     """
     length = request.content_length
-    if length is None and request.headers.get("Transfer-Encoding") and not _ends_by_itself():
-        raise InvalidRequest(
-            "The body has no Content-Length, and this server needs one. Nothing was refunded."
-        )
+    chunked = length is None and "Transfer-Encoding" in request.headers
+    if chunked and not request.environ.get("wsgi.input_terminated"):
+        # The server does not end the stream where the body ends, so Werkzeug would read nothing.
+        raise InvalidRequest("The body needs a Content-Length on this server. Nothing was refunded.")
     if (length or 0) > limit:
         raise InvalidRequest(f"The body is larger than {limit} bytes. Nothing was refunded.")
-    if request.max_content_length is None or request.max_content_length > limit:
-        request.max_content_length = limit
-    try:
-        body = request.get_data()
-    except HTTPException as error:
-        raise InvalidRequest(f"The body could not be read: {error.name}. Nothing was refunded.") from error
-    if len(body) != (len(body) if length is None else length) or len(body) > limit:
-        raise InvalidRequest(
-            "The body did not come whole, or the app has read it before. Nothing was refunded."
-        )
+    body = _read_all(limit)
+    # A chunked body may be of any length but none: what was announced and is not there, somebody has read.
+    whole = len(body) == length if length is not None else bool(body) or not chunked
+    if not whole or len(body) > limit:
+        raise InvalidRequest(_NOT_WHOLE)
     return body
 
 
-def _ends_by_itself() -> bool:
-    """Whether the server ends the stream where a chunked body ends; where not, Werkzeug reads nothing."""
-    return bool(request.environ.get("wsgi.input_terminated"))
+def _read_all(limit: int) -> bytes:
+    if request.max_content_length is None or request.max_content_length > limit:
+        request.max_content_length = limit
+    try:
+        return request.get_data()
+    except HTTPException as error:
+        raise InvalidRequest(f"The body could not be read: {error.name}. Nothing was refunded.") from error

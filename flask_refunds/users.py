@@ -31,11 +31,10 @@ class Users:
         :raises NotAuthenticated: 401; no database can hold such an id.
         :raises DatabaseUnavailable: 500.
         """
-        if self._load is None:
-            return self._find(identity)
-        user = self._load(claims)
+        user = self._find(identity) if self._load is None else self._load(claims)
         if isawaitable(user):
-            raise TypeError("REFUNDS_USER_LOADER returned something to be awaited; it must return the user")
+            # It would be taken for a user, whatever it came to.
+            raise TypeError("the user must be awaited; REFUNDS_USER_LOADER and REFUNDS_MONGO cannot be async")
         # Whatever is false means nobody: a loader's no must not let anyone in.
         return user or None
 

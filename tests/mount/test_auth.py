@@ -522,9 +522,6 @@ class LaterDatabase:
         return SimpleNamespace(name=name, find_one=lambda *args: Later())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SECURITY: find_one() gives a future, which is not None: everybody is let in"
-)
 def test_a_database_that_must_be_awaited_lets_nobody_in(open_shop: OpenShop) -> None:
     shop = open_shop(REFUNDS_MONGO=LaterDatabase())
     shop.app.add_url_rule("/me", view_func=authenticate(lambda: {"in": True}), endpoint="me")

@@ -332,7 +332,6 @@ def test_mounting_and_serving_change_nothing_of_the_host(sandbox: StripeSandbox,
     assert (ours.handlers, ours.level, ours.propagate) == ([], logging.NOTSET, True)
 
 
-@pytest.mark.xfail(strict=True, reason="os.register_at_fork() keeps the slot, and with it the app, for ever")
 def test_an_app_that_is_gone_is_gone(watched: type[WatchedClient]) -> None:
     """A test suite that makes an app a test would keep them all, with their connections."""
     app = make_app(REFUNDS_MONGO=mongomock.MongoClient().shop)
@@ -924,9 +923,6 @@ def test_a_chunked_body_that_cannot_be_read(sale: Sale) -> None:
     sale.assert_refused(sale.refund(**chunked(_json(amount=500), terminated=False)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="MONEY: without a length, what the host has consumed looks like nothing"
-)
 @pytest.mark.parametrize(
     ("content_type", "read"),
     [

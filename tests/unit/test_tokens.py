@@ -532,9 +532,6 @@ def test_known_keys_outlive_a_short_outage(idp: KeyEndpoint, clock: SimpleNamesp
     assert checker.verify(issued())
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the fetch that an unknown key causes holds the lock that known keys need"
-)
 def test_a_fetch_for_an_unknown_key_holds_up_no_known_one(
     idp: KeyEndpoint, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

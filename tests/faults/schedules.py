@@ -22,6 +22,7 @@ from tests.faults.schedules_actors import (
     Library,
     Run,
     Told,
+    Unforeseen,
     admin,
     deliver,
     perform,
@@ -55,6 +56,9 @@ way, how much may yet go wrong, and the actors."""
 PAST_LEASE = 61
 PAST_KEYS = 25 * 3600
 MANY = 99
+
+_ENTERED = -1
+"""In place of the count of a state's schedules while they are counted; no schedule comes back to a state."""
 
 State = tuple[Any, ...]
 Move = tuple[str, int, str]
@@ -178,7 +182,7 @@ class Explorer:
         """
         explored = Explored(self.setting.name)
         began = time.perf_counter()
-        counts: dict[State, int] = {}
+        counts: dict[State, int] = {self.start: _ENTERED}
         stack = [self._enter(self.start, explored, [])]
         while stack:
             frame = stack[-1]
@@ -192,7 +196,10 @@ class Explorer:
             frame.at += 1
             known = counts.get(state)
             if known is None:
+                counts[state] = _ENTERED
                 stack.append(self._enter(state, explored, stack))
+            elif known == _ENTERED:
+                raise Unforeseen("\n".join(self._say(it.moves[it.at - 1][0]) for it in stack))
             else:
                 frame.schedules += known
         explored.states, explored.schedules = len(counts), counts[self.start]

@@ -436,8 +436,8 @@ def _plain(value: Any) -> Any:
         return tuple((_plain(key), _plain(each)) for key, each in value.items())
     if isinstance(value, (Deadline, Run)) or callable(value):
         return type(value)
-    shown = repr(value)
-    return type(value) if " object at 0x" in shown and not isinstance(value, str) else shown
+    plain: Any = type(value).__repr__
+    return type(value) if plain is object.__repr__ else repr(value)
 
 
 class _Log:

@@ -13,5 +13,5 @@ refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_pu
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
 
 refunds_bp.cli.help = "Make, follow and account for refunds."
-for command in (cli.reconcile, cli.resolve):
+for command in cli.COMMANDS:
     refunds_bp.cli.add_command(command)

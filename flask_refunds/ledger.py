@@ -19,15 +19,8 @@ from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from .database import Collection, operation
-from .models import (
-    Attention,
-    Failure,
-    Reason,
-    Refund,
-    RefundStatus,
-    Source,
-    StripeRefund,
-)
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund
+from .rows import failure_document, read_row
 
 FAILED_AFTER_SUCCESS = "failed_after_success"
 FOUND_AFTER_FAILURE = "found_after_failure"
@@ -81,7 +74,7 @@ class Ledger:
         span = {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}
         with operation():
             rows = list(self._rows.find({"_id": span}))
-        return sorted((_read(row) for row in rows), key=lambda refund: refund.number)
+        return sorted((read_row(row) for row in rows), key=lambda refund: refund.number)
 
     def get(self, refund_id: str) -> Refund:
         """One row.
@@ -101,7 +94,7 @@ class Ledger:
         """
         with operation():
             row = self._rows.find_one({"_id": refund_id})
-        return _read(row) if row else None
+        return read_row(row) if row else None
 
     def open(
         self,
@@ -134,7 +127,7 @@ class Ledger:
             "leasedUntil": self._clock() + self._lease,
         }
         self._insert(row)
-        return _read(row)
+        return read_row(row)
 
     def record(
         self,
@@ -161,7 +154,7 @@ class Ledger:
             **self._what_stripe_says(fact),
         }
         self._insert(row)
-        return _read(row)
+        return read_row(row)
 
     def _new_row(
         self, payment_intent: str, number: int, source: Source, status: RefundStatus, *, by: str
@@ -282,7 +275,7 @@ class Ledger:
     ) -> Refund | None:
         changes = {
             "status": RefundStatus.FAILED.value,
-            "failure": _document(failure),
+            "failure": failure_document(failure),
             "attention": None,
             "settledAt": self._clock(),
         }
@@ -350,7 +343,7 @@ class Ledger:
         """
         with operation():
             rows = list(self._rows.find({"attention": {"$ne": None}}).sort("attention.since", 1))
-        return [_read(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     def _what_stripe_says(self, fact: StripeRefund) -> dict[str, Any]:
         changes: dict[str, Any] = {
@@ -358,7 +351,7 @@ class Ledger:
             "stripeRefundId": fact.id,
             "amount": fact.amount,
             "currency": fact.currency,
-            "failure": _document(fact.failure),
+            "failure": failure_document(fact.failure),
         }
         if fact.reason is not None:
             changes["reason"] = fact.reason
@@ -389,7 +382,7 @@ class Ledger:
     def _update(self, needed: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
         with operation():
             row = self._rows.find_one_and_update(needed, update, return_document=ReturnDocument.AFTER)
-        return _read(row) if row else None
+        return read_row(row) if row else None
 
 
 def _ways_up(status: RefundStatus) -> list[tuple[dict[str, Any], str | None]]:
@@ -405,40 +398,3 @@ def _ways_up(status: RefundStatus) -> list[tuple[dict[str, Any], str | None]]:
         # A failure concluded from a refusal, or from silence, gives way to what Stripe shows.
         ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, FOUND_AFTER_FAILURE),
     ]
-
-
-def _read(row: Mapping[str, Any]) -> Refund:
-    failure, attention = row.get("failure"), row.get("attention")
-    return Refund(
-        id=row["_id"],
-        payment_intent=row["paymentIntent"],
-        number=row["number"],
-        purchase_ids=row.get("purchaseIds", []),
-        status=RefundStatus(row["status"]),
-        amount=row.get("amount"),
-        currency=row.get("currency"),
-        reason=row.get("reason"),
-        note=row.get("note"),
-        requested_by=row.get("requestedBy"),
-        source=row["source"],
-        stripe_refund_id=row.get("stripeRefundId"),
-        captured=row.get("captured"),
-        failure=Failure(failure["code"], failure["message"]) if failure else None,
-        attention=Attention(attention["why"], attention["whatToDo"], attention["since"])
-        if attention
-        else None,
-        created_at=row["createdAt"],
-        updated_at=row["updatedAt"],
-        settled_at=row.get("settledAt"),
-        request=row.get("request", {}),
-        owner=row.get("owner"),
-        calls=row.get("calls", 0),
-        leased_until=row["leasedUntil"],
-        announced=row["announced"],
-        checked=row["checked"],
-        history=row["history"],
-    )
-
-
-def _document(failure: Failure | None) -> dict[str, str] | None:
-    return {"code": failure.code, "message": failure.message} if failure else None

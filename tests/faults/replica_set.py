@@ -56,8 +56,21 @@ class ReplicaSet:
         return [member for member in self.members if member is not primary]
 
     def wait_until_healthy(self) -> None:
-        """Wait for one primary and two secondaries."""
+        """Wait for one primary, and two secondaries that have all it wrote.
+
+        Until then a majority read on the primary does not show its newest rows, though it has them.
+        """
         wait_until(lambda: sorted(map(_state, self.members)) == ["PRIMARY", "SECONDARY", "SECONDARY"])
+        wait_until(self._is_replicated)
+
+    def _is_replicated(self) -> bool:
+        with self.primary().client() as client:
+            concern = {"w": len(self.members), "wtimeout": 1000}
+            try:
+                client.admin.command("appendOplogNote", 1, data={"healthy": True}, writeConcern=concern)
+            except PyMongoError:
+                return False
+            return True
 
     def kill(self, member: Mongod) -> None:
         """SIGKILL, as the kernel does when memory runs out."""

@@ -1,44 +1,22 @@
-"""``flask refunds …``: what operators run."""
+"""``flask refunds reconcile``: every unfinished refund comes to its end."""
 
 from __future__ import annotations
 
-import getpass
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
-from functools import wraps
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from .errors import RefundsError
-from .extension import current_refunds
-from .models import Refund
-from .pace import LIVE_RATE, TEST_RATE, Pace, paced
-from .reconcile import Report
-
-EXIT_ATTENTION = 1
-"""Something needs a person."""
-EXIT_FAILED = 2
-"""The command could not do its work."""
-
-
-def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell the library's errors in words, without a trace."""
-
-    @wraps(command)
-    def told(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except RefundsError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(EXIT_FAILED)
-
-    return told
+from ..extension import current_refunds
+from ..pace import LIVE_RATE, TEST_RATE, Pace, paced
+from ..reconcile import Report
+from .reporting import EXIT_ATTENTION, reporting_errors, tell_attention
 
 
 @click.command("reconcile")
@@ -85,7 +63,7 @@ def _reconcile_once(older_than: timedelta, rate: float | None) -> bool:
     pace = Pace(rate or (LIVE_RATE if refunds.settings.livemode else TEST_RATE))
     with paced(pace), _progress(found) as step:
         report = refunds.reconciler.run(found, step)
-    _tell_attention(report.attention)
+    tell_attention(report.attention)
     click.echo(_summary(len(found), report))
     return bool(report.attention)
 
@@ -97,7 +75,7 @@ def _list_unfinished(older_than: timedelta, rate: float | None) -> bool:
         refund = refunds.ledger.get(refund_id)
         click.echo(f"{refund_id}  {refund.status.value}  since {refund.updated_at:%Y-%m-%d %H:%M:%S}Z")
     attention = refunds.ledger.find_attention()
-    _tell_attention(attention)
+    tell_attention(attention)
     click.echo(f"{len(found)} unfinished, {len(attention)} need a person; nothing was done (dry run).")
     return bool(attention)
 
@@ -121,17 +99,6 @@ class _Bar:
         self._bar.__exit__(*exc)
 
 
-def _tell_attention(refunds: Sequence[Refund]) -> None:
-    for refund in refunds:
-        attention = refund.attention
-        if attention is None:
-            continue
-        click.echo(
-            f"{refund.id}  {refund.status.value}  {attention.why} since {attention.since:%Y-%m-%d %H:%M}Z"
-        )
-        click.echo(f"    {attention.what_to_do}")
-
-
 def _summary(found: int, report: Report) -> str:
     counts = report.counts
     parts = [
@@ -143,31 +110,3 @@ def _summary(found: int, report: Report) -> str:
         f"{len(report.attention)} need a person",
     ]
     return f"{found} looked at: {', '.join(parts)}."
-
-
-@click.command("resolve")
-@click.argument("refund_id")
-@click.option(
-    "--retry", "verdict", flag_value="retry", help="Close it and refund anew, under the next number."
-)
-@click.option("--failed", "verdict", flag_value="failed", help="Close it: no money went, or it came back.")
-@click.option("--done", "verdict", flag_value="done", help="Close it: it was looked at and is in order.")
-@click.option("--why", required=True, help="What you found; kept in the ledger.")
-@click.option("--by", default=getpass.getuser, help="Who decides. [your user name here]")
-@with_appcontext
-@reporting_errors
-def resolve(refund_id: str, verdict: str | None, why: str, by: str) -> None:
-    """Settle a refund that asks for a person, by what you found at Stripe."""
-    desk = current_refunds().attention
-    who = f"command:{by}"
-    if verdict == "retry":
-        outcome = desk.retry(refund_id, by=who, why=why)
-        click.echo(f"{refund_id} is closed; {outcome.refund.id} is {outcome.refund.status.value}.")
-    elif verdict == "failed":
-        click.echo(f"{refund_id} is closed as {desk.fail(refund_id, by=who, why=why).status.value}.")
-    elif verdict == "done":
-        click.echo(
-            f"{refund_id} is dealt with; it stays {desk.dismiss(refund_id, by=who, why=why).status.value}."
-        )
-    else:
-        raise click.UsageError("Say one of --retry, --failed and --done.")

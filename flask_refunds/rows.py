@@ -1,0 +1,47 @@
+"""How a refund stands in MongoDB: the one place that knows the names of a row's fields on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .models import Attention, Failure, Refund, RefundStatus
+
+
+def read_row(row: Mapping[str, Any]) -> Refund:
+    """The refund that a row of the ledger keeps."""
+    failure, attention = row.get("failure"), row.get("attention")
+    return Refund(
+        id=row["_id"],
+        payment_intent=row["paymentIntent"],
+        number=row["number"],
+        purchase_ids=row.get("purchaseIds", []),
+        status=RefundStatus(row["status"]),
+        amount=row.get("amount"),
+        currency=row.get("currency"),
+        reason=row.get("reason"),
+        note=row.get("note"),
+        requested_by=row.get("requestedBy"),
+        source=row["source"],
+        stripe_refund_id=row.get("stripeRefundId"),
+        captured=row.get("captured"),
+        failure=Failure(failure["code"], failure["message"]) if failure else None,
+        attention=Attention(attention["why"], attention["whatToDo"], attention["since"])
+        if attention
+        else None,
+        created_at=row["createdAt"],
+        updated_at=row["updatedAt"],
+        settled_at=row.get("settledAt"),
+        request=row.get("request", {}),
+        owner=row.get("owner"),
+        calls=row.get("calls", 0),
+        leased_until=row["leasedUntil"],
+        announced=row["announced"],
+        checked=row["checked"],
+        history=row["history"],
+    )
+
+
+def failure_document(failure: Failure | None) -> dict[str, str] | None:
+    """A failure as a row keeps it."""
+    return {"code": failure.code, "message": failure.message} if failure else None

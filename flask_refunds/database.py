@@ -9,7 +9,7 @@ from typing import Any
 import pymongo
 import pymongo.collection
 import pymongo.database
-from bson import CodecOptions
+from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo.errors import DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -25,20 +25,24 @@ Database = pymongo.database.Database[dict[str, Any]]
 OPERATION_SECONDS = 2.0
 """The longest that one MongoDB operation may take, retries and elections included."""
 
+REPORT_SECONDS = 15.0
+"""The same where a person waits for figures or a list, and no refund does."""
+
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
 
 @contextmanager
-def operation() -> Iterator[None]:
-    """Bound one MongoDB operation in time, and tell its failures in the library's own words.
+def operation(seconds: float = OPERATION_SECONDS) -> Iterator[None]:
+    """Bound MongoDB operations in time, and tell their failures in the library's own words.
 
     A failed write may have been applied: whoever comes here decides what that means. ``DuplicateKeyError``
     passes, because it is an answer.
 
+    :param seconds: how long everything inside may take together.
     :raises DatabaseUnavailable: 500.
     """
     try:
-        with pymongo.timeout(OPERATION_SECONDS):
+        with pymongo.timeout(seconds):
             yield
     except DuplicateKeyError:
         raise
@@ -58,6 +62,14 @@ def durable(database: Database, name: str) -> Collection:
         write_concern=WriteConcern(w="majority", j=True),
         read_concern=ReadConcern("majority"),
     )
+
+
+def stored_ids(identity: Any) -> list[Any]:
+    """The forms in which a document may hold an id, so that one read serves hosts that keep it either way."""
+    forms = [identity] if isinstance(identity, str) else [identity, str(identity)]
+    if not isinstance(identity, ObjectId) and ObjectId.is_valid(str(identity)):
+        forms.append(ObjectId(str(identity)))
+    return forms
 
 
 def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:

@@ -74,6 +74,14 @@ class PurchaseNotFound(RefundsError):
     default_message = "Purchase not found"
 
 
+class RefundNotFound(RefundsError):
+    """404: the ledger has no refund with this id."""
+
+    status = 404
+    code = "refund_not_found"
+    default_message = "Refund not found"
+
+
 class PurchaseNotRefundable(RefundsError):
     """400: the purchase is pending, failed, or refunded already (here or at Stripe)."""
 

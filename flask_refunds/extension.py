@@ -19,6 +19,7 @@ from .intake import Intake
 from .ledger import Ledger
 from .purchases import Purchases
 from .reconcile import Reconciler
+from .search import PurchaseSearch, RefundSearch
 from .service import RefundService
 from .signals import Announcer
 from .tokens import TokenVerifier
@@ -56,6 +57,13 @@ class Refunds:
         self.purchases = Purchases(
             durable(database, settings.refunds_purchases_collection), settings.refunds_payment_intent_field
         )
+        self.purchase_search = PurchaseSearch(
+            durable(database, settings.refunds_purchases_collection),
+            durable(database, settings.refunds_users_collection),
+            durable(database, settings.refunds_contents_collection),
+            settings.refunds_payment_intent_field,
+        )
+        self.refund_search = RefundSearch(rows)
         self.books = Books(self.ledger, self.purchases, Announcer(app))
         gateway = _GatewayOnDemand(settings)
         self.intake = Intake(self.ledger, self.purchases, gateway, self.books)

@@ -160,6 +160,11 @@ def render_refund(refund: Refund) -> dict[str, Any]:
     }
 
 
+def render_with_history(refund: Refund) -> dict[str, Any]:
+    """The same, with every change that the row went through, oldest first."""
+    return render_refund(refund) | {"history": render(refund.history)}
+
+
 def _render_failure(failure: Failure | None) -> dict[str, Any] | None:
     return {"code": failure.code, "message": failure.message} if failure else None
 

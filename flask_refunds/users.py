@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from inspect import isawaitable
 from typing import Any
 
-from bson import ObjectId
-
 from .config import Settings
-from .database import Collection, operation
+from .database import Collection, operation, stored_ids
 from .errors import NotAuthenticated
 
 
@@ -42,22 +40,28 @@ class Users:
         with operation():
             return self._collection.find_one({self._key: {"$in": _stored_forms(identity)}})
 
+    def ids(self, user: Any, identity: str | int) -> list[Any]:
+        """The forms in which the host's other documents may name a user: by his ``_id``, where he has one.
+
+        :param identity: the id in his token, for a user who is no document.
+        """
+        stored = user.get("_id") if isinstance(user, Mapping) else None
+        return stored_ids(identity if stored is None else stored)
+
     def is_admin(self, user: Any) -> bool:
         """Whether the user is an admin. Only ``True`` itself counts: something merely truthy is refused."""
         return self._judge(user) is True
 
 
 def _stored_forms(identity: str | int) -> list[Any]:
-    """What the id may be in the database, so that one read serves hosts that keep it this way or that."""
-    if isinstance(identity, int):
-        if not -(2**63) <= identity < 2**63:
-            raise NotAuthenticated
-        return [identity, str(identity)]
+    """What the id may be in the database."""
+    if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
+        raise NotAuthenticated
     try:
-        identity.encode("utf-8")
+        str(identity).encode("utf-8")
     except UnicodeEncodeError:
         raise NotAuthenticated from None  # JSON can spell half of a surrogate pair, BSON cannot
-    return [identity, ObjectId(identity)] if ObjectId.is_valid(identity) else [identity]
+    return stored_ids(identity)
 
 
 def _has_admin_role(user: Any) -> bool:

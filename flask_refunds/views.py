@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, request
 
-from .auth import identify_admin
+from .auth import identify, identify_admin
+from .errors import PurchaseNotFound, RefundNotFound
 from .extension import current_refunds
 from .models import RefundStatus
+from .queries import Query, parse_purchase_query, parse_refund_query, write_cursor
 from .requests import read_body
 from .responses import answered, json_response
-from .serializers import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, render, render_refund
+from .serializers import (
+    MAX_BODY_BYTES,
+    parse_purchase_id,
+    parse_refund_request,
+    render,
+    render_refund,
+    render_with_history,
+)
 from .service import Ask
 
 _ANSWERS = {
@@ -34,3 +43,56 @@ def refund_purchase(purchase_id: str) -> Response:
         "refund": render_refund(outcome.refund),
     }
     return json_response(body, status)
+
+
+@answered
+def list_purchases() -> Response:
+    """``GET /admin/all``: purchases, newest first."""
+    identify_admin()
+    wanted, limit, number, after = parse_purchase_query(Query(request.args))
+    skip = ((number or 1) - 1) * limit
+    page = current_refunds().purchase_search.page(wanted, limit, after=after, skip=skip)
+    body = {
+        "purchases": render(page.items),
+        "totalPages": -(-page.total // limit),
+        "currentPage": None if after is not None else number or 1,
+        "totalPurchases": page.total,
+        "nextCursor": render(page.next),
+    }
+    return json_response(body)
+
+
+@answered
+def show_purchase(payment_intent_id: str) -> Response:
+    """``GET /status/<paymentIntentId>``: the caller's own purchase. Another's is like none."""
+    caller = identify()
+    refunds = current_refunds()
+    owner = refunds.users.ids(caller.user, caller.identity)
+    purchase = refunds.purchase_search.find_own(payment_intent_id, owner)
+    if purchase is None:
+        raise PurchaseNotFound
+    return json_response({"purchase": render(purchase)})
+
+
+@answered
+def list_refunds() -> Response:
+    """``GET /admin/refunds``: the ledger, newest first."""
+    identify_admin()
+    wanted, limit, after = parse_refund_query(Query(request.args))
+    page = current_refunds().refund_search.page(wanted, limit, after=after)
+    body = {
+        "refunds": [render_refund(refund) for refund in page.items],
+        "totalRefunds": page.total,
+        "nextCursor": write_cursor(page.next),
+    }
+    return json_response(body)
+
+
+@answered
+def show_refund(refund_id: str) -> Response:
+    """``GET /admin/refunds/<refundId>``: one refund, with its history."""
+    identify_admin()
+    refund = current_refunds().ledger.find(refund_id)
+    if refund is None:
+        raise RefundNotFound
+    return json_response({"refund": render_with_history(refund)})

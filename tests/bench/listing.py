@@ -1,0 +1,84 @@
+"""What a page of ``GET /admin/all`` costs, the first and the last, by cursor and by number."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+
+from tests.bench.figure import Figure, in_turns
+from tests.mongod import start_test_server
+from tests.shop import Shop, make_app
+
+LIMIT = 20
+ROUNDS = 60
+DATABASE = "refunds_bench_listing"
+ROOT = Path(__file__).parents[2]
+
+
+def run(purchases: int) -> list[Figure]:
+    """Seed a shop, and measure on it."""
+    server = start_test_server()
+    assert server is not None, "there is no mongod on this machine"
+    try:
+        with pymongo.MongoClient(server.uri(DATABASE), tz_aware=True) as client:
+            client.drop_database(DATABASE)
+            database = client.get_default_database()
+            seed(database, purchases)
+            return _measure(Shop(make_app(REFUNDS_MONGO=database), database), purchases)
+    finally:
+        server.stop()
+
+
+def seed(database: Any, purchases: int) -> None:
+    """Fill a database by the examples' own script, and give it our indexes."""
+    spec = importlib.util.spec_from_file_location("seed", ROOT / "examples" / "seed.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.seed(database, purchases, 0.1, datetime.now(timezone.utc).replace(microsecond=0))
+    database.purchases.create_index([("status", 1), ("_id", -1)])
+
+
+def _measure(shop: Shop, purchases: int) -> list[Figure]:
+    oldest = [each["_id"] for each in shop.db.purchases.find({}, {"_id": 1}).sort("_id", 1).limit(LIMIT + 1)]
+    last = {"after": str(oldest[-1])}
+    deep = {"page": purchases // LIMIT}
+    calls = {
+        "first": _getting(shop, {}),
+        "last by cursor": _getting(shop, last),
+        "last by number": _getting(shop, deep),
+        "first, completed": _getting(shop, {"status": "completed"}),
+        "last by cursor, completed": _getting(shop, {"status": "completed"} | last),
+    }
+    medians = in_turns(ROUNDS, calls)
+    return [
+        _figure(medians, "last by cursor", "first", 1.5, purchases),
+        _figure(medians, "last by cursor, completed", "first, completed", 1.5, purchases),
+        _figure(medians, "last by number", "first", 1000, purchases),
+    ]
+
+
+def _getting(shop: Shop, query: dict[str, Any]) -> Callable[[], None]:
+    headers = shop.headers()
+
+    def get() -> None:
+        response = shop.client.get(
+            "/api/payments/admin/all", query_string={"limit": LIMIT, **query}, headers=headers
+        )
+        assert response.status_code == 200, response.text
+        assert ObjectId.is_valid(response.json["purchases"][0]["_id"])
+
+    return get
+
+
+def _figure(medians: dict[str, float], name: str, base: str, budget: float, purchases: int) -> Figure:
+    detail = f"{medians[name] * 1000:.1f} ms / {medians[base] * 1000:.1f} ms"
+    title = f"GET /admin/all, {purchases:,} purchases: {name} / {base}"
+    return Figure(title, medians[name] / medians[base], budget, detail)

@@ -47,8 +47,8 @@ def seed(database: Any, purchases: int, refunded: float, now: datetime) -> int:
             _purchase(number, now - step * (purchases - number), chance, users, contents, refunded)
             for number in range(first, min(first + BATCH, purchases))
         ]
-        database.purchases.insert_many(made, ordered=False)
         ledger = [_refund(each, now, chance) for each in made if each["status"] == "refunded"]
+        database.purchases.insert_many(made, ordered=False)
         if ledger:
             database.refunds.insert_many(ledger, ordered=False)
         rows += len(ledger)
@@ -92,16 +92,20 @@ def _purchase(
 
 
 def _refund(purchase: dict[str, Any], now: datetime, chance: random.Random) -> dict[str, Any]:
+    """The ledger's row of a purchase's refund; one that did not succeed leaves the purchase completed."""
+    intent = purchase["stripePaymentIntentId"]
     asked = min(purchase["createdAt"] + timedelta(seconds=chance.expovariate(1 / 864_000)), now)
     status = chance.choices(("succeeded", "failed", "pending"), (97, 2, 1))[0]
+    if status != "succeeded":
+        purchase["status"] = "completed"
     settled = None if status == "pending" else asked + timedelta(seconds=chance.expovariate(1 / 3))
-    refund_id = f"{purchase['stripePaymentIntentId']}:1"
+    refund_id = f"{intent}:1"
     history = [{"at": asked, "status": "processing", "by": "endpoint"}]
     if settled:
         history.append({"at": settled, "status": status, "by": "endpoint"})
     return {
         "_id": refund_id,
-        "paymentIntent": purchase["stripePaymentIntentId"],
+        "paymentIntent": intent,
         "number": 1,
         "source": "endpoint",
         "status": status,
@@ -111,11 +115,8 @@ def _refund(purchase: dict[str, Any], now: datetime, chance: random.Random) -> d
         "reason": chance.choice(REASONS),
         "note": None,
         "requestedBy": "seed",
-        "request": {
-            "payment_intent": purchase["stripePaymentIntentId"],
-            "metadata": {"refund_id": refund_id},
-        },
-        "stripeRefundId": f"re_{purchase['stripePaymentIntentId'][3:]}",
+        "request": {"payment_intent": intent, "metadata": {"refund_id": refund_id}},
+        "stripeRefundId": f"re_{intent[3:]}",
         "failure": {"code": "unknown", "message": "Seeded as failed."} if status == "failed" else None,
         "attention": None,
         "createdAt": asked,

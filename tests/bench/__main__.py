@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: what things cost, each against another in the same run, and against its budget."""
+"""``python -m tests.bench``: what things cost, each against another in the same run."""
 
 from __future__ import annotations
 

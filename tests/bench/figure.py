@@ -15,19 +15,19 @@ class Figure:
 
     :param name: what was measured against what.
     :param ratio: the medians' ratio.
-    :param budget: what it may be at most.
+    :param budget: what it may be at most; ``None`` where it is told for information.
     :param detail: the medians themselves, for the reader.
     """
 
     name: str
     ratio: float
-    budget: float
+    budget: float | None
     detail: str
 
     @property
     def is_kept(self) -> bool:
         """Whether it is within its budget."""
-        return self.ratio <= self.budget
+        return self.budget is None or self.ratio <= self.budget
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -40,9 +40,8 @@ def table(figures: Sequence[Figure]) -> str:
     lines = [f"{'':{width}}   ratio  budget  "]
     for figure in figures:
         kept = "ok  " if figure.is_kept else "OVER"
-        lines.append(
-            f"{figure.name:{width}}  {figure.ratio:6.2f}  {figure.budget:6.2f}  {kept}  {figure.detail}"
-        )
+        budget = "      " if figure.budget is None else f"{figure.budget:6.2f}"
+        lines.append(f"{figure.name:{width}}  {figure.ratio:6.2f}  {budget}  {kept}  {figure.detail}")
     return "\n".join(lines)
 
 

@@ -327,6 +327,9 @@ class Ledger:
     def find_unfinished(self, before: datetime) -> list[str]:
         """The ids of the rows about which something is still to be done, the longest untouched first.
 
+        Those that have not ended come first: a receiver that ends the process, each time that it hears of a
+        row, must not keep them waiting for ever.
+
         :param before: rows that changed later are left to the calls that changed them.
         :raises DatabaseUnavailable: 500.
         """
@@ -334,7 +337,7 @@ class Ledger:
         to_do = [{"status": {"$in": unfinished}}, {"announced": False}, {"checked": False}]
         with operation():
             rows = self._rows.find({"$or": to_do, "updatedAt": {"$lte": before}}, {"_id": 1})
-            return [row["_id"] for row in rows.sort("updatedAt", 1)]
+            return [row["_id"] for row in rows.sort([("settledAt", 1), ("updatedAt", 1)])]
 
     def find_attention(self) -> list[Refund]:
         """The rows that ask for a person, the longest waiting first.

@@ -1,12 +1,16 @@
 """What a host can listen to. Each is sent after the durable write, with the app as sender.
 
-A receiver is called at least once for each change: after a crash it may be called again with the same refund,
-so it should deduplicate on ``refund.id`` and ``refund.status``.
+Receivers are called with ``refund`` (a :class:`~flask_refunds.models.Refund`) and ``refund_id`` (its id), at
+least once for each change: after a crash they may be called again, so they deduplicate on ``refund_id`` and
+``refund.status``.
 """
 
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
+from collections.abc import Awaitable
+from inspect import isawaitable, iscoroutine
 from typing import Any
 
 from blinker import NamedSignal, Namespace
@@ -62,8 +66,26 @@ class Announcer:
         done = True
         for receiver in signal.receivers_for(self._app):
             try:
-                receiver(self._app, refund=refund)
-            except Exception:
+                self._finish(receiver(self._app, refund=refund, refund_id=refund.id))
+            except (Exception, CancelledError):
+                # SystemExit and KeyboardInterrupt end the process, as a crash would; reconcile heals both.
                 _log.exception("A receiver of %s raised; it will be called again", signal.name)
                 done = False
         return done
+
+    def _finish(self, result: Any) -> None:
+        """Wait for what a receiver returned, if that is how it does its work.
+
+        :raises RuntimeError: there is no waiting here: ``flask[async]`` is missing, or a loop is running.
+        """
+        if not isawaitable(result):
+            return
+        try:
+            self._app.ensure_sync(_wait)(result)
+        finally:
+            if iscoroutine(result):
+                result.close()
+
+
+async def _wait(result: Awaitable[Any]) -> None:
+    await result

@@ -243,7 +243,7 @@ class World:
         for signal in _SIGNALS:
             signal.connect(self._receiver, sender=app)
 
-    def _hear(self, app: Any, refund: Refund) -> None:
+    def _hear(self, app: Any, refund: Refund, **extra: Any) -> None:
         _take(lambda: self.heard.append((refund.id, refund.status.value)), at_database=False)
 
     # What people, Stripe and time do

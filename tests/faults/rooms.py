@@ -102,7 +102,7 @@ def database_uri(server: Mongod, database: str) -> str:
 def listen(app: Flask, database: Any) -> None:
     """Write down every signal of an app where a crash of its process loses nothing."""
 
-    def hear(sender: Flask, refund: Any) -> None:
+    def hear(sender: Flask, refund: Any, **extra: Any) -> None:
         database.heard.insert_one({"refund": refund.id, "status": refund.status.value})
 
     app.extensions["fault_receivers"] = [hear]  # signals hold their receivers weakly

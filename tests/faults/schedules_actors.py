@@ -244,7 +244,7 @@ class Library:
     def _clock(self) -> datetime:
         return self.run.clock()
 
-    def _hear(self, app: Any, refund: Refund) -> None:
+    def _hear(self, app: Any, refund: Refund, **extra: Any) -> None:
         self.run.take(Step(HEARD, "hear", (refund.id, refund.status.value)))
 
 

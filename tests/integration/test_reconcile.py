@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -120,7 +121,7 @@ def test_what_a_crash_left_unsaid_is_announced(shop: Shop, sandbox: StripeSandbo
     heard: list[str] = []
     broken = True
 
-    def receiver(app: Any, refund: Any) -> None:
+    def receiver(app: Any, refund: Any, **extra: Any) -> None:
         if broken:
             raise RuntimeError
         heard.append(refund.id)
@@ -136,10 +137,27 @@ def test_what_a_crash_left_unsaid_is_announced(shop: Shop, sandbox: StripeSandbo
     assert heard == [f"{payment}:1"]
 
 
+def test_a_receiver_that_ends_the_process_keeps_no_other_refund_waiting(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    poison = sandbox.create_payment(1999)
+
+    def receiver(app: Any, refund: Any, **extra: Any) -> None:
+        if refund.payment_intent == poison:
+            sys.exit("out of memory")
+
+    with refund_succeeded.connected_to(receiver, sender=shop.app):
+        with pytest.raises(SystemExit):
+            shop.refund(shop.add_purchase(poison))
+        payment, _ = unknown(shop, sandbox, "drop_after")
+        assert reconcile(shop).exit_code == 1
+    assert shop.db.refunds.find_one({"_id": f"{payment}:1"})["status"] == "succeeded"
+
+
 def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox) -> None:
     heard: list[str] = []
 
-    def receiver(app: Any, refund: Any) -> None:
+    def receiver(app: Any, refund: Any, **extra: Any) -> None:
         heard.append(refund.id)
 
     payment, purchase = unknown(shop, sandbox, "drop_before")

@@ -65,11 +65,13 @@ class Server:
 
 
 @contextlib.contextmanager
-def gunicorn(*arguments: str, **environment: str) -> Iterator[Server]:
-    """Serve the tests' app by gunicorn until the end of the block."""
+def gunicorn(
+    *arguments: str, app: str = "tests.integration.wsgi:app", **environment: str
+) -> Iterator[Server]:
+    """Serve the tests' app, or another of theirs, by gunicorn until the end of the block."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
-    command += [*arguments, "tests.integration.wsgi:app"]
+    command += [*arguments, app]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, **environment}, stdout=log, stderr=subprocess.STDOUT

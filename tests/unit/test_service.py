@@ -77,7 +77,7 @@ class World:
         self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
 
     def _hear_by(self, signal: Any) -> Any:
-        def receiver(app: Any, refund: Refund) -> None:
+        def receiver(app: Any, refund: Refund, **extra: Any) -> None:
             self.heard.append((signal.name, refund.status.value))
 
         signal.connect(receiver, sender=self.app)
@@ -215,7 +215,7 @@ def test_each_change_is_told_once(world: World) -> None:
 
 
 def test_a_receiver_that_raises_spoils_nothing_and_stays_unsaid(world: World) -> None:
-    def broken(app: Any, refund: Refund) -> None:
+    def broken(app: Any, refund: Refund, **extra: Any) -> None:
         raise RuntimeError("the mail server is down")
 
     world.listen()
@@ -368,7 +368,7 @@ def test_elsewhere_and_ours_side_by_side(world: World) -> None:
 def test_receivers_find_the_purchases_as_they_now_are(world: World, elsewhere: bool) -> None:
     seen: list[set[str]] = []
 
-    def look(app: Any, refund: Refund) -> None:
+    def look(app: Any, refund: Refund, **extra: Any) -> None:
         seen.append(world.statuses())
 
     with (

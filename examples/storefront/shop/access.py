@@ -17,7 +17,7 @@ def init_app(app: Flask) -> None:
         signal.connect(follow_refund, app)
 
 
-def follow_refund(app: Flask, refund: Any) -> None:
+def follow_refund(app: Flask, refund: Any, **extra: Any) -> None:
     """Let access follow the purchase: refunded, none; completed again because the refund failed, given back.
 
     A receiver may be called again with the same refund, or with an older one, so it acts on what the purchase

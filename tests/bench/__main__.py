@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from tests.bench.figure import Figure, table
 
-BENCHES = {"listing": "tests.bench.listing:run"}
-"""By name: ``run(size) -> list[Figure]``. Imported when they run."""
+BENCHES = {"cpu": "tests.bench.cpu:run", "listing": "tests.bench.listing:run"}
+"""By name: ``run(purchases) -> list[Figure]``. Imported when they run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,31 +8,22 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import pymongo
 from bson import ObjectId
 
 from tests.bench.figure import Figure, in_turns
-from tests.mongod import start_test_server
+from tests.bench.places import a_database
 from tests.shop import Shop, make_app
 
 LIMIT = 20
 ROUNDS = 60
-DATABASE = "refunds_bench_listing"
 ROOT = Path(__file__).parents[2]
 
 
 def run(purchases: int) -> list[Figure]:
     """Seed a shop, and measure on it."""
-    server = start_test_server()
-    assert server is not None, "there is no mongod on this machine"
-    try:
-        with pymongo.MongoClient(server.uri(DATABASE), tz_aware=True) as client:
-            client.drop_database(DATABASE)
-            database = client.get_default_database()
-            seed(database, purchases)
-            return _measure(Shop(make_app(REFUNDS_MONGO=database), database), purchases)
-    finally:
-        server.stop()
+    with a_database("refunds_bench_listing") as database:
+        seed(database, purchases)
+        return _measure(Shop(make_app(REFUNDS_MONGO=database), database), purchases)
 
 
 def seed(database: Any, purchases: int) -> None:

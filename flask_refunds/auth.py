@@ -62,7 +62,7 @@ def _identify() -> Caller:
 def _bearer_token() -> str:
     """The token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token or any(character.isspace() for character in token):
+    if scheme.lower() != "bearer" or token.split() != [token]:
         raise NotAuthenticated
     return token
 

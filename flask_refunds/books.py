@@ -40,7 +40,7 @@ class Books:
         """
         attention = AMOUNT_DIFFERS if _differs(refund, fact) else None
         if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
-            return self.flag(refund, attention, by=by) if attention else refund
+            return self.flag(refund, attention, by=by, request_id=fact.request_id) if attention else refund
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
         climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
@@ -82,13 +82,15 @@ class Books:
         given_up = self._ledger.give_up(refund, by=by, why=why, silent=self._is_silent())
         return None if given_up is None else self.announce(given_up)
 
-    def flag(self, refund: Refund, why: str, *, by: str) -> Refund:
+    def flag(self, refund: Refund, why: str, *, by: str, request_id: str | None = None) -> Refund:
         """Ask for a person, once.
 
         :return: the row as it now is.
         :raises DatabaseUnavailable: 500.
         """
-        flagged = self._ledger.ask_for_attention(refund, why, by=by, silent=self._is_silent())
+        flagged = self._ledger.ask_for_attention(
+            refund, why, by=by, silent=self._is_silent(), request_id=request_id
+        )
         return refund if flagged is None else self.announce(flagged)
 
     def announce(self, refund: Refund) -> Refund:

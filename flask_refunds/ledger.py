@@ -19,7 +19,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from .database import Collection, operation
-from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer
 from .rows import failure_document, read_row
 
 FAILED_AFTER_SUCCESS = "failed_after_success"
@@ -116,7 +116,8 @@ class Ledger:
         request: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
         if reason is not None:
             request["reason"] = reason
-        row = self._new_row(payment_intent, number, source, RefundStatus.PROCESSING, by=source) | {
+        opened = {"by": doer(source, requested_by)}
+        row = self._new_row(payment_intent, number, source, RefundStatus.PROCESSING, opened) | {
             "purchaseIds": list(purchase_ids),
             "reason": reason,
             "note": note,
@@ -147,7 +148,8 @@ class Ledger:
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500.
         """
-        row = self._new_row(fact.payment_intent, number, "dashboard", fact.status, by=by) | {
+        brought = {"by": by, "stripeRequestId": fact.request_id}
+        row = self._new_row(fact.payment_intent, number, "dashboard", fact.status, brought) | {
             "purchaseIds": list(purchase_ids),
             "captured": captured,
             "announced": silent,
@@ -157,7 +159,12 @@ class Ledger:
         return read_row(row)
 
     def _new_row(
-        self, payment_intent: str, number: int, source: Source, status: RefundStatus, *, by: str
+        self,
+        payment_intent: str,
+        number: int,
+        source: Source,
+        status: RefundStatus,
+        entry: Mapping[str, Any],
     ) -> dict[str, Any]:
         now = self._clock()
         return {
@@ -171,7 +178,7 @@ class Ledger:
             "leasedUntil": now,
             "announced": True,
             "checked": status is RefundStatus.PROCESSING,
-            "history": [{"at": now, "status": status.value, "by": by}],
+            "history": [{"at": now, "status": status.value, **entry}],
         }
 
     def _insert(self, row: dict[str, Any]) -> None:
@@ -232,6 +239,7 @@ class Ledger:
         entry = {"status": fact.status.value, "by": by, "stripeRequestId": fact.request_id}
         for needed, why in _ways_up(fact.status):
             changes["attention"] = self._attention(why or attention)
+            entry["attention"] = why or attention
             climbed = self._move(refund_id, needed, changes, entry, silent=silent)
             if climbed is not None:
                 return climbed
@@ -282,14 +290,16 @@ class Ledger:
         entry = {"status": RefundStatus.FAILED.value, **entry}
         return self._move(refund.id, needed, changes, entry, silent=silent)
 
-    def ask_for_attention(self, refund: Refund, why: str, *, by: str, silent: bool) -> Refund | None:
+    def ask_for_attention(
+        self, refund: Refund, why: str, *, by: str, silent: bool, request_id: str | None = None
+    ) -> Refund | None:
         """Say that a person must look at a refund; once said, it keeps its first date.
 
         :return: the row as it now is, or ``None`` where it was said already, or the row has moved.
         :raises DatabaseUnavailable: 500.
         """
         needed = {"status": refund.status.value, "attention": None}
-        entry = {"status": refund.status.value, "by": by, "attention": why}
+        entry = {"status": refund.status.value, "by": by, "attention": why, "stripeRequestId": request_id}
         return self._move(refund.id, needed, {"attention": self._attention(why)}, entry, silent=silent)
 
     def dismiss(self, refund: Refund, *, by: str, why: str) -> Refund | None:

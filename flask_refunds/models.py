@@ -137,6 +137,11 @@ class StripeRefund:
     request_id: str | None
 
 
+def doer(source: Source, who: str | None) -> str:
+    """Who did something, and where, as the history has it: ``endpoint:64b5f2c8…``, ``command:ann``."""
+    return who if who is not None and who.startswith(f"{source}:") else ":".join(filter(None, (source, who)))
+
+
 def find_live(log: Sequence[Refund]) -> Refund | None:
     """The refund of ours that bars a further one: the last that did not end unpaid."""
     ours = [refund for refund in log if refund.is_ours and not refund.status.ended_unpaid]

@@ -35,7 +35,7 @@ from .errors import (
 )
 from .intake import Intake
 from .ledger import FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
-from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, find_live
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer, find_live
 from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class Ask:
     source: Source
     reason: Reason | None = None
     note: str | None = None
+
+    @property
+    def by(self) -> str:
+        """Who asks, and where, for the history."""
+        return doer(self.source, self.requested_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ class RefundService:
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
         claimed = self._claim(purchase, purchase.payment_intent, ask)
-        refund = self._finish(claimed, deadline, by=ask.source)
+        refund = self._finish(claimed, deadline, by=ask.by)
         if claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)
         return _answer(refund, purchase)
@@ -158,15 +163,15 @@ class RefundService:
             except NumberTaken:
                 log = self._ledger.read_log(payment_intent)
                 continue
-            self._dismiss_earlier(log, opened)
+            self._dismiss_earlier(log, opened, by=ask.by)
             return opened
         raise RefundInProgress
 
-    def _dismiss_earlier(self, log: list[Refund], opened: Refund) -> None:
+    def _dismiss_earlier(self, log: list[Refund], opened: Refund, *, by: str) -> None:
         """A refund that failed after success asks to be made again, and now is."""
         for refund in log:
             if refund.attention is not None and refund.attention.why == FAILED_AFTER_SUCCESS:
-                self._ledger.dismiss(refund, by=opened.source, why=f"Refunded again as {opened.id}.")
+                self._ledger.dismiss(refund, by=by, why=f"Refunded again as {opened.id}.")
 
     def _open(self, purchase: Purchase, payment_intent: str, number: int, ask: Ask) -> Refund:
         return self._ledger.open(

@@ -231,8 +231,8 @@ def test_the_history_only_grows(world: World) -> None:
     world.now += timedelta(hours=1)
     world.books.apply(world.row(), fact("succeeded"), by="webhook")
     assert [(entry["status"], entry["by"]) for entry in world.row().history] == [
-        ("processing", "endpoint"),
-        ("pending", "endpoint"),
+        ("processing", "endpoint:admin"),
+        ("pending", "endpoint:admin"),
         ("succeeded", "webhook"),
     ]
     assert [entry["at"] for entry in world.row().history] == [START, START, START + timedelta(hours=1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .books import Books
 from .errors import RefundsError
 from .ledger import Ledger
+from .log import Decision, decided
 from .models import Refund, RefundStatus
 from .service import Ask, Outcome, RefundService
 
@@ -35,7 +36,7 @@ class AttentionDesk:
         """
         refund = self._find(refund_id)
         if refund.status is RefundStatus.PROCESSING:
-            return _closed(self._books.give_up(refund, by=by, why=why), refund_id)
+            return _closed(self._books.give_up(refund, by=by, why=why), refund_id, by=by)
         if not refund.status.ended_unpaid:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
         return self.dismiss(refund_id, by=by, why=why)
@@ -49,7 +50,7 @@ class AttentionDesk:
         refund = self._find(refund_id)
         if refund.status is RefundStatus.PROCESSING:
             raise NothingToResolve(f"Nobody knows how {refund_id} ended; say --failed or --retry.")
-        return _closed(self._ledger.dismiss(refund, by=by, why=why), refund_id)
+        return _closed(self._ledger.dismiss(refund, by=by, why=why), refund_id, by=by)
 
     def retry(self, refund_id: str, *, by: str, why: str) -> Outcome:
         """Close a case and make the refund anew, under the next number.
@@ -73,7 +74,8 @@ class AttentionDesk:
         return refund
 
 
-def _closed(refund: Refund | None, refund_id: str) -> Refund:
+def _closed(refund: Refund | None, refund_id: str, *, by: str) -> Refund:
     if refund is None:
         raise NothingToResolve(f"{refund_id} is being worked on, or has just changed; look again.")
+    decided(Decision.RESOLVED, refund_id=refund_id, status=refund.status.value, by=by)
     return refund

@@ -15,6 +15,7 @@ from werkzeug.local import LocalProxy
 
 from .errors import AdminRequired, NotAuthenticated
 from .extension import current_refunds
+from .log import Decision, decided
 from .responses import answer_error
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -44,9 +45,17 @@ def identify() -> Caller:
     this_request = request._get_current_object()  # type: ignore[attr-defined]
     caller: Caller | None = getattr(this_request, _CALLER, None)
     if caller is None:
-        caller = _identify()
+        caller = _identify_and_log()
         setattr(this_request, _CALLER, caller)
     return caller
+
+
+def _identify_and_log() -> Caller:
+    try:
+        return _identify()
+    except NotAuthenticated as error:
+        decided(Decision.NOT_AUTHENTICATED, why=error.why, endpoint=request.endpoint)
+        raise
 
 
 def _identify() -> Caller:
@@ -55,13 +64,16 @@ def _identify() -> Caller:
     identity = refunds.verifier.identity(claims)
     user = refunds.users.find(identity, claims)
     if user is None:
-        raise NotAuthenticated
+        raise NotAuthenticated(why="user_gone")
     return Caller(str(identity), user)
 
 
 def _bearer_token() -> str:
     """The token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    header = request.headers.get("Authorization")
+    if header is None:
+        raise NotAuthenticated(why="missing")
+    scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or token.split() != [token]:
         raise NotAuthenticated
     return token
@@ -76,6 +88,7 @@ def identify_admin() -> Caller:
     caller = identify()
     refunds = current_refunds()
     if not refunds.users.is_admin(caller.user):
+        decided(Decision.FORBIDDEN, identity=caller.identity, endpoint=request.endpoint)
         raise AdminRequired
     return caller
 

@@ -6,18 +6,17 @@ from an answer, an event or a reconciling pass, in any order and more than once:
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
 from .errors import DatabaseUnavailable
 from .ledger import AMOUNT_DIFFERS, Ledger
+from .log import Decision, decided
 from .models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
 from .purchases import Purchases
 from .signals import Announcer
 
 _ALIGN_TRIES = 3
-_log = logging.getLogger("flask_refunds")
 
 
 class Books:
@@ -47,7 +46,10 @@ class Books:
         if climbed is None or not refund.is_ours or fact.status.ended_unpaid:
             # Somebody else moved the row, or may have written the purchases by what it was a moment ago.
             self.align(refund.payment_intent)
-        return self._ledger.get(refund.id) if climbed is None else self.announce(climbed)
+        if climbed is None:
+            return self._ledger.get(refund.id)
+        _tell_status(Decision.STATUS, climbed, fact, by=by)
+        return self.announce(climbed)
 
     def record(self, fact: StripeRefund, number: int, *, captured: int, by: str) -> Refund:
         """Write down a refund that was made elsewhere.
@@ -62,6 +64,7 @@ class Books:
             fact, number, captured=captured, purchase_ids=ids, by=by, silent=silent
         )
         self.align(fact.payment_intent)
+        _tell_status(Decision.RECORDED, recorded, fact, by=by)
         return self.announce(recorded)
 
     def refuse(self, refund: Refund, failure: Failure, *, by: str, request_id: str | None) -> Refund:
@@ -71,7 +74,10 @@ class Books:
         :raises DatabaseUnavailable: 500; it may have been done.
         """
         refused = self._ledger.refuse(refund, failure, by=by, silent=self._is_silent(), request_id=request_id)
-        return self._ledger.get(refund.id) if refused is None else self.announce(refused)
+        if refused is None:
+            return self._ledger.get(refund.id)
+        decided(Decision.REFUSED, refund_id=refund.id, code=failure.code, by=by, stripe_request_id=request_id)
+        return self.announce(refused)
 
     def give_up(self, refund: Refund, *, by: str, why: str) -> Refund | None:
         """End, on a person's word, a refund of which nobody else could say how it ended.
@@ -91,20 +97,22 @@ class Books:
         flagged = self._ledger.ask_for_attention(
             refund, why, by=by, silent=self._is_silent(), request_id=request_id
         )
-        return refund if flagged is None else self.announce(flagged)
+        if flagged is None:
+            return refund
+        _tell_attention(flagged)
+        return self.announce(flagged)
 
     def announce(self, refund: Refund) -> Refund:
         """Tell the receivers of a row's present state, unless they have heard of it.
 
         :return: the row as it now is.
         """
-        _log.info("Refund %s is %s", refund.id, refund.status.value)
         if refund.announced or not self._announcer.announce(refund):
             return refund
         try:
             self._ledger.mark_announced(refund)
         except DatabaseUnavailable:
-            _log.warning("Refund %s: its receivers ran, and will run again", refund.id)
+            decided(Decision.TOLD_AGAIN, refund_id=refund.id)
             return refund
         return replace(refund, announced=True)
 
@@ -164,6 +172,26 @@ def _differs(refund: Refund, fact: StripeRefund) -> bool:
     if refund.attention is not None and refund.attention.why == AMOUNT_DIFFERS:
         return True
     return refund.amount is not None and (refund.amount, refund.currency) != (fact.amount, fact.currency)
+
+
+def _tell_status(decision: Decision, refund: Refund, fact: StripeRefund, *, by: str) -> None:
+    decided(
+        decision,
+        refund_id=refund.id,
+        status=refund.status.value,
+        code=refund.failure.code if refund.failure else None,
+        amount=refund.amount,
+        currency=refund.currency,
+        by=by,
+        stripe_refund_id=fact.id,
+        stripe_request_id=fact.request_id,
+    )
+    _tell_attention(refund)
+
+
+def _tell_attention(refund: Refund) -> None:
+    if refund.attention is not None:
+        decided(Decision.ATTENTION, refund_id=refund.id, status=refund.status.value, why=refund.attention.why)
 
 
 def _statuses(log: Sequence[Refund]) -> list[RefundStatus]:

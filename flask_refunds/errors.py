@@ -50,12 +50,21 @@ class InvalidRequest(RefundsError):
 
 
 class NotAuthenticated(RefundsError):
-    """401: there is no token, or none that proves who is calling, or that user is gone."""
+    """401: there is no token, or none that proves who is calling, or that user is gone.
+
+    :param why: which check failed, for the log; the caller is not told.
+    """
 
     status = 401
     code = "not_authenticated"
     default_message = "Not authenticated"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+    def __init__(
+        self, message: str | None = None, *, refund: Refund | None = None, why: str = "malformed"
+    ) -> None:
+        super().__init__(message, refund=refund)
+        self.why = why
 
 
 class AdminRequired(RefundsError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .deadline import Deadline
 from .errors import InvalidRequest, StripeAnswer, StripeUnavailable
 from .intake import Intake
+from .log import Decision, decided
 from .models import StripeRefund
 from .stripe_objects import expect, parse_refund
 
@@ -21,7 +22,8 @@ CHARGE_EVENTS = frozenset({"charge.refunded"})
 EVENT_SECONDS = 15.0
 """How long one event may take: Stripe waits for some 20 s, and then sends it again."""
 
-_log = logging.getLogger("flask_refunds")
+_EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,100}", re.ASCII)
+_EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}", re.ASCII)
 
 
 class EventHandler:
@@ -44,6 +46,11 @@ class EventHandler:
         :raises DatabaseUnavailable: 500; it must be sent again.
         """
         kind, obj = self._read(event)
+        taken = self._handle(kind, obj, event)
+        decided(Decision.EVENT_TAKEN if taken else Decision.EVENT_IGNORED, **_name(event))
+        return taken
+
+    def _handle(self, kind: str, obj: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
         deadline = Deadline.after(EVENT_SECONDS)
         try:
             if kind in REFUND_EVENTS:
@@ -60,10 +67,10 @@ class EventHandler:
             livemode = expect(event["livemode"], bool)
             obj = expect(event["data"]["object"], dict)
         except (LookupError, TypeError):
-            raise InvalidRequest("The event is not as Stripe sends them.") from None
+            raise refused("malformed", "The event is not as Stripe sends them.", event) from None
         if livemode is not self._livemode:
             mode = "live" if livemode else "test"
-            raise InvalidRequest(f"The event is of {mode} mode, and this server's key is not.")
+            raise refused("mode", f"The event is of {mode} mode, and this server's key is not.", event)
         return kind, obj
 
     def _take_in_charge(self, charge: Mapping[str, Any], deadline: Deadline) -> bool:
@@ -90,5 +97,23 @@ def _read_refund(obj: Mapping[str, Any], event: Mapping[str, Any]) -> StripeRefu
     try:
         return parse_refund(obj, request_id if isinstance(request_id, str) else None)
     except (LookupError, TypeError, ValueError) as error:
-        _log.warning("An event's refund cannot be read (%s)", type(error).__name__)
-        raise InvalidRequest("The event's refund is not as Stripe documents it.") from error
+        raise refused("malformed", "The event's refund is not as Stripe documents it.", event) from error
+
+
+def refused(why: str, message: str, event: Mapping[str, Any] | None = None) -> InvalidRequest:
+    """The answer for a call that is no event for us, which is logged.
+
+    :param why: ``signature``, ``malformed`` or ``mode``.
+    :param event: what it claims to be, once it is known to be Stripe's.
+    """
+    decided(Decision.EVENT_REFUSED, why=why, **_name(event or {}))
+    return InvalidRequest(message)
+
+
+def _name(event: Mapping[str, Any]) -> dict[str, str | None]:
+    """What the log calls an event: its id and type, if they look like an id and a type of Stripe's."""
+    event_id, kind = str(event.get("id")), str(event.get("type"))
+    return {
+        "event_id": event_id if _EVENT_ID.fullmatch(event_id) else None,
+        "event_type": kind if "type" in event and _EVENT_TYPE.fullmatch(kind) else None,
+    }

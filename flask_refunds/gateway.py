@@ -6,7 +6,6 @@ that nobody knows.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -15,6 +14,7 @@ import stripe
 
 from .deadline import Deadline
 from .errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
+from .log import Decision, decided
 from .models import StripeRefund
 from .pace import wait_for_turn
 from .stripe_objects import parse_captured, parse_refund, parse_refund_page
@@ -25,7 +25,6 @@ ALREADY_REFUNDED = "charge_already_refunded"
 
 _PAUSE_SECONDS = 0.5
 _PAGE = 100
-_log = logging.getLogger("flask_refunds")
 _T = TypeVar("_T")
 
 
@@ -160,7 +159,7 @@ class Gateway:
         except stripe.StripeError as error:
             raise _understand(error) from error
         except Exception as error:
-            _log.warning("Stripe's answer cannot be read (%s)", type(error).__name__)
+            decided(Decision.UNREADABLE, error)
             raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
 
 

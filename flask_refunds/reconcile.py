@@ -6,7 +6,6 @@ whatever two of them do twice has the same result.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,12 @@ from datetime import datetime, timedelta
 from .books import Books
 from .errors import RefundInProgress, RefundsError
 from .ledger import Ledger
+from .log import Decision, decided
 from .models import Refund
 from .service import RefundService
 
 CALLS_ARE_OVER = timedelta(seconds=60)
 """After so long no call that saw a row before its last change is still at work: each has 20 s."""
-
-_log = logging.getLogger("flask_refunds")
 
 
 @dataclass
@@ -83,11 +81,9 @@ class Reconciler:
             self._tidy(refund)
         except RefundInProgress:
             return "busy"
-        except RefundsError as error:
-            _log.warning("Refund %s could not be reconciled: %s", refund_id, error)
-            return "errors"
-        except Exception:
-            _log.exception("Refund %s could not be reconciled", refund_id)
+        except Exception as error:
+            code = error.code if isinstance(error, RefundsError) else None
+            decided(Decision.NOT_RECONCILED, error, refund_id=refund_id, code=code)
             return "errors"
         if not refund.status.is_settled:
             return "open"

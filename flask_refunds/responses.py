@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from flask import Flask, Response, current_app, got_request_exception
+from flask import Flask, Response, current_app, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 
 from .errors import RefundsError
+from .log import Decision, decided
 from .serializers import render_refund, to_json
-
-_log = logging.getLogger("flask_refunds")
 
 
 def json_response(
@@ -53,7 +51,7 @@ def answer_error(error: Exception) -> Response:
         _report(error)
         error = RefundsError()
     elif error.status >= 500:
-        _log.error("%s", error, exc_info=error.__cause__)
+        _log_failure(error, error)
     body: dict[str, Any] = {"error": error.message, "code": error.code}
     if error.refund is not None:
         body["refund"] = render_refund(error.refund)
@@ -63,4 +61,9 @@ def answer_error(error: Exception) -> Response:
 def _report(error: Exception) -> None:
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-    _log.error("flask_refunds failed unexpectedly", exc_info=error)
+    _log_failure(RefundsError(), error)
+
+
+def _log_failure(answer: RefundsError, error: Exception) -> None:
+    endpoint = request.endpoint if request else None
+    decided(Decision.FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)

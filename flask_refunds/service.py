@@ -6,7 +6,6 @@ between any two of them the row tells what to do next, and :meth:`RefundService.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,6 +34,7 @@ from .errors import (
 )
 from .intake import Intake
 from .ledger import FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
+from .log import Decision, decided
 from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer, find_live
 from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
@@ -51,8 +51,6 @@ _CLAIM_TRIES = 3
 _ALREADY_REFUNDED = "charge_already_refunded"
 _RATE_LIMITED = "rate_limited"
 _KEY_REJECTED = "key_rejected"
-
-_log = logging.getLogger("flask_refunds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +141,7 @@ class RefundService:
         :raises DatabaseUnavailable: 500.
         """
         if refund.status is RefundStatus.PROCESSING:
-            refund = self._take(refund)
+            refund = self._take(refund, by=by)
         return self._finish(refund, Deadline.after(CALL_SECONDS), by=by)
 
     # Claiming: which row this call works on.
@@ -155,7 +153,7 @@ class RefundService:
         for _ in range(_CLAIM_TRIES):
             live = find_live(log)
             if live is not None:
-                return self._join(live, purchase)
+                return self._join(live, purchase, by=ask.by)
             if purchase.status != COMPLETED:
                 raise PurchaseNotRefundable
             try:
@@ -172,9 +170,10 @@ class RefundService:
         for refund in log:
             if refund.attention is not None and refund.attention.why == FAILED_AFTER_SUCCESS:
                 self._ledger.dismiss(refund, by=by, why=f"Refunded again as {opened.id}.")
+                decided(Decision.RESOLVED, refund_id=refund.id, status=refund.status.value, by=by)
 
     def _open(self, purchase: Purchase, payment_intent: str, number: int, ask: Ask) -> Refund:
-        return self._ledger.open(
+        opened = self._ledger.open(
             payment_intent,
             number,
             purchase_ids=purchase.ids,
@@ -183,11 +182,13 @@ class RefundService:
             requested_by=ask.requested_by,
             source=ask.source,
         )
+        decided(Decision.OPENED, refund_id=opened.id, by=ask.by, reason=ask.reason)
+        return opened
 
-    def _join(self, live: Refund, purchase: Purchase) -> Refund:
+    def _join(self, live: Refund, purchase: Purchase, *, by: str) -> Refund:
         """Go on with a refund that there is already."""
         if live.status is RefundStatus.PROCESSING:
-            return self._take(live)
+            return self._take(live, by=by)
         if live.status is RefundStatus.SUCCEEDED and self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=live)
         return live
@@ -199,9 +200,10 @@ class RefundService:
         current = self._purchases.find(purchase.document["_id"])
         return current is None or current.status != COMPLETED
 
-    def _take(self, refund: Refund) -> Refund:
+    def _take(self, refund: Refund, *, by: str) -> Refund:
         taken = self._ledger.take(refund)
         if taken is not None:
+            decided(Decision.RESUMED, refund_id=refund.id, by=by, calls=taken.calls)
             return taken
         current = self._ledger.get(refund.id)
         if current.status is RefundStatus.PROCESSING:
@@ -217,11 +219,14 @@ class RefundService:
                 return self._refresh(refund, deadline, by=by)
             return self._drive(refund, deadline.earlier(_AFTER_STRIPE_SECONDS), by=by)
         except OutcomeUnknown as unknown:
-            _log.warning("Refund %s: outcome unknown (%s)", refund.id, unknown.code)
+            request_id = unknown.request_id
+            decided(
+                Decision.UNKNOWN, refund_id=refund.id, code=unknown.code, by=by, stripe_request_id=request_id
+            )
             return self._leave(refund)
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as error:
             # Stripe may have acted and our books do not say so yet. The row stands, and is resumed.
-            _log.exception("Refund %s: the ledger could not be brought up to date", refund.id)
+            decided(Decision.BEHIND, error, refund_id=refund.id, by=by)
             return refund
 
     def _drive(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
@@ -263,7 +268,7 @@ class RefundService:
         try:
             fact = self._gateway().retrieve(stripe_refund_id, deadline.earlier(_AFTER_STRIPE_SECONDS))
         except StripeAnswer as answer:
-            _log.warning("Refund %s: Stripe did not say how it stands (%s)", refund.id, answer.code)
+            decided(Decision.UNANSWERED, refund_id=refund.id, code=answer.code)
             return refund
         refreshed = self._books.apply(refund, fact, by=by)
         if refreshed is refund and refund.status is RefundStatus.SUCCEEDED:
@@ -281,7 +286,7 @@ class RefundService:
         try:
             self._ledger.release(refund)
         except DatabaseUnavailable:
-            _log.warning("Refund %s: the lease could not be given up; it will end by itself", refund.id)
+            decided(Decision.LEASE_KEPT, refund_id=refund.id)
         return refund
 
     def _refuse(self, refund: Refund, answer: StripeAnswer, code: str, *, by: str) -> Refund:

@@ -7,7 +7,6 @@ least once for each change: after a crash they may be called again, so they dedu
 
 from __future__ import annotations
 
-import logging
 from asyncio import CancelledError
 from collections.abc import Awaitable
 from inspect import isawaitable, iscoroutine
@@ -15,6 +14,7 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
+from .log import Decision, decided
 from .models import Refund, RefundStatus
 
 _signals = Namespace()
@@ -35,8 +35,6 @@ _BY_STATUS = {
     RefundStatus.FAILED: refund_failed,
     RefundStatus.CANCELED: refund_failed,
 }
-
-_log = logging.getLogger("flask_refunds")
 
 
 class Announcer:
@@ -67,9 +65,9 @@ class Announcer:
         for receiver in signal.receivers_for(self._app):
             try:
                 self._finish(receiver(self._app, refund=refund, refund_id=refund.id))
-            except (Exception, CancelledError):
+            except (Exception, CancelledError) as error:
                 # SystemExit and KeyboardInterrupt end the process, as a crash would; reconcile heals both.
-                _log.exception("A receiver of %s raised; it will be called again", signal.name)
+                decided(Decision.RECEIVER_FAILED, error, refund_id=refund.id, signal=signal.name)
                 done = False
         return done
 

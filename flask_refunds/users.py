@@ -56,11 +56,11 @@ class Users:
 def _stored_forms(identity: str | int) -> list[Any]:
     """What the id may be in the database."""
     if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
-        raise NotAuthenticated
+        raise NotAuthenticated(why="claims")
     try:
         str(identity).encode("utf-8")
     except UnicodeEncodeError:
-        raise NotAuthenticated from None  # JSON can spell half of a surrogate pair, BSON cannot
+        raise NotAuthenticated(why="claims") from None  # JSON can spell half of a surrogate pair, BSON cannot
     return stored_ids(identity)
 
 

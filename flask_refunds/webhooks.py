@@ -9,7 +9,8 @@ from typing import Any
 
 from flask import Response, request
 
-from .errors import InvalidRequest, WebhookNotConfigured
+from .errors import WebhookNotConfigured
+from .events import refused
 from .extension import current_refunds
 from .requests import read_body
 from .responses import answered, json_response
@@ -27,7 +28,7 @@ def receive_event() -> Response:
         raise WebhookNotConfigured
     body = read_body(_MAX_EVENT_BYTES)
     if not is_signed(body, request.headers.get("Stripe-Signature", ""), secrets, time.time()):
-        raise InvalidRequest("The event is not signed by Stripe, or not just now.")
+        raise refused("signature", "The event is not signed by Stripe, or not just now.")
     refunds.events.handle(_parse(body))
     return json_response({"received": True})
 
@@ -48,7 +49,7 @@ def handle_event(event: Any) -> bool:
     convert = getattr(event, "to_dict_recursive", None) or getattr(event, "to_dict", None)
     plain = convert() if convert else event
     if not isinstance(plain, Mapping):
-        raise InvalidRequest("The event is not as Stripe sends them.")
+        raise refused("malformed", "The event is not as Stripe sends them.")
     return current_refunds().events.handle(plain)
 
 
@@ -56,7 +57,7 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     try:
         event = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise InvalidRequest("The event is no JSON.") from None
+        raise refused("malformed", "The event is no JSON.") from None
     if not isinstance(event, dict):
-        raise InvalidRequest("The event is no JSON object.")
+        raise refused("malformed", "The event is no JSON object.")
     return event

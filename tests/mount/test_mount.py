@@ -544,7 +544,10 @@ def test_what_nobody_expected(
     assert reported == [(shop.app, error)]
     [record] = [record for record in caplog.records if record.name == "flask_refunds"]
     assert record.exc_info is not None
-    assert record.exc_info[1] is error
+    assert record.exc_info[2] is error.__traceback__
+    told = logging.Formatter().format(record)
+    assert "RuntimeError" in told
+    assert "canary" not in told
 
 
 def test_an_expected_error_is_not_reported_as_a_crash(shop: WatchedShop) -> None:

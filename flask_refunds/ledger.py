@@ -20,7 +20,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from .database import Collection, operation
 from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer
-from .rows import failure_document, read_row
+from .rows import failure_document, log_span, read_row
 
 FAILED_AFTER_SUCCESS = "failed_after_success"
 FOUND_AFTER_FAILURE = "found_after_failure"
@@ -70,10 +70,8 @@ class Ledger:
 
         :raises DatabaseUnavailable: 500.
         """
-        # A range over _id, so that no index but its own is needed: ";" is the byte after ":".
-        span = {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}
         with operation():
-            rows = list(self._rows.find({"_id": span}))
+            rows = list(self._rows.find({"_id": log_span(payment_intent)}))
         return sorted((read_row(row) for row in rows), key=lambda refund: refund.number)
 
     def get(self, refund_id: str) -> Refund:

@@ -16,7 +16,7 @@ from bson import ObjectId
 
 from .database import REPORT_SECONDS, Collection, operation, stored_ids
 from .models import Reason, Refund, RefundStatus
-from .rows import read_row
+from .rows import log_span, read_row
 
 STREAM_BATCH = 500
 
@@ -219,7 +219,7 @@ def _refund_query(wanted: RefundFilter) -> dict[str, Any]:
         "status": wanted.status.value if wanted.status else None,
         "reason": wanted.reason,
         "requestedBy": wanted.requested_by,
-        "paymentIntent": wanted.payment_intent,
+        "_id": log_span(wanted.payment_intent) if wanted.payment_intent is not None else None,
         "createdAt": _span(wanted.since, wanted.until, lambda moment: moment),
     }
     query = {field: value for field, value in query.items() if value is not None}

@@ -50,7 +50,7 @@ def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
         )
     if unknown:
         raise InvalidRequest("Unknown field: the body takes reason and note only. Nothing was refunded.")
-    return _parse_reason(fields.get("reason")), _parse_note(fields.get("note"))
+    return _parse_reason(fields.get("reason")), parse_note(fields.get("note"))
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
@@ -88,7 +88,11 @@ def _parse_reason(value: Any) -> Reason | None:
     return reason
 
 
-def _parse_note(value: Any) -> str | None:
+def parse_note(value: Any) -> str | None:
+    """Read a note: text that MongoDB can keep, or nothing.
+
+    :raises InvalidRequest: 400; says what is wrong.
+    """
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > MAX_NOTE_LENGTH or not _is_storable(value):

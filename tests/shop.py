@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bson import ObjectId
+from click.testing import Result
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -80,3 +81,7 @@ class Shop:
         """Call the endpoint as the admin."""
         path = f"/api/payments/admin/refund/{purchase_id}"
         return self.client.post(path, **({"headers": self.headers()} | options))
+
+    def flask(self, *arguments: str, **options: Any) -> Result:
+        """Run ``flask refunds …`` in this process."""
+        return self.app.test_cli_runner().invoke(args=["refunds", *arguments], **options)

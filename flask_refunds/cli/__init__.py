@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from .export import export
+from .listing import list_refunds
 from .reconcile import reconcile
+from .refund import refund
 from .resolve import resolve
+from .show import show
 
-COMMANDS = (reconcile, resolve)
+COMMANDS = (refund, show, list_refunds, export, reconcile, resolve)
 """Every command of the group, in the order in which its help lists them."""

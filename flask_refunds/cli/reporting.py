@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from flask import current_app
 
 from ..errors import RefundsError
 from ..models import Refund
+from .output import moment
 
 EXIT_ATTENTION = 1
 """Something needs a person."""
@@ -19,17 +21,30 @@ EXIT_FAILED = 2
 
 
 def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell the library's errors in words, without a trace."""
+    """Tell errors in words, without a trace; with one in Flask's debug mode, where it is a bug."""
 
     @wraps(command)
     def told(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
         except RefundsError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(EXIT_FAILED)
+            fail(str(error))
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if current_app.debug:
+                raise
+            fail(
+                f"{RefundsError.default_message} ({type(error).__name__}; --debug before refunds shows where)"
+            )
 
     return told
+
+
+def fail(words: str) -> NoReturn:
+    """End with words on stderr."""
+    click.echo(f"Error: {words}", err=True)
+    sys.exit(EXIT_FAILED)
 
 
 def tell_attention(refunds: Sequence[Refund]) -> None:
@@ -38,7 +53,5 @@ def tell_attention(refunds: Sequence[Refund]) -> None:
         attention = refund.attention
         if attention is None:
             continue
-        click.echo(
-            f"{refund.id}  {refund.status.value}  {attention.why} since {attention.since:%Y-%m-%d %H:%M}Z"
-        )
+        click.echo(f"{refund.id}  {refund.status.value}  {attention.why} since {moment(attention.since)}")
         click.echo(f"    {attention.what_to_do}")

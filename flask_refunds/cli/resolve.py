@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
-
 import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
+from .options import by_option
 from .reporting import reporting_errors
 
 
@@ -19,7 +18,7 @@ from .reporting import reporting_errors
 @click.option("--failed", "verdict", flag_value="failed", help="Close it: no money went, or it came back.")
 @click.option("--done", "verdict", flag_value="done", help="Close it: it was looked at and is in order.")
 @click.option("--why", required=True, help="What you found; kept in the ledger.")
-@click.option("--by", default=getpass.getuser, help="Who decides. [your user name here]")
+@by_option("Who decides.")
 @with_appcontext
 @reporting_errors
 def resolve(refund_id: str, verdict: str | None, why: str, by: str) -> None:

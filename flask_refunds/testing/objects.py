@@ -10,15 +10,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from ..money import decimal_amount
 from .cards import Card
 
 JsonObject = dict[str, Any]
 
 _REFUND_ACTION_DAYS = 45
-_ZERO_DECIMAL = {
-    *("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga"),
-    *("pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"),
-}
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥"}
 
 
@@ -38,7 +35,7 @@ def snapshot(value: Any) -> Any:
 
 def money(amount: int, currency: str) -> str:
     """An amount as Stripe's messages word it: ``$20.00``."""
-    number = str(amount) if currency in _ZERO_DECIMAL else f"{amount // 100}.{amount % 100:02}"
+    number = decimal_amount(amount, currency)
     symbol = _SYMBOLS.get(currency)
     return f"{symbol}{number}" if symbol else f"{number} {currency.upper()}"
 

@@ -8,6 +8,7 @@ import pymongo
 import pytest
 
 from flask_refunds.testing import StripeSandbox
+from tests.integration.commands import Commands
 from tests.mongod import TestServer, start_test_server
 from tests.shop import Shop, make_app
 
@@ -44,3 +45,9 @@ def database(mongo_uri: str) -> Iterator[Any]:
 def shop(database: Any, sandbox: StripeSandbox) -> Shop:
     """A shop on a real MongoDB and the sandbox over HTTP, sharing the host's pool."""
     return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+
+
+@pytest.fixture
+def commands(mongo_uri: str, sandbox: StripeSandbox) -> Commands:
+    """Processes that run ``flask refunds`` on the same database and sandbox."""
+    return Commands(mongo_uri, sandbox)

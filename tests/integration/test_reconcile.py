@@ -18,12 +18,8 @@ from tests.shop import Shop
 PENDING = "4000000000007726"
 
 
-def flask(shop: Shop, *arguments: str) -> Result:
-    return shop.app.test_cli_runner().invoke(args=["refunds", *arguments])
-
-
 def reconcile(shop: Shop, *arguments: str) -> Result:
-    return flask(shop, "reconcile", "--older-than", "0", "--rate", "1000", *arguments)
+    return shop.flask("reconcile", "--older-than", "0", "--rate", "1000", *arguments)
 
 
 def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tuple[str, Any]:
@@ -72,9 +68,9 @@ def test_a_pending_refund_is_asked_about(shop: Shop, sandbox: StripeSandbox) -> 
 
 def test_what_changed_just_now_is_left_alone(shop: Shop, sandbox: StripeSandbox) -> None:
     unknown(shop, sandbox)
-    assert flask(shop, "reconcile").output.startswith("0 looked at")
+    assert shop.flask("reconcile").output.startswith("0 looked at")
     age(shop, seconds=61)
-    assert flask(shop, "reconcile").output.startswith("1 looked at")
+    assert shop.flask("reconcile").output.startswith("1 looked at")
 
 
 def test_a_row_that_a_call_owns_is_left_to_it(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -181,7 +177,7 @@ def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> N
     sandbox.advance(25 * 3600)
     reconcile(shop)
 
-    result = flask(shop, "resolve", f"{payment}:1", verdict, "--why", "not at Stripe", "--by", "ann")
+    result = shop.flask("resolve", f"{payment}:1", verdict, "--why", "not at Stripe", "--by", "ann")
 
     assert result.exit_code == 0, result.output
     first = shop.rows()[0]
@@ -213,14 +209,14 @@ def test_a_person_was_wrong(shop: Shop, sandbox: StripeSandbox) -> None:
             }
         },
     )
-    flask(shop, "resolve", f"{payment}:1", "--failed", "--why", "I did not look")
+    shop.flask("resolve", f"{payment}:1", "--failed", "--why", "I did not look")
     assert shop.refund(purchase).status_code == 400
     rows = {row["_id"]: row for row in shop.rows()}
     assert rows[f"{payment}:1"]["status"] == "succeeded"
     assert rows[f"{payment}:1"]["attention"]["why"] == "found_after_failure"
     assert rows[f"{payment}:2"]["failure"]["code"] == "charge_already_refunded"
     assert shop.status_of(purchase) == "refunded"
-    result = flask(shop, "resolve", f"{payment}:1", "--done", "--why", "paid once, seen at Stripe")
+    result = shop.flask("resolve", f"{payment}:1", "--done", "--why", "paid once, seen at Stripe")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
 
@@ -228,7 +224,7 @@ def test_a_person_was_wrong(shop: Shop, sandbox: StripeSandbox) -> None:
 @pytest.mark.parametrize("verdict", ["--failed", "--done"])
 def test_a_failure_after_success_is_dealt_with(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
     payment = failed_after_success(shop, sandbox)
-    result = flask(shop, "resolve", f"{payment}:1", verdict, "--why", "paid in cash")
+    result = shop.flask("resolve", f"{payment}:1", verdict, "--why", "paid in cash")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
 
@@ -265,13 +261,13 @@ def test_there_is_nothing_to_resolve(
 ) -> None:
     payment = sandbox.create_payment(1999)
     shop.refund(shop.add_purchase(payment))
-    result = flask(shop, "resolve", refund_id.format(payment=payment), verdict, "--why", "x")
+    result = shop.flask("resolve", refund_id.format(payment=payment), verdict, "--why", "x")
     assert (result.exit_code, said in result.output) == (2, True)
     assert sandbox.money_refunded(payment) == 1999
 
 
 def test_a_verdict_is_needed(shop: Shop) -> None:
-    assert "--retry, --failed and --done" in flask(shop, "resolve", "pi_1:1", "--why", "x").output
+    assert "--retry, --failed and --done" in shop.flask("resolve", "pi_1:1", "--why", "x").output
 
 
 def test_a_dry_run_does_nothing(shop: Shop, sandbox: StripeSandbox) -> None:

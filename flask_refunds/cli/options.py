@@ -1,0 +1,111 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any, get_args
+
+import click
+
+from ..models import Reason, RefundStatus
+from ..queries import parse_end, parse_moment
+from ..search import RefundFilter
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+class Moment(click.ParamType[datetime]):
+    """A day (UTC) or a time with its offset.
+
+    :param parse: reads it, and refuses it with a ``ValueError`` that says what it must be.
+    """
+
+    name = "day|time"
+
+    def __init__(self, parse: Callable[[str], datetime]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment, aware and in UTC."""
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(f"must be {error}", param, ctx)
+
+
+def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--from`` and ``--to``, passed on as ``since`` and ``until``."""
+
+    @click.option(
+        "--from",
+        "since",
+        type=Moment(parse_moment),
+        help="Asked for then or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
+    )
+    @click.option(
+        "--to",
+        "until",
+        type=Moment(parse_end),
+        help="The same for the end; a day's own 24 hours belong to it.",
+    )
+    @wraps(command)
+    def ranged(*args: Any, since: datetime | None, until: datetime | None, **kwargs: Any) -> Any:
+        if since is not None and until is not None and since >= until:
+            raise click.UsageError("--from must be before --to.")
+        return command(*args, since=since, until=until, **kwargs)
+
+    return ranged
+
+
+def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which refunds are wanted, passed on as one ``wanted``."""
+
+    @click.option("--status", type=click.Choice([each.value for each in RefundStatus]))
+    @click.option(
+        "--attention/--no-attention", default=None, help="Only those that (do not) ask for a person."
+    )
+    @click.option("--reason", type=click.Choice(get_args(Reason)))
+    @click.option("--requested-by", metavar="WHO", help="A user's id, or command:NAME.")
+    @range_options
+    @wraps(command)
+    def filtered(
+        *args: Any,
+        status: str | None,
+        attention: bool | None,
+        reason: Reason | None,
+        requested_by: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        **kwargs: Any,
+    ) -> Any:
+        wanted = RefundFilter(
+            status=RefundStatus(status) if status else None,
+            attention=attention,
+            reason=reason,
+            requested_by=requested_by,
+            since=since,
+            until=until,
+        )
+        return command(*args, wanted=wanted, **kwargs)
+
+    return filtered
+
+
+def by_option(words: str) -> Decorator:
+    """``--by``: who is at the keyboard.
+
+    :param words: what he does, for the help.
+    """
+    return click.option("--by", metavar="NAME", default=_user_name, help=f"{words} [your user name here]")
+
+
+def _user_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container's user need not have a name

@@ -1,0 +1,182 @@
+"""``flask refunds refund`` and ``show``, on a real MongoDB."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from flask_refunds.testing import StripeSandbox
+from tests.integration.commands import Commands
+from tests.mongod import failing
+from tests.shop import Shop, make_app
+
+PENDING = "4000000000007726"
+DISPUTED = "4000000000000259"
+
+
+def buy(shop: Shop, sandbox: StripeSandbox, **payment: Any) -> tuple[str, str]:
+    """A payment, and the purchase that it paid."""
+    paid = sandbox.create_payment(payment.pop("amount", 1999), **payment)
+    return paid, str(shop.add_purchase(paid))
+
+
+def test_a_refund(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox)
+
+    result = shop.flask("refund", purchase, "--reason", "duplicate", "--note", "by phone", "--by", "ann")
+
+    assert (result.exit_code, result.output) == (0, f"Refunded 19.99 USD: {payment}:1 has succeeded.\n")
+    assert sandbox.money_refunded(payment) == 1999
+    [row] = shop.rows()
+    assert (row["source"], row["requestedBy"]) == ("command", "command:ann")
+    assert (row["reason"], row["note"]) == ("duplicate", "by phone")
+    assert {entry["by"] for entry in row["history"]} == {"command:ann"}
+    assert shop.status_of(ObjectId(purchase)) == "refunded"
+
+
+def test_a_refund_for_programs(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox)
+    said = json.loads(shop.flask("refund", purchase, "--json").output)
+    assert (said["refund"]["id"], said["refund"]["status"]) == (f"{payment}:1", "succeeded")
+    assert (said["purchase"]["_id"], said["purchase"]["status"]) == (purchase, "refunded")
+
+
+def test_a_pending_refund_is_no_refusal(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox, card=PENDING)
+    result = shop.flask("refund", purchase)
+    assert (result.exit_code, result.output.startswith(f"Pending: Stripe has accepted {payment}:1")) == (
+        0,
+        True,
+    )
+
+
+def test_an_unknown_outcome_is_told_as_such_and_healed_by_the_same_command(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment, purchase = buy(shop, sandbox)
+    sandbox.inject("drop_after", times=2)
+    result = shop.flask("refund", purchase)
+    assert (result.exit_code, "Run the same command again" in result.output) == (0, True)
+    assert "has succeeded" in shop.flask("refund", purchase).output
+    assert len(sandbox.refunds(payment)) == 1
+
+
+def test_what_cannot_be_refunded_is_told_in_words(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
+    payment, done = buy(shop, sandbox)
+    shop.refund(done)
+    _, disputed = buy(shop, sandbox, card=DISPUTED)
+    _, limited = buy(shop, sandbox)
+    refused = {
+        "nonsense": "Purchase not found. Nothing was refunded.",
+        str(ObjectId()): "Purchase not found. Nothing was refunded.",
+        str(shop.add_purchase("pi_1", status="pending")): "can be refunded. Nothing was refunded.",
+        str(shop.add_purchase(None)): "Refund failed. Nothing was refunded.",
+        done: f"and this one is refunded: see {payment}:1. This command refunded nothing.",
+        disputed: "Nothing was refunded; it may be tried again.",
+    }
+    for purchase, words in refused.items():
+        result = shop.flask("refund", purchase)
+        assert (result.exit_code, result.stdout) == (2, ""), purchase
+        assert result.stderr.startswith("Error: "), purchase
+        assert words in result.stderr, purchase
+    with failing(database, "aggregate"):
+        assert "Nothing was refunded by this call" in shop.flask("refund", limited).stderr
+    sandbox.rate_limit = 0
+    assert "Nothing was refunded; try again" in shop.flask("refund", limited).stderr
+
+
+def test_a_note_is_checked_as_the_endpoint_does(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox)
+    result = shop.flask("refund", purchase, "--note", "x" * 501)
+    assert (result.exit_code, "at most 500 characters" in result.stderr) == (2, True)
+    assert sandbox.money_refunded(payment) == 0
+
+
+def test_a_refund_that_another_call_holds(shop: Shop, sandbox: StripeSandbox, commands: Commands) -> None:
+    _, purchase = buy(shop, sandbox)
+    sandbox.inject("hang_before")
+    first = commands.start("refund", purchase)
+    try:
+        sandbox.wait_for_requests(1, 30)
+        result = shop.flask("refund", purchase)
+        assert (result.exit_code, "This command refunded nothing; run it again" in result.stderr) == (2, True)
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=30)
+    finally:
+        first.kill()
+        first.wait()
+    assert (first.returncode, out) == (2, b"")
+    assert b"Interrupted. The refund may have been made" in err
+    assert b"Traceback" not in err
+
+
+@pytest.fixture
+def live_shop(database: Any, sandbox: StripeSandbox) -> Shop:
+    app = make_app(
+        REFUNDS_MONGO=database,
+        STRIPE_API_BASE=sandbox.url,
+        STRIPE_SECRET_KEY="sk_live_flaskRefundsTests00000",
+    )
+    return Shop(app, database)
+
+
+def test_a_live_key_needs_a_yes(live_shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(live_shop, sandbox, livemode=True)
+    result = live_shop.flask("refund", purchase)
+    assert (result.exit_code, "add --yes. Nothing was refunded." in result.stderr) == (2, True)
+    assert sandbox.money_refunded(payment) == 0
+    assert live_shop.flask("refund", purchase, "--yes").exit_code == 0
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_show_by_each_id(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox, card=DISPUTED)
+    shop.flask("refund", purchase, "--by", "ann", "--note", "first\x1b[31m try")
+    shop.flask("refund", purchase, "--by", "bob")
+
+    one = shop.flask("show", f"{payment}:1")
+    both = [shop.flask("show", each) for each in (payment, purchase)]
+
+    assert one.exit_code == 0
+    assert f"Refund        {payment}:1\nStatus        failed\n" in one.output
+    assert "Requested by  command:ann\n" in one.output
+    assert "first\ufffd[31m try" in one.output
+    assert "processing  command:ann" in one.output
+    assert "Failure       " in one.output
+    assert both[0].output == both[1].output
+    assert both[0].output.startswith(one.output)
+    assert f"{payment}:2" in both[0].output
+
+
+def test_show_says_what_to_do(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox)
+    sandbox.inject("drop_before", times=2)
+    shop.flask("refund", purchase)
+    assert "What to do    Nobody knows yet how it ended" in shop.flask("show", purchase).output
+    shop.flask("reconcile", "--older-than", "0", "--rate", "1000")
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    shop.db.purchases.update_one({"_id": ObjectId(purchase)}, {"$set": {"status": "completed"}})
+    assert shop.flask("refund", purchase).exit_code == 2
+    said = shop.flask("show", payment).output
+    assert "(failed_after_success)" in said
+    assert "What to do    The customer was told of a refund that his bank then returned." in said
+
+
+def test_show_for_programs(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = buy(shop, sandbox)
+    assert json.loads(shop.flask("show", purchase, "--json").output) == {"refunds": []}
+    assert shop.flask("show", purchase).output == "It has no refund.\n"
+    shop.flask("refund", purchase)
+    [refund] = json.loads(shop.flask("show", purchase, "--json").output)["refunds"]
+    assert refund["id"] == f"{payment}:1"
+    assert [entry["status"] for entry in refund["history"]] == ["processing", "succeeded"]
+
+
+@pytest.mark.parametrize(("id_", "words"), [("pi_1:1", "Refund not found"), ("x", "Purchase not found")])
+def test_show_finds_nothing(shop: Shop, id_: str, words: str) -> None:
+    result = shop.flask("show", id_)
+    assert (result.exit_code, words in result.stderr) == (2, True)

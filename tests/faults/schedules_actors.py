@@ -130,8 +130,8 @@ class _Cursor:
         self._projection = projection
         self._order: Any = None
 
-    def sort(self, key: str, direction: int) -> _Cursor:
-        self._order = (key, direction)
+    def sort(self, key: str | list[tuple[str, int]], direction: int = 1) -> _Cursor:
+        self._order = [(key, direction)] if isinstance(key, str) else key
         return self
 
     def __iter__(self) -> Iterator[Any]:

@@ -283,7 +283,7 @@ def _insert(collection: Any, document: Mapping[str, Any]) -> None:
 
 def _find(collection: Any, criteria: Any, projection: Any, order: Any) -> list[Any]:
     found = collection.find(criteria, projection)
-    return list(found.sort(*order) if order else found)
+    return list(found.sort(order) if order else found)
 
 
 _OPERATIONS: Mapping[str, Callable[..., Any]] = {

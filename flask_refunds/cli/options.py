@@ -19,40 +19,31 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-class Moment(click.ParamType[datetime]):
-    """A day (UTC) or a time with its offset.
+def _moment_option(name: str, to: str, parse: Callable[[str], datetime], words: str) -> Decorator:
+    """An option that takes a day (UTC) or a time with its offset.
 
     :param parse: reads it, and refuses it with a ``ValueError`` that says what it must be.
     """
 
-    name = "day|time"
-
-    def __init__(self, parse: Callable[[str], datetime]) -> None:
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The moment, aware and in UTC."""
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
         try:
-            return self._parse(value)
+            return None if text is None else parse(text)
         except ValueError as error:
-            self.fail(f"must be {error}", param, ctx)
+            raise click.BadParameter(f"must be {error}", context, option) from None
+
+    return click.option(name, to, metavar="DAY|TIME", callback=read, help=words)
 
 
 def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """``--from`` and ``--to``, passed on as ``since`` and ``until``."""
 
-    @click.option(
+    @_moment_option(
         "--from",
         "since",
-        type=Moment(parse_moment),
-        help="Asked for then or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
+        parse_moment,
+        "Asked for then or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
     )
-    @click.option(
-        "--to",
-        "until",
-        type=Moment(parse_end),
-        help="The same for the end; a day's own 24 hours belong to it.",
-    )
+    @_moment_option("--to", "until", parse_end, "The same for the end; a day's own 24 hours belong to it.")
     @wraps(command)
     def ranged(*args: Any, since: datetime | None, until: datetime | None, **kwargs: Any) -> Any:
         if since is not None and until is not None and since >= until:

@@ -23,7 +23,14 @@ SETTLED_WITHIN_SECONDS = 30.0
 CARD_PAYS = "4242424242424242"
 CARD_DECLINED = "4000000000000002"
 
-_SERVICES = ("MONGO_URI", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "JWT_SECRET_KEY")
+_SERVICES = (
+    "MONGO_URI",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_API_BASE",
+    "JWT_SECRET_KEY",
+    "MAIL_SERVER",
+)
 _CURL = re.compile(r'curl -X POST (\S+) -H "Authorization: (Bearer \S+)"')
 _ACCOUNT = re.compile(r"(\S+@shop\.example) +(\S+)")
 _T = TypeVar("_T")

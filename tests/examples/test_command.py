@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 
 import pytest
 from shop.settings import SettingsError, from_environment
 
-from tests.examples.storefront import READY_WITHIN_SECONDS, Storefront, launch
+from tests.examples.storefront import READY_WITHIN_SECONDS, Storefront, call, launch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -22,6 +23,18 @@ def test_a_taken_port_is_said_and_a_signal_ends_it_quietly(number: int) -> None:
             assert storefront.stop(number) == (0, "")
         finally:
             storefront.kill()
+
+
+def test_mails_are_printed() -> None:
+    storefront = Storefront("--port", "0")
+    try:
+        url, authorization = storefront.curl
+        assert call("POST", url, headers={"Authorization": authorization})[0] == 200
+        status, logged = storefront.stop()
+    finally:
+        storefront.kill()
+    assert status == 0
+    assert re.match(r"INFO shop.mails: To \w+@shop.example: You are refunded\n\nDear \w+ \w+,\n", logged)
 
 
 def test_a_live_key_is_refused() -> None:
@@ -48,3 +61,11 @@ def test_a_missing_webhook_secret_says_what_to_run() -> None:
 def test_blank_variables_are_not_set() -> None:
     config = from_environment({"STRIPE_SECRET_KEY": "", "MONGO_URI": " "})
     assert set(config) == {"JWT_SECRET_KEY"}
+
+
+def test_mail_settings_have_their_types() -> None:
+    config = from_environment({"MAIL_SERVER": "mail.example", "MAIL_PORT": "587", "MAIL_USE_TLS": "true"})
+    assert (config["MAIL_SERVER"], config["MAIL_PORT"], config["MAIL_USE_TLS"]) == ("mail.example", 587, True)
+    assert from_environment({"MAIL_USE_TLS": "0"})["MAIL_USE_TLS"] is False
+    with pytest.raises(SettingsError, match="MAIL_PORT"):
+        from_environment({"MAIL_PORT": "smtp"})

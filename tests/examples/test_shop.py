@@ -78,7 +78,7 @@ class OpenShop:
 
 
 @contextmanager
-def open_shop() -> Iterator[OpenShop]:
+def open_shop(**config: Any) -> Iterator[OpenShop]:
     with (
         listen("127.0.0.1", 0) as listener,
         StripeSandbox(refund_settles_after=SETTLES_AFTER) as sandbox,
@@ -91,6 +91,7 @@ def open_shop() -> Iterator[OpenShop]:
                 "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
                 "STRIPE_API_BASE": sandbox.url,
                 "JWT_SECRET_KEY": "a-secret-of-the-storefronts-tests-long-enough",
+                **config,
             }
         )
         app.wsgi_app = OneAtATime(app.wsgi_app)  # type: ignore[method-assign]

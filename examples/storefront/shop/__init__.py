@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_refunds import RefundsError, check_config, refunds_bp
 
-from . import access, database, orders, settings
+from . import access, database, mails, orders, settings
 from .accounts import accounts_bp
 from .admin import admin_bp
 from .errors import Refusal, answer_refunds_error, answer_refusal
@@ -43,4 +43,5 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     check_config(app)
     orders.init_app(app)
     access.init_app(app)
+    mails.init_app(app)
     return app

@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("shop.mails").setLevel(logging.INFO)  # which is where they are read, without a server
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -120,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python examples/storefront",
         description="A shop whose admin refunds purchases. With nothing set it runs wholly in this process.",
         epilog="Environment: MONGO_URI (a real database, as mongodb://localhost/shop), STRIPE_SECRET_KEY "
-        "with STRIPE_WEBHOOK_SECRET (a Stripe test account), JWT_SECRET_KEY (signs the tokens).",
+        "with STRIPE_WEBHOOK_SECRET (a Stripe test account), JWT_SECRET_KEY (signs the tokens), MAIL_SERVER "
+        "with MAIL_PORT, MAIL_USERNAME, MAIL_PASSWORD, MAIL_USE_TLS, MAIL_DEFAULT_SENDER (sends the mails, "
+        "which are printed here otherwise).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
     parser.add_argument(

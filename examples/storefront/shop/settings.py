@@ -7,7 +7,19 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-KEYS = ("MONGO_URI", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_API_BASE", "JWT_SECRET_KEY")
+KEYS = (
+    "MONGO_URI",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "STRIPE_API_BASE",
+    "JWT_SECRET_KEY",
+    "MAIL_SERVER",
+    "MAIL_PORT",
+    "MAIL_USERNAME",
+    "MAIL_PASSWORD",
+    "MAIL_USE_TLS",
+    "MAIL_DEFAULT_SENDER",
+)
 WEBHOOK_PATH = "/webhooks/stripe"
 EVENTS = (
     "payment_intent.succeeded",
@@ -30,10 +42,11 @@ def from_environment(environ: Mapping[str, str], shop_url: str = "http://127.0.0
     """Those of :data:`KEYS` that are set, and a secret for the tokens where there is none.
 
     :param shop_url: where Stripe's events must be forwarded to, for the words of the error.
-    :raises SettingsError: a live key, or one without a secret for its webhooks.
+    :raises SettingsError: a live key, or one without a secret for its webhooks, or a port that is none.
     """
     config: dict[str, Any] = {key: environ[key] for key in KEYS if environ.get(key, "").strip()}
     config.setdefault("JWT_SECRET_KEY", secrets.token_urlsafe(64))
+    config |= _typed(config)
     if _LIVE_KEY.match(config.get("STRIPE_SECRET_KEY", "")):
         raise SettingsError(
             "STRIPE_SECRET_KEY is a live key. This demo pays with test cards and signs people in with "
@@ -47,3 +60,15 @@ def from_environment(environ: Mapping[str, str], shop_url: str = "http://127.0.0
             "and set STRIPE_WEBHOOK_SECRET to the whsec_… that it prints."
         )
     return config
+
+
+def _typed(config: Mapping[str, str]) -> dict[str, Any]:
+    """What Flask-Mail wants as a number or a truth."""
+    typed: dict[str, Any] = {}
+    if "MAIL_PORT" in config:
+        if not config["MAIL_PORT"].strip().isdecimal():
+            raise SettingsError("MAIL_PORT must be a number, as 25 or 587.")
+        typed["MAIL_PORT"] = int(config["MAIL_PORT"])
+    if "MAIL_USE_TLS" in config:
+        typed["MAIL_USE_TLS"] = config["MAIL_USE_TLS"].strip().lower() in ("1", "true", "yes", "on")
+    return typed

@@ -32,13 +32,13 @@ _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
 
 @contextmanager
-def operation(seconds: float = OPERATION_SECONDS) -> Iterator[None]:
+def operation(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
     """Bound MongoDB operations in time, and tell their failures in the library's own words.
 
     A failed write may have been applied: whoever comes here decides what that means. ``DuplicateKeyError``
     passes, because it is an answer.
 
-    :param seconds: how long everything inside may take together.
+    :param seconds: how long everything inside may take together; ``None`` for as long as it takes.
     :raises DatabaseUnavailable: 500.
     """
     try:

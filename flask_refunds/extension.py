@@ -48,7 +48,7 @@ class Refunds:
     """
 
     def __init__(self, app: Flask, settings: Settings) -> None:
-        database = connect(settings)
+        self.database = database = connect(settings)
         self.settings = settings
         self.verifier = TokenVerifier(settings)
         self.users = Users(durable(database, settings.refunds_users_collection), settings)
@@ -65,7 +65,7 @@ class Refunds:
         )
         self.refund_search = RefundSearch(rows)
         self.books = Books(self.ledger, self.purchases, Announcer(app))
-        gateway = _GatewayOnDemand(settings)
+        self.gateway = gateway = _GatewayOnDemand(settings)
         self.intake = Intake(self.ledger, self.purchases, gateway, self.books)
         self.service = RefundService(
             ledger=self.ledger,

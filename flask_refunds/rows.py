@@ -7,6 +7,9 @@ from typing import Any
 
 from .models import Attention, Failure, Refund, RefundStatus
 
+ASKS_FOR_A_PERSON: Mapping[str, Any] = {"attention.since": {"$exists": True}}
+"""The rows with an attention, in the words that its sparse index understands."""
+
 
 def read_row(row: Mapping[str, Any]) -> Refund:
     """The refund that a row of the ledger keeps."""

@@ -16,7 +16,7 @@ from bson import ObjectId
 
 from .database import REPORT_SECONDS, Collection, operation, stored_ids
 from .models import Reason, Refund, RefundStatus
-from .rows import log_span, read_row
+from .rows import ASKS_FOR_A_PERSON, log_span, read_row
 
 STREAM_BATCH = 500
 
@@ -224,7 +224,7 @@ def _refund_query(wanted: RefundFilter) -> dict[str, Any]:
     }
     query = {field: value for field, value in query.items() if value is not None}
     if wanted.attention is not None:
-        query["attention"] = {"$ne": None} if wanted.attention else None
+        query |= ASKS_FOR_A_PERSON if wanted.attention else {"attention": None}
     return query
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from .export import export
+from .init_db import init_db
 from .listing import list_refunds
 from .reconcile import reconcile
 from .refund import refund
 from .resolve import resolve
 from .show import show
 
-COMMANDS = (refund, show, list_refunds, export, reconcile, resolve)
+COMMANDS = (refund, show, list_refunds, export, reconcile, resolve, init_db)
 """Every command of the group, in the order in which its help lists them."""

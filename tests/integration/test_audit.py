@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flask_refunds.testing import StripeSandbox, make_event
-from tests.integration.test_reconcile import age, flask, reconcile, unknown
+from tests.integration.test_reconcile import age, reconcile, unknown
 from tests.integration.test_webhooks import PENDING, SECRET, send
 from tests.shop import Shop, make_app
 
@@ -77,7 +77,7 @@ def test_a_whole_life(shop: Shop, sandbox: StripeSandbox) -> None:
     reconcile(shop)
     assert life.grew_by() == []
 
-    resolved = flask(shop, "resolve", f"{payment}:1", "--done", "--why", "paid in cash", "--by", "ann")
+    resolved = shop.flask("resolve", f"{payment}:1", "--done", "--why", "paid in cash", "--by", "ann")
     assert resolved.exit_code == 0, resolved.output
     [entry] = life.grew_by()
     assert (entry["status"], entry["by"], entry["why"]) == ("failed", "command:ann", "paid in cash")
@@ -123,5 +123,5 @@ def test_a_retry_is_signed_once(shop: Shop, sandbox: StripeSandbox) -> None:
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
-    flask(shop, "resolve", f"{payment}:1", "--retry", "--why", "not at Stripe", "--by", "ann")
+    shop.flask("resolve", f"{payment}:1", "--retry", "--why", "not at Stripe", "--by", "ann")
     assert {entry["by"] for entry in Life(shop, f"{payment}:2").grew_by()} == {"command:ann"}

@@ -14,6 +14,7 @@ refunds_bp.add_url_rule("/admin/all", view_func=views.list_purchases)
 refunds_bp.add_url_rule("/status/<payment_intent_id>", view_func=views.show_purchase)
 refunds_bp.add_url_rule("/admin/refunds", view_func=views.list_refunds)
 refunds_bp.add_url_rule("/admin/refunds/<refund_id>", view_func=views.show_refund)
+refunds_bp.add_url_rule("/admin/refunds/metrics", view_func=views.show_metrics)
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
 
 refunds_bp.cli.help = "Make, follow and account for refunds."

@@ -15,6 +15,7 @@ from .books import Books
 from .config import Settings, read_settings
 from .database import connect, durable
 from .events import EventHandler
+from .figures import Figures
 from .intake import Intake
 from .ledger import Ledger
 from .purchases import Purchases
@@ -54,11 +55,11 @@ class Refunds:
         self.users = Users(durable(database, settings.refunds_users_collection), settings)
         rows = durable(database, settings.refunds_collection)
         self.ledger = Ledger(rows, now, timedelta(seconds=settings.refunds_lease))
-        self.purchases = Purchases(
-            durable(database, settings.refunds_purchases_collection), settings.refunds_payment_intent_field
-        )
+        purchases = durable(database, settings.refunds_purchases_collection)
+        self.purchases = Purchases(purchases, settings.refunds_payment_intent_field)
+        self.figures = Figures(rows, purchases, now)
         self.purchase_search = PurchaseSearch(
-            durable(database, settings.refunds_purchases_collection),
+            purchases,
             durable(database, settings.refunds_users_collection),
             durable(database, settings.refunds_contents_collection),
             settings.refunds_payment_intent_field,

@@ -110,6 +110,17 @@ def parse_refund_query(query: Query) -> tuple[RefundFilter, int, RefundCursor | 
     return wanted, limit, after
 
 
+def parse_report_query(query: Query) -> tuple[datetime | None, datetime | None]:
+    """What ``GET /admin/refunds/metrics`` is asked for.
+
+    :return: the range, as :func:`parse_range` reads it.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    bounds = parse_range(query)
+    query.end()
+    return bounds
+
+
 def parse_range(query: Query) -> tuple[datetime | None, datetime | None]:
     """``from`` and ``to``: a day, or a time with its offset. A day given as ``to`` is part of the range.
 

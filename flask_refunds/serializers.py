@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any, get_args
@@ -18,6 +19,7 @@ from bson.datetime_ms import DatetimeMS
 
 from .errors import InvalidRequest, PurchaseNotFound
 from .models import Attention, Failure, Reason, Refund
+from .periods import AGES, OLDER, Money, Period, Report
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
@@ -177,3 +179,48 @@ def _render_attention(attention: Attention | None) -> dict[str, Any] | None:
     if attention is None:
         return None
     return {"why": attention.why, "whatToDo": attention.what_to_do, "since": render(attention.since)}
+
+
+def render_report(report: Report) -> dict[str, Any]:
+    """The figures of a range as the contract shows them."""
+    months = [{"month": name, **_render_period(period)} for name, period in report.months.items()]
+    return {
+        "from": render(report.start),
+        "to": render(report.end),
+        "total": _render_period(report.total),
+        "months": months,
+        "open": _render_counts(report.standing.open, "byStatus"),
+        "attention": _render_counts(report.standing.attention, "byWhy"),
+    }
+
+
+def _render_period(period: Period) -> dict[str, Any]:
+    durations = period.durations
+    return {
+        "refunds": period.refunds,
+        "failed": period.failed,
+        "canceled": period.canceled,
+        "reasons": dict(sorted(period.reasons.items())),
+        "currencies": {code: _render_money(money) for code, money in sorted(period.currencies.items())},
+        "processingSeconds": {"mean": durations.mean, "median": durations.median, "p95": durations.p95},
+        "purchases": {"paid": period.paid_purchases, "refunded": period.refunded_purchases},
+        "refundRate": period.refund_rate,
+    }
+
+
+def _render_money(money: Money) -> dict[str, Any]:
+    return {
+        "refunds": money.refunds,
+        "amount": money.amount,
+        "averageAmount": money.average_amount,
+        "reasons": dict(sorted(money.reasons.items())),
+    }
+
+
+def _render_counts(counts: Counter[tuple[str, str]], by_word: str) -> dict[str, Any]:
+    words, ages = Counter[str](), Counter[str]()
+    for (word, age), count in counts.items():
+        words[word] += count
+        ages[age] += count
+    by_age = {age: ages[age] for age in (*AGES, OLDER)}
+    return {"refunds": counts.total(), "byAge": by_age, by_word: dict(sorted(words.items()))}

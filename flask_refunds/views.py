@@ -8,7 +8,7 @@ from .auth import identify, identify_admin
 from .errors import PurchaseNotFound, RefundNotFound
 from .extension import current_refunds
 from .models import RefundStatus
-from .queries import Query, parse_purchase_query, parse_refund_query, write_cursor
+from .queries import Query, parse_purchase_query, parse_refund_query, parse_report_query, write_cursor
 from .requests import read_body
 from .responses import answered, json_response
 from .serializers import (
@@ -17,6 +17,7 @@ from .serializers import (
     parse_refund_request,
     render,
     render_refund,
+    render_report,
     render_with_history,
 )
 from .service import Ask
@@ -96,3 +97,11 @@ def show_refund(refund_id: str) -> Response:
     if refund is None:
         raise RefundNotFound
     return json_response({"refund": render_with_history(refund)})
+
+
+@answered
+def show_metrics() -> Response:
+    """``GET /admin/refunds/metrics``: the figures of a range."""
+    identify_admin()
+    since, until = parse_report_query(Query(request.args))
+    return json_response(render_report(current_refunds().figures.compute(since, until)))

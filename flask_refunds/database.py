@@ -18,6 +18,7 @@ from pymongo.write_concern import WriteConcern
 
 from .config import Settings, is_database, is_pymongo
 from .errors import ConfigurationError, DatabaseUnavailable
+from .models import find_object_id
 
 Collection = pymongo.collection.Collection[dict[str, Any]]
 Database = pymongo.database.Database[dict[str, Any]]
@@ -67,9 +68,8 @@ def durable(database: Database, name: str) -> Collection:
 def stored_ids(identity: Any) -> list[Any]:
     """The forms in which a document may hold an id, so that one read serves hosts that keep it either way."""
     forms = [identity] if isinstance(identity, str) else [identity, str(identity)]
-    if not isinstance(identity, ObjectId) and ObjectId.is_valid(str(identity)):
-        forms.append(ObjectId(str(identity)))
-    return forms
+    object_id = None if isinstance(identity, ObjectId) else find_object_id(str(identity))
+    return forms if object_id is None else [*forms, object_id]
 
 
 def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:

@@ -8,6 +8,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 
+from bson import ObjectId
+
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
 """Why a refund is made, in Stripe's words (https://docs.stripe.com/api/refunds/create)."""
 
@@ -135,6 +139,11 @@ class StripeRefund:
     failure: Failure | None
     created: datetime
     request_id: str | None
+
+
+def find_object_id(text: str) -> ObjectId | None:
+    """The ObjectId that a text spells: 24 hex digits, and nothing else that some releases of bson take."""
+    return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
 
 
 def doer(source: Source, who: str | None) -> str:

@@ -16,7 +16,7 @@ from bson import ObjectId
 from werkzeug.datastructures import MultiDict
 
 from .errors import InvalidRequest
-from .models import Reason, RefundStatus
+from .models import Reason, RefundStatus, find_object_id
 from .search import PurchaseFilter, RefundCursor, RefundFilter
 
 DEFAULT_LIMIT = 20
@@ -216,6 +216,7 @@ def _text(text: str) -> str:
 
 
 def _object_id(text: str) -> ObjectId:
-    if len(text) != 24 or not ObjectId.is_valid(text):
+    object_id = find_object_id(text)
+    if object_id is None:
         raise ValueError(_WANTED_CURSOR)
-    return ObjectId(text)
+    return object_id

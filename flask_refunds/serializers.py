@@ -18,12 +18,11 @@ from bson import Binary, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from .errors import InvalidRequest, PurchaseNotFound
-from .models import Attention, Failure, Reason, Refund
+from .models import Attention, Failure, Reason, Refund, find_object_id
 from .periods import AGES, OLDER, Money, Period, Report
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
-_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
 def parse_purchase_id(text: str) -> ObjectId:
@@ -31,9 +30,10 @@ def parse_purchase_id(text: str) -> ObjectId:
 
     :raises PurchaseNotFound: 404; no purchase can have this id.
     """
-    if len(text) != 24 or not _HEX_DIGITS.issuperset(text):
+    purchase_id = find_object_id(text)
+    if purchase_id is None:
         raise PurchaseNotFound
-    return ObjectId(text)
+    return purchase_id
 
 
 def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:

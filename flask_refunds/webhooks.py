@@ -45,12 +45,20 @@ def handle_event(event: Any) -> bool:
     :raises StripeUnavailable: 503; it must be sent again.
     :raises DatabaseUnavailable: 500; it must be sent again.
     """
-    # A StripeObject is no mapping; older releases of stripe-python convert deeply by the longer name.
-    convert = getattr(event, "to_dict_recursive", None) or getattr(event, "to_dict", None)
-    plain = convert() if convert else event
+    plain = _plain(event)
     if not isinstance(plain, Mapping):
         raise refused("malformed", "The event is not as Stripe sends them.")
     return current_refunds().events.handle(plain)
+
+
+def _plain(event: Any) -> Any:
+    """The event in plain dicts: a StripeObject was a dict of its like once, and is no mapping at all now."""
+    if not isinstance(event, dict):
+        return event.to_dict() if hasattr(event, "to_dict") else event
+    try:
+        return json.loads(json.dumps(event))
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:

@@ -110,7 +110,7 @@ def _connect_to(uri: str | None) -> Database:
         database = PyMongo(Flask("flask_refunds"), uri).db
     except Exception as error:
         # PyMongo resolves the names of a mongodb+srv:// URI at once. Its errors may quote the password.
-        if isinstance(error.__cause__, DNSException):
+        if isinstance(error.__cause__ or error.__context__, DNSException):
             raise DatabaseUnavailable from None
         raise ConfigurationError({"MONGO_URI": f"cannot be used ({type(error).__name__})"}) from None
     if database is None:

@@ -231,5 +231,9 @@ class KeyRejected(StripeAnswer):
     """Stripe said 401 or 403 to the only try: nothing was executed."""
 
 
+class PermissionMissing(KeyRejected):
+    """Stripe said 403: the key is good, and may not do this."""
+
+
 class OutcomeUnknown(StripeAnswer):
     """Nobody can tell from this answer, or from its absence, whether money moved."""

@@ -19,6 +19,9 @@ REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", 
 CHARGE_EVENTS = frozenset({"charge.refunded"})
 """Events that carry a charge. It no longer holds its refunds: they are listed by payment intent."""
 
+WANTED_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"}) | CHARGE_EVENTS
+"""What an endpoint at Stripe should be subscribed to."""
+
 EVENT_SECONDS = 15.0
 """How long one event may take: Stripe waits for some 20 s, and then sends it again."""
 

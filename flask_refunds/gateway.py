@@ -7,17 +7,26 @@ that nobody knows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar, cast
 
 import stripe
 
 from .deadline import Deadline
-from .errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
+from .errors import KeyRejected, OutcomeUnknown, PermissionMissing, Refused, StripeAnswer, Throttled
 from .log import Decision, decided
 from .models import StripeRefund
 from .pace import wait_for_turn
-from .stripe_objects import parse_captured, parse_refund, parse_refund_page
+from .stripe_objects import (
+    WebhookEndpoint,
+    parse_captured,
+    parse_refund,
+    parse_refund_page,
+    parse_webhook_endpoints,
+)
 from .transport import Transport, until
 
 ALREADY_REFUNDED = "charge_already_refunded"
@@ -25,7 +34,20 @@ ALREADY_REFUNDED = "charge_already_refunded"
 
 _PAUSE_SECONDS = 0.5
 _PAGE = 100
+_NO_PAYMENT = "pi_flask_refunds_check"
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTrial:
+    """What the key may do.
+
+    :param lacking: what refunds need and it may not.
+    :param date: the time at Stripe, to the second; ``None`` where no answer told it.
+    """
+
+    lacking: Sequence[str]
+    date: datetime | None
 
 
 class Gateway:
@@ -144,6 +166,44 @@ class Gateway:
             lambda: self._client.v1.payment_intents.retrieve(payment_intent), deadline, parse_captured
         )
 
+    def try_key(self, deadline: Deadline) -> KeyTrial:
+        """Ask for all that a refund needs, of a payment that cannot exist: no money can move by it.
+
+        :raises KeyRejected: 401; Stripe does not know the key.
+        :raises StripeAnswer: Stripe did not say.
+        """
+        trials: Mapping[str, Callable[[], Any]] = {
+            "make refunds": lambda: self._ask(
+                lambda: self._client.v1.refunds.create({"payment_intent": _NO_PAYMENT}),
+                deadline,
+                parse_refund,
+            ),
+            "read refunds": lambda: self._list_page(_NO_PAYMENT, None, deadline),
+            "read payments": lambda: self.captured(_NO_PAYMENT, deadline),
+        }
+        lacking, date = [], None
+        for permission, trial in trials.items():
+            try:
+                trial()
+            except PermissionMissing:
+                lacking.append(permission)
+            except Refused as refusal:
+                date = date or _date_of(refusal)
+        return KeyTrial(lacking, date)
+
+    def list_webhook_endpoints(self, deadline: Deadline) -> list[WebhookEndpoint]:
+        """Where the account's events go, in the key's mode.
+
+        :raises PermissionMissing: 403; a restricted key need not see them.
+        :raises StripeAnswer: they could not be had.
+        """
+        # An account can have 16 (https://docs.stripe.com/webhooks), so they fit one page.
+        return self._ask(
+            lambda: self._client.v1.webhook_endpoints.list({"limit": _PAGE}),
+            deadline,
+            parse_webhook_endpoints,
+        )
+
     def _ask(
         self,
         call: Callable[[], Any],
@@ -163,6 +223,16 @@ class Gateway:
             raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
 
 
+def _date_of(answer: StripeAnswer) -> datetime | None:
+    """When Stripe gave an answer, by its own clock."""
+    error = answer.__cause__
+    date = (error.headers or {}).get("date") if isinstance(error, stripe.StripeError) else None
+    try:
+        return parsedate_to_datetime(date) if date else None
+    except ValueError:
+        return None
+
+
 def _understand(error: stripe.StripeError) -> StripeAnswer:
     """What an error of stripe-python's says about money.
 
@@ -175,7 +245,7 @@ def _understand(error: stripe.StripeError) -> StripeAnswer:
         answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
     code = getattr(error.error, "code", None) or type(error).__name__
     # Stripe quotes the end of a rejected key, so those words are not kept.
-    message = "Stripe does not accept the key." if answer is KeyRejected else error.user_message
+    message = "Stripe does not accept the key." if issubclass(answer, KeyRejected) else error.user_message
     return answer(code, message or "Stripe gave no reason.", request_id=error.request_id)
 
 
@@ -183,7 +253,7 @@ _MEANING: Mapping[int, type[StripeAnswer]] = {
     400: Refused,
     401: KeyRejected,
     402: Refused,
-    403: KeyRejected,
+    403: PermissionMissing,
     404: Refused,
     429: Throttled,
 }

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, get_args
 
 from .models import Failure, Reason, RefundStatus, StripeRefund
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """Where an account's events go.
+
+    :param events: the types that it gets; ``*`` stands for all.
+    """
+
+    url: str
+    events: frozenset[str]
+    enabled: bool
 
 
 def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> StripeRefund:
@@ -51,6 +64,21 @@ def parse_captured(answer: Mapping[str, Any], request_id: str | None) -> int:
     :raises LookupError, TypeError: it is no payment intent.
     """
     return expect(answer["amount_received"], int)
+
+
+def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -> list[WebhookEndpoint]:
+    """Read a list of webhook endpoints (https://docs.stripe.com/api/webhook_endpoints/object).
+
+    :raises LookupError, TypeError: it is no such list.
+    """
+    return [
+        WebhookEndpoint(
+            url=expect(each["url"], str),
+            events=frozenset(expect(each["enabled_events"], list)),
+            enabled=each["status"] == "enabled",
+        )
+        for each in expect(answer["data"], list)
+    ]
 
 
 def expect(value: Any, kind: type[_T]) -> _T:

@@ -5,7 +5,7 @@ No I/O, no lock, no clock of its own: whoever calls brings the time and keeps ot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from .cards import Card
@@ -19,6 +19,7 @@ from .objects import (
     new_id,
     new_payment_intent,
     new_refund,
+    new_webhook_endpoint,
     refund_action,
     snapshot,
 )
@@ -61,6 +62,7 @@ class Account:
         self._refunds_of: dict[str, list[JsonObject]] = {}
         self._cards: dict[str, Card] = {}
         self._schedule = Schedule()
+        self.webhook_endpoints: list[JsonObject] = []
 
     # Reading
 
@@ -117,6 +119,11 @@ class Account:
             "livemode": self.livemode,
             "pending": [],
         }
+
+    def add_webhook_endpoint(self, url: str, events: Sequence[str]) -> None:
+        """Register where events go; whoever calls delivers them."""
+        endpoint = new_webhook_endpoint(url, events, created=self._time(), livemode=self.livemode)
+        self.webhook_endpoints.append(endpoint)
 
     # Paying
 

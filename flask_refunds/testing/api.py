@@ -13,6 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 
 from .account import Account
@@ -70,6 +71,7 @@ class Api:
     """Stripe's API above the accounts.
 
     :param account: gives the account of a mode: ``livemode -> account``.
+    :param now: gives the time in seconds since the epoch.
     :param secret_key: the only key that is good; None for any that is well formed.
     """
 
@@ -79,9 +81,11 @@ class Api:
         *,
         keys: IdempotencyKeys,
         limit: RateLimit,
+        now: Callable[[], float],
         secret_key: str | None = None,
     ) -> None:
         self._account = account
+        self._now = now
         self._keys = keys
         self._limit = limit
         self._secret_key = secret_key
@@ -102,7 +106,7 @@ class Api:
             ticket = self._keys.claim(
                 key, livemode=livemode, path=request.path, params=params, request_id=request_id
             )
-        headers = _headers(request, request_id, ticket)
+        headers = self.common_headers(request, request_id) + _key_headers(ticket)
         return Admitted(self._account(livemode), endpoint, Call(request_id, key), headers, ticket)
 
     def run(self, admitted: Admitted, call: Call) -> Response:
@@ -116,6 +120,12 @@ class Api:
         """Store what the endpoint answered."""
         if admitted.ticket is not None:
             self._keys.answered(admitted.ticket, answer)
+
+    def common_headers(self, request: Request, request_id: str) -> tuple[tuple[str, str], ...]:
+        """The headers that every answer has."""
+        version = request.headers.get("stripe-version", API_VERSION)
+        date = formatdate(self._now(), usegmt=True)
+        return (("Date", date), ("Request-Id", request_id), ("Stripe-Version", version))
 
     def _authenticate(self, headers: Mapping[str, str]) -> bool:
         key = secret_key(headers)
@@ -177,16 +187,8 @@ def refusal(error: ApiError, request_id: str, *, livemode: bool = False) -> Resp
     return Response(error.status, body.encode(), error.headers)
 
 
-def common_headers(request: Request, request_id: str) -> tuple[tuple[str, str], ...]:
-    """The headers that every answer has."""
-    version = request.headers.get("stripe-version", API_VERSION)
-    return (("Request-Id", request_id), ("Stripe-Version", version))
-
-
-def _headers(request: Request, request_id: str, ticket: Ticket | None) -> tuple[tuple[str, str], ...]:
-    headers = common_headers(request, request_id)
-    if ticket is not None:
-        headers += (("Idempotency-Key", ticket.key), ("Original-Request", ticket.request_id))
-        if ticket.answer is not None:
-            headers += (("Idempotent-Replayed", "true"),)
-    return headers
+def _key_headers(ticket: Ticket | None) -> tuple[tuple[str, str], ...]:
+    if ticket is None:
+        return ()
+    replayed = (("Idempotent-Replayed", "true"),) if ticket.answer is not None else ()
+    return (("Idempotency-Key", ticket.key), ("Original-Request", ticket.request_id), *replayed)

@@ -23,11 +23,16 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class WebhookEndpoint:
-    """Where events go: ``events`` are the types it wants, ``*`` for all."""
+    """Where events go: ``events`` are the types it wants, ``*`` for all; of one mode, or of both for None."""
 
     url: str
     secret: str
     events: tuple[str, ...] = ("*",)
+    livemode: bool | None = None
+
+    def is_of(self, livemode: bool) -> bool:
+        """Whether this is an endpoint of a mode."""
+        return self.livemode in (None, livemode)
 
     def wants(self, type_: str) -> bool:
         """Whether this endpoint gets events of this type."""

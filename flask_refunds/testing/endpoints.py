@@ -1,6 +1,7 @@
 """Which parameters each endpoint takes, and what it does with an account.
 
-https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance
+https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance,
+…/webhook_endpoints
 """
 
 from __future__ import annotations
@@ -191,6 +192,12 @@ def _get_balance(params: p.Params) -> Endpoint:
     return lambda account, call: account.balance()
 
 
+def _list_webhook_endpoints(params: p.Params) -> Endpoint:
+    read = p.read(params, _PAGE)
+    url = "/v1/webhook_endpoints"
+    return lambda account, call: _page("webhook_endpoint", url, account.webhook_endpoints, read)
+
+
 def _card(read: Mapping[str, Any]) -> Card | None:
     if "payment_method" in read:
         name = read["payment_method"]
@@ -291,5 +298,6 @@ _ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
         ("GET", r"/v1/events", _list_events),
         ("GET", rf"/v1/events/{_ID}", _get_event),
         ("GET", r"/v1/balance", _get_balance),
+        ("GET", r"/v1/webhook_endpoints", _list_webhook_endpoints),
     )
 ]

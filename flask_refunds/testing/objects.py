@@ -1,13 +1,13 @@
 """Stripe's objects when they are new.
 
 Fields: https://docs.stripe.com/api/refunds/object, …/charges/object, …/payment_intents/object,
-…/disputes/object
+…/disputes/object, …/webhook_endpoints/object
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..money import decimal_amount
@@ -177,4 +177,21 @@ def new_dispute(charge: Mapping[str, Any], *, created: int) -> JsonObject:
         "payment_intent": charge["payment_intent"],
         "reason": "fraudulent",
         "status": "needs_response",
+    }
+
+
+def new_webhook_endpoint(url: str, events: Sequence[str], *, created: int, livemode: bool) -> JsonObject:
+    """Where events go. Its secret is shown to nobody after it was made."""
+    return {
+        "id": new_id("we"),
+        "object": "webhook_endpoint",
+        "api_version": None,
+        "application": None,
+        "created": created,
+        "description": None,
+        "enabled_events": list(events),
+        "livemode": livemode,
+        "metadata": {},
+        "status": "enabled",
+        "url": url,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -75,7 +76,7 @@ class StripeSandbox:
         self._endpoints: list[WebhookEndpoint] = []
         self._server: HttpServer | None = None
         self._service = Service(
-            Api(self._account, keys=self._keys, limit=self._limit, secret_key=secret_key),
+            Api(self._account, keys=self._keys, limit=self._limit, now=self._clock, secret_key=secret_key),
             faults=self._faults,
             journal=self._journal,
             changed=self._changed,
@@ -350,14 +351,21 @@ class StripeSandbox:
             found = [event for it in self._accounts.values() for event in it.events]
         return [event.load() for event in sorted(found, key=lambda event: event.created)]
 
-    def add_webhook(self, url: str, secret: str, events: Iterable[str] = ("*",)) -> None:
+    def add_webhook(
+        self, url: str, secret: str, events: Iterable[str] = ("*",), *, livemode: bool | None = None
+    ) -> None:
         """Deliver events from now on, each tried three times until a 2xx is answered.
 
         :param secret: signs them, ``whsec_…``.
         :param events: the types wanted; ``*`` for all.
+        :param livemode: whose events; None for those of both modes.
         """
+        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode)
         with self._changed:
-            self._endpoints.append(WebhookEndpoint(url, secret, tuple(events)))
+            self._endpoints.append(endpoint)
+            for account in self._accounts.values():
+                if endpoint.is_of(account.livemode):
+                    account.add_webhook_endpoint(url, endpoint.events)
 
     def deliver(
         self, event: Mapping[str, Any], url: str, secret: str, *, timestamp: int | None = None
@@ -401,16 +409,16 @@ class StripeSandbox:
                 livemode=livemode,
                 enforce_amount_limit=self._enforce_amount_limit,
                 refund_settles_after=self._refund_settles_after,
-                on_event=self._publish,
+                on_event=partial(self._publish, livemode),
             )
             for livemode in (False, True)
         }
         accounts[False].twin, accounts[True].twin = accounts[True], accounts[False]
         return accounts
 
-    def _publish(self, event: StoredEvent) -> None:
+    def _publish(self, livemode: bool, event: StoredEvent) -> None:
         for endpoint in self._endpoints:
-            if endpoint.wants(event.type):
+            if endpoint.is_of(livemode) and endpoint.wants(event.type):
                 self._courier.post(event.load(), endpoint)
 
     def _run_due(self) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from . import errors
-from .api import Admitted, Api, common_headers, idempotency_key, parameters, refusal, secret_key
+from .api import Admitted, Api, idempotency_key, parameters, refusal, secret_key
 from .errors import ApiError
 from .faults import FORCED_STATUSES, Fault, FaultPlan
 from .journal import Journal, ReceivedRequest
@@ -140,7 +140,7 @@ class Service:
     def _admit(self, exchange: Exchange) -> Response | None:
         """Let the request in, or give the answer that it gets without being executed."""
         request, request_id = exchange.request, exchange.record.request_id
-        headers = common_headers(request, request_id)
+        headers = self._api.common_headers(request, request_id)
         if exchange.fault is Fault.ERROR_502_HTML:
             return _BAD_GATEWAY
         try:

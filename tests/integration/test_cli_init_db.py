@@ -67,6 +67,7 @@ def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
     march = "2024-03-01"
     for query in ({"status": "failed"}, {"attention": "true"}, {"paymentIntent": payment}, {"from": march}):
         assert shop.client.get("/api/payments/admin/refunds", query_string=query, headers=shop.headers()).json
+    shop.client.get("/api/payments/admin/refunds/metrics", headers=shop.headers())
     ledger = get_refunds(shop.app).ledger
     assert ledger.find_unfinished(datetime.now(timezone.utc) + timedelta(minutes=1))
     ledger.find_attention()

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from flask_refunds.deadline import Deadline
-from flask_refunds.errors import KeyRejected, OutcomeUnknown, Refused, StripeAnswer, Throttled
+from flask_refunds.errors import (
+    KeyRejected,
+    OutcomeUnknown,
+    PermissionMissing,
+    Refused,
+    StripeAnswer,
+    Throttled,
+)
 from flask_refunds.gateway import Gateway
 from flask_refunds.models import RefundStatus, StripeRefund
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
@@ -56,7 +63,7 @@ def test_every_try_is_the_same_request() -> None:
         (402, error_object("card_declined", "card_error"), Refused),
         (404, error_object("resource_missing"), Refused),
         (401, error_object("", "invalid_request_error"), KeyRejected),
-        (403, error_object("", "invalid_request_error"), KeyRejected),
+        (403, error_object("", "invalid_request_error"), PermissionMissing),
         (429, error_object("rate_limit"), Throttled),
         (429, error_object("lock_timeout"), Throttled),
         (409, error_object("idempotency_key_in_use", "idempotency_error"), OutcomeUnknown),

@@ -13,6 +13,7 @@ from .errors import DatabaseUnavailable
 from .ledger import AMOUNT_DIFFERS, Ledger
 from .log import Decision, decided
 from .models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
+from .observers import Observers
 from .purchases import Purchases
 from .signals import Announcer
 
@@ -20,12 +21,22 @@ _ALIGN_TRIES = 3
 
 
 class Books:
-    """Keeps the ledger, the purchases and the receivers in step."""
+    """Keeps the ledger, the purchases and the receivers in step.
 
-    def __init__(self, ledger: Ledger, purchases: Purchases, announcer: Announcer) -> None:
+    :param observers: who is told of each change of a status, beside the receivers.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        purchases: Purchases,
+        announcer: Announcer,
+        observers: Observers | None = None,
+    ) -> None:
         self._ledger = ledger
         self._purchases = purchases
         self._announcer = announcer
+        self._observers = observers or Observers()
 
     def apply(self, refund: Refund, fact: StripeRefund, *, by: str) -> Refund:
         """Bring a row up to what Stripe says of it.
@@ -43,6 +54,8 @@ class Books:
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
         climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
+        if climbed is not None:
+            self._observers.refund_changed(climbed)
         if climbed is None or not refund.is_ours or fact.status.ended_unpaid:
             # Somebody else moved the row, or may have written the purchases by what it was a moment ago.
             self.align(refund.payment_intent)
@@ -63,6 +76,7 @@ class Books:
         recorded = self._ledger.record(
             fact, number, captured=captured, purchase_ids=ids, by=by, silent=silent
         )
+        self._observers.refund_changed(recorded)
         self.align(fact.payment_intent)
         _tell_status(Decision.RECORDED, recorded, fact, by=by)
         return self.announce(recorded)
@@ -76,6 +90,7 @@ class Books:
         refused = self._ledger.refuse(refund, failure, by=by, silent=self._is_silent(), request_id=request_id)
         if refused is None:
             return self._ledger.get(refund.id)
+        self._observers.refund_changed(refused)
         decided(Decision.REFUSED, refund_id=refund.id, code=failure.code, by=by, stripe_request_id=request_id)
         return self.announce(refused)
 
@@ -86,7 +101,10 @@ class Books:
         :raises DatabaseUnavailable: 500; it may have been done.
         """
         given_up = self._ledger.give_up(refund, by=by, why=why, silent=self._is_silent())
-        return None if given_up is None else self.announce(given_up)
+        if given_up is None:
+            return None
+        self._observers.refund_changed(given_up)
+        return self.announce(given_up)
 
     def flag(self, refund: Refund, why: str, *, by: str, request_id: str | None = None) -> Refund:
         """Ask for a person, once.

@@ -207,10 +207,14 @@ class ConfigurationError(RefundsError):
 class StripeAnswer(Exception):
     """The base of what the gateway raises when it has no refund to return.
 
+    Each kind has its word, ``outcome``, for whoever counts.
+
     :param code: Stripe's error code, or our own word where Stripe gave none.
     :param message: Stripe's words, or ours. Never holds a key.
     :param request_id: Stripe's ``req_…``, to quote to its support.
     """
+
+    outcome: ClassVar[str] = "unknown"
 
     def __init__(self, code: str, message: str, *, request_id: str | None = None) -> None:
         super().__init__(f"{code}: {message}")
@@ -222,13 +226,19 @@ class StripeAnswer(Exception):
 class Refused(StripeAnswer):
     """Stripe said no (400, 402, 404): this request moved no money, and will not."""
 
+    outcome = "refused"
+
 
 class Throttled(StripeAnswer):
     """Stripe said 429 to every try: nothing was executed."""
 
+    outcome = "throttled"
+
 
 class KeyRejected(StripeAnswer):
     """Stripe said 401 or 403 to the only try: nothing was executed."""
+
+    outcome = "key_rejected"
 
 
 class PermissionMissing(KeyRejected):

@@ -18,6 +18,7 @@ from .events import EventHandler
 from .figures import Figures
 from .intake import Intake
 from .ledger import Ledger
+from .observers import Observer, Observers
 from .purchases import Purchases
 from .reconcile import Reconciler
 from .search import PurchaseSearch, RefundSearch
@@ -48,7 +49,7 @@ class Refunds:
     A forked child builds its own: connections that two processes share give each the other's answers.
     """
 
-    def __init__(self, app: Flask, settings: Settings) -> None:
+    def __init__(self, app: Flask, settings: Settings, observers: Observers) -> None:
         self.database = database = connect(settings)
         self.settings = settings
         self.verifier = TokenVerifier(settings)
@@ -65,8 +66,8 @@ class Refunds:
             settings.refunds_payment_intent_field,
         )
         self.refund_search = RefundSearch(rows)
-        self.books = Books(self.ledger, self.purchases, Announcer(app))
-        self.gateway = gateway = _GatewayOnDemand(settings)
+        self.books = Books(self.ledger, self.purchases, Announcer(app), observers)
+        self.gateway = gateway = _GatewayOnDemand(settings, observers)
         self.intake = Intake(self.ledger, self.purchases, gateway, self.books)
         self.service = RefundService(
             ledger=self.ledger,
@@ -87,6 +88,7 @@ class _Slot:
     def __init__(self) -> None:
         # An older process's parts are kept: closing what it still uses would close it for that process too.
         self.by_process: dict[int, Refunds] = {}
+        self.observers = Observers()
         self.lock = threading.Lock()
         _slots.add(self)
 
@@ -96,15 +98,25 @@ def get_refunds(app: Flask) -> Refunds:
 
     :raises ConfigurationError: 500; nothing is kept, so that a mended config is read again.
     """
-    slot: _Slot = app.extensions.get(_KEY) or app.extensions.setdefault(_KEY, _Slot())
+    slot = _slot_of(app)
     pid = os.getpid()
     refunds = slot.by_process.get(pid)
     if refunds is None:
         with slot.lock:
             refunds = slot.by_process.get(pid)
             if refunds is None:
-                refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config))
+                refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config), slot.observers)
     return refunds
+
+
+def observe(app: Flask, observer: Observer) -> None:
+    """Tell an observer of what this app does from now on, in this process and those that it forks."""
+    _slot_of(app).observers.add(observer)
+
+
+def _slot_of(app: Flask) -> _Slot:
+    slot: _Slot = app.extensions.get(_KEY) or app.extensions.setdefault(_KEY, _Slot())
+    return slot
 
 
 def current_refunds() -> Refunds:
@@ -129,8 +141,9 @@ def check_config(app: Flask) -> None:
 class _GatewayOnDemand:
     """Connects to Stripe when the first refund needs it: importing its library takes 0.2 s."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observers: Observers) -> None:
         self._settings = settings
+        self._observers = observers
         self._lock = threading.Lock()
         self._gateway: Gateway | None = None
 
@@ -150,6 +163,7 @@ class _GatewayOnDemand:
             settings.stripe_api_base,
             timeout=settings.refunds_stripe_timeout,
             retries=settings.refunds_stripe_retries,
+            observers=self._observers,
         )
 
 

@@ -1,6 +1,9 @@
 """The figures that an owner wants, counted by MongoDB: a few aggregations, however many purchases there are.
 
 Amounts are Stripe's minor units from the ledger, never the host's. Only operators that mongomock has, too.
+
+Cheap by the indexes of :mod:`flask_refunds.indexes`: the ledger's that begin with ``settledAt``, ``status``
+and ``attention.since``, and the purchases' on ``status`` and ``_id``, which holds all that the rate needs.
 """
 
 from __future__ import annotations
@@ -16,11 +19,6 @@ from .database import REPORT_SECONDS, Collection, operation
 from .models import RefundStatus
 from .periods import AGES, OLDER, Period, Report, Standing, name_month, parse_bounds
 from .purchases import COMPLETED, REFUNDED
-
-LEDGER_INDEXES = ("settledAt", "status", "attention.since")
-PURCHASE_INDEX = ("status", "_id")
-"""What the aggregations rely on to be cheap: in the ledger an index that begins with each of these fields, in
-the host's purchases one on these two, which alone answers for the refund rate."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_SECOND = 2**32 - 1

@@ -7,7 +7,8 @@ that nobody knows.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +20,7 @@ from .deadline import Deadline
 from .errors import KeyRejected, OutcomeUnknown, PermissionMissing, Refused, StripeAnswer, Throttled
 from .log import Decision, decided
 from .models import StripeRefund
+from .observers import Observers
 from .pace import wait_for_turn
 from .stripe_objects import (
     WebhookEndpoint,
@@ -59,6 +61,7 @@ class Gateway:
     :param retries: how often to try again when an answer is missing or means "later".
     :param transport: what carries the requests.
     :param sleep: waits between two tries; a test passes its own.
+    :param observers: who is told of each request's end.
     """
 
     def __init__(
@@ -69,18 +72,23 @@ class Gateway:
         retries: int,
         transport: stripe.HTTPClient,
         sleep: Callable[[float], None] = time.sleep,
+        observers: Observers | None = None,
     ) -> None:
         self._transport = transport
         self._retries = retries
         self._sleep = sleep
+        self._observers = observers or Observers()
         self._client = stripe.StripeClient(
             api_key, http_client=transport, base_addresses={"api": api_base}, max_network_retries=0
         )
 
     @classmethod
-    def connect(cls, api_key: str, api_base: str, *, timeout: float, retries: int) -> Gateway:
+    def connect(
+        cls, api_key: str, api_base: str, *, timeout: float, retries: int, observers: Observers | None = None
+    ) -> Gateway:
         """A gateway on a transport of its own. Opens no connection yet."""
-        return cls(api_key, api_base, retries=retries, transport=Transport(api_base, timeout))
+        transport = Transport(api_base, timeout)
+        return cls(api_key, api_base, retries=retries, transport=transport, observers=observers)
 
     def create(
         self, request: Mapping[str, Any], key: str, deadline: Deadline, *, in_doubt: bool
@@ -118,6 +126,7 @@ class Gateway:
 
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         refund = self._ask(
+            "create",
             lambda: self._client.v1.refunds.create(
                 cast(Any, dict(request)), options={"idempotency_key": key}
             ),
@@ -133,7 +142,9 @@ class Gateway:
 
         :raises StripeAnswer: it could not be had.
         """
-        return self._ask(lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, parse_refund)
+        return self._ask(
+            "retrieve", lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, parse_refund
+        )
 
     def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
         """Every refund of a payment intent, oldest first, whoever made it.
@@ -155,7 +166,9 @@ class Gateway:
         params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
         if after is not None:
             params["starting_after"] = after
-        return self._ask(lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, parse_refund_page)
+        return self._ask(
+            "list", lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, parse_refund_page
+        )
 
     def captured(self, payment_intent: str, deadline: Deadline) -> int:
         """What a payment intent has received, in minor units, before any refund.
@@ -163,7 +176,10 @@ class Gateway:
         :raises StripeAnswer: it could not be had.
         """
         return self._ask(
-            lambda: self._client.v1.payment_intents.retrieve(payment_intent), deadline, parse_captured
+            "captured",
+            lambda: self._client.v1.payment_intents.retrieve(payment_intent),
+            deadline,
+            parse_captured,
         )
 
     def try_key(self, deadline: Deadline) -> KeyTrial:
@@ -174,6 +190,7 @@ class Gateway:
         """
         trials: Mapping[str, Callable[[], Any]] = {
             "make refunds": lambda: self._ask(
+                "create",
                 lambda: self._client.v1.refunds.create({"payment_intent": _NO_PAYMENT}),
                 deadline,
                 parse_refund,
@@ -199,6 +216,7 @@ class Gateway:
         """
         # An account can have 16 (https://docs.stripe.com/webhooks), so they fit one page.
         return self._ask(
+            "webhook_endpoints",
             lambda: self._client.v1.webhook_endpoints.list({"limit": _PAGE}),
             deadline,
             parse_webhook_endpoints,
@@ -206,21 +224,43 @@ class Gateway:
 
     def _ask(
         self,
+        request: str,
         call: Callable[[], Any],
         deadline: Deadline,
         parse: Callable[[Mapping[str, Any], str | None], _T],
     ) -> _T:
-        """Make one request and read its answer; whatever cannot be read is an unknown outcome."""
+        """Make one request, in its turn, and read its answer; each is told to the observers."""
+        wait_for_turn()
+        with self._observed(request):
+            return _read(call, deadline, parse)
+
+    @contextmanager
+    def _observed(self, request: str) -> Iterator[None]:
+        began, outcome = time.monotonic(), OutcomeUnknown.outcome
         try:
-            wait_for_turn()
-            with until(deadline):
-                response = call().last_response
-            return parse(response.data, response.request_id)
-        except stripe.StripeError as error:
-            raise _understand(error) from error
-        except Exception as error:
-            decided(Decision.UNREADABLE, error)
-            raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
+            yield
+            outcome = "answered"
+        except StripeAnswer as answer:
+            outcome = answer.outcome
+            raise
+        finally:
+            # Also where the server kills the call: then nobody knows.
+            self._observers.stripe_answered(request, outcome, time.monotonic() - began)
+
+
+def _read(
+    call: Callable[[], Any], deadline: Deadline, parse: Callable[[Mapping[str, Any], str | None], _T]
+) -> _T:
+    """What one request was answered; whatever cannot be read is an unknown outcome."""
+    try:
+        with until(deadline):
+            response = call().last_response
+        return parse(response.data, response.request_id)
+    except stripe.StripeError as error:
+        raise _understand(error) from error
+    except Exception as error:
+        decided(Decision.UNREADABLE, error)
+        raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
 
 
 def _date_of(answer: StripeAnswer) -> datetime | None:

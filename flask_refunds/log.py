@@ -38,6 +38,7 @@ class Decision(Enum):
     ATTENTION = "attention_asked", logging.WARNING, "A person must look at a refund"
     RESOLVED = "refund_resolved", logging.INFO, "A person has dealt with a refund"
     RECEIVER_FAILED = "receiver_failed", logging.ERROR, "A receiver raised, and will be called again"
+    OBSERVER_FAILED = "observer_failed", logging.ERROR, "An observer raised, and missed something"
     TOLD_AGAIN = "receivers_again", logging.WARNING, "Receivers ran, and will run again"
     NOT_RECONCILED = "not_reconciled", logging.ERROR, "Reconcile could not finish a refund"
     EVENT_TAKEN = "event_taken", logging.INFO, "An event of Stripe's is taken in"

@@ -21,6 +21,7 @@ from pymongo.errors import DuplicateKeyError
 from werkzeug.test import TestResponse
 
 from flask_refunds import refund_pending, refund_succeeded
+from flask_refunds.extension import observe
 from flask_refunds.log import Decision
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.integration.test_reconcile import age, reconcile
@@ -217,6 +218,19 @@ class Story:
             self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
             self.expect(self.refund(purchase), 202, Decision.UNANSWERED)
 
+    def observers(self) -> None:
+        class Broken:
+            def refund_changed(self, refund: Any) -> None:
+                raise ValueError(SAID)
+
+            def stripe_answered(self, request: str, outcome: str, seconds: float) -> None: ...
+
+        observed = self._open(REFUNDS_MONGO=self.database)
+        observe(observed.app, Broken())
+        told = (Decision.OPENED, Decision.OBSERVER_FAILED, Decision.STATUS)
+        [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *told)
+        assert failed["error"] == "ValueError"
+
     def callers(self) -> None:
         for what, (authorization, why) in self._bad_authorizations().items():
             headers = {"Authorization": authorization} if authorization else {}
@@ -327,6 +341,7 @@ SCENES: list[Callable[[Story], None]] = [
     Story.unknown_outcomes,
     Story.database_failures,
     Story.receivers,
+    Story.observers,
     Story.callers,
     Story.bad_tokens,
     Story.events,

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class Server:
             response = connection.getresponse()
             body = json.loads(response.read())
             return Answer(response.status, response.getheader("X-Worker"), body)
+
+    def get_text(self, path: str) -> str:
+        """The body of a page."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:
+            text: str = response.read().decode()
+        return text
 
     def wait(self) -> None:
         """Wait until it answers."""

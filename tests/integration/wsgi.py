@@ -33,3 +33,8 @@ def warm_up() -> None:
 
 if os.environ.get("WARM_UP"):
     warm_up()
+
+if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    from tests.integration.metrics_page import add_metrics_page
+
+    add_metrics_page(app)

@@ -41,9 +41,9 @@ def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--from",
         "since",
         parse_moment,
-        "Asked for then or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
+        "Then or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
     )
-    @_moment_option("--to", "until", parse_end, "The same for the end; a day's own 24 hours belong to it.")
+    @_moment_option("--to", "until", parse_end, "Before then; a day's own 24 hours belong to the range.")
     @wraps(command)
     def ranged(*args: Any, since: datetime | None, until: datetime | None, **kwargs: Any) -> Any:
         if since is not None and until is not None and since >= until:

@@ -18,7 +18,7 @@ from pymongo.errors import AutoReconnect
 from werkzeug.test import TestResponse
 
 import flask_refunds
-from flask_refunds import extension, gateway
+from flask_refunds import extension
 from flask_refunds.gateway import Gateway
 from flask_refunds.models import Refund
 from flask_refunds.testing import StripeSandbox, signed_event
@@ -197,7 +197,6 @@ def in_process() -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(Gateway, "connect", _connect))
         patches.enter_context(mock.patch.object(extension, "now", _clock.now))
-        patches.enter_context(mock.patch.object(gateway, "_log"))
         for name in _OPERATIONS:
             patches.enter_context(mock.patch.object(collection, name, _stepped(getattr(collection, name))))
         yield

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from flask_refunds.events import EventHandler
 from flask_refunds.gateway import Gateway
 from flask_refunds.intake import Intake
 from flask_refunds.ledger import Ledger
+from flask_refunds.log import Decision
 from flask_refunds.models import Refund
 from flask_refunds.purchases import Purchases
 from flask_refunds.reconcile import Reconciler
@@ -440,15 +440,13 @@ def _plain(value: Any) -> Any:
     return type(value) if plain is object.__repr__ else repr(value)
 
 
-class _Log:
-    """In place of a logger: where the library catches what it does not expect, it must not go unseen."""
+def _is_foreseen(decision: Decision, error: BaseException | None = None, /, **facts: object) -> None:
+    """In place of the log: where the library catches what it does not expect, it must not go unseen."""
+    if decision in _CAUGHT and not isinstance(error, RefundsError):
+        raise Unforeseen(decision.words) from error
 
-    def warning(self, message: str, *arguments: object) -> None:
-        if "cannot be read" in message:
-            raise Unforeseen(message % arguments) from sys.exc_info()[1]
 
-    def exception(self, message: str, *arguments: object) -> None:
-        raise Unforeseen(message % arguments) from sys.exc_info()[1]
+_CAUGHT = frozenset({Decision.UNREADABLE, Decision.NOT_RECONCILED})
 
 
 @contextmanager
@@ -458,7 +456,7 @@ def undisturbed() -> Iterator[None]:
     was = [logger.disabled for logger in loggers]
     with ExitStack() as patches:
         for module in (gateway, reconcile):
-            patches.enter_context(mock.patch.object(module, "_log", _Log()))
+            patches.enter_context(mock.patch.object(module, "decided", _is_foreseen))
         patches.enter_context(mock.patch.object(service, "CALL_SECONDS", 1e9))
         patches.enter_context(mock.patch.object(events, "EVENT_SECONDS", 1e9))
         patches.enter_context(same_ids_each_time())

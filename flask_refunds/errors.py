@@ -122,6 +122,13 @@ class PaymentIntentMissing(RefundFailed):
     code = "payment_intent_missing"
 
 
+class PaymentUnknown(RefundFailed):
+    """400: Stripe does not know the purchase's payment: it was made in another account or mode."""
+
+    code = "payment_unknown"
+    default_message = "Stripe does not know this purchase's payment. Nothing was refunded."
+
+
 class StripeRateLimited(RefundsError):
     """503: Stripe answered 429 to the end. Nothing was refunded."""
 

@@ -19,6 +19,7 @@ from .figures import Figures
 from .intake import Intake
 from .ledger import Ledger
 from .observers import Observer, Observers
+from .preview import Previewer
 from .purchases import Purchases
 from .reconcile import Reconciler
 from .search import PurchaseSearch, RefundSearch
@@ -77,6 +78,7 @@ class Refunds:
             intake=self.intake,
             clock=now,
         )
+        self.previewer = Previewer(self.ledger, self.purchases, gateway)
         self.events = EventHandler(self.intake, livemode=settings.livemode)
         self.reconciler = Reconciler(self.ledger, self.books, self.service, now)
         self.attention = AttentionDesk(self.ledger, self.books, self.service)

@@ -19,12 +19,13 @@ import stripe
 from .deadline import Deadline
 from .errors import KeyRejected, OutcomeUnknown, PermissionMissing, Refused, StripeAnswer, Throttled
 from .log import Decision, decided
-from .models import StripeRefund
+from .models import Payment, StripeRefund
 from .observers import Observers
 from .pace import wait_for_turn
 from .stripe_objects import (
     WebhookEndpoint,
     parse_captured,
+    parse_payment,
     parse_refund,
     parse_refund_page,
     parse_webhook_endpoints,
@@ -220,6 +221,19 @@ class Gateway:
             lambda: self._client.v1.webhook_endpoints.list({"limit": _PAGE}),
             deadline,
             parse_webhook_endpoints,
+        )
+
+    def payment(self, payment_intent: str, deadline: Deadline) -> Payment:
+        """The payment as it is now, with the card that paid it.
+
+        :raises StripeAnswer: it could not be had.
+        """
+        params: Any = {"expand": ["latest_charge"]}
+        return self._ask(
+            "payment",
+            lambda: self._client.v1.payment_intents.retrieve(payment_intent, params),
+            deadline,
+            parse_payment,
         )
 
     def _ask(

@@ -141,6 +141,32 @@ class StripeRefund:
     request_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A payment as Stripe shows it at one moment; amounts in minor units."""
+
+    id: str
+    received: int
+    refunded: int
+    """What went back already, or is on its way."""
+    currency: str
+    livemode: bool
+    card: Card | None
+
+    @property
+    def refundable(self) -> int:
+        """What a refund would give back."""
+        return self.received - self.refunded
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a customer recognizes his card by, in Stripe's words."""
+
+    brand: str
+    last4: str
+
+
 def find_object_id(text: str) -> ObjectId | None:
     """The ObjectId that a text spells: 24 hex digits, and nothing else that some releases of bson take."""
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None

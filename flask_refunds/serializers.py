@@ -18,7 +18,7 @@ from bson import Binary, ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from .errors import InvalidRequest, PurchaseNotFound
-from .models import Attention, Failure, Reason, Refund, find_object_id
+from .models import Attention, Failure, Payment, Reason, Refund, find_object_id
 from .periods import AGES, OLDER, Money, Period, Report
 
 MAX_BODY_BYTES = 16 * 1024
@@ -169,6 +169,20 @@ def render_refund(refund: Refund) -> dict[str, Any]:
 def render_with_history(refund: Refund) -> dict[str, Any]:
     """The same, with every change that the row went through, oldest first."""
     return render_refund(refund) | {"history": render(refund.history)}
+
+
+def render_payment(payment: Payment) -> dict[str, Any]:
+    """A payment at Stripe as the contract shows it."""
+    card = payment.card
+    return {
+        "id": payment.id,
+        "amount": payment.received,
+        "refunded": payment.refunded,
+        "refundable": payment.refundable,
+        "currency": payment.currency,
+        "card": {"brand": card.brand, "last4": card.last4} if card else None,
+        "livemode": payment.livemode,
+    }
 
 
 def _render_failure(failure: Failure | None) -> dict[str, Any] | None:

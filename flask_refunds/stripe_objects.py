@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, get_args
 
-from .models import Failure, Reason, RefundStatus, StripeRefund
+from .models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund
 
 _T = TypeVar("_T")
+_NO_CHARGE = {"amount_refunded": 0}
+"""In place of the charge of a payment that nobody has made yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,27 @@ def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -
         )
         for each in expect(answer["data"], list)
     ]
+
+
+def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
+    """Read a payment intent whose ``latest_charge`` is expanded.
+
+    :raises LookupError, TypeError: it is no such payment intent.
+    """
+    charge = answer["latest_charge"] or _NO_CHARGE
+    return Payment(
+        id=expect(answer["id"], str),
+        received=expect(answer["amount_received"], int),
+        refunded=expect(charge["amount_refunded"], int),
+        currency=expect(answer["currency"], str),
+        livemode=expect(answer["livemode"], bool),
+        card=_parse_card(charge.get("payment_method_details")),
+    )
+
+
+def _parse_card(details: Any) -> Card | None:
+    card = details.get("card") if isinstance(details, Mapping) else None
+    return Card(expect(card["brand"], str), expect(card["last4"], str)) if card else None
 
 
 def expect(value: Any, kind: type[_T]) -> _T:

@@ -8,14 +8,23 @@ from .auth import identify, identify_admin
 from .errors import PurchaseNotFound, RefundNotFound
 from .extension import current_refunds
 from .models import RefundStatus
-from .queries import Query, parse_purchase_query, parse_refund_query, parse_report_query, write_cursor
+from .queries import (
+    MAX_LIMIT,
+    Query,
+    parse_purchase_query,
+    parse_refund_query,
+    parse_report_query,
+    write_cursor,
+)
 from .requests import read_body
 from .responses import answered, json_response
+from .search import PurchaseFilter
 from .serializers import (
     MAX_BODY_BYTES,
     parse_purchase_id,
     parse_refund_request,
     render,
+    render_payment,
     render_refund,
     render_report,
     render_with_history,
@@ -44,6 +53,21 @@ def refund_purchase(purchase_id: str) -> Response:
         "refund": render_refund(outcome.refund),
     }
     return json_response(body, status)
+
+
+@answered
+def preview_refund(purchase_id: str) -> Response:
+    """``GET /admin/refund/<purchaseId>``: what a refund would do; it does nothing."""
+    identify_admin()
+    refunds = current_refunds()
+    preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
+    together = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
+    body = {
+        "payment": render_payment(preview.payment),
+        "purchases": render(together.items),
+        "refunds": [render_refund(refund) for refund in preview.refunds],
+    }
+    return json_response(body)
 
 
 @answered

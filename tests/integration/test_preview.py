@@ -1,0 +1,117 @@
+"""``GET /admin/refund/<purchaseId>``: what a refund would do, and that asking does nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from bson import ObjectId
+from werkzeug.test import TestResponse
+
+from flask_refunds.testing import StripeSandbox
+from tests.integration.test_contract import assert_error
+from tests.shop import Shop
+
+
+def preview(shop: Shop, purchase: Any, **headers: str) -> TestResponse:
+    return shop.client.get(f"/api/payments/admin/refund/{purchase}", headers=headers or shop.headers())
+
+
+def assert_nothing_done(shop: Shop, sandbox: StripeSandbox) -> None:
+    assert shop.rows() == []
+    assert sandbox.refunds() == []
+
+
+def test_how_much_goes_back_to_whom_and_on_which_card(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(4800, "eur", card="5555555555554444")
+    ann = shop.add_user(name="Ann", email="ann@example.org")
+    purchases = [shop.add_purchase(payment, user=ann) for _ in range(2)]
+    shop.add_purchase(sandbox.create_payment(100))
+
+    response = preview(shop, purchases[0])
+
+    assert response.status_code == 200, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json["payment"] == {
+        "id": payment,
+        "amount": 4800,
+        "refunded": 0,
+        "refundable": 4800,
+        "currency": "eur",
+        "card": {"brand": "mastercard", "last4": "4444"},
+        "livemode": False,
+    }
+    assert [each["_id"] for each in response.json["purchases"]] == [str(each) for each in purchases[::-1]]
+    assert response.json["purchases"][0]["user"]["email"] == "ann@example.org"
+    assert response.json["refunds"] == []
+    assert_nothing_done(shop, sandbox)
+
+
+def test_a_refund_that_is_on_its_way_shows(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(4800, card="4000000000007726"))
+    shop.refund(purchase)
+
+    response = preview(shop, purchase)
+
+    assert response.json["payment"]["refundable"] == 0
+    assert [refund["status"] for refund in response.json["refunds"]] == ["pending"]
+
+
+def test_what_was_refunded_in_part_elsewhere_is_not_refunded_again(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800)
+    sandbox.refund_in_dashboard(payment, 1800)
+    facts = preview(shop, shop.add_purchase(payment)).json["payment"]
+    assert (facts["amount"], facts["refunded"], facts["refundable"]) == (4800, 1800, 3000)
+
+
+@pytest.mark.parametrize("status", ["pending", "failed", "refunded"])
+def test_only_completed_purchases(shop: Shop, sandbox: StripeSandbox, status: str) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(100), status=status)
+    assert_error(
+        preview(shop, purchase), 400, "Only completed purchases can be refunded", "purchase_not_refundable"
+    )
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("purchase", [ObjectId(), "no-id"])
+def test_no_such_purchase(shop: Shop, purchase: Any) -> None:
+    assert_error(preview(shop, purchase), 404, "Purchase not found", "purchase_not_found")
+
+
+def test_a_purchase_without_a_payment(shop: Shop) -> None:
+    assert_error(preview(shop, shop.add_purchase(None)), 400, "Refund failed", "payment_intent_missing")
+
+
+def test_a_payment_that_stripe_does_not_know(shop: Shop) -> None:
+    response = preview(shop, shop.add_purchase("pi_of_another_account"))
+    assert (response.status_code, response.json["code"]) == (400, "payment_unknown")
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code"),
+    [
+        ("drop_before", 503, "stripe_unavailable"),
+        ("error_500", 503, "stripe_unavailable"),
+        ("garbage", 503, "stripe_unavailable"),
+        ("rate_limited", 503, "stripe_rate_limited"),
+        ("key_rejected", 500, "stripe_key_rejected"),
+    ],
+)
+def test_stripe_cannot_be_asked(
+    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str
+) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(100))
+    sandbox.inject(fault, method="GET", path="/v1/payment_intents")
+    response = preview(shop, purchase)
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert "Nothing was refunded" in response.json["error"]
+    assert_nothing_done(shop, sandbox)
+
+
+def test_only_admins(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(100))
+    assert preview(shop, purchase, Accept="*/*").status_code == 401
+    assert preview(shop, purchase, **shop.headers(shop.add_user())).status_code == 403
+    assert sandbox.requests == []

@@ -29,6 +29,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _WEBHOOK_SECRET_MIN_LENGTH = 16
+_LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
 _HOST_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
@@ -64,6 +65,8 @@ class Settings:
     jwt_decode_issuer: str | None
     jwt_decode_leeway: float
     jwt_identity_claim: str
+    refunds_console: bool
+    refunds_console_login_url: str | None
 
     @property
     def livemode(self) -> bool:
@@ -83,6 +86,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         **_mongo_settings(reader),
         **_stripe_settings(reader),
         **_jwt_settings(reader),
+        **_console_settings(reader),
     )
     if reader.problems:
         raise ConfigurationError(reader.problems)
@@ -356,3 +360,18 @@ def _audience(reader: _Reader) -> str | tuple[str, ...] | None:
 
     value = reader.get("JWT_DECODE_AUDIENCE", None, accepts, "a string, or a list of strings")
     return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def _console_settings(reader: _Reader) -> dict[str, Any]:
+    return {
+        "refunds_console": reader.get(
+            "REFUNDS_CONSOLE", True, lambda value: isinstance(value, bool), "True or False"
+        ),
+        # Of this origin only: that is who may write the page's sessionStorage.
+        "refunds_console_login_url": reader.get(
+            "REFUNDS_CONSOLE_LOGIN_URL",
+            None,
+            lambda value: isinstance(value, str) and _LOCAL_PATH.fullmatch(value) is not None,
+            "a path on this server, like /sign-in",
+        ),
+    }

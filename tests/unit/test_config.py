@@ -78,6 +78,8 @@ def test_the_defaults() -> None:
         "jwt_decode_issuer": None,
         "jwt_decode_leeway": 0.0,
         "jwt_identity_claim": "sub",
+        "refunds_console": True,
+        "refunds_console_login_url": None,
     }
 
 
@@ -104,6 +106,8 @@ OPTIONAL = [
     "REFUNDS_STRIPE_TIMEOUT",
     "REFUNDS_STRIPE_RETRIES",
     "REFUNDS_LEASE",
+    "REFUNDS_CONSOLE",
+    "REFUNDS_CONSOLE_LOGIN_URL",
 ]
 
 
@@ -120,6 +124,8 @@ def test_a_stranger_s_keys_are_none_of_our_business() -> None:
 
 
 ACCEPTED: list[tuple[str, Any, str, Any]] = [
+    ("REFUNDS_CONSOLE", False, "refunds_console", False),
+    ("REFUNDS_CONSOLE_LOGIN_URL", "/sign-in?by=mail", "refunds_console_login_url", "/sign-in?by=mail"),
     ("REFUNDS_PURCHASES_COLLECTION", "shop.orders", "refunds_purchases_collection", "shop.orders"),
     ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
     ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
@@ -321,6 +327,18 @@ REFUSED: dict[str, list[Any]] = {
     "JWT_DECODE_ISSUER": NO_TEXT,
     "JWT_DECODE_LEEWAY": [-1, 301, "10", True, float("nan"), float("inf"), [10]],
     "JWT_IDENTITY_CLAIM": NO_TEXT,
+    "REFUNDS_CONSOLE": [0, 1, "no", "", []],
+    "REFUNDS_CONSOLE_LOGIN_URL": [
+        "",
+        "sign-in",
+        "//elsewhere.example/sign-in",
+        "/\\elsewhere.example",
+        "https://elsewhere.example/sign-in",
+        "javascript:alert(1)",
+        "/sign in",
+        "/sign-in\n",
+        1,
+    ],
 }
 
 

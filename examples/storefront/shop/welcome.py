@@ -34,7 +34,7 @@ def text(app: Flask, url: str, *, services: Sequence[str], seeded: bool) -> str:
         refund = _refund(app, client, url, token, seeded=seeded)
     sections = [
         ["The storefront is open."],
-        [f"Open      {url}/", *people],
+        [f"Open      {url}/", f"Refund    {url}/api/payments/admin/", *people],
         services,
         refund,
         ["Ctrl-C ends it."],

@@ -1,6 +1,8 @@
 // Who is signed in, for as long as this tab is open.
 
 const KEY = "fern-and-field";
+// Where the refunds page of flask_refunds looks for its token.
+const CONSOLE_KEY = "flask_refunds.token";
 
 export function current() {
   const stored = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
@@ -9,10 +11,12 @@ export function current() {
 
 export function begin(signedIn) {
   sessionStorage.setItem(KEY, JSON.stringify(signedIn));
+  sessionStorage.setItem(CONSOLE_KEY, signedIn.token);
 }
 
 export function end() {
   sessionStorage.removeItem(KEY);
+  sessionStorage.removeItem(CONSOLE_KEY);
 }
 
 export function askToSignIn() {

@@ -7,7 +7,7 @@ const outcome = document.getElementById("outcome");
 function whereTo() {
   // Only a page of ours: "//elsewhere" and "https://elsewhere" are not.
   const next = new URL(new URLSearchParams(location.search).get("next") ?? "/", location.origin);
-  return next.origin === location.origin ? next.pathname + next.search : "/";
+  return next.origin === location.origin ? next.pathname + next.search + next.hash : "/";
 }
 
 form.addEventListener("submit", async (event) => {

@@ -1,0 +1,83 @@
+"""A real browser on the page, served by a real server, on a real MongoDB."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from werkzeug.serving import make_server
+
+from flask_refunds.testing import StripeSandbox
+from tests.browser.console import Console
+from tests.integration.conftest import database, mongo_server, mongo_uri
+from tests.shop import Shop, make_app
+
+__all__ = ["database", "mongo_server", "mongo_uri"]
+
+WEBHOOK_SECRET = "whsec_of_the_browser_tests"
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("NO CHROMIUM: put one on PATH as chromium (Debian: apt-get install chromium)")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shop(database: Any, sandbox: StripeSandbox) -> Shop:
+    app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET)
+    return Shop(app, database)
+
+
+@pytest.fixture
+def url(shop: Shop) -> Iterator[str]:
+    """Where the shop is served."""
+    server = make_server("127.0.0.1", 0, shop.app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def hearing(sandbox: StripeSandbox, url: str) -> None:
+    """The shop hears of what happens at Stripe."""
+    sandbox.add_webhook(f"{url}/api/payments/webhook/refunds", WEBHOOK_SECRET)
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    context = browser.new_context(locale="en-US", timezone_id="Europe/Berlin", reduced_motion="reduce")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def console(context: Any, shop: Shop, url: str) -> Iterator[Console]:
+    """The page, signed in; what it must never do is checked at the end."""
+    console = Console(context, f"{url}/api/payments/admin/", shop)
+    console.open()
+    console.sign_in()
+    yield console
+    console.assert_clean()

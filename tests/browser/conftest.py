@@ -68,7 +68,7 @@ def hearing(sandbox: StripeSandbox, url: str) -> None:
 @pytest.fixture
 def context(browser: Any) -> Iterator[Any]:
     context = browser.new_context(locale="en-US", timezone_id="Europe/Berlin", reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     yield context
     context.close()
 

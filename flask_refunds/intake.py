@@ -75,4 +75,10 @@ class Intake:
 
 
 def _find_row(log: Sequence[Refund], fact: StripeRefund) -> Refund | None:
-    return next((row for row in log if row.id == fact.refund_id or row.stripe_refund_id == fact.id), None)
+    """The row that knows this refund, or else the one that asked for it and knows none yet.
+
+    Two at Stripe may bear one row's id: where its key was forgotten, or the ledger was lost.
+    """
+    known = [row for row in log if row.stripe_refund_id == fact.id]
+    asked = [row for row in log if row.id == fact.refund_id and row.stripe_refund_id is None]
+    return next(iter(known + asked), None)

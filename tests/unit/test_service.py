@@ -409,6 +409,25 @@ def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:
     assert world.row().source == "dashboard"
 
 
+def test_two_refunds_that_bear_one_id_are_two_rows(world: World) -> None:
+    """As when a request comes to Stripe after the key is forgotten: money that moved is in the ledger."""
+    world.refund((*CREATE, (200, refund_object())))
+    world.stripe.script[:] = [CAPTURED]
+    for _ in range(2):
+        world.intake.take_in(fact("succeeded", id="re_2"), Deadline.after(10), by="webhook")
+    assert [row.stripe_refund_id for row in world.ledger.read_log(PAYMENT)] == ["re_1", "re_2"]
+
+
+def test_a_refund_that_failed_does_not_undo_the_one_that_has_its_number(world: World) -> None:
+    """As after the ledger was lost: the second refund's event comes first, and gets the first number."""
+    world.stripe.script[:] = [CAPTURED, CAPTURED]
+    second = fact("succeeded", id="re_2", refund_id=f"{PAYMENT}:2")
+    for made in (second, fact("failed")):
+        world.intake.take_in(made, Deadline.after(10), by="webhook")
+    assert [row.status.value for row in world.ledger.read_log(PAYMENT)] == ["succeeded", "failed"]
+    assert world.statuses() == {"refunded"}
+
+
 def open_row(world: World) -> Refund:
     return world.ledger.open(
         PAYMENT,

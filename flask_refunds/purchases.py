@@ -44,10 +44,12 @@ class Purchases:
         self._field = payment_intent_field
 
     def find(self, purchase_id: ObjectId) -> Purchase | None:
-        """The purchase, in one round trip with the others that the same payment paid.
+        """The purchase, in one round trip with the others that the same payment paid, if any did.
 
         :raises DatabaseUnavailable: 500.
         """
+        # Only what has a payment has siblings: a shop may have any number of purchases without one.
+        paid = {"_id": purchase_id, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
         siblings = {
             "from": self._purchases.name,
             "localField": self._field,
@@ -55,8 +57,11 @@ class Purchases:
             "as": _SIBLINGS,
         }
         with operation():
-            found = list(self._purchases.aggregate([{"$match": {"_id": purchase_id}}, {"$lookup": siblings}]))
-        return self._read(found[0]) if found else None
+            found = list(self._purchases.aggregate([{"$match": paid}, {"$lookup": siblings}]))
+            if found:
+                return self._read(found[0])
+            document = self._purchases.find_one({"_id": purchase_id})
+        return None if document is None else Purchase(document, None, [purchase_id])
 
     def ids_of(self, payment_intent: str) -> list[Any]:
         """The ids of every purchase that a payment paid.

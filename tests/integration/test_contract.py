@@ -305,6 +305,12 @@ def test_a_purchase_without_a_payment(shop: Shop, sandbox: StripeSandbox, paymen
     assert sandbox.requests == []
 
 
+@pytest.mark.parametrize("payment", [None, "free"])
+def test_a_shop_with_more_free_purchases_than_one_answer_holds(shop: Shop, payment: str | None) -> None:
+    purchases = [shop.add_purchase(payment, notes="x" * 500_000) for _ in range(40)]
+    assert_error(shop.refund(purchases[0]), 400, "Refund failed", "payment_intent_missing")
+
+
 def test_stripe_says_429_to_the_end(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)

@@ -13,7 +13,7 @@ export function Columns({ title, points, format }) {
   const most = Math.max(...points.map(({ value }) => value ?? 0));
   const every = Math.ceil(points.length / MOST_LABELS);
   return html`<figure class="panel chart">
-    <figcaption>${title}<span class="soft">${most > 0 && `at most ${format(most)}`}</span></figcaption>
+    <figcaption>${title}<span class="soft">${most > 0 && `up to ${format(most)}`}</span></figcaption>
     <div class="columns" role="img" aria-label="${title}. ${spoken(points, format)}">
       ${points.map(({ label, short, value }, position) => html`<div class="column" title="${label}: ${format(value)}">
         <div class="plot"><div class="fill" style=${{ height: size(value, most) }}></div></div>

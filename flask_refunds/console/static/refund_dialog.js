@@ -89,7 +89,7 @@ export class RefundDialog extends Component {
         <h2 id="refund-heading">${heading}</h2>
         ${!facts && !error && html`<${Waiting}>Asking Stripe about the payment…<//>`}
         ${error && html`<${Trouble} error=${error} again=${this.look} />`}
-        ${facts && html`<${Facts} facts=${facts} />`}
+        ${facts && html`<${Facts} facts=${facts} isDone=${Boolean(outcome)} />`}
         ${facts && !outcome && (open ? html`<${Open} refund=${open} />` : html`<${Ask} facts=${facts} state=${state} write=${this.write} />`)}
         <div class="answer" tabindex="-1" ref=${(element) => (this.answer = element)} role="status">
           ${isAsking && html`<${Waiting}>${state.isSlow ? "Stripe takes its time. You may close this: the refund goes on, and cannot be made twice." : "Asking Stripe…"}<//>`}
@@ -101,7 +101,7 @@ export class RefundDialog extends Component {
   }
 }
 
-function Facts({ facts }) {
+function Facts({ facts, isDone }) {
   const { payment, purchases } = facts;
   const user = purchases.find((each) => each.user)?.user;
   return html`<dl class="facts">
@@ -110,7 +110,7 @@ function Facts({ facts }) {
       <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}${payment.refunded > 0 && html`, of which ${money(payment.refunded, payment.currency)} went back`}</dd></div>
       <div><dt>For</dt><dd>${purchases.length === 1 ? titleOf(purchases[0]) : html`<ul>${purchases.map((each) => html`<li>${titleOf(each)}</li>`)}</ul>`}</dd></div>
     </dl>
-    ${purchases.length > 1 && html`<${Note} mood="waiting">One payment covered these ${purchases.length} purchases. <b>All of them are refunded.</b><//>`}`;
+    ${purchases.length > 1 && !isDone && html`<${Note} mood="waiting">One payment covered these ${purchases.length} purchases. <b>All of them are refunded.</b><//>`}`;
 }
 
 const Open = ({ refund }) =>

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 
 from tests.bench.figure import Figure, table
 
-BENCHES = {"cpu": "tests.bench.cpu:run", "listing": "tests.bench.listing:run"}
+BENCHES = {
+    "console": "tests.bench.console:run",
+    "cpu": "tests.bench.cpu:run",
+    "listing": "tests.bench.listing:run",
+}
 """By name: ``run(purchases) -> list[Figure]``. Imported when they run."""
 
 

@@ -11,34 +11,22 @@ import pytest
 from werkzeug.serving import make_server
 
 from flask_refunds.testing import StripeSandbox
-from tests.browser.console import Console
+from tests.browser.console import Console, a_browser
 from tests.integration.conftest import database, mongo_server, mongo_uri
 from tests.shop import Shop, make_app
 
 __all__ = ["database", "mongo_server", "mongo_uri"]
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
-_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
+    if shutil.which("chromium") is None:
         pytest.skip("NO CHROMIUM: put one on PATH as chromium (Debian: apt-get install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+    pytest.importorskip("playwright.sync_api")
+    with a_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

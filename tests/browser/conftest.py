@@ -12,10 +12,7 @@ from werkzeug.serving import make_server
 
 from flask_refunds.testing import StripeSandbox
 from tests.browser.console import Console, a_browser
-from tests.integration.conftest import database, mongo_server, mongo_uri
 from tests.shop import Shop, make_app
-
-__all__ = ["database", "mongo_server", "mongo_uri"]
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
 

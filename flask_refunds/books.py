@@ -50,7 +50,7 @@ class Books:
         """
         attention = AMOUNT_DIFFERS if _differs(refund, fact) else None
         if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
-            return self.flag(refund, attention, by=by, request_id=fact.request_id) if attention else refund
+            return self.flag(refund, attention, by=by, fact=fact) if attention else refund
         if refund.is_ours:
             self._mark_purchases(refund.payment_intent, fact.status)
         climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
@@ -106,15 +106,14 @@ class Books:
         self._observers.refund_changed(given_up)
         return self.announce(given_up)
 
-    def flag(self, refund: Refund, why: str, *, by: str, request_id: str | None = None) -> Refund:
+    def flag(self, refund: Refund, why: str, *, by: str, fact: StripeRefund | None = None) -> Refund:
         """Ask for a person, once.
 
+        :param fact: what Stripe shows, where that is the reason.
         :return: the row as it now is.
         :raises DatabaseUnavailable: 500.
         """
-        flagged = self._ledger.ask_for_attention(
-            refund, why, by=by, silent=self._is_silent(), request_id=request_id
-        )
+        flagged = self._ledger.ask_for_attention(refund, why, by=by, silent=self._is_silent(), fact=fact)
         if flagged is None:
             return refund
         _tell_attention(flagged)

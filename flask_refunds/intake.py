@@ -9,7 +9,7 @@ from .books import Books
 from .deadline import Deadline
 from .errors import OutcomeUnknown
 from .ledger import Ledger, NumberTaken
-from .models import Refund, StripeRefund
+from .models import Refund, StripeRefund, next_number
 from .purchases import Purchases
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Intake:
                 return self._update(known, fact, by=by)
             captured = self._gateway().captured(fact.payment_intent, deadline)
             try:
-                return self._books.record(fact, len(log) + 1, captured=captured, by=by)
+                return self._books.record(fact, next_number(log), captured=captured, by=by)
             except NumberTaken:
                 continue
         raise OutcomeUnknown("ledger_busy", "Too many calls write this payment's log.")

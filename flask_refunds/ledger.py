@@ -289,16 +289,22 @@ class Ledger:
         return self._move(refund.id, needed, changes, entry, silent=silent)
 
     def ask_for_attention(
-        self, refund: Refund, why: str, *, by: str, silent: bool, request_id: str | None = None
+        self, refund: Refund, why: str, *, by: str, silent: bool, fact: StripeRefund | None = None
     ) -> Refund | None:
         """Say that a person must look at a refund; once said, it keeps its first date.
 
+        :param fact: what Stripe shows now, where that is the reason; the row takes its amount, so that it is
+            not asked again once a person has looked.
         :return: the row as it now is, or ``None`` where it was said already, or the row has moved.
         :raises DatabaseUnavailable: 500.
         """
         needed = {"status": refund.status.value, "attention": None}
-        entry = {"status": refund.status.value, "by": by, "attention": why, "stripeRequestId": request_id}
-        return self._move(refund.id, needed, {"attention": self._attention(why)}, entry, silent=silent)
+        entry: dict[str, Any] = {"status": refund.status.value, "by": by, "attention": why}
+        changes: dict[str, Any] = {"attention": self._attention(why)}
+        if fact is not None:
+            changes |= {"amount": fact.amount, "currency": fact.currency}
+            entry |= {"stripeRequestId": fact.request_id, "amountBefore": refund.amount}
+        return self._move(refund.id, needed, changes, entry, silent=silent)
 
     def dismiss(self, refund: Refund, *, by: str, why: str) -> Refund | None:
         """Say that a person has looked at an ended refund and dealt with it.

@@ -177,6 +177,14 @@ def doer(source: Source, who: str | None) -> str:
     return who if who is not None and who.startswith(f"{source}:") else ":".join(filter(None, (source, who)))
 
 
+def next_number(log: Sequence[Refund]) -> int:
+    """The number that the log's next refund gets; a row that a restore left out leaves its number empty.
+
+    :param log: by number.
+    """
+    return log[-1].number + 1 if log else 1
+
+
 def find_live(log: Sequence[Refund]) -> Refund | None:
     """The refund of ours that bars a further one: the last that did not end unpaid."""
     ours = [refund for refund in log if refund.is_ours and not refund.status.ended_unpaid]

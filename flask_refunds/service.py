@@ -35,7 +35,7 @@ from .errors import (
 from .intake import Intake
 from .ledger import FAILED_AFTER_SUCCESS, UNKNOWN_TOO_LONG, Ledger, NumberTaken
 from .log import Decision, decided
-from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer, find_live
+from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer, find_live, next_number
 from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class RefundService:
             if purchase.status != COMPLETED:
                 raise PurchaseNotRefundable
             try:
-                opened = self._open(purchase, payment_intent, len(log) + 1, ask)
+                opened = self._open(purchase, payment_intent, next_number(log), ask)
             except NumberTaken:
                 log = self._ledger.read_log(payment_intent)
                 continue

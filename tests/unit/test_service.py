@@ -205,6 +205,28 @@ def test_another_amount_or_currency_asks_for_a_person(
     assert ("refund-attention", later) in world.heard
 
 
+def test_an_amount_that_a_person_has_looked_at_asks_for_nobody(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    world.books.apply(world.row(), fact("pending", amount=1000), by="webhook")
+    assert world.ledger.dismiss(world.row(), by="command:ann", why="it is in order")
+    for status in ("pending", "succeeded"):
+        world.books.apply(world.row(), fact(status, amount=1000), by="reconcile")
+        assert world.row().attention is None
+    assert world.row().amount == 1000
+    assert [entry.get("amountBefore") for entry in world.row().history] == [None, None, 1999, None, None]
+
+
+def test_a_row_that_a_restore_left_out_keeps_nobody_waiting(world: World) -> None:
+    refusal = (*CREATE, (400, error_object("charge_disputed")))
+    for _ in range(3):
+        with pytest.raises(RefundFailed):
+            world.refund(refusal)
+    world.db.refunds.delete_one({"number": 2})
+    with pytest.raises(RefundFailed):
+        world.refund(refusal)
+    assert [row["number"] for row in world.db.refunds.find().sort("number", 1)] == [1, 3, 4]
+
+
 def test_each_change_is_told_once(world: World) -> None:
     world.listen()
     world.refund((*CREATE, (200, refund_object(status="pending"))))

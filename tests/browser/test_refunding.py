@@ -219,7 +219,7 @@ def test_a_second_tab_is_told_that_another_is_at_it(
     console.open()
     other = console.another_tab()
     first, second = console.ask("Pruning"), other.ask("Pruning")
-    sandbox.latency = 2.0
+    sandbox.latency = 3.5
     first.click()
     console.dialog.get_by_text("Asking Stripe…").wait_for()
     second.click()
@@ -237,7 +237,7 @@ def test_a_slow_answer_may_be_left_alone(console: Console, shop: Shop, sandbox: 
     add_purchase(shop, payment)
     console.open()
     refund = console.ask("Pruning")
-    sandbox.latency = 5.0
+    sandbox.latency = 7.0
     refund.click()
     console.dialog.get_by_text("You may close this: the refund goes on").wait_for()
     assert console.dialog.locator("button[type=submit]").is_disabled()

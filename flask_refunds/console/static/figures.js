@@ -57,10 +57,10 @@ const amounts = (period, currency) => period.currencies[currency] ?? { refunds: 
 
 function Tiles({ figures, currency }) {
   const { total, open, attention } = figures;
-  const { amount, averageAmount } = amounts(total, currency);
+  const { refunds, amount, averageAmount } = amounts(total, currency);
   const tiles = [
     ["Refunds", number(total.refunds), total.failed > 0 && `${number(total.failed)} failed`],
-    ["Amount", currency ? money(amount, currency) : "—", averageAmount !== null && `${money(averageAmount, currency)} on average`],
+    ["Amount", currency ? money(amount, currency) : "—", averageAmount !== null && `${number(refunds)} in ${currency.toUpperCase()}, ${money(averageAmount, currency)} on average`],
     ["Refund rate", share(total.refundRate), `of ${number(total.purchases.paid)} paid purchases`],
     ["Processing time", duration(total.processingSeconds.median), total.processingSeconds.p95 !== null && `19 of 20 within ${duration(total.processingSeconds.p95)}`],
     ["Open now", number(open.refunds), open.byAge.older > 0 && `${number(open.byAge.older)} for more than a week`],

@@ -107,7 +107,7 @@ def _connect_to(uri: str | None) -> Database:
     from flask_pymongo import PyMongo
 
     try:
-        database = PyMongo(Flask("flask_refunds"), uri).db
+        database = PyMongo(Flask("flask_refunds", static_folder=None), uri).db
     except Exception as error:
         # PyMongo resolves the names of a mongodb+srv:// URI at once. Its errors may quote the password.
         if isinstance(error.__cause__ or error.__context__, DNSException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,11 +25,16 @@ def make_config(**overrides: Any) -> dict[str, Any]:
     return {"JWT_SECRET_KEY": JWT_SECRET, "STRIPE_SECRET_KEY": STRIPE_KEY, "TESTING": True} | overrides
 
 
+_building = threading.Lock()
+"""Werkzeug compiles each route through ``ast``, which in CPython 3.11 fails in two threads at once."""
+
+
 def make_app(**overrides: Any) -> Flask:
     """An app with the one-line mount."""
-    app = Flask("shop")
-    app.config.update(make_config(**overrides))
-    app.register_blueprint(refunds_bp)
+    with _building:
+        app = Flask("shop")
+        app.config.update(make_config(**overrides))
+        app.register_blueprint(refunds_bp)
     return app
 
 

@@ -74,10 +74,10 @@ def a_world() -> Iterator[World]:
 
 
 def run(full: bool) -> list[Tally]:
-    """All experiments of this room; 20 rounds of killing the primary in the full run, 1 in the short one."""
+    """All experiments of this room; 20 rounds of killing the primary in the full run, 2 in the short one."""
     with a_world() as world:
         return [
-            lose_the_primary(world, rounds=20 if full else 1),
+            lose_the_primary(world, rounds=20 if full else 2),
             step_down(world, rounds=5 if full else 1),
             freeze_the_primary(world, rounds=3 if full else 1),
             roll_back(world),

@@ -9,4 +9,4 @@ from tests.faults.invariants import table
 def test_the_replica_set_fails_over() -> None:
     tallies = run(full=False)
     assert not [violation for tally in tallies for violation in tally.violations], table(tallies)
-    assert sum(tally.refunds for tally in tallies) > 70
+    assert sum(tally.refunds for tally in tallies) > 100

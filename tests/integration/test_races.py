@@ -6,7 +6,6 @@ second payment.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +17,7 @@ from tests.integration.workers import call_together, gunicorn
 from tests.shop import Shop, make_app
 
 CALLERS = 64
-ROUNDS = int(os.environ.get("REFUNDS_TEST_ROUNDS", "25"))
-"""100 show more, and take four times as long."""
+ROUNDS = 100
 WORKERS = ("--workers", "4", "--worker-class", "gthread", "--threads", "16")
 
 
@@ -58,7 +56,7 @@ def test_64_calls_at_once(
 
 
 def test_workers_forked_from_a_warm_process(mongo_uri: str, database: Any, sandbox: StripeSandbox) -> None:
-    callers, rounds = 40, ROUNDS // 2
+    callers, rounds = 40, 50
     shop = Shop(make_app(), database)
     shop.add_purchase(sandbox.create_payment(1), warmUp=True)
     payments = [[sandbox.create_payment(1999) for _ in range(callers)] for _ in range(rounds)]

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import stripe
 
@@ -35,6 +36,8 @@ from .transport import Transport, until
 ALREADY_REFUNDED = "charge_already_refunded"
 """Stripe's code for a payment of which nothing is left to refund."""
 
+_REFUNDS = "/v1/refunds"
+_PAYMENT_INTENTS = "/v1/payment_intents"
 _PAUSE_SECONDS = 0.5
 _PAGE = 100
 _NO_PAYMENT = "pi_flask_refunds_check"
@@ -54,7 +57,10 @@ class KeyTrial:
 
 
 class Gateway:
-    """Asks Stripe. Belongs to one process: a forked child that shared its connections would read its
+    """Asks Stripe, by raw requests: turning answers into the library's objects would cost more than the rest
+    of its work, and we read them ourselves.
+
+    Belongs to one process: a forked child that shared its connections would read its
     siblings' answers.
 
     :param api_key: the secret key.
@@ -126,14 +132,8 @@ class Gateway:
         raise answer
 
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
-        refund = self._ask(
-            "create",
-            lambda: self._client.v1.refunds.create(
-                cast(Any, dict(request)), options={"idempotency_key": key}
-            ),
-            deadline,
-            parse_refund,
-        )
+        keyed = {**request, "idempotency_key": key}
+        refund = self._ask("create", "post", _REFUNDS, keyed, deadline, parse_refund)
         if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
             raise OutcomeUnknown("answer_mismatch", "Stripe answered with a refund that was not asked for.")
         return refund
@@ -143,9 +143,7 @@ class Gateway:
 
         :raises StripeAnswer: it could not be had.
         """
-        return self._ask(
-            "retrieve", lambda: self._client.v1.refunds.retrieve(stripe_refund_id), deadline, parse_refund
-        )
+        return self._ask("retrieve", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund)
 
     def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
         """Every refund of a payment intent, oldest first, whoever made it.
@@ -167,9 +165,7 @@ class Gateway:
         params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
         if after is not None:
             params["starting_after"] = after
-        return self._ask(
-            "list", lambda: self._client.v1.refunds.list(cast(Any, params)), deadline, parse_refund_page
-        )
+        return self._ask("list", "get", _REFUNDS, params, deadline, parse_refund_page)
 
     def captured(self, payment_intent: str, deadline: Deadline) -> int:
         """What a payment intent has received, in minor units, before any refund.
@@ -177,10 +173,7 @@ class Gateway:
         :raises StripeAnswer: it could not be had.
         """
         return self._ask(
-            "captured",
-            lambda: self._client.v1.payment_intents.retrieve(payment_intent),
-            deadline,
-            parse_captured,
+            "captured", "get", _at(_PAYMENT_INTENTS, payment_intent), {}, deadline, parse_captured
         )
 
     def try_key(self, deadline: Deadline) -> KeyTrial:
@@ -191,10 +184,7 @@ class Gateway:
         """
         trials: Mapping[str, Callable[[], Any]] = {
             "make refunds": lambda: self._ask(
-                "create",
-                lambda: self._client.v1.refunds.create({"payment_intent": _NO_PAYMENT}),
-                deadline,
-                parse_refund,
+                "create", "post", _REFUNDS, {"payment_intent": _NO_PAYMENT}, deadline, parse_refund
             ),
             "read refunds": lambda: self._list_page(_NO_PAYMENT, None, deadline),
             "read payments": lambda: self.captured(_NO_PAYMENT, deadline),
@@ -216,11 +206,9 @@ class Gateway:
         :raises StripeAnswer: they could not be had.
         """
         # An account can have 16 (https://docs.stripe.com/webhooks), so they fit one page.
+        params = {"limit": _PAGE}
         return self._ask(
-            "webhook_endpoints",
-            lambda: self._client.v1.webhook_endpoints.list({"limit": _PAGE}),
-            deadline,
-            parse_webhook_endpoints,
+            "webhook_endpoints", "get", "/v1/webhook_endpoints", params, deadline, parse_webhook_endpoints
         )
 
     def payment(self, payment_intent: str, deadline: Deadline) -> Payment:
@@ -228,25 +216,27 @@ class Gateway:
 
         :raises StripeAnswer: it could not be had.
         """
-        params: Any = {"expand": ["latest_charge"]}
+        params = {"expand": ["latest_charge"]}
         return self._ask(
-            "payment",
-            lambda: self._client.v1.payment_intents.retrieve(payment_intent, params),
-            deadline,
-            parse_payment,
+            "payment", "get", _at(_PAYMENT_INTENTS, payment_intent), params, deadline, parse_payment
         )
 
     def _ask(
         self,
-        request: str,
-        call: Callable[[], Any],
+        name: str,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
         deadline: Deadline,
         parse: Callable[[Mapping[str, Any], str | None], _T],
     ) -> _T:
-        """Make one request, in its turn, and read its answer; each is told to the observers."""
+        """Make one request, in its turn, and read its answer; each is told to the observers.
+
+        :param params: what is asked, and ``idempotency_key``, which travels in a header.
+        """
         wait_for_turn()
-        with self._observed(request):
-            return _read(call, deadline, parse)
+        with self._observed(name):
+            return _read(lambda: self._client.raw_request(method, path, **params), deadline, parse)
 
     @contextmanager
     def _observed(self, request: str) -> Iterator[None]:
@@ -263,18 +253,25 @@ class Gateway:
 
 
 def _read(
-    call: Callable[[], Any], deadline: Deadline, parse: Callable[[Mapping[str, Any], str | None], _T]
+    call: Callable[[], Any],
+    deadline: Deadline,
+    parse: Callable[[Mapping[str, Any], str | None], _T],
 ) -> _T:
     """What one request was answered; whatever cannot be read is an unknown outcome."""
     try:
         with until(deadline):
-            response = call().last_response
+            response = call()
         return parse(response.data, response.request_id)
     except stripe.StripeError as error:
         raise _understand(error) from error
     except Exception as error:
         decided(Decision.UNREADABLE, error)
         raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
+
+
+def _at(path: str, object_id: str) -> str:
+    """The path of one object. Whatever its id holds, it stays one step of the path."""
+    return f"{path}/{quote(object_id, safe='')}"
 
 
 def _date_of(answer: StripeAnswer) -> datetime | None:

@@ -11,7 +11,11 @@ from datetime import datetime
 from typing import Any
 from unittest import mock
 
+from pymongo import WriteConcern
+
+from flask_refunds import extension
 from flask_refunds.books import Books
+from flask_refunds.database import Collection, Database, durable
 from flask_refunds.deadline import Deadline
 from flask_refunds.errors import OutcomeUnknown, Refused
 from flask_refunds.gateway import Gateway
@@ -125,6 +129,17 @@ def a_half_done_refund_is_called_undone() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def one_member_will_do() -> Iterator[None]:
+    """A write counts when the primary alone has it."""
+
+    def written_once(database: Database, name: str) -> Collection:
+        return durable(database, name).with_options(write_concern=WriteConcern(w=1))
+
+    with mock.patch.object(extension, "durable", written_once):
+        yield
+
+
 GUARDS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     guard.__name__: guard
     for guard in (
@@ -135,6 +150,7 @@ GUARDS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         announced_too_early,
         a_half_done_refund_is_called_undone,
         reconcile_leaves_the_unknown,
+        one_member_will_do,
     )
 }
 

@@ -34,9 +34,12 @@ AT_STRIPE = {
 }
 AT_MONGODB = {"a_half_done_refund_is_called_undone": DISAGREES, "reconcile_leaves_the_unknown": UNKNOWN}
 
+IN_FAILOVERS = "one_member_will_do"
+"""Its test is beside the replica set's."""
+
 
 def test_every_guard_is_watched() -> None:
-    assert {*IN_CRASHES, *AT_STRIPE, *AT_MONGODB} == {*GUARDS}
+    assert {*IN_CRASHES, *AT_STRIPE, *AT_MONGODB, IN_FAILOVERS} == {*GUARDS}
 
 
 @pytest.mark.parametrize(("guard", "kind"), IN_CRASHES.items())

@@ -62,7 +62,7 @@ class AttentionDesk:
         if not refund.purchase_ids:
             raise NothingToResolve(f"{refund_id} names no purchase.")
         self.fail(refund_id, by=by, why=why)
-        ask = Ask(requested_by=by, source="command", reason=refund.reason, note=why)
+        ask = Ask(requested_by=by, source="command", reason=refund.reason, note=why, bulk=refund.bulk)
         return self._service.refund(refund.purchase_ids[0], ask)
 
     def _find(self, refund_id: str) -> Refund:

@@ -18,6 +18,7 @@ Keys = Sequence[tuple[str, int]]
 
 _MATTERS = ("sparse", "partialFilterExpression", "hidden")
 """Options that decide whether MongoDB can use an index for a query of ours."""
+_WITH_BULK = {"partialFilterExpression": {"bulk": {"$exists": True}}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def wanted_indexes(settings: Settings) -> list[Index]:
         Index(ledger, [("checked", 1), ("updatedAt", 1)], "what is left unchecked", _only("checked")),
         Index(ledger, [("attention.since", 1)], "refunds that need a person", {"sparse": True}),
         Index(ledger, [("settledAt", 1)], "figures"),
+        Index(ledger, [("bulk", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK),
         Index(purchases, [(settings.refunds_payment_intent_field, 1)], "every refund, event and status"),
         Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
         Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),

@@ -104,9 +104,11 @@ class Ledger:
         note: str | None,
         requested_by: str | None,
         source: Source,
+        bulk: str | None = None,
     ) -> Refund:
         """Write down that a refund is about to be asked for, and own it for a lease.
 
+        :param bulk: the name of the bulk run that asks.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been written, and nobody has asked Stripe.
         """
@@ -125,6 +127,8 @@ class Ledger:
             "calls": 1,
             "leasedUntil": self._clock() + self._lease,
         }
+        if bulk is not None:
+            row["bulk"] = bulk  # else absent, and so are the rows of its partial index
         self._insert(row)
         return read_row(row)
 

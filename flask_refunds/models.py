@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,12 +12,14 @@ from typing import Any, Literal
 from bson import ObjectId
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+_BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
 """Why a refund is made, in Stripe's words (https://docs.stripe.com/api/refunds/create)."""
 
-Source = Literal["endpoint", "command", "dashboard"]
-"""Where a refund was asked for: our endpoint, our command line, or somewhere else at Stripe."""
+Source = Literal["endpoint", "command", "host", "dashboard"]
+"""Where a refund was asked for: our endpoint, our command line, the host's own code or tasks, or somewhere
+else at Stripe."""
 
 
 class RefundStatus(str, Enum):
@@ -97,6 +100,8 @@ class Refund:
     note: str | None
     requested_by: str | None
     source: Source
+    bulk: str | None
+    """The name of the bulk run that asked for it, or ``None``."""
     stripe_refund_id: str | None
     captured: int | None
     """What the payment intent had received, in minor units; known for refunds made elsewhere only."""
@@ -170,6 +175,11 @@ class Card:
 def find_object_id(text: str) -> ObjectId | None:
     """The ObjectId that a text spells: 24 hex digits, and nothing else that some releases of bson take."""
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
+
+
+def is_bulk_name(text: str) -> bool:
+    """Whether a text can name a bulk run: 1 to 64 of A-Z, a-z, 0-9, ``._-``, a letter or digit first."""
+    return _BULK_NAME.fullmatch(text) is not None
 
 
 def doer(source: Source, who: str | None) -> str:

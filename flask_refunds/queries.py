@@ -16,7 +16,7 @@ from bson import ObjectId
 from werkzeug.datastructures import MultiDict
 
 from .errors import InvalidRequest
-from .models import Reason, RefundStatus, find_object_id
+from .models import Reason, RefundStatus, find_object_id, is_bulk_name
 from .search import PurchaseFilter, RefundCursor, RefundFilter
 
 DEFAULT_LIMIT = 20
@@ -101,6 +101,7 @@ def parse_refund_query(query: Query) -> tuple[RefundFilter, int, RefundCursor | 
         attention=query.read("attention", _true_or_false),
         reason=reason,
         requested_by=query.read("requestedBy", _text),
+        bulk=query.read("bulk", parse_bulk_name),
         payment_intent=query.read("paymentIntent", _text),
         since=since,
         until=until,
@@ -158,6 +159,16 @@ def parse_end(text: str) -> datetime:
     """
     moment = parse_moment(text)
     return moment + timedelta(days=1) if _DAY.fullmatch(text) else moment
+
+
+def parse_bulk_name(text: str) -> str:
+    """The name of a bulk run.
+
+    :raises ValueError: what it must be.
+    """
+    if not is_bulk_name(text):
+        raise ValueError("1 to 64 of A-Z, a-z, 0-9, ., _ and -, and begin with a letter or digit")
+    return text
 
 
 def write_cursor(cursor: RefundCursor | None) -> str | None:

@@ -26,6 +26,7 @@ def read_row(row: Mapping[str, Any]) -> Refund:
         note=row.get("note"),
         requested_by=row.get("requestedBy"),
         source=row["source"],
+        bulk=row.get("bulk"),
         stripe_refund_id=row.get("stripeRefundId"),
         captured=row.get("captured"),
         failure=Failure(failure["code"], failure["message"]) if failure else None,

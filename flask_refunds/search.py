@@ -47,6 +47,7 @@ class RefundFilter:
     """Which refunds are wanted; what is ``None`` does not matter.
 
     :param attention: whether it asks for a person.
+    :param bulk: the name of the bulk run that asked for it.
     :param since: asked for, or learnt of, at this time or later.
     :param until: before this time.
     """
@@ -55,6 +56,7 @@ class RefundFilter:
     attention: bool | None = None
     reason: Reason | None = None
     requested_by: str | None = None
+    bulk: str | None = None
     payment_intent: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -219,6 +221,7 @@ def _refund_query(wanted: RefundFilter) -> dict[str, Any]:
         "status": wanted.status.value if wanted.status else None,
         "reason": wanted.reason,
         "requestedBy": wanted.requested_by,
+        "bulk": wanted.bulk,
         "_id": log_span(wanted.payment_intent) if wanted.payment_intent is not None else None,
         "createdAt": _span(wanted.since, wanted.until, lambda moment: moment),
     }

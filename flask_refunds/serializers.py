@@ -157,6 +157,7 @@ def render_refund(refund: Refund) -> dict[str, Any]:
         "note": refund.note,
         "requestedBy": refund.requested_by,
         "source": refund.source,
+        "bulk": refund.bulk,
         "stripeRefundId": refund.stripe_refund_id,
         "failure": _render_failure(refund.failure),
         "attention": _render_attention(refund.attention),

@@ -61,12 +61,15 @@ class Ask:
     :param source: where he asked.
     :param reason: one of Stripe's three, or ``None``.
     :param note: his words, for the ledger only; at most 500 characters.
+    :param bulk: the name of the bulk run that this is part of (:func:`~flask_refunds.models.is_bulk_name`);
+        a refund that is there already keeps what it was opened with.
     """
 
     requested_by: str | None
     source: Source
     reason: Reason | None = None
     note: str | None = None
+    bulk: str | None = None
 
     @property
     def by(self) -> str:
@@ -181,6 +184,7 @@ class RefundService:
             note=ask.note,
             requested_by=ask.requested_by,
             source=ask.source,
+            bulk=ask.bulk,
         )
         decided(Decision.OPENED, refund_id=opened.id, by=ask.by, reason=ask.reason)
         return opened

@@ -35,7 +35,7 @@ COLUMNS = (
         "reason",
         "note",
     ),
-    *("requestedBy", "source", "stripeRefundId", "failureCode", "failureMessage", "attention"),
+    *("requestedBy", "source", "bulk", "stripeRefundId", "failureCode", "failureMessage", "attention"),
     *("createdAt", "updatedAt", "settledAt"),
 )
 

@@ -6,32 +6,39 @@ import getpass
 from collections.abc import Callable
 from datetime import datetime
 from functools import wraps
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import click
 
 from ..models import Reason, RefundStatus
-from ..queries import parse_end, parse_moment
+from ..queries import parse_bulk_name, parse_end, parse_moment
 from ..search import RefundFilter
 
+_T = TypeVar("_T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def _moment_option(name: str, to: str, parse: Callable[[str], datetime], words: str) -> Decorator:
-    """An option that takes a day (UTC) or a time with its offset.
+def reading(parse: Callable[[str], _T]) -> Callable[..., _T | None]:
+    """An option's callback.
 
     :param parse: reads it, and refuses it with a ``ValueError`` that says what it must be.
     """
 
-    def read(context: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    def read(context: click.Context, option: click.Parameter, text: str | None) -> _T | None:
         try:
             return None if text is None else parse(text)
         except ValueError as error:
             raise click.BadParameter(f"must be {error}", context, option) from None
 
-    return click.option(name, to, metavar="DAY|TIME", callback=read, help=words)
+    return read
+
+
+def _moment_option(name: str, to: str, parse: Callable[[str], datetime], words: str) -> Decorator:
+    """An option that takes a day (UTC) or a time with its offset."""
+
+    return click.option(name, to, metavar="DAY|TIME", callback=reading(parse), help=words)
 
 
 def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -62,6 +69,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--reason", type=click.Choice(get_args(Reason)))
     @click.option("--requested-by", metavar="WHO", help="A user's id, or command:NAME.")
+    @click.option("--bulk", metavar="NAME", callback=reading(parse_bulk_name), help="Of this bulk run.")
     @range_options
     @wraps(command)
     def filtered(
@@ -70,6 +78,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         attention: bool | None,
         reason: Reason | None,
         requested_by: str | None,
+        bulk: str | None,
         since: datetime | None,
         until: datetime | None,
         **kwargs: Any,
@@ -79,6 +88,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
             attention=attention,
             reason=reason,
             requested_by=requested_by,
+            bulk=bulk,
             since=since,
             until=until,
         )

@@ -71,6 +71,7 @@ def _print(refund: Refund) -> None:
             ("Note", refund.note or ""),
             ("Requested by", refund.requested_by or ""),
             ("Source", refund.source),
+            ("Bulk run", refund.bulk or ""),
             ("At Stripe", refund.stripe_refund_id or ""),
             ("Failure", f"{failure.message} ({failure.code})" if failure else ""),
             ("Asks for", f"a person since {moment(attention.since)} ({attention.why})" if attention else ""),

@@ -65,7 +65,7 @@ def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
     for query in ({}, {"status": "completed"}, {"user": "ann@example.org"}, {"paymentIntent": payment}):
         assert shop.client.get("/api/payments/admin/all", query_string=query, headers=shop.headers()).json
     march = "2024-03-01"
-    for query in ({"status": "failed"}, {"attention": "true"}, {"paymentIntent": payment}, {"from": march}):
+    for query in ({"status": "failed"}, {"attention": "true"}, {"bulk": "recall"}, {"from": march}):
         assert shop.client.get("/api/payments/admin/refunds", query_string=query, headers=shop.headers()).json
     shop.client.get("/api/payments/admin/refunds/metrics", headers=shop.headers())
     ledger = get_refunds(shop.app).ledger
@@ -95,6 +95,14 @@ def test_every_query_finds_an_index(
     assert scans(database, asked.commands) == []
 
 
+def test_a_bulk_runs_refunds_are_found_among_many(shop: Shop) -> None:
+    assert shop.flask("init-db").exit_code == 0
+    found = shop.db.refunds.find({"bulk": "recall"}).sort([("createdAt", -1), ("_id", -1)])
+    plan = str(found.explain()["queryPlanner"]["winningPlan"])
+    assert "flask_refunds_bulk_1_createdAt_-1__id_-1" in plan
+    assert "SORT" not in plan
+
+
 def test_without_them_they_scan(watched: Shop, sandbox: StripeSandbox, asked: Asked, database: Any) -> None:
     use_everything(watched, sandbox)
     assert scans(database, asked.commands)
@@ -106,13 +114,13 @@ def test_what_it_will_build_and_on_what(shop: Shop, database: Any) -> None:
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
     assert "refunds {attention.since: 1}" in result.output
-    assert result.output.count("to build") == 11
-    assert result.output.endswith("10 to build; nothing was done (dry run).\n")
+    assert result.output.count("to build") == 12
+    assert result.output.endswith("11 to build; nothing was done (dry run).\n")
     assert database.list_collection_names() == ["users"]
 
-    assert shop.flask("init-db").output.count("Building ") == 10
+    assert shop.flask("init-db").output.count("Building ") == 11
     again = shop.flask("init-db")
-    assert (again.exit_code, again.output.count("  there  "), "Building" in again.output) == (0, 10, False)
+    assert (again.exit_code, again.output.count("  there  "), "Building" in again.output) == (0, 11, False)
 
 
 def test_the_hosts_own_indexes_serve_or_are_left_alone(shop: Shop, database: Any) -> None:

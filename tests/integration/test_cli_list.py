@@ -68,6 +68,8 @@ def test_newest_first_in_columns(shop: Shop) -> None:
         (("--no-attention",), ["pi_4:1", "pi_3:1", "pi_1:1", "pi_0:1"]),
         (("--reason", "fraudulent"), ["pi_1:1"]),
         (("--requested-by", "command:bob"), ["pi_1:1"]),
+        (("--bulk", "recall-2024"), ["pi_1:1"]),
+        (("--bulk", "recall"), []),
         (("--from", "2024-03-01T03:00Z"), ["pi_4:1", "pi_3:1"]),
         (("--to", "2024-03-01T03:00Z", "--from", "2024-03-01T01:00Z"), ["pi_2:1", "pi_1:1"]),
         (("--from", "2024-03-01", "--to", "2024-03-01", "--limit", "1"), ["pi_4:1"]),
@@ -78,7 +80,7 @@ def test_filters(shop: Shop, options: tuple[str, ...], found: list[str]) -> None
     add_rows(shop, 5)
     asks = {"status": "failed", "attention": {"why": "failed_after_success", "whatToDo": "x", "since": MARCH}}
     shop.db.refunds.update_one({"_id": "pi_2:1"}, {"$set": asks})
-    asked = {"reason": "fraudulent", "requestedBy": "command:bob"}
+    asked = {"reason": "fraudulent", "requestedBy": "command:bob", "bulk": "recall-2024"}
     shop.db.refunds.update_one({"_id": "pi_1:1"}, {"$set": asked})
 
     said = json.loads(shop.flask("list", *options, "--json").stdout)
@@ -96,6 +98,7 @@ def test_filters(shop: Shop, options: tuple[str, ...], found: list[str]) -> None
     ("options", "words"),
     [
         (("--status", "lost"), "'lost' is not one of"),
+        (("--bulk", "-"), "must be 1 to 64 of A-Z"),
         (("--from", "yesterday"), "must be a day like 2024-03-15, or a time"),
         (("--from", "2024-03-02", "--to", "2024-03-01"), "--from must be before --to"),
         (("--limit", "0"), "0 is not in the range"),

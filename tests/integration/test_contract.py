@@ -61,6 +61,7 @@ def test_a_refund_that_succeeds(shop: Shop, sandbox: StripeSandbox) -> None:
         "note": "bought it twice",
         "requestedBy": str(shop.admin_id),
         "source": "endpoint",
+        "bulk": None,
         "stripeRefundId": sandbox.refunds(payment)[0]["id"],
         "failure": None,
         "attention": None,

@@ -203,6 +203,13 @@ def test_bad_parameters_are_refused_in_words(shop: Shop, path: str, query: str, 
     assert response.json["error"].startswith(words)
 
 
+@pytest.mark.parametrize("name", ["", "-", ".hidden", "a b", "a/b", "a" * 65, "\u0661"])
+def test_a_name_that_no_bulk_run_has(shop: Shop, name: str) -> None:
+    response = get(shop, "/admin/refunds", bulk=name)
+    assert response.status_code == 400
+    assert response.json["error"].startswith("bulk must be 1 to 64 of A-Z, a-z, 0-9")
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
@@ -287,7 +294,8 @@ def test_refunds_newest_first_and_by_each_filter(shop: Shop, sandbox: StripeSand
     shop.db.refunds.update_one({"_id": first["id"]}, {"$set": {"createdAt": MARCH}})
     attention = {"why": "amount_differs", "whatToDo": "…", "since": MARCH}
     shop.db.refunds.update_one(
-        {"_id": second["id"]}, {"$set": {"attention": attention, "status": "failed", "requestedBy": "bob"}}
+        {"_id": second["id"]},
+        {"$set": {"attention": attention, "status": "failed", "requestedBy": "bob", "bulk": "b-1"}},
     )
 
     def found(**query: Any) -> list[str]:
@@ -303,6 +311,8 @@ def test_refunds_newest_first_and_by_each_filter(shop: Shop, sandbox: StripeSand
     assert found(attention="false") == [first["id"]]
     assert found(reason="duplicate") == [first["id"]]
     assert found(requestedBy="bob") == [second["id"]]
+    assert found(bulk="b-1") == [second["id"]]
+    assert found(bulk="b") == []
     assert found(paymentIntent=first["paymentIntent"]) == [first["id"]]
     assert found(to="2024-03-01") == [first["id"]]
     assert found(**{"from": "2024-03-02"}) == [second["id"]]

@@ -173,6 +173,7 @@ def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox
 @pytest.mark.parametrize("verdict", ["--failed", "--retry"])
 def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
     payment, purchase = unknown(shop, sandbox, "drop_before")
+    shop.db.refunds.update_one({}, {"$set": {"bulk": "recall-2024"}})
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
@@ -189,10 +190,11 @@ def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> N
         assert shop.status_of(purchase) == "completed"
         return
     second = shop.rows()[1]
-    assert (second["status"], second["requestedBy"], second["source"]) == (
+    assert (second["status"], second["requestedBy"], second["source"], second["bulk"]) == (
         "succeeded",
         "command:ann",
         "command",
+        "recall-2024",
     )
     assert sandbox.money_refunded(payment) == 1999
     assert shop.status_of(purchase) == "refunded"

@@ -112,6 +112,20 @@ def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
     )
 
 
+def test_a_row_keeps_the_bulk_run_that_opened_it(world: World) -> None:
+    run = replace(ASK, bulk="recall-2024")
+    world.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
+    world.service.refund(world.cart[0], run)
+    world.stripe.script[:] = [(*RETRIEVE, (200, refund_object(status="pending")))]
+    world.service.refund(world.cart[1], replace(run, bulk="another"))
+    assert (world.row().bulk, world.db.refunds.count_documents({})) == ("recall-2024", 1)
+
+
+def test_a_row_of_no_bulk_run_has_no_such_field(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    assert ("bulk" in world.db.refunds.find_one(), world.row().bulk) == (False, None)
+
+
 def test_the_purchases_follow_before_the_row_does(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     mark, climb = Purchases.mark_refunded, Ledger.climb

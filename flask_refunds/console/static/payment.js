@@ -70,10 +70,11 @@ function Purchases({ purchases, refunds, refund }) {
 }
 
 function Refund({ refund }) {
-  const { amount, currency, status, reason, note, requestedBy, source, stripeRefundId, failure, attention, history } = refund;
+  const { amount, currency, status, reason, note, requestedBy, source, bulk, stripeRefundId, failure, attention, history } = refund;
   const facts = [
     ["Reason", REASONS[reason] ?? "None given"],
     ["Asked for by", requestedBy ? html`<span class="code">${requestedBy}</span> (${SOURCES[source] ?? source})` : SOURCES[source] ?? source],
+    ["Bulk run", bulk && html`<span class="code">${bulk}</span>`],
     ["Note", note],
     ["At Stripe", stripeRefundId && html`<span class="code">${stripeRefundId}</span>`],
     ["Why it failed", failure?.message],
@@ -87,7 +88,7 @@ function Refund({ refund }) {
   </article>`;
 }
 
-const SOURCES = { endpoint: "from here or the API", command: "command line", dashboard: "Stripe's Dashboard" };
+const SOURCES = { endpoint: "from here or the API", command: "command line", host: "the shop's own code", dashboard: "Stripe's Dashboard" };
 
 function Event({ event }) {
   const what = STEP[event.status] ?? event.status;

@@ -15,6 +15,7 @@ BENCHES = {
     "console": "tests.bench.console:run",
     "cpu": "tests.bench.cpu:run",
     "listing": "tests.bench.listing:run",
+    "throughput": "tests.bench.throughput:run",
 }
 """By name: ``run(purchases) -> list[Figure]``. Imported when they run."""
 

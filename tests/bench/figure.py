@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +18,19 @@ class Figure:
     :param ratio: the medians' ratio.
     :param budget: what it may be at most; ``None`` where it is told for information.
     :param detail: the medians themselves, for the reader.
+    :param floor: what it must be at least.
     """
 
     name: str
     ratio: float
     budget: float | None
     detail: str
+    floor: float | None = None
 
     @property
     def is_kept(self) -> bool:
         """Whether it is within its budget."""
-        return self.budget is None or self.ratio <= self.budget
+        return (self.floor or 0) <= self.ratio <= (self.budget or math.inf)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -37,10 +40,12 @@ class Figure:
 def table(figures: Sequence[Figure]) -> str:
     """For people."""
     width = max(len(figure.name) for figure in figures)
-    lines = [f"{'':{width}}   ratio  budget  "]
+    lines = [f"{'':{width}}   ratio   budget  "]
     for figure in figures:
-        kept = "ok  " if figure.is_kept else "OVER"
-        budget = "      " if figure.budget is None else f"{figure.budget:6.2f}"
+        kept = "ok  " if figure.is_kept else "OVER" if figure.budget is not None else "LOW "
+        budget = f"<={figure.budget:5.2f}" if figure.budget is not None else " " * 7
+        if figure.floor is not None:
+            budget = f">={figure.floor:5.2f}"
         lines.append(f"{figure.name:{width}}  {figure.ratio:6.2f}  {budget}  {kept}  {figure.detail}")
     return "\n".join(lines)
 

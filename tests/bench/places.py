@@ -31,7 +31,20 @@ def a_database(name: str) -> Iterator[Any]:
 @contextmanager
 def a_stripe(*options: str) -> Iterator[str]:
     """The sandbox; gives its URL."""
-    command = [sys.executable, "-m", "flask_refunds.testing", *options]
+    with _printing_its_url("flask_refunds.testing", *options) as url:
+        yield url
+
+
+@contextmanager
+def an_instant_stripe(pause: float) -> Iterator[str]:
+    """A Stripe that takes so many seconds for an answer, and no work; gives its URL."""
+    with _printing_its_url("tests.bench.instant", str(pause)) as url:
+        yield url
+
+
+@contextmanager
+def _printing_its_url(module: str, *arguments: str) -> Iterator[str]:
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

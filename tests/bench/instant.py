@@ -1,0 +1,83 @@
+"""``python -m tests.bench.instant SECONDS``: enough of a Stripe for refunds that succeed, and quick.
+
+The sandbox takes as long for a refund as the worker that asks for it, so that a benchmark would measure it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from urllib.parse import parse_qs
+
+
+class Connection(asyncio.Protocol):
+    """Answers every ``POST`` with a refund that succeeded, after a pause.
+
+    :param pause: in seconds.
+    """
+
+    made = 0
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if found and len(body) >= _length(head):
+            self._received = b""
+            answer = _answer(body)
+            if self._pause:
+                asyncio.get_running_loop().call_later(self._pause, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return int(line.split(b":")[1])
+    return 0
+
+
+def _answer(body: bytes) -> bytes:
+    asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    Connection.made += 1
+    refund = {
+        "id": f"re_instant{Connection.made}",
+        "object": "refund",
+        "amount": 1999,
+        "balance_transaction": f"txn_instant{Connection.made}",
+        "charge": f"ch_instant{Connection.made}",
+        "created": int(time.time()),
+        "currency": "usd",
+        "destination_details": {"card": {"reference_status": "pending", "type": "refund"}, "type": "card"},
+        "metadata": {"refund_id": asked.get("metadata[refund_id]", "")},
+        "payment_intent": asked["payment_intent"],
+        "reason": None,
+        "receipt_number": None,
+        "source_transfer_reversal": None,
+        "status": "succeeded",
+        "transfer_reversal": None,
+    }
+    content = json.dumps(refund).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+    return head.encode() + f"Request-Id: req_instant{Connection.made}\r\n\r\n".encode() + content
+
+
+async def serve(pause: float) -> None:
+    """Serve on a free port, whose URL is printed."""
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(pause), "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(float(sys.argv[1])))

@@ -14,6 +14,7 @@ from tests.bench.figure import Figure, table
 BENCHES = {
     "console": "tests.bench.console:run",
     "cpu": "tests.bench.cpu:run",
+    "footprint": "tests.bench.footprint:run",
     "listing": "tests.bench.listing:run",
     "throughput": "tests.bench.throughput:run",
 }

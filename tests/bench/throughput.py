@@ -36,9 +36,9 @@ def run(purchases: int) -> list[Figure]:
 
 def _waiting(shop: Shop) -> Figure:
     """One process at Stripe's pace: as many refunds a second as its threads can wait for."""
-    with _serving(shop, "ours", STRIPE_SECONDS, workers=1, threads=THREADS) as server:
-        _refund(shop, server, 4 * THREADS, THREADS)
-        rate = _refund(shop, server, 2000, THREADS)
+    with serving(shop, "ours", STRIPE_SECONDS, workers=1, threads=THREADS) as server:
+        refund(shop, server, 4 * THREADS, THREADS)
+        rate = refund(shop, server, 2000, THREADS)
     limit = THREADS / STRIPE_SECONDS
     name = f"refunds a second, 1 process x {THREADS} threads, Stripe at 300 ms: ours / what waiting allows"
     return Figure(name, rate / limit, None, f"{rate:.1f} / {limit:.1f}", floor=95 / limit)
@@ -51,13 +51,13 @@ def _busy(shop: Shop) -> list[Figure]:
         for side in ("ours", "theirs"):
             rates = {threads: _try(shop, side, threads) for threads in CANDIDATES}
             threads = max(rates, key=lambda each: rates[each])
-            best[side] = threads, stack.enter_context(_serving(shop, side, 0, WORKERS, threads))
+            best[side] = threads, stack.enter_context(serving(shop, side, 0, WORKERS, threads))
         rates_of: dict[str, list[float]] = {side: [] for side in best}
         alone: dict[str, list[float]] = {side: [] for side in best}
         for _ in range(ROUNDS):
             for side, (threads, server) in best.items():
-                rates_of[side].append(_refund(shop, server, ROUND, WORKERS * threads * 2))
-                alone[side].append(1 / _refund(shop, server, ROUND // 8, 1))
+                rates_of[side].append(refund(shop, server, ROUND, WORKERS * threads * 2))
+                alone[side].append(1 / refund(shop, server, ROUND // 8, 1))
     rate = {side: statistics.median(rates) for side, rates in rates_of.items()}
     takes = {side: statistics.median(times) * 1000 for side, times in alone.items()}
     settings = {side: f"{WORKERS} x {threads}" for side, (threads, _) in best.items()}
@@ -80,13 +80,13 @@ def _busy(shop: Shop) -> list[Figure]:
 
 
 def _try(shop: Shop, side: str, threads: int) -> float:
-    with _serving(shop, side, 0, WORKERS, threads) as server:
-        _refund(shop, server, TRIAL // 4, WORKERS * threads * 2)
-        return _refund(shop, server, TRIAL, WORKERS * threads * 2)
+    with serving(shop, side, 0, WORKERS, threads) as server:
+        refund(shop, server, TRIAL // 4, WORKERS * threads * 2)
+        return refund(shop, server, TRIAL, WORKERS * threads * 2)
 
 
 @contextmanager
-def _serving(shop: Shop, side: str, pause: float, workers: int, threads: int) -> Iterator[Server]:
+def serving(shop: Shop, side: str, pause: float, workers: int, threads: int) -> Iterator[Server]:
     """One side's app under gunicorn, with a Stripe of its own."""
     options = ["--workers", str(workers), "--worker-class", "gthread", "--threads", str(threads)]
     options += ["--keep-alive", "60", "--backlog", "2048"]
@@ -99,7 +99,7 @@ def _serving(shop: Shop, side: str, pause: float, workers: int, threads: int) ->
         yield server
 
 
-def _refund(shop: Shop, server: Server, count: int, callers: int) -> float:
+def refund(shop: Shop, server: Server, count: int, callers: int) -> float:
     """Refund new purchases by so many callers at once.
 
     :return: refunds a second.

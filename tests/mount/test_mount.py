@@ -727,7 +727,7 @@ def test_a_name_server_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
         raise dns.resolver.NoNameservers
 
     monkeypatch.setattr(dns.resolver, "resolve", resolve)
-    app = make_app(MONGO_URI=f"mongodb+srv://shop:{MONGO_PASSWORD}@cluster.example/shop")
+    app = make_app(MONGO_URI=f"mongodb+srv://shop:{MONGO_PASSWORD}@cluster.shop.example/shop")
     headers = {"Authorization": f"Bearer {make_token(ID, secret=JWT_SECRET)}"}
     assert_answer(app.test_client().post(NOWHERE, headers=headers), 500, "database_unavailable")
 

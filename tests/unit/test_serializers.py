@@ -130,7 +130,7 @@ RARE = [
     DBRef("users", ObjectId(ID)),
     Code("x", {"y": ObjectId(ID)}),
     Binary.from_uuid(uuid.UUID(int=1)),
-    Binary(b"x", 255),
+    Binary(b"x", 200),
 ]
 
 

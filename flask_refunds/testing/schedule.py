@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,11 +23,12 @@ class Schedule:
 
     def __init__(self) -> None:
         self._dues: list[Due] = []
-        self._order = itertools.count()
+        self._planned = 0
 
     def add(self, at: float, refund_id: str, *, before: str, after: str) -> None:
         """Plan a change, ``at`` seconds since the epoch."""
-        heapq.heappush(self._dues, Due(at, next(self._order), refund_id, before, after))
+        self._planned += 1
+        heapq.heappush(self._dues, Due(at, self._planned, refund_id, before, after))
 
     def pop_due(self, now: float) -> Iterator[Due]:
         """Take out what is due."""

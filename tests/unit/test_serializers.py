@@ -385,7 +385,6 @@ NO_JSON = [
     b'{"note": ' + b"9" * 5000 + b"}",
     b"[" * 8000,
     b'{"note":' * 2000,
-    b"[" * 8000 + b"]" * 8000,
     b"\xff\xfe",
     b'{"note": "\xff"}',
     b'{"note": "\xed\xa0\x80"}',
@@ -402,6 +401,12 @@ NO_JSON = [
 def test_no_json(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"is no JSON\. Nothing was refunded"):
         parse_refund_request(body)
+
+
+def test_a_deep_body() -> None:
+    """Some versions of Python read it, and others find that it goes too deep."""
+    with pytest.raises(InvalidRequest, match=r"JSON.*\. Nothing was refunded"):
+        parse_refund_request(b"[" * 8000 + b"]" * 8000)
 
 
 @pytest.mark.parametrize("filler", [b"[", b"x", b" "])

@@ -1,0 +1,220 @@
+"""Command lines of the documentation: each is held against the program that would read it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import click
+import flask.cli
+import gunicorn.config
+from werkzeug.routing import MapAdapter
+
+from tests.docs.pages import BLOCKS, ROOT, Block
+from tests.shop import make_app
+
+APP = make_app()
+OPERATORS = {";", "&", "&&", "|", "||"}
+WORDS = {"cd", "echo", "head", "logger", "source"}
+"""Commands of every machine's, which may stand there as they are."""
+
+SOMETHING = "2026-11-01"
+"""What ``$(…)`` is taken to print: a word that any argument may be, a day among them."""
+
+_WITHIN = re.compile(r"\$\(((?:[^()\"']|\"[^\"]*\"|'[^']*')*)\)")
+_ROUTE = re.compile(r"@\w+\.(get|post)\(\"([^\"]+)\"\)")
+_EVENTS = {"refund.created", "refund.updated", "refund.failed", "charge.refunded"}
+
+
+def check_shell(block: Block) -> None:
+    """A shell's block: its syntax, and every command in it."""
+    check_commands(block.text, block)
+
+
+def check_console(block: Block) -> None:
+    """What was typed behind ``$``; the rest is output."""
+    typed = typed_in(block)
+    assert typed, "nothing is typed here"
+    for line in typed:
+        check_commands(line, block)
+
+
+def typed_in(block: Block) -> list[str]:
+    """The lines behind ``$``."""
+    return [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
+
+
+def check_commands(text: str, block: Block) -> None:
+    """Every command of a piece of shell, those within ``$(…)`` too."""
+    subprocess.run(["bash", "-n", "-c", text], check=True)
+    for words in commands_in(text):
+        name = words[0].rpartition("/")[2]
+        assert name in CHECKS or name in WORDS, f"nobody checks {name!r}"
+        CHECKS.get(name, lambda *_: None)(words[1:], block)
+
+
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The commands of a piece of shell, without what is set before and where output goes after."""
+    inner = _WITHIN.search(text)
+    while inner:
+        yield from commands_in(inner[1])
+        text = text[: inner.start()] + SOMETHING + text[inner.end() :]
+        inner = _WITHIN.search(text)
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
+        lexer.wordchars += "$:=@%,+[]{}…^"
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            if word in OPERATORS:
+                if kept := _without_redirection(words):
+                    yield kept
+                words = []
+            else:
+                words.append(word)
+
+
+def _without_redirection(words: list[str]) -> list[str]:
+    kept: list[str] = []
+    into = False
+    for word in words:
+        if set(word) <= set("<>&"):
+            into = True
+            kept = kept[:-1] if kept and kept[-1] in ("1", "2") else kept
+        elif into:
+            into = False
+        else:
+            kept.append(word)
+    if kept[:1] == ["export"]:
+        kept = kept[1:]
+    while kept and re.match(r"\w+=", kept[0]):
+        kept = kept[1:]
+    return kept
+
+
+class _Understood(Exception):
+    """The arguments are good, and the program need not run."""
+
+
+def _check_flask(arguments: list[str], block: Block) -> None:
+    if "refunds" not in arguments:
+        assert arguments[:3:2] == ["--app", "run"], arguments
+        flask.cli.run_command.make_context("run", arguments[3:])
+        return
+    name, *rest = arguments[arguments.index("refunds") + 1 :]
+    group = APP.cli.commands["refunds"]
+    assert isinstance(group, click.Group)
+    command = group.get_command(click.Context(group), name)
+    assert command is not None, f"there is no flask refunds {name}"
+    command.make_context(name, rest)
+
+
+def _check_python(arguments: list[str], block: Block) -> None:
+    first, *rest = arguments
+    if first == "-m":
+        _check_module(rest[0], rest[1:])
+    elif first == "-c":
+        compile(rest[0], str(block), "exec")
+    elif not any(each.file == first for each in BLOCKS if each.page == block.page):
+        assert (ROOT / first).exists(), f"there is no {first}"
+        if rest:
+            _check_script(first, rest)
+
+
+def _check_module(name: str, arguments: list[str]) -> None:
+    if name in ("venv", "pytest"):
+        return
+    main: Callable[[list[str]], Any] = import_module(f"{name}.__main__").main
+    _understands(lambda: main(arguments))
+
+
+def _check_script(path: str, arguments: list[str]) -> None:
+    with patch.object(sys, "argv", [path, *arguments]):
+        _understands(lambda: runpy.run_path(str(ROOT / path), run_name="__main__"))
+
+
+def _understands(main: Callable[[], Any]) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(*args: Any, **kwargs: Any) -> None:
+        parse(*args, **kwargs)
+        raise _Understood
+
+    with patch.object(argparse.ArgumentParser, "parse_args", parse_only):
+        try:
+            main()
+        except _Understood:
+            return
+    raise AssertionError("the program reads no arguments")
+
+
+def _check_pip(arguments: list[str], block: Block) -> None:
+    assert arguments[0] == "install"
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    known = set(config["options.extras_require"])
+    for extras in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
+        assert set(extras.split(",")) <= known, f"no extra {extras}"
+
+
+def _check_curl(arguments: list[str], block: Block) -> None:
+    urls = [each for each in arguments if re.match(r"(https?://)?localhost:", each)]
+    assert urls, f"where to? {arguments}"
+    method = "POST" if {"-X", "POST"} <= set(arguments) or "-d" in arguments else "GET"
+    for url in urls:
+        check_route(method, url, block)
+
+
+def check_route(method: str, url: str, block: Block) -> None:
+    """Whether an address is one of ours, or of a view on the same page."""
+    path = re.sub(r"\$\w+|<\w+>", "x", urlsplit(url if "//" in url else f"//{url}").path)
+    routes = {
+        (kind.upper(), route)
+        for each in BLOCKS
+        if each.page == block.page
+        for kind, route in _ROUTE.findall(each.text)
+    }
+    adapter: MapAdapter = APP.url_map.bind("localhost")
+    assert (method, path) in routes or adapter.test(path, method), f"no {method} {path}"
+
+
+def _check_gunicorn(arguments: list[str], block: Block) -> None:
+    gunicorn.config.Config().parser().parse_args(arguments)
+
+
+def _check_stripe(arguments: list[str], block: Block) -> None:
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    assert arguments[0] == "listen"
+    assert set(options["--events"].split(",")) == _EVENTS
+    check_route("POST", options["--forward-to"], block)
+
+
+def _check_sphinx(arguments: list[str], block: Block) -> None:
+    assert (ROOT / arguments[-2] / "conf.py").exists()
+
+
+def _check_date(arguments: list[str], block: Block) -> None:
+    subprocess.run(["date", *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+CHECKS: dict[str, Callable[[list[str], Block], None]] = {
+    "flask": _check_flask,
+    "python": _check_python,
+    "python3": _check_python,
+    "pip": _check_pip,
+    "curl": _check_curl,
+    "gunicorn": _check_gunicorn,
+    "stripe": _check_stripe,
+    "sphinx-build": _check_sphinx,
+    "date": _check_date,
+}
+"""By program: who reads its arguments."""

@@ -1,0 +1,85 @@
+"""The documentation as a web site: built without a warning, with the public names and no others."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flask_refunds
+import flask_refunds.testing
+from tests.docs.pages import PAGES, ROOT, read
+
+
+def build(source: Path, to: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-b", "html", "-d", f"{to}-doctrees"]
+    return subprocess.run(
+        [*command, str(source), str(to)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("site") / "html"
+    done = build(ROOT / "docs", to)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return to
+
+
+class Links(HTMLParser):
+    """Where a page leads, and what on it can be led to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: set[str] = set()
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named: dict[str, Any] = dict(attrs)
+        self.anchors.add(named.get("id"))
+        if tag in ("a", "img") and (to := named.get("href") or named.get("src")):
+            self.targets.add(to)
+
+
+def test_it_is_built_without_a_warning_and_no_link_is_dead(site: Path) -> None:
+    pages = {page.name: Links(page.read_text(encoding="utf-8")) for page in site.glob("*.html")}
+    assert {f"{Path(page).stem}.html" for page in PAGES if page.startswith("docs/")} <= pages.keys()
+    for name, page in pages.items():
+        for target in page.targets:
+            path, _, anchor = target.partition("#")
+            if re.match(r"[a-z]+:", target):
+                continue
+            assert not path or (site / path).exists(), f"{name}: {target}"
+            if anchor and (path or name) in pages:
+                assert anchor in pages[path or name].anchors, f"{name}: {target}"
+
+
+def test_a_warning_ends_the_build(tmp_path: Path) -> None:
+    source = tmp_path / "docs"
+    source.mkdir()
+    (source / "conf.py").write_text(read("docs/conf.py"))
+    (source / "index.md").write_text("# A page\n\n[A link](elsewhere.md) to nowhere.\n")
+    assert build(source, tmp_path / "html").returncode != 0
+
+
+def test_the_reference_has_the_public_names_and_no_others() -> None:
+    page = read("docs/api.md")
+    modules = re.split(r"\.\. py:module:: (\S+)", page)[1:]
+    named: dict[str, set[str]] = {}
+    for module, text in zip(modules[::2], modules[1::2], strict=True):
+        named[module] = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", text, re.MULTILINE))
+    values = {f"flask_refunds.models.{name}" for name in ("Refund", "RefundStatus", "Failure", "Attention")}
+    assert named.pop("flask_refunds") == {*flask_refunds.__all__, *values}
+    assert named.pop("flask_refunds.prometheus") == {"instrument"}
+    assert named.pop("flask_refunds.testing") == set(flask_refunds.testing.__all__)
+    assert not named

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", *sorted(str(each.relative_to(ROOT)) for each in (ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    str(page.relative_to(ROOT))
+    for folder, pattern in ((ROOT, "*.md"), (ROOT / "docs", "**/*.md"))
+    for page in sorted(folder.glob(pattern))
+]
 
 _FENCE = re.compile(r"( *)(```+) *(\S*)")
 _HEADING = re.compile(r"#{1,2} (.+)")

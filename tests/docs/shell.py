@@ -25,8 +25,8 @@ from tests.shop import make_app
 
 APP = make_app()
 OPERATORS = {";", "&", "&&", "|", "||"}
-WORDS = {"cd", "echo", "head", "logger", "source"}
-"""Commands of every machine's, which may stand there as they are."""
+WORDS = {"cd", "echo", "head", "pip-audit"}
+"""Commands that may stand there as they are."""
 
 SOMETHING = "2026-11-01"
 """What ``$(…)`` is taken to print: a word that any argument may be, a day among them."""
@@ -58,6 +58,8 @@ def check_commands(text: str, block: Block) -> None:
     """Every command of a piece of shell, those within ``$(…)`` too."""
     subprocess.run(["bash", "-n", "-c", text], check=True)
     for words in commands_in(text):
+        if words[0].startswith(".ci/") and (ROOT / words[0]).is_file():
+            continue
         name = words[0].rpartition("/")[2]
         assert name in CHECKS or name in WORDS, f"nobody checks {name!r}"
         CHECKS.get(name, lambda *_: None)(words[1:], block)

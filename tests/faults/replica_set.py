@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -88,17 +87,6 @@ class ReplicaSet:
         with self.primary().client() as client, contextlib.suppress(PyMongoError):
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=2)
 
-    @contextlib.contextmanager
-    def frozen(self, *members: Mongod) -> Iterator[None]:
-        """While it lasts, these members hold their connections and do nothing."""
-        for member in members:
-            _send(member, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for member in members:
-                _send(member, signal.SIGCONT)
-
 
 @contextlib.contextmanager
 def not_replicating(*members: Mongod) -> Iterator[None]:
@@ -138,8 +126,3 @@ def _state(member: Mongod) -> str:
     if hello["isWritablePrimary"]:
         return "PRIMARY"
     return "SECONDARY" if hello["secondary"] else "GONE"
-
-
-def _send(member: Mongod, number: signal.Signals) -> None:
-    assert member.process is not None
-    member.process.send_signal(number)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from unittest import mock
 
@@ -33,17 +32,6 @@ def test_gone_or_late_from_every_command_on(servers: Mapping[str, Mongod]) -> No
     assert tally.histories > 40
 
 
-@contextlib.contextmanager
-def frozen(server: Mongod) -> Iterator[None]:
-    """Its connections stay, and nothing comes."""
-    assert server.process is not None
-    server.process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-
-
 def call_in_time(room: Room, action: Action) -> Answer:
     began = time.monotonic()
     answer = perform(room.shop.app, room.headers, action)
@@ -60,7 +48,7 @@ def test_a_mongodb_that_is_frozen(
     room = rooms.get(server, strict=False)
     action = SCENARIOS[name].prepare(room, random.Random(name))
     asked = len(room.sandbox.requests)
-    with frozen(servers[server]):
+    with servers[server].frozen():
         answer = call_in_time(room, action)
     assert (answer.status, answer.body["code"]) == (500, "database_unavailable")
     assert len(room.sandbox.requests) == asked
@@ -81,7 +69,7 @@ def test_a_mongodb_that_freezes_while_stripe_works(
 
         def send_and_freeze(*arguments: Any) -> Any:
             answer = send(*arguments)
-            ice.enter_context(frozen(servers[server]))
+            ice.enter_context(servers[server].frozen())
             return answer
 
         with mock.patch.object(Transport, "request", send_and_freeze):

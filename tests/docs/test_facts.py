@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from typing import Any
 
 from flask_refunds.models import RefundStatus
@@ -56,6 +57,19 @@ def test_every_test_that_the_threat_model_names_is_there() -> None:
         assert named, f"nothing shows this: {row}"
         for path, test in named:
             assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"
+
+
+def test_every_file_and_module_that_the_inside_names_is_there() -> None:
+    page = read("docs/protocol.md")
+    files = re.findall(r"`(tests/[\w/]+\.py)`", page)
+    table = page.partition("| Layer |")[2].partition("\n\n")[0]
+    modules = [name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[2])]
+    assert len(files) > 5
+    assert len(modules) > 20
+    for path in files:
+        assert (ROOT / path).exists(), path
+    for module in modules:
+        assert find_spec(f"flask_refunds.{module}"), module
 
 
 def test_every_fault_of_the_sandbox_is_told() -> None:

@@ -82,6 +82,12 @@ def readme(host: Host) -> None:
     refunds_one(host)
 
 
+def index(host: Host) -> None:
+    host.give_app(mounted=False)
+    run(host, "docs/index.md")
+    refunds_one(host)
+
+
 def mounting(host: Host) -> None:
     run(host, "docs/mounting.md", "Mounting")
     refunds_one(host)
@@ -390,6 +396,7 @@ PARTS: dict[tuple[str, str | None], Ask] = {
     ("docs/authentication.md", "Beside Flask-JWT-Extended"): flask_jwt_extended,
     ("docs/authentication.md", "Beside Flask-Security"): flask_security,
     ("docs/http.md", None): own_webhook,
+    ("docs/index.md", None): index,
     ("docs/logging.md", None): logging_page,
     ("docs/metrics.md", None): metrics,
     ("docs/mounting.md", "In an app factory"): factory,

@@ -169,7 +169,7 @@ def check_js(block: Block) -> None:
     if "sessionStorage" in block.text:
         back = "?next=" + "/api/payments/admin/%23/purchases"
         assert _run_js(block.text, back) == [["/api/payments/admin/#/purchases"], ["a-token"]]
-        assert _run_js(block.text, "?next=//elsewhere.example/") == [["/"], ["a-token"]]
+        assert _run_js(block.text, "?next=//elsewhere.example/trap") == [["/"], ["a-token"]]
         assert _run_js(block.text, "") == [["/"], ["a-token"]]
     else:
         asked = _run_js(block.text + 'told.push(await refund("64b5", token));')[0]

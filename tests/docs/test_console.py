@@ -12,11 +12,13 @@ import pytest
 from bson import ObjectId
 
 from flask_refunds.testing import StripeSandbox
-from tests.docs.pages import blocks_of
+from tests.docs.pages import BLOCKS, blocks_of
+from tests.docs.shell import commands_in
 from tests.shop import Shop, make_app
 
 WEBHOOK_SECRET = "whsec_of_the_documentation"
 WEBHOOK_URL = "https://shop.example/api/payments/webhook/refunds"
+HARMLESS = {"check", "export", "init-db", "list", "metrics", "reconcile", "show", "token"}
 COMPARED = {"refund", "show", "list", "metrics", "export", "init-db", "check", "token"}
 SOLD = {
     "6b0635cf3cab3f672ac1a80a": (4900, "eur", "4242424242424242"),
@@ -75,6 +77,20 @@ def test_the_commands_print_what_is_shown(
         assert [line for line in plain(output) if line not in printed] == [], command
         compared += 1
     assert compared >= 8
+
+
+def test_what_does_no_harm_is_run(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands in blocks of the shell, and neither refunds nor stays."""
+    monkeypatch.chdir(tmp_path)
+    ran = set()
+    for block in BLOCKS:
+        for words in commands_in(block.text) if block.kind == "sh" else ():
+            command = words[words.index("refunds") + 1 :] if "refunds" in words else [""]
+            if command[0] in HARMLESS and "--every" not in command:
+                result = shop.flask(*command)
+                assert result.exit_code in (0, 1), f"{block}: {result.output}"
+                ran.add(command[0])
+    assert {"check", "export", "init-db", "reconcile", "token"} <= ran
 
 
 def test_another_output_is_noticed() -> None:

@@ -325,7 +325,7 @@ def _ask_recipes(host: Host) -> None:
         answers = [ask("GET", "/api/payments/admin/refunds", host.bearer()) for _ in range(61)]
         assert answers[0].status == 200
         assert (answers[-1].status, answers[-1].json["code"]) == (429, "too_many_requests")
-        assert ask("POST", hook, headers, body).status == 200
+        assert {ask("POST", hook, headers, body).status for _ in range(61)} == {200}
     northern = Host(host.db.client["north"], "", host.stripe)
     try:
         refunds_one(northern, host.names["application"], "/north/api/payments")

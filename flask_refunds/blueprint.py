@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from . import cli, console, views, webhooks
+from . import cli, console, contract, views, webhooks
 
 refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_group="refunds")
 """Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
@@ -19,6 +19,7 @@ refunds_bp.add_url_rule("/admin/refunds/metrics", view_func=views.show_metrics)
 refunds_bp.add_url_rule("/admin/", view_func=console.show_page, strict_slashes=False)
 refunds_bp.add_url_rule("/admin/assets/<of_version>/<path:name>", view_func=console.send_asset)
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
+refunds_bp.add_url_rule("/openapi.json", view_func=contract.show_contract)
 
 refunds_bp.cli.help = "Make, follow and account for refunds."
 for command in cli.COMMANDS:

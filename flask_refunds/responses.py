@@ -18,7 +18,11 @@ def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer that no cache may keep."""
-    response = Response(to_json(body), status=status, mimetype="application/json", headers=headers)
+    return uncached(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
+
+
+def uncached(response: Response) -> Response:
+    """Forbid every cache to keep an answer."""
     response.headers["Cache-Control"] = "no-store"
     return response
 

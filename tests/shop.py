@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from flask_refunds import refunds_bp
 from flask_refunds.testing import make_token
+from tests.contract import ContractClient
 
 JWT_SECRET = "a-secret-of-the-tests-that-is-long-enough-for-hs256"
 STRIPE_KEY = "sk_test_flaskRefundsTests0000000000"
@@ -35,6 +36,8 @@ def make_app(**overrides: Any) -> Flask:
         app = Flask("shop")
         app.config.update(make_config(**overrides))
         app.register_blueprint(refunds_bp)
+    if app.test_client_class is None:
+        app.test_client_class = ContractClient
     return app
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import mongomock
 import pytest
 from flask import Flask
-from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from flask_refunds.testing import StripeSandbox
+from tests.contract import ContractClient
 from tests.shop import JWT_SECRET, STRIPE_KEY, Shop, make_app
 
 WEBHOOK_SECRET = "whsec_of_the_tests_that_nobody_may_see"
@@ -20,7 +20,7 @@ MONGO_PASSWORD = "password-of-the-database-of-the-tests"
 SECRETS = {JWT_SECRET, STRIPE_KEY, WEBHOOK_SECRET, MONGO_PASSWORD}
 
 
-class WatchedClient(FlaskClient):
+class WatchedClient(ContractClient):
     """Looks at every answer. ``html_is_fine`` is for what the host itself answers.
 
     Tokens count as secrets, too.

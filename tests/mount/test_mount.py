@@ -495,6 +495,7 @@ def test_what_the_host_s_hooks_raise_on_our_paths_is_the_host_s(
         raise kind("the host's")
 
     shop.app.register_error_handler(kind, lambda error: ({"host": str(error)}, 418))
+    shop.client.host_answers = True  # type: ignore[attr-defined]
     response = shop.refund(ID)
     assert (response.status_code, response.json) == (418, {"host": "the host's"})
 
@@ -502,6 +503,7 @@ def test_what_the_host_s_hooks_raise_on_our_paths_is_the_host_s(
 def test_what_the_host_s_hooks_answer_on_our_paths_is_the_answer(shop: WatchedShop) -> None:
     shop.app.before_request(lambda: abort(503))
     shop.app.register_error_handler(503, lambda error: ({"host": "closed"}, 503))
+    shop.client.host_answers = True  # type: ignore[attr-defined]
 
     @shop.app.after_request
     def mark(response: Response) -> Response:

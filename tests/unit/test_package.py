@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-FOR_DEVELOPERS = {"demo", "dev", "docs", "test"}
+FOR_DEVELOPERS = {"demo", "dev", "docs", "oldest", "test"}
 """Extras that no host installs."""
 PIN = re.compile(r"(?P<name>[\w-]+)(\[\w+\])?[>=]=(?P<version>[\d.]+)")
 

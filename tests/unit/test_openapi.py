@@ -1,0 +1,226 @@
+"""The OpenAPI document says what the code does, and nothing besides."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from flask import Flask
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+import flask_refunds
+from flask_refunds import errors, models, queries, refunds_bp, serializers
+from tests.contract import DOCUMENT, answer_faults, faults, operations, resolve, shape
+from tests.shop import make_app
+
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations()}
+
+
+def everything(node: Any = DOCUMENT) -> Iterator[Any]:
+    """Every object of the document."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from everything(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from everything(value)
+
+
+def error_classes() -> dict[str, type[errors.RefundsError]]:
+    """Those that callers over HTTP may meet, by the name of their schema."""
+    found = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.RefundsError)
+    }
+    return {"InternalError": found.pop("RefundsError"), **found}
+
+
+def test_it_is_openapi() -> None:
+    OpenAPIV31SpecValidator(DOCUMENT).validate()  # type: ignore[arg-type]
+
+
+def test_a_reference_leads_somewhere_and_nothing_lies_about() -> None:
+    used = {node["$ref"] for node in everything() if isinstance(node.get("$ref"), str)}
+    kept = {
+        f"#/components/{kind}/{name}"
+        for kind, named in DOCUMENT["components"].items()
+        for name in named
+        if kind != "securitySchemes"
+    }
+    assert used == kept
+
+
+# Routes
+
+
+def documented_routes() -> set[tuple[str, str]]:
+    return {(method.upper(), shape(path)) for path, method, _ in operations()}
+
+
+def routes(app: Flask, prefix: str) -> Iterator[tuple[str, str]]:
+    for rule in app.url_map.iter_rules():
+        if not rule.endpoint.startswith("refunds."):
+            continue
+        path = shape(rule.rule).removeprefix(prefix)
+        paths = {path, path.rstrip("/")} if rule.strict_slashes is False else {path}
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            yield from ((method, each) for each in paths)
+
+
+def test_every_route_is_documented_and_every_documented_route_is_there() -> None:
+    assert set(routes(make_app(), "/api/payments")) == documented_routes()
+
+
+def test_a_route_that_nobody_documented_would_be_found() -> None:
+    app = make_app()
+    app.add_url_rule("/api/payments/more", "refunds.more", lambda: "")
+    assert set(routes(app, "/api/payments")) - documented_routes() == {("GET", "/more")}
+
+
+# Errors
+
+
+def test_every_code_is_documented_and_every_documented_code_is_there() -> None:
+    documented = {
+        name: schema["properties"]["code"]["const"]
+        for name, schema in SCHEMAS.items()
+        if "const" in schema.get("properties", {}).get("code", {})
+    }
+    assert documented == {name: kind.code for name, kind in error_classes().items()}
+
+
+@pytest.mark.parametrize("name", error_classes())
+def test_an_error_s_example_is_its_own_words(name: str) -> None:
+    kind = error_classes()[name]
+    [example] = SCHEMAS[name]["examples"]
+    assert example["code"] == kind.code
+    assert example["error"] == kind.default_message or kind is errors.InvalidRequest
+
+
+def errors_of(answer: Mapping[str, Any]) -> set[str]:
+    """The names of the errors that an answer may be."""
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    refs = [each.get("$ref", "") for each in schema.get("anyOf", [schema])]
+    return {ref.rpartition("/")[2] for ref in refs} & error_classes().keys()
+
+
+def test_every_error_is_some_answer_s_and_has_that_status_and_its_headers() -> None:
+    met = set()
+    for operation in OPERATIONS.values():
+        for status, response in operation["responses"].items():
+            answer = resolve(response)
+            for name in errors_of(answer):
+                kind = error_classes()[name]
+                met.add(name)
+                assert str(kind.status) == status, name
+                assert kind.headers.keys() <= answer["headers"].keys(), name
+    assert met == error_classes().keys()
+
+
+def test_whoever_needs_a_token_may_be_refused() -> None:
+    for path, _, operation in operations():
+        protected = operation["security"] == [{"bearer": []}]
+        assert protected == ("401" in operation["responses"])
+        assert ("403" in operation["responses"]) == (protected and path.startswith("/admin"))
+        assert "500" in operation["responses"] or operation["operationId"] == "showContract"
+
+
+# Schemas
+
+
+def test_every_example_is_valid() -> None:
+    count = 0
+    for node in everything():
+        schema = node.get("schema", node)
+        examples = node.get("examples", [node["example"]] if "example" in node else [])
+        if isinstance(examples, dict):
+            examples = [each["value"] for each in examples.values()]
+        for example in examples:
+            count += 1
+            assert not faults(schema, example), example
+    assert count > 50
+
+
+def test_every_answer_that_is_no_error_has_an_example() -> None:
+    for name, operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            media = resolve(response).get("content", {}).get("application/json")
+            if status.startswith("2") and media is not None and name != "showContract":
+                assert media["examples"], name
+
+
+def test_what_is_closed_is_closed() -> None:
+    for node in everything(SCHEMAS):
+        if node.get("type") == "object" and "properties" in node:
+            assert node.get("additionalProperties") is not None or node in (
+                SCHEMAS["RefundFields"],
+                SCHEMAS["FigureFields"],
+                SCHEMAS["Event"],
+                SCHEMAS["Event"]["properties"]["data"],
+            )
+
+
+def test_the_words_are_the_code_s() -> None:
+    assert SCHEMAS["RefundStatus"]["enum"] == [each.value for each in models.RefundStatus]
+    assert SCHEMAS["Reason"]["enum"] == list(get_args(models.Reason))
+    assert SCHEMAS["PurchaseStatus"]["enum"] == list(queries.PURCHASE_STATUSES)
+    assert SCHEMAS["RefundFields"]["properties"]["source"]["enum"] == list(get_args(models.Source))
+    assert SCHEMAS["RefundRequest"]["properties"]["note"]["maxLength"] == serializers.MAX_NOTE_LENGTH
+    limit = resolve({"$ref": "#/components/parameters/limit"})["schema"]
+    assert (limit["default"], limit["maximum"]) == (queries.DEFAULT_LIMIT, queries.MAX_LIMIT)
+
+
+PARSERS = {
+    "listPurchases": queries.parse_purchase_query,
+    "listRefunds": queries.parse_refund_query,
+    "showMetrics": queries.parse_report_query,
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_the_parameters_are_the_code_s(name: str) -> None:
+    """Each that the code reads is documented, and the reverse."""
+    source = inspect.getsource(PARSERS[name]) + inspect.getsource(queries.parse_range)
+    if "_limit(" in source:
+        source += inspect.getsource(queries._limit)
+    documented = {resolve(each)["name"] for each in OPERATIONS[name]["parameters"]}
+    assert documented == set(re.findall(r'query\.read\("(\w+)"', source))
+
+
+def test_every_link_leads_to_an_operation_and_its_parameters() -> None:
+    for link in DOCUMENT["components"]["links"].values():
+        target = OPERATIONS[link["operationId"]]
+        item = next(
+            item for item in DOCUMENT["paths"].values() if target in [item.get("get"), item.get("post")]
+        )
+        parameters = [*item.get("parameters", []), *target.get("parameters", [])]
+        assert link["parameters"].keys() <= {resolve(each)["name"] for each in parameters}
+
+
+# How it is served
+
+
+@pytest.mark.parametrize("prefix", ["/api/payments", "/shop/money"])
+def test_it_is_served_wherever_the_blueprint_is(prefix: str) -> None:
+    app = Flask("host")  # and without any config
+    app.register_blueprint(refunds_bp, url_prefix=prefix)
+    answer = app.test_client().get(f"{prefix}/openapi.json")
+    assert answer.status_code == 200
+    assert answer.get_data() == Path(flask_refunds.__file__).with_name("openapi.json").read_bytes()
+    assert answer_faults(OPERATIONS["showContract"], answer) == []
+    assert json.loads(answer.get_data())["servers"][0]["url"] == "."
+
+
+def test_a_token_changes_nothing() -> None:
+    client = make_app().test_client()
+    plain = client.get("/api/payments/openapi.json")
+    signed = client.get("/api/payments/openapi.json", headers={"Authorization": "Bearer x"})
+    assert (plain.get_data(), list(plain.headers)) == (signed.get_data(), list(signed.headers))

@@ -9,7 +9,7 @@ from .books import Books
 from .deadline import Deadline
 from .errors import OutcomeUnknown
 from .ledger import Ledger, NumberTaken
-from .models import Refund, StripeRefund, next_number
+from .models import Refund, StripeRefund, is_payment_intent, next_number
 from .purchases import Purchases
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Intake:
 
         :raises DatabaseUnavailable: 500.
         """
+        if not is_payment_intent(payment_intent):
+            return False
         return bool(self._ledger.read_log(payment_intent) or self._purchases.ids_of(payment_intent))
 
     def list(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bson import ObjectId
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+_PAYMENT_INTENT = re.compile(r"pi_[0-9A-Za-z_]{1,200}", re.ASCII)
 _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
@@ -175,6 +176,11 @@ class Card:
 def find_object_id(text: str) -> ObjectId | None:
     """The ObjectId that a text spells: 24 hex digits, and nothing else that some releases of bson take."""
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
+
+
+def is_payment_intent(text: str) -> bool:
+    """Whether a text can be the id of a payment intent, and not some placeholder of the host's."""
+    return _PAYMENT_INTENT.fullmatch(text) is not None
 
 
 def is_bulk_name(text: str) -> bool:

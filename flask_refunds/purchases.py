@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 from bson import ObjectId
 
 from .database import Collection, operation
+from .models import is_payment_intent
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
 
-_PAYMENT_INTENT = re.compile(r"pi_[0-9A-Za-z_]{1,200}", re.ASCII)
 _SIBLINGS = "_flask_refunds_siblings"
 
 
@@ -97,7 +96,7 @@ class Purchases:
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}
         payment_intent = _at(document, self._field)
-        if not isinstance(payment_intent, str) or not _PAYMENT_INTENT.fullmatch(payment_intent):
+        if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # A placeholder may stand in many purchases that have nothing to do with each other.
             return Purchase(document, None, [document["_id"]])
         return Purchase(document, payment_intent, [each["_id"] for each in found[_SIBLINGS]])

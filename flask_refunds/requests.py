@@ -36,5 +36,7 @@ def _read_all(limit: int) -> bytes:
         request.max_content_length = limit
     try:
         return request.get_data()
-    except HTTPException as error:
-        raise InvalidRequest(f"The body could not be read: {error.name}. Nothing was refunded.") from error
+    except Exception as error:
+        # Werkzeug has its own errors, and each server others: a chunk without a length, a line that ends.
+        name = f": {error.name}" if isinstance(error, HTTPException) else ""
+        raise InvalidRequest(f"The body could not be read{name}. Nothing was refunded.") from error

@@ -37,16 +37,16 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
     status = RefundStatus(answer["status"])
     reason = answer.get("reason")
     return StripeRefund(
-        id=expect(answer["id"], str),
-        payment_intent=expect(_id_of(answer["payment_intent"]), str),
+        id=_text(answer["id"]),
+        payment_intent=_text(_id_of(answer["payment_intent"])),
         status=status,
-        amount=expect(answer["amount"], int),
-        currency=expect(answer["currency"], str),
+        amount=_amount(answer["amount"]),
+        currency=_text(answer["currency"]),
         refund_id=_refund_id(answer.get("metadata")),
         reason=reason if reason in get_args(Reason) else None,
         failure=_parse_failure(answer, status),
-        created=datetime.fromtimestamp(expect(answer["created"], int), timezone.utc),
-        request_id=request_id,
+        created=_time(answer["created"]),
+        request_id=request_id if request_id is None else _text(request_id),
     )
 
 
@@ -122,8 +122,40 @@ def _refund_id(metadata: Any) -> str | None:
 def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
     if not status.ended_unpaid:
         return None
-    code = str(answer.get("failure_reason") or status.value)
+    code = _text(str(answer.get("failure_reason") or status.value))
     return Failure(code, f"Stripe says that the refund is {status.value} ({code}).")
+
+
+def _text(value: Any) -> str:
+    """Text that MongoDB can keep: JSON can spell half of a surrogate pair, UTF-8 cannot.
+
+    :raises TypeError, ValueError: it is none.
+    """
+    text = expect(value, str)
+    text.encode("utf-8")
+    return text
+
+
+def _amount(value: Any) -> int:
+    """Minor units that MongoDB can keep.
+
+    :raises TypeError, ValueError: it is none.
+    """
+    amount = expect(value, int)
+    if not 0 <= amount < 2**63:
+        raise ValueError("not an amount")
+    return amount
+
+
+def _time(seconds: Any) -> datetime:
+    """A time from the seconds since the epoch.
+
+    :raises TypeError, ValueError: it is none.
+    """
+    try:
+        return datetime.fromtimestamp(expect(seconds, int), timezone.utc)
+    except OverflowError as error:
+        raise ValueError("not a time") from error
 
 
 def _id_of(value: Any) -> Any:

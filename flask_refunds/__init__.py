@@ -25,6 +25,7 @@ from .errors import (
     WebhookNotConfigured,
 )
 from .extension import check_config
+from .hosts import bulk_refund, plan_bulk_refund
 from .signals import refund_attention, refund_failed, refund_pending, refund_succeeded
 from .webhooks import handle_event
 
@@ -49,9 +50,11 @@ __all__ = [
     "StripeUnavailable",
     "WebhookNotConfigured",
     "authenticate",
+    "bulk_refund",
     "check_config",
     "current_user",
     "handle_event",
+    "plan_bulk_refund",
     "refund_attention",
     "refund_failed",
     "refund_pending",

@@ -72,8 +72,13 @@ def stored_ids(identity: Any) -> list[Any]:
     return forms if object_id is None else [*forms, object_id]
 
 
+def is_server(database: Any) -> bool:
+    """Whether this is a database of a real MongoDB: mongomock's serves one process, and knows less."""
+    return isinstance(database, pymongo.database.Database)
+
+
 def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
-    if not isinstance(database, pymongo.database.Database):
+    if not is_server(database):
         return _CODEC  # mongomock knows one way to read dates
     # A host's date beyond Python's years must not make its purchase unreadable.
     return _CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)

@@ -17,7 +17,7 @@ from .deadline import Deadline
 CONNECT_SECONDS = 3.0
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _CHUNK = 64 * 1024
-_POOL_SIZE = 64
+_POOL_SIZE = 128
 
 
 class NoAnswer(Exception):

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 
 from .attention import AttentionDesk
 from .books import Books
+from .bulk import Bulk
 from .config import Settings, read_settings
 from .database import connect, durable
 from .events import EventHandler
@@ -19,11 +20,13 @@ from .figures import Figures
 from .intake import Intake
 from .ledger import Ledger
 from .observers import Observer, Observers
+from .pace import Pace
 from .preview import Previewer
 from .purchases import Purchases
 from .reconcile import Reconciler
 from .search import PurchaseSearch, RefundSearch
 from .service import RefundService
+from .shared_pace import make_pace
 from .signals import Announcer
 from .tokens import TokenVerifier
 from .users import Users
@@ -82,6 +85,22 @@ class Refunds:
         self.events = EventHandler(self.intake, livemode=settings.livemode)
         self.reconciler = Reconciler(self.ledger, self.books, self.service, now)
         self.attention = AttentionDesk(self.ledger, self.books, self.service)
+        self.bulk = Bulk(
+            ledger=self.ledger,
+            purchases=self.purchases,
+            service=self.service,
+            previewer=self.previewer,
+            pace=self.pace,
+            context=app.app_context,
+            lease=timedelta(seconds=settings.refunds_lease),
+        )
+
+    def pace(self, rate: float | None = None) -> Pace:
+        """The pace of work in bulk, which this app's processes share; one of each kind of work.
+
+        :param rate: requests a second; by default 80 with a live key and 20 with a test key.
+        """
+        return make_pace(self.database, self.settings, rate)
 
 
 class _Slot:

@@ -22,7 +22,7 @@ from .errors import KeyRejected, OutcomeUnknown, PermissionMissing, Refused, Str
 from .log import Decision, decided
 from .models import Payment, StripeRefund
 from .observers import Observers
-from .pace import wait_for_turn
+from .pace import in_turn
 from .stripe_objects import (
     WebhookEndpoint,
     parse_captured,
@@ -234,8 +234,7 @@ class Gateway:
 
         :param params: what is asked, and ``idempotency_key``, which travels in a header.
         """
-        wait_for_turn()
-        with self._observed(name):
+        with in_turn(), self._observed(name):
             return _read(lambda: self._client.raw_request(method, path, **params), deadline, parse)
 
     @contextmanager

@@ -83,6 +83,7 @@ def wanted_indexes(settings: Settings) -> list[Index]:
         Index(purchases, [(settings.refunds_payment_intent_field, 1)], "every refund, event and status"),
         Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
         Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),
+        Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
         Index(users, [("email", 1)], "lists of purchases by e-mail address"),
     ]
     if user_key not in ("_id", "email") and settings.refunds_user_loader is None:

@@ -11,14 +11,14 @@ No row is ever deleted. A row changes only by conditional updates, each of which
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
-from .database import Collection, operation
+from .database import REPORT_SECONDS, Collection, operation
 from .models import Failure, Reason, Refund, RefundStatus, Source, StripeRefund, doer
 from .rows import ASKS_FOR_A_PERSON, failure_document, log_span, read_row
 
@@ -73,6 +73,23 @@ class Ledger:
         with operation():
             rows = list(self._rows.find({"_id": log_span(payment_intent)}))
         return sorted((read_row(row) for row in rows), key=lambda refund: refund.number)
+
+    def read_logs(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
+        """Every refund of these payment intents, by payment intent and then by number.
+
+        :param payment_intents: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        logs: dict[str, list[Refund]] = {each: [] for each in payment_intents}
+        if not logs:
+            return logs
+        spans = [{"_id": log_span(each)} for each in logs]
+        with operation(REPORT_SECONDS):
+            for row in self._rows.find({"$or": spans}):
+                logs[row["paymentIntent"]].append(read_row(row))
+        for log in logs.values():
+            log.sort(key=lambda refund: refund.number)
+        return logs
 
     def get(self, refund_id: str) -> Refund:
         """One row.

@@ -41,6 +41,7 @@ class Decision(Enum):
     OBSERVER_FAILED = "observer_failed", logging.ERROR, "An observer raised, and missed something"
     TOLD_AGAIN = "receivers_again", logging.WARNING, "Receivers ran, and will run again"
     NOT_RECONCILED = "not_reconciled", logging.ERROR, "Reconcile could not finish a refund"
+    NOT_REFUNDED = "bulk_item_failed", logging.ERROR, "A bulk run met an error of ours at a purchase"
     EVENT_TAKEN = "event_taken", logging.INFO, "An event of Stripe's is taken in"
     EVENT_IGNORED = "event_ignored", logging.INFO, "An event of Stripe's concerns no payment here"
     EVENT_REFUSED = "event_refused", logging.WARNING, "A webhook call is not believed"

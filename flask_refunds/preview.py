@@ -73,9 +73,17 @@ class Previewer:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing
-        return Preview(self._ask(purchase.payment_intent), self._ledger.read_log(purchase.payment_intent))
+        payment = self.ask_stripe(purchase.payment_intent)
+        return Preview(payment, self._ledger.read_log(purchase.payment_intent))
 
-    def _ask(self, payment_intent: str) -> Payment:
+    def ask_stripe(self, payment_intent: str) -> Payment:
+        """A payment as it is now.
+
+        :raises PaymentUnknown: 400; Stripe does not know the payment.
+        :raises StripeUnavailable: 503.
+        :raises StripeRateLimited: 503.
+        :raises StripeKeyRejected: 500.
+        """
         try:
             return self._gateway().payment(payment_intent, Deadline.after(CALL_SECONDS))
         except Refused as refused:

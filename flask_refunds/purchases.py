@@ -8,8 +8,12 @@ from typing import Any
 
 from bson import ObjectId
 
+<<<<<<< HEAD
 from .database import Collection, operation
 from .models import is_payment_intent
+=======
+from .database import REPORT_SECONDS, Collection, operation
+>>>>>>> 2877047 (Bulk runs: a plan, then refunds in as many threads as the shared pace can feed)
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
@@ -47,20 +51,42 @@ class Purchases:
 
         :raises DatabaseUnavailable: 500.
         """
-        # Only what has a payment has siblings: a shop may have any number of purchases without one.
-        paid = {"_id": purchase_id, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
+        with operation():
+            found = list(self._purchases.aggregate(self._with_siblings(purchase_id)))
+            if found:
+                return self._read(found[0])
+            document = self._purchases.find_one({"_id": purchase_id})
+        return None if document is None else Purchase(document, None, [purchase_id])
+
+    def find_many(self, purchase_ids: Sequence[ObjectId]) -> dict[ObjectId, Purchase]:
+        """Those of these purchases that there are, by id; of the documents, no more than we need.
+
+        :param purchase_ids: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        wanted = {"$in": list(purchase_ids)}
+        fields = {"status": 1, self._field: 1}
+        shown = fields | {f"{_SIBLINGS}._id": 1}
+        with operation(REPORT_SECONDS):
+            found = list(self._purchases.aggregate([*self._with_siblings(wanted), {"$project": shown}]))
+            paid = {each["_id"]: self._read(each) for each in found}
+            rest = {"$in": [each for each in purchase_ids if each not in paid]}
+            unpaid = list(self._purchases.find({"_id": rest}, fields)) if rest["$in"] else []
+        return paid | {each["_id"]: Purchase(each, None, [each["_id"]]) for each in unpaid}
+
+    def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
+        """The stages that find purchases by ``_id``, each with all that its payment paid for.
+
+        Only what has a payment has siblings: a shop may have any number of purchases without one.
+        """
+        paid = {"_id": wanted, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
         siblings = {
             "from": self._purchases.name,
             "localField": self._field,
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
-        with operation():
-            found = list(self._purchases.aggregate([{"$match": paid}, {"$lookup": siblings}]))
-            if found:
-                return self._read(found[0])
-            document = self._purchases.find_one({"_id": purchase_id})
-        return None if document is None else Purchase(document, None, [purchase_id])
+        return [{"$match": paid}, {"$lookup": siblings}]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
         """The ids of every purchase that a payment paid.

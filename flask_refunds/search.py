@@ -17,8 +17,10 @@ from bson import ObjectId
 from .database import REPORT_SECONDS, Collection, operation, stored_ids
 from .models import Reason, Refund, RefundStatus
 from .rows import ASKS_FOR_A_PERSON, log_span, read_row
+from .selection import PurchaseIds
 
 STREAM_BATCH = 500
+ID_BATCH = 5000
 
 _T = TypeVar("_T")
 _C = TypeVar("_C")
@@ -31,12 +33,14 @@ class PurchaseFilter:
 
     :param status: the host's word.
     :param user: a user's id, or an e-mail address.
+    :param content: a content's id.
     :param since: made at this time or later.
     :param until: made before this time.
     """
 
     status: str | None = None
     user: str | None = None
+    content: str | None = None
     payment_intent: str | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -119,6 +123,24 @@ class PurchaseSearch:
         items, more = found[:limit], len(found) > limit
         return Page(self._populate(items), total, items[-1]["_id"] if more else None)
 
+    def find_ids(self, wanted: PurchaseFilter) -> PurchaseIds:
+        """The ids of all that are wanted, however many there are; ObjectIds only.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        return PurchaseIds(self._stream_ids(wanted))
+
+    def _stream_ids(self, wanted: PurchaseFilter) -> Iterator[ObjectId]:
+        query: dict[str, Any] = {"$and": [self._query(wanted), {"_id": {"$type": "objectId"}}]}
+        span = query
+        while True:
+            with operation(REPORT_SECONDS):
+                found = list(self._purchases.find(span, {"_id": 1}).sort("_id", -1).limit(ID_BATCH))
+            if not found:
+                return
+            yield from (each["_id"] for each in found)
+            span = _both(query, {"_id": {"$lt": found[-1]["_id"]}})
+
     def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
         """The first purchase that this payment paid for this user, or ``None``.
 
@@ -137,6 +159,8 @@ class PurchaseSearch:
             query[self._field] = wanted.payment_intent
         if wanted.user is not None:
             query["user"] = {"$in": self._users_named(wanted.user)}
+        if wanted.content is not None:
+            query["content"] = {"$in": stored_ids(wanted.content)}
         made = _span(wanted.since, wanted.until, ObjectId.from_datetime)
         return query | ({"_id": made} if made else {})
 

@@ -52,7 +52,7 @@ def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
         )
     if unknown:
         raise InvalidRequest("Unknown field: the body takes reason and note only. Nothing was refunded.")
-    return _parse_reason(fields.get("reason")), parse_note(fields.get("note"))
+    return parse_reason(fields.get("reason")), parse_note(fields.get("note"))
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
@@ -80,7 +80,11 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _parse_reason(value: Any) -> Reason | None:
+def parse_reason(value: Any) -> Reason | None:
+    """Read a reason: one of Stripe's three, or nothing.
+
+    :raises InvalidRequest: 400; says what is wrong.
+    """
     reasons = get_args(Reason)
     if value is None:
         return None

@@ -39,6 +39,7 @@ COMMANDS = tuple(
     _Deferred(name, place)
     for name, place in {
         "refund": "refund:refund",
+        "bulk": "bulk:bulk",
         "show": "show:show",
         "list": "listing:list_refunds",
         "metrics": "metrics:metrics",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ from ..search import RefundFilter
 from ..serializers import render_refund, render_with_history, to_json
 from .options import filter_options
 from .reporting import fail, reporting_errors
+from .sheets import csv_cell, standard_output
 
 COLUMNS = (
     *(
@@ -38,9 +37,6 @@ COLUMNS = (
     *("requestedBy", "source", "bulk", "stripeRefundId", "failureCode", "failureMessage", "attention"),
     *("createdAt", "updatedAt", "settledAt"),
 )
-
-# What makes a spreadsheet take a cell for a formula (https://owasp.org/www-community/attacks/CSV_Injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @click.command("export")
@@ -81,12 +77,8 @@ def export(format_: str, wanted: RefundFilter, output: Path | None) -> None:
 def _opened(output: Path | None) -> Iterator[TextIO]:
     """Where to write: standard output, or a file that takes its name once it is whole."""
     if output is None:
-        # Not sys.stdout itself: its encoding is the terminal's, and CSV ends its lines by itself.
-        target = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
-        try:
+        with standard_output() as target:
             yield target
-        finally:
-            target.detach()
         return
     handle, partial = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
     try:
@@ -103,7 +95,7 @@ def _write_csv(target: TextIO, found: Iterable[Refund]) -> None:
     writer.writerow(COLUMNS)
     for refund in found:
         fields = _flat(refund)
-        writer.writerow([_cell(fields[name]) for name in COLUMNS])
+        writer.writerow([csv_cell(fields[name]) for name in COLUMNS])
 
 
 def _write_jsonl(target: TextIO, found: Iterable[Refund]) -> None:
@@ -121,7 +113,3 @@ def _flat(refund: Refund) -> dict[str, Any]:
         "failureMessage": failure.message if failure else None,
         "attention": attention.why if attention else None,
     }
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -5,17 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
-from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
-from ..pace import LIVE_RATE, TEST_RATE, Pace, paced
+from ..pace import paced
 from ..reconcile import Report
+from .progress import progress
 from .reporting import EXIT_ATTENTION, reporting_errors, tell_attention
 
 
@@ -60,9 +58,8 @@ def _stop_on_signals() -> threading.Event:
 def _reconcile_once(older_than: timedelta, rate: float | None) -> bool:
     refunds = current_refunds()
     found = refunds.reconciler.find(older_than)
-    pace = Pace(rate or (LIVE_RATE if refunds.settings.livemode else TEST_RATE))
-    with paced(pace), _progress(found) as step:
-        report = refunds.reconciler.run(found, step)
+    with paced(refunds.pace(rate)), progress(len(found), "Reconciling") as step:
+        report = refunds.reconciler.run(found, lambda refund_id: step())
     tell_attention(report.attention)
     click.echo(_summary(len(found), report))
     return bool(report.attention)
@@ -78,25 +75,6 @@ def _list_unfinished(older_than: timedelta, rate: float | None) -> bool:
     tell_attention(attention)
     click.echo(f"{len(found)} unfinished, {len(attention)} need a person; nothing was done (dry run).")
     return bool(attention)
-
-
-def _progress(found: Sequence[str]) -> Any:
-    """A context that gives a function to call at each step; it draws on a terminal only."""
-    if not found or not sys.stderr.isatty():
-        return nullcontext(lambda refund_id: None)
-    return _Bar(len(found))
-
-
-class _Bar:
-    def __init__(self, length: int) -> None:
-        self._bar = click.progressbar(length=length, label="Reconciling", file=sys.stderr)
-
-    def __enter__(self) -> Callable[[str], None]:
-        self._bar.__enter__()
-        return lambda refund_id: self._bar.update(1)
-
-    def __exit__(self, *exc: Any) -> None:
-        self._bar.__exit__(*exc)
 
 
 def _summary(found: int, report: Report) -> str:

@@ -29,6 +29,9 @@ class Controlled(Protocol):
     def refunds(self, payment_intent: str | None = None) -> list[dict[str, Any]]:
         """The refunds so far."""
 
+    def count_requests(self) -> dict[str, int]:
+        """How many requests were answered with each status."""
+
 
 def answer(sandbox: Controlled, request: Request) -> Response:
     """Answer a request below ``/_sandbox/``."""
@@ -50,6 +53,8 @@ def _find(sandbox: Controlled, request: Request) -> dict[str, Any]:
         return {"ids": _create_payments(sandbox, params)}
     if route == ("GET", "refunds"):
         return {"data": sandbox.refunds(**p.read(params, {"payment_intent": p.text}))}
+    if route == ("GET", "requests"):
+        return {"byStatus": sandbox.count_requests()}
     raise ApiError(404, f"The sandbox has no {request.method} {request.path}")
 
 

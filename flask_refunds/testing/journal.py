@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +43,10 @@ class Journal:
     def count(self, method: str | None = None, path: str | None = None) -> int:
         """How many requests are of this method and exact path."""
         return sum(1 for _ in self._of(method, path))
+
+    def count_by_status(self) -> dict[str, int]:
+        """How many requests were answered with each status; ``none`` for those without an answer."""
+        return dict(Counter(str(request.status or "none") for request in self._requests))
 
     def find(self, method: str | None = None, path: str | None = None) -> list[ReceivedRequest]:
         """Copies of the requests of this method and exact path."""

@@ -311,6 +311,11 @@ class StripeSandbox:
         with self._changed:
             return self._journal.find()
 
+    def count_requests(self) -> dict[str, int]:
+        """How many of those were answered with each status; ``none`` for those without an answer."""
+        with self._changed:
+            return self._journal.count_by_status()
+
     def wait_for_requests(
         self,
         count: int,

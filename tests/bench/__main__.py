@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tests.bench.figure import Figure, table
 
 BENCHES = {
+    "bulk": "tests.bench.bulk:run",
     "console": "tests.bench.console:run",
     "cpu": "tests.bench.cpu:run",
     "footprint": "tests.bench.footprint:run",

@@ -1,10 +1,15 @@
-"""Turns are given evenly, to any number of threads."""
+"""Turns are given evenly, to any number of threads, and more slowly where Stripe says so."""
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Callable
 
-from flask_refunds.pace import Pace, paced, wait_for_turn
+import pytest
+
+from flask_refunds.errors import Refused, Throttled
+from flask_refunds.pace import LocalTurns, Pace, in_turn, paced
 
 
 class Clock:
@@ -20,9 +25,35 @@ class Clock:
         self.seconds += seconds
 
 
+class CountedTurns(LocalTurns):
+    """Turns that are said to be elsewhere: how many were reserved at each call.
+
+    :param on_reserve: called at each.
+    """
+
+    def __init__(self, rate: float, clock: Clock, on_reserve: Callable[[], None] = lambda: None) -> None:
+        super().__init__(rate, clock)
+        self.counts: list[int] = []
+        self._on_reserve = on_reserve
+
+    def reserve(self, count: int) -> tuple[float, float]:
+        self.counts.append(count)
+        self._on_reserve()
+        return super().reserve(count)
+
+
+def make_pace(rate: float, clock: Clock) -> Pace:
+    return Pace(LocalTurns(rate, clock), clock, clock.sleep)
+
+
+def ask(work: Callable[[], None] = lambda: None) -> None:
+    with in_turn():
+        work()
+
+
 def test_so_many_a_second() -> None:
     clock = Clock()
-    pace = Pace(20, clock, clock.sleep)
+    pace = make_pace(20, clock)
     for _ in range(101):
         pace.wait()
     assert abs(clock.seconds - 5.0) < 1e-6
@@ -30,32 +61,133 @@ def test_so_many_a_second() -> None:
 
 def test_what_was_not_used_is_not_saved_up() -> None:
     clock = Clock()
-    pace = Pace(20, clock, clock.sleep)
+    pace = make_pace(20, clock)
     clock.seconds += 3600
     for _ in range(21):
         pace.wait()
     assert abs(clock.seconds - 3601.0) < 1e-6
 
 
-def test_threads_share_the_turns() -> None:
-    """The clock stands still: each thread is told to wait for a turn of its own."""
+def test_it_says_how_long_there_was_to_wait() -> None:
     clock = Clock()
-    pauses: list[float] = []
-    pace = Pace(10, clock, pauses.append)
-    threads = [threading.Thread(target=pace.wait) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    pace = make_pace(10, clock)
+    assert (pace.wait(), round(pace.wait(), 6)) == (0.0, 0.1)
+    clock.seconds += 1
+    assert pace.wait() == 0.0
+
+
+def test_one_reservation_serves_all_who_wait() -> None:
+    """Nineteen come while the first reserves; whoever is next reserves for all of them."""
+    clock, together = Clock(), threading.Barrier(20)
+    waiting: list[threading.Thread] = []
+
+    def let_the_others_come() -> None:
+        if waiting:
+            return
+        waiting.extend(threading.Thread(target=wait) for _ in range(19))
+        for thread in waiting:
+            thread.start()
+        together.wait(timeout=10)
+        while pace._waiting < 20:
+            pass
+
+    def wait() -> None:
+        together.wait(timeout=10)
+        pace.wait()
+
+    turns = CountedTurns(1000, clock, let_the_others_come)
+    pace = Pace(turns, clock, lambda seconds: None)
+    pace.wait()
+    for thread in waiting:
         thread.join()
-    assert [round(pause, 6) for pause in sorted(pauses)] == [round(n / 10, 6) for n in range(1, 20)]
+    assert turns.counts == [1, 19]
+
+
+def test_a_turn_that_was_missed_is_not_taken() -> None:
+    """This process stood still between a reservation and the turn."""
+    clock = Clock()
+    answers = iter([(-0.3, 0.1), (0.5, 0.1)])
+
+    class StoodStill(LocalTurns):
+        def reserve(self, count: int) -> tuple[float, float]:
+            return next(answers)
+
+    pace = Pace(StoodStill(10, clock), clock, clock.sleep)
+    assert pace.wait() == 0.5
+    assert clock.seconds == 0.5
+
+
+def test_late_ones_do_not_go_all_at_once() -> None:
+    clock = Clock()
+    pace = make_pace(100, clock)
+    turns = [pace._choose() for _ in range(4)]
+    clock.seconds = turns[-1].at + 0.1
+    pace._choose = iter(turns).__next__  # type: ignore[method-assign]
+    gone = [(pace.wait(), clock.seconds)[1] for _ in range(4)]
+    gaps = [round(later - earlier, 6) for earlier, later in itertools.pairwise(gone)]
+    assert gaps == [0.0096] * 3
 
 
 def test_only_paced_work_waits() -> None:
     clock = Clock()
-    pace = Pace(1, clock, clock.sleep)
-    wait_for_turn()
+    pace = make_pace(1, clock)
+    ask()
     with paced(pace):
-        wait_for_turn()
-        wait_for_turn()
-    wait_for_turn()
+        ask()
+        ask()
+    ask()
     assert clock.slept == [1.0]
+
+
+def test_a_turn_that_was_taken_beforehand_is_not_waited_for() -> None:
+    clock = Clock()
+    pace = make_pace(1, clock)
+    pace.wait()
+    with paced(pace, taken=1):
+        ask()
+        assert clock.seconds == 0
+        ask()
+    assert clock.seconds == pytest.approx(1.0)
+
+
+def throttle() -> None:
+    raise Throttled("rate_limited", "Too many.")
+
+
+def test_after_a_429_nobody_goes_for_a_moment_and_then_more_slowly() -> None:
+    clock = Clock()
+    pace = make_pace(100, clock)
+    with paced(pace, taken=1), pytest.raises(Throttled):
+        ask(throttle)
+    began = clock.seconds
+    pace.wait()
+    assert clock.seconds - began == pytest.approx(0.25)
+    pace.wait()
+    assert 0.0101 < clock.seconds - began - 0.25 < 0.0103
+
+
+def test_a_stray_429_is_forgotten_and_many_are_not() -> None:
+    clock = Clock()
+    turns = LocalTurns(100, clock)
+    turns.slow_down()
+    clock.seconds += 1
+    assert turns.reserve(1)[1] == 0.01
+    for _ in range(24):
+        turns.slow_down()
+    clock.seconds += 1
+    assert 0.018 < turns.reserve(1)[1] < 0.021
+    for _ in range(200):
+        turns.slow_down()
+    assert turns.reserve(1)[1] == 0.08
+
+
+def test_another_answer_slows_nothing_down() -> None:
+    clock = Clock()
+    pace = make_pace(100, clock)
+
+    def refuse() -> None:
+        raise Refused("charge_disputed", "No.")
+
+    with paced(pace, taken=1), pytest.raises(Refused):
+        ask(refuse)
+    assert pace.wait() == 0.0

@@ -1,0 +1,189 @@
+"""``flask refunds bulk`` as processes: killed, interrupted, run twice at once, and watched on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pty
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_refunds.testing import StripeSandbox
+from tests.faults.replica_set import wait_until
+from tests.integration.commands import Commands
+from tests.shop import Shop, make_app
+
+PURCHASES = 240
+
+
+@pytest.fixture
+def generous() -> Iterator[StripeSandbox]:
+    """A Stripe that lets a payment go back twice, so that it would show."""
+    with StripeSandbox(enforce_amount_limit=False) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def shop(database: Any, generous: StripeSandbox) -> Shop:
+    return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=generous.url), database)
+
+
+@pytest.fixture
+def commands(mongo_uri: str, generous: StripeSandbox) -> Commands:
+    return Commands(mongo_uri, generous)
+
+
+class Recall:
+    """A file of purchases, and runs of it."""
+
+    def __init__(self, shop: Shop, sandbox: StripeSandbox, commands: Commands, folder: Path) -> None:
+        self.sandbox = sandbox
+        self.commands = commands
+        self.folder = folder
+        self.payments = [sandbox.create_payment(1999) for _ in range(PURCHASES)]
+        self.ids = [str(shop.add_purchase(payment)) for payment in self.payments]
+        self.file = folder / "recall.txt"
+        self.file.write_text("\n".join(self.ids))
+        sandbox.latency = 0.05
+
+    def start(self, output: str = "recall.csv", **options: Any) -> subprocess.Popen[bytes]:
+        arguments = ("--yes", "--no-amounts", "--rate", "150", "--output", str(self.folder / output))
+        return self.commands.start("bulk", str(self.file), *arguments, **options)
+
+    def finish(self, process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out.decode(), err.decode()
+
+    def wait_for(self, refunds: int) -> None:
+        wait_until(lambda: len(self.sandbox.refunds()) >= refunds)
+
+    def results(self, output: str = "recall.csv") -> dict[str, str]:
+        with open(self.folder / output, newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len({row["purchaseId"] for row in rows}) == len(rows)
+        return {row["purchaseId"]: row["result"] for row in rows}
+
+    def assert_each_went_back_once(self) -> None:
+        made = [refund["payment_intent"] for refund in self.sandbox.refunds()]
+        assert sorted(made) == sorted(self.payments)
+
+
+@pytest.fixture
+def recall(shop: Shop, generous: StripeSandbox, commands: Commands, tmp_path: Path) -> Recall:
+    return Recall(shop, generous, commands, tmp_path)
+
+
+def end_leases(shop: Shop) -> None:
+    """As if a minute had passed since the process died."""
+    shop.db.refunds.update_many(
+        {"status": "processing"}, [{"$set": {"leasedUntil": {"$subtract": ["$leasedUntil", 60_000]}}}]
+    )
+
+
+def test_killed_and_then_started_by_two_operators_at_once(shop: Shop, recall: Recall) -> None:
+    process = recall.start()
+    recall.wait_for(100)
+    process.kill()
+    process.communicate(timeout=30)
+    end_leases(shop)
+    assert len(recall.sandbox.refunds()) < PURCHASES
+    assert not (recall.folder / "recall.csv").exists()
+
+    operators = [recall.start(f"{name}.csv") for name in ("ann", "bob")]
+    said = [recall.finish(process) for process in operators]
+
+    assert [status for status, _, _ in said] == [0, 0], said
+    for name in ("ann", "bob"):
+        assert recall.results(f"{name}.csv") == dict.fromkeys(recall.ids, "refunded")
+    recall.assert_each_went_back_once()
+    assert {row["status"] for row in shop.rows()} == {"succeeded"}
+    assert {row["bulk"] for row in shop.rows()} == {"recall"}
+    assert shop.db.purchases.count_documents({"status": "refunded"}) == PURCHASES
+
+
+def test_interrupted_it_finishes_what_is_under_way(shop: Shop, recall: Recall) -> None:
+    process = recall.start()
+    recall.wait_for(50)
+    process.send_signal(signal.SIGINT)
+    status, out, err = recall.finish(process)
+
+    assert status == 2
+    assert "Stopping: the refunds under way are finished first" in err
+    assert "Error: Interrupted. The rows so far: " in err
+    assert "not reached: run the same again" in out
+    assert {row["status"] for row in shop.rows()} == {"succeeded"}
+    [part] = [path.name for path in recall.folder.glob("recall.csv.*.part")]
+    assert len(recall.results(part)) == len(shop.rows()) == len(recall.sandbox.refunds()) < PURCHASES
+
+    assert recall.finish(recall.start())[0] == 0
+    assert recall.results() == dict.fromkeys(recall.ids, "refunded")
+    recall.assert_each_went_back_once()
+
+
+def test_interrupted_twice_it_ends_at_once(shop: Shop, recall: Recall) -> None:
+    recall.sandbox.inject("hang_before", times=None, after=30)
+    process = recall.start()
+    recall.wait_for(30)
+    process.send_signal(signal.SIGINT)
+    wait_until(lambda: b"Stopping" in os.read(process.stderr.fileno(), 1000))  # type: ignore[union-attr]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=3) == 2  # those that hang would take eight seconds
+    process.communicate()
+    recall.sandbox.clear_faults()
+    end_leases(shop)
+
+    assert recall.finish(recall.start())[0] == 0
+    recall.assert_each_went_back_once()
+
+
+def test_progress_on_a_terminal(recall: Recall) -> None:
+    ours, theirs = pty.openpty()
+    process = recall.start(stderr=theirs)
+    os.close(theirs)
+    drawn = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while chunk := _read(terminal):
+            drawn += chunk
+    out, _ = process.communicate(timeout=60)
+    assert f"{PURCHASES}/{PURCHASES}".encode() in drawn
+    assert b"Refunding" in drawn
+    assert b"/s" in drawn
+    assert f"{PURCHASES}  refunded\n" in out.decode()
+
+
+def _read(terminal: Any) -> bytes:
+    try:
+        return terminal.read(65536) or b""
+    except OSError:
+        return b""  # how Linux says that nobody holds the other end
+
+
+def test_gone_on_with_days_later(shop: Shop, recall: Recall) -> None:
+    """Days later, what the first try left open is settled by what Stripe shows, and never sent again."""
+    recall.sandbox.inject("drop_after", times=None, after=20)
+    process = recall.start()
+    recall.wait_for(40)
+    process.kill()
+    process.communicate(timeout=30)
+    recall.sandbox.clear_faults()
+    for row in shop.rows():
+        ages = {name: row[name] - timedelta(days=2) for name in ("createdAt", "updatedAt", "leasedUntil")}
+        shop.db.refunds.update_one({"_id": row["_id"]}, {"$set": ages})
+    recall.sandbox.advance(2 * 24 * 3600)
+    asked = set(recall.payments) & {row["paymentIntent"] for row in shop.rows()}
+    shown = {refund["payment_intent"] for refund in recall.sandbox.refunds()}
+
+    status, out, _ = recall.finish(recall.start())
+
+    assert status == (1 if asked - shown else 0), out
+    made = [refund["payment_intent"] for refund in recall.sandbox.refunds()]
+    assert len(made) == len(set(made))
+    assert set(recall.payments) - set(made) == asked - shown
+    assert Counter(recall.results().values())["needs_a_person"] == len(asked - shown)

@@ -6,13 +6,13 @@ import os
 import threading
 import weakref
 from datetime import datetime, timedelta, timezone
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
 from .attention import AttentionDesk
 from .books import Books
-from .bulk import Bulk
 from .config import Settings, read_settings
 from .database import connect, durable
 from .events import EventHandler
@@ -20,19 +20,19 @@ from .figures import Figures
 from .intake import Intake
 from .ledger import Ledger
 from .observers import Observer, Observers
-from .pace import Pace
 from .preview import Previewer
 from .purchases import Purchases
 from .reconcile import Reconciler
 from .search import PurchaseSearch, RefundSearch
 from .service import RefundService
-from .shared_pace import make_pace
 from .signals import Announcer
 from .tokens import TokenVerifier
 from .users import Users
 
 if TYPE_CHECKING:
+    from .bulk import Bulk
     from .gateway import Gateway
+    from .pace import Pace
 
 _KEY = "refunds"
 _slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
@@ -85,21 +85,30 @@ class Refunds:
         self.events = EventHandler(self.intake, livemode=settings.livemode)
         self.reconciler = Reconciler(self.ledger, self.books, self.service, now)
         self.attention = AttentionDesk(self.ledger, self.books, self.service)
-        self.bulk = Bulk(
+        self._app = app
+
+    @cached_property
+    def bulk(self) -> Bulk:
+        """Bulk runs; a worker that serves requests never needs them."""
+        from .bulk import Bulk
+
+        return Bulk(
             ledger=self.ledger,
             purchases=self.purchases,
             service=self.service,
             previewer=self.previewer,
             pace=self.pace,
-            context=app.app_context,
-            lease=timedelta(seconds=settings.refunds_lease),
+            context=self._app.app_context,
+            lease=timedelta(seconds=self.settings.refunds_lease),
         )
 
     def pace(self, rate: float | None = None) -> Pace:
-        """The pace of work in bulk, which this app's processes share; one of each kind of work.
+        """The pace of work in bulk, which this app's processes share.
 
         :param rate: requests a second; by default 80 with a live key and 20 with a test key.
         """
+        from .shared_pace import make_pace
+
         return make_pace(self.database, self.settings, rate)
 
 

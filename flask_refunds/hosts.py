@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
-from .bulk import BulkSummary
-from .bulk_plan import BulkPlan
 from .errors import InvalidRequest
 from .extension import current_refunds
 from .models import Reason, find_object_id
 from .selection import PurchaseIds
 from .serializers import parse_note, parse_reason
 from .service import Ask
-from .triage import BulkResult
+
+if TYPE_CHECKING:
+    from .bulk import BulkSummary
+    from .bulk_plan import BulkPlan
+    from .triage import BulkResult
 
 
 def plan_bulk_refund(
@@ -69,6 +72,8 @@ def bulk_refund(
     :raises StripeKeyRejected: 500.
     :raises DatabaseUnavailable: 500; MongoDB has not answered for a minute.
     """
+    from .bulk import BulkSummary
+
     chosen = read_ids(purchase_ids)
     ask = Ask(requested_by, "host", parse_reason(reason), parse_note(note), bulk=name)
     summary = BulkSummary(name, len(chosen))

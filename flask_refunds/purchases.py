@@ -8,12 +8,8 @@ from typing import Any
 
 from bson import ObjectId
 
-<<<<<<< HEAD
-from .database import Collection, operation
-from .models import is_payment_intent
-=======
 from .database import REPORT_SECONDS, Collection, operation
->>>>>>> 2877047 (Bulk runs: a plan, then refunds in as many threads as the shared pace can feed)
+from .models import is_payment_intent
 
 COMPLETED = "completed"
 REFUNDED = "refunded"

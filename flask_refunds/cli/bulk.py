@@ -45,7 +45,7 @@ def _read_span(
 
 
 @click.command("bulk")
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.argument("file", required=False, type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("--content", metavar="ID", help="In place of a file: everyone who bought this.")
 @click.option(
     "--paid-between",
@@ -233,6 +233,8 @@ def _from_file(file: str) -> PurchaseIds:
             return read_ids(lines)
     except UnicodeDecodeError:
         raise InvalidRequest(f"{file} is no text in UTF-8. Nothing was refunded.") from None
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be read: {error.strerror}. Nothing was refunded.") from None
 
 
 def _from_shop(refunds: Refunds, content: str | None, span: tuple[datetime, datetime] | None) -> PurchaseIds:

@@ -29,7 +29,9 @@ def progress(length: int, label: str) -> Iterator[Callable[[], None]]:
         length=length,
         label=label,
         file=sys.stderr,
+        show_percent=True,
         show_pos=True,
+        show_eta=True,
         update_min_steps=max(1, length // _REDRAWN),
         item_show_func=lambda _: f"{bar.pos / max(0.001, time.monotonic() - began):.1f}/s",
     )

@@ -19,7 +19,7 @@ from tests.shop import Shop, make_app
 WEBHOOK_SECRET = "whsec_of_the_documentation"
 WEBHOOK_URL = "https://shop.example/api/payments/webhook/refunds"
 HARMLESS = {"check", "export", "init-db", "list", "metrics", "reconcile", "show", "token"}
-COMPARED = {"refund", "show", "list", "metrics", "export", "init-db", "check", "token"}
+COMPARED = {"refund", "bulk", "show", "list", "metrics", "export", "init-db", "check", "token"}
 SOLD = {
     "6b0635cf3cab3f672ac1a80a": (4900, "eur", "4242424242424242"),
     "6b0635d03cab3f672ac1a80d": (1200, "jpy", "4000000000007726"),
@@ -67,6 +67,7 @@ def test_the_commands_print_what_is_shown(
     shop: Shop, sandbox: StripeSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("recall.txt").write_text("\n".join(SOLD))
     compared = 0
     for command, output in shown():
         if "1a813" in command:

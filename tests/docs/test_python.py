@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -17,6 +18,8 @@ from typing import Any
 import jwt
 import pytest
 import stripe
+from bson import ObjectId
+from celery import current_app as celery_current_app
 from flask import Flask
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
 from prometheus_client import REGISTRY, generate_latest
@@ -390,11 +393,43 @@ def celery_beat(host: Host) -> None:
         host.names["reconcile_refunds"]()
 
 
+def bulk_runs(host: Host) -> None:
+    host.give_app()
+    sold = [host.sell(event="canceled-2024")[0] for _ in range(2)]
+    run(host, "docs/bulk.md", "From your own code")
+    assert (host.names["plan"].refundable, host.names["summary"].undone) == (2, 0)
+    assert {host.purchase(each)["status"] for each in sold} == {"refunded"}
+
+
+def celery_tasks(host: Host) -> None:
+    """The tasks are run where they are sent from, in place of a worker."""
+    host.give_app()
+    sold = [
+        host.sell(_id=ObjectId("6b0635cf3cab3f672ac1a80a"))[0],
+        host.sell(content="65f424a8c1d2e3f405162738")[0],
+        host.sell(_id=ObjectId.from_datetime(datetime(2024, 3, 15, 12, tzinfo=timezone.utc)))[0],
+    ]
+    set_up, send = python_of("docs/bulk.md", "Past one machine")
+    before = celery_current_app._get_current_object()
+    try:
+        host.run(set_up)
+        host.names["celery"].conf.update(task_always_eager=True, task_eager_propagates=True)
+        host.run(send)
+        [entry] = host.names["celery"].conf.beat_schedule.values()
+        assert entry["task"] in host.names["celery"].tasks
+    finally:
+        before.set_current()
+        before.set_default()
+    assert {host.purchase(each)["status"] for each in sold} == {"refunded"}
+
+
 PARTS: dict[tuple[str, str | None], Ask] = {
     ("README.md", None): readme,
     ("docs/authentication.md", "An identity provider"): identity_provider,
     ("docs/authentication.md", "Beside Flask-JWT-Extended"): flask_jwt_extended,
     ("docs/authentication.md", "Beside Flask-Security"): flask_security,
+    ("docs/bulk.md", "From your own code"): bulk_runs,
+    ("docs/bulk.md", "Past one machine"): celery_tasks,
     ("docs/http.md", None): own_webhook,
     ("docs/index.md", None): index,
     ("docs/logging.md", None): logging_page,

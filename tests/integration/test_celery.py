@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from celery import Celery
+from celery import Celery, current_app
 
 from flask_refunds import celery as tasks
 from flask_refunds.errors import InvalidRequest, PurchaseNotFound, PurchaseNotRefundable, RefundInProgress
@@ -131,8 +131,15 @@ def test_the_other_tasks_on_a_worker(
 
 @pytest.fixture
 def in_context(shop: Shop) -> Iterator[None]:
-    with shop.app.app_context():
-        yield
+    """An app's context, and a Celery app that other tests have not touched."""
+    before = current_app._get_current_object()
+    Celery("tests").set_default()
+    try:
+        with shop.app.app_context():
+            yield
+    finally:
+        before.set_current()
+        before.set_default()
 
 
 def run(task: Any, *args: Any, **options: Any) -> Any:

@@ -180,7 +180,7 @@ def test_all_that_was_paid_between(shop: Shop, sandbox: StripeSandbox) -> None:
     [
         ((), "Say a file, or --content and --paid-between or one of them."),
         (("recall.txt", "--content", "x"), "Say a file, or --content"),
-        (("missing.txt",), "'missing.txt' does not exist"),
+        (("missing.txt",), "missing.txt cannot be read: No such file or directory."),
         (("bad.txt",), "Line 1 is no purchase's id (24 hex digits): purchaseId\n"),
         (("bytes.txt",), "bytes.txt is no text in UTF-8"),
         (("-",), "Name the run: --name."),

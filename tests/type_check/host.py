@@ -12,9 +12,11 @@ from flask_refunds import (
     ConfigurationError,
     RefundsError,
     authenticate,
+    bulk_refund,
     check_config,
     current_user,
     handle_event,
+    plan_bulk_refund,
     refund_attention,
     refund_succeeded,
     refunds_bp,
@@ -28,6 +30,10 @@ app.register_blueprint(refunds_bp, url_prefix="/payments")
 assert_type(refunds_bp, Blueprint)
 assert_type(check_config(app), None)
 instrument(app)
+
+with app.app_context():
+    assert_type(plan_bulk_refund("recall", ["6b0635cf3cab3f672ac1a80a"], amounts=False).refundable, int)
+    assert_type(bulk_refund("recall", [], on_result=lambda result: None).undone, int)
 
 
 @app.get("/me/<int:number>")

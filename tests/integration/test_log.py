@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pymongo
@@ -20,8 +21,8 @@ import pytest
 from pymongo.errors import DuplicateKeyError
 from werkzeug.test import TestResponse
 
-from flask_refunds import refund_pending, refund_succeeded
-from flask_refunds.extension import observe
+from flask_refunds import bulk_refund, refund_pending, refund_succeeded
+from flask_refunds.extension import get_refunds, observe
 from flask_refunds.log import Decision
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.integration.test_reconcile import age, reconcile
@@ -231,6 +232,24 @@ class Story:
         [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *told)
         assert failed["error"] == "ValueError"
 
+    def bulk_runs(self) -> None:
+        def stumble(*args: Any) -> None:
+            raise DuplicateKeyError(SAID, 11000, {"keyValue": {"email": EMAIL}})
+
+        shop = self._open(REFUNDS_MONGO=self.database)
+        bulk = get_refunds(shop.app).bulk
+        bulk._patience = -1
+        bulk._service = SimpleNamespace(refund=stumble)  # type: ignore[assignment]
+        _, purchase = self.buy()
+        with shop.app.app_context():
+            assert bulk_refund("recall", [purchase]).counts == {"unknown": 1}
+        [told] = self.told(Decision.NOT_REFUNDED)
+        assert told == {
+            "event": "bulk_item_failed",
+            "purchase_id": str(purchase),
+            "error": "DuplicateKeyError",
+        }
+
     def callers(self) -> None:
         for what, (authorization, why) in self._bad_authorizations().items():
             headers = {"Authorization": authorization} if authorization else {}
@@ -341,6 +360,7 @@ SCENES: list[Callable[[Story], None]] = [
     Story.unknown_outcomes,
     Story.database_failures,
     Story.receivers,
+    Story.bulk_runs,
     Story.observers,
     Story.callers,
     Story.bad_tokens,

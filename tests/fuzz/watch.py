@@ -1,0 +1,151 @@
+"""Stands before the app, and looks at each request and answer: what moved, what leaked, what was promised."""
+
+from __future__ import annotations
+
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pymongo.monitoring
+from flask import Flask
+from werkzeug.wrappers import Response
+
+from flask_refunds.testing import StripeSandbox
+from tests.canaries import Canaries
+from tests.contract import answer_faults, operation_of
+from tests.hostile.webhooks import signed
+
+MAY_WRITE = frozenset(("refundPurchase", "receiveEvent"))
+MAY_ASK = MAY_WRITE | {"previewRefund"}
+MOVES_NOTHING = frozenset(
+    (
+        "invalid_request",
+        "not_authenticated",
+        "admin_required",
+        "purchase_not_found",
+        "refund_not_found",
+        "payment_intent_missing",
+        "webhook_not_configured",
+    )
+)
+"""The codes of what is refused before anything is asked or written."""
+NAMES_USERS = frozenset(("listPurchases", "previewRefund"))
+
+
+class Writes(pymongo.monitoring.CommandListener):
+    """Counts the commands that write, whether or not they change anything."""
+
+    NAMES = frozenset(("insert", "update", "delete", "findAndModify"))
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
+        self.count += event.command_name in self.NAMES
+
+    def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: pymongo.monitoring.CommandFailedEvent) -> None: ...
+
+
+class CountingSandbox(StripeSandbox):
+    """A sandbox that knows how often it was asked without copying what."""
+
+    asked = 0
+
+    def _serve(self, connection: Any, request: Any) -> None:
+        self.asked += 1
+        super()._serve(connection, request)
+
+
+@dataclass
+class Findings:
+    """What came of a run."""
+
+    requests: int = 0
+    linked: int = 0
+    """Those that followed the document's links."""
+    answers: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    """By operation, status and code."""
+    server_errors: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    """Answers that the document does not allow."""
+    moved: list[str] = field(default_factory=list)
+    """Stripe asked, or something written, by what may not."""
+
+    def all(self) -> list[str]:
+        return [*self.server_errors, *self.outside, *self.moved]
+
+
+class Watch:
+    """A WSGI app around the shop's.
+
+    Most webhook calls that bear a signature are signed anew, as if Stripe had sent them; and some calls of
+    the admin are made by a visitor, who is none.
+
+    :param visitor: his header.
+    """
+
+    def __init__(
+        self, app: Flask, sandbox: CountingSandbox, writes: Writes, canaries: Canaries, *, visitor: str
+    ) -> None:
+        self.app = app
+        self.sandbox = sandbox
+        self.writes = writes
+        self.canaries = canaries
+        self.visitor = visitor
+        self.findings = Findings()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"].endswith("/webhook/refunds") and "HTTP_STRIPE_SIGNATURE" in environ:
+            _sign(environ)
+        if "HTTP_AUTHORIZATION" in environ and zlib.crc32(_target(environ)) % 16 == 0:
+            environ["HTTP_AUTHORIZATION"] = self.visitor
+        asked, written = self.sandbox.asked, self.writes.count
+        answer = Response.from_app(self.app, environ, buffered=True)
+        self._judge(environ, answer, self.sandbox.asked - asked, self.writes.count - written)
+        return answer(environ, start_response)
+
+    def _judge(self, environ: dict[str, Any], answer: Response, asked: int, written: int) -> None:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        path = path.encode("latin-1").decode("utf-8", "replace")
+        operation = operation_of(self.app, path, method)
+        name = "the host's" if operation is None else operation["operationId"]
+        code = _code(answer)
+        told = f"{method} {path}?{environ.get('QUERY_STRING')} -> {answer.status} {answer.get_data()[:300]!r}"
+        findings = self.findings
+        findings.requests += 1
+        findings.answers[name, answer.status_code, code] += 1
+        if answer.status_code >= 500:
+            findings.server_errors.append(told)
+        if operation is not None:
+            wrong = answer_faults(operation, answer, head=method == "HEAD")
+            findings.outside += [f"{told}: {each}" for each in wrong]
+        harmless = code in MOVES_NOTHING or method not in ("GET", "HEAD", "POST")
+        if (asked and (harmless or name not in MAY_ASK)) or (written and (harmless or name not in MAY_WRITE)):
+            findings.moved.append(f"{told}: asked Stripe {asked} times, wrote {written} times")
+        admits = name in NAMES_USERS and answer.status_code == 200
+        self.canaries.inspect(answer.status_code, answer.headers, answer.get_data(), names_users=admits)
+
+
+def _target(environ: dict[str, Any]) -> bytes:
+    return f"{environ['PATH_INFO']}?{environ.get('QUERY_STRING', '')}".encode(errors="replace")
+
+
+def _sign(environ: dict[str, Any]) -> None:
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
+    if zlib.crc32(body) % 8:
+        environ["HTTP_STRIPE_SIGNATURE"] = signed(body)
+
+
+def _code(answer: Response) -> str:
+    if answer.mimetype != "application/json" or not answer.get_data() or answer.status_code < 400:
+        return ""
+    code = json.loads(answer.get_data()).get("code", "")
+    assert isinstance(code, str)
+    return code

@@ -19,6 +19,7 @@ from schemathesis.engine import events
 from schemathesis.engine.run import PhaseName
 from schemathesis.transport.wsgi import WSGITransport
 
+from flask_refunds.console import assets
 from flask_refunds.testing import make_event, make_token
 from tests.canaries import WEBHOOK_SECRET, Canaries, planted
 from tests.fuzz.watch import CountingSandbox, Findings, Watch, Writes
@@ -196,6 +197,8 @@ def _give_real_ids(schema: Any, shop: Shop) -> None:
         "purchaseId": st.sampled_from(shop.purchases),
         "paymentIntentId": st.sampled_from(shop.intents),
         "refundId": st.sampled_from(shop.intents).map("{}:1".format),
+        "version": st.just(assets.version()),
+        "name": st.sampled_from(["index.html", *assets.modules()]),
     }
 
     @schema.hook

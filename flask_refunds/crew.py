@@ -15,7 +15,7 @@ FIRST_THREADS = 8
 MOST_THREADS = 128
 """What the pool to Stripe holds. A MongoDB client's has 100 connections, and each is used for moments."""
 
-_BACKLOG_SECONDS = 0.2
+_BACKLOG_SECONDS = 0.4
 """How long a thread should wait for its turn: where it waits less, more threads would get more done."""
 
 _T = TypeVar("_T")

@@ -21,7 +21,7 @@ calls need."""
 MOST_TURNS = 32
 """How many turns are reserved at once, at most; at 80 a second they last 0.4 s."""
 
-_AHEAD_SECONDS = 0.1
+_AHEAD_SECONDS = 0.2
 """How long before the last reserved turn the next are reserved: a round trip to MongoDB, and some."""
 
 _LAPSED_SECONDS = 0.25
@@ -57,7 +57,7 @@ class Slowness:
     MOST = 8.0
     RECOVERY = 0.04
     """How much of it wears off each second."""
-    PAUSE_SECONDS = 0.25
+    PAUSE_SECONDS = 0.1
     """How long nobody gets a turn after a 429."""
 
     def __init__(self, now: Callable[[], float]) -> None:

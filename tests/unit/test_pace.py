@@ -161,9 +161,9 @@ def test_after_a_429_nobody_goes_for_a_moment_and_then_more_slowly() -> None:
         ask(throttle)
     began = clock.seconds
     pace.wait()
-    assert clock.seconds - began == pytest.approx(0.25)
+    assert clock.seconds - began == pytest.approx(0.1)
     pace.wait()
-    assert 0.0101 < clock.seconds - began - 0.25 < 0.0103
+    assert 0.0101 < clock.seconds - began - 0.1 < 0.0104
 
 
 def test_a_stray_429_is_forgotten_and_many_are_not() -> None:

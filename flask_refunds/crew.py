@@ -112,18 +112,22 @@ class Crew(Generic[_T, _R]):
                     item = next(self._items, _NONE)
                 if item is _NONE:
                     break
-                self._results.put(self._do(item))
+                taken = self._take_turn(item)
+                if self._stopped.is_set():
+                    break  # nothing was begun
+                with self._context(), paced(self._pace, taken=int(taken)):
+                    self._results.put(self._work(item))
         except BaseException as error:
             self._results.put(_Raised(error))
         finally:
             self._results.put(_Ended())
 
-    def _do(self, item: _T) -> _R:
-        taken = self._asks_stripe(item)
-        if taken and self._pace.wait() < _BACKLOG_SECONDS:
+    def _take_turn(self, item: _T) -> bool:
+        """Wait for a turn, if this item needs one, and call for help where there was little to wait."""
+        needed = self._asks_stripe(item)
+        if needed and self._pace.wait() < _BACKLOG_SECONDS:
             self._start()
-        with self._context(), paced(self._pace, taken=int(taken)):
-            return self._work(item)
+        return needed
 
 
 _NONE: Any = object()

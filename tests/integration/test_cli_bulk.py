@@ -239,8 +239,8 @@ def test_a_run_that_cannot_go_on_says_so_and_keeps_its_rows(
     ids = buy(shop, sandbox, 3)
     assert bulk(shop, write(ids[:1]), "--yes").exit_code == 0
     write(ids)
-    monkeypatch.setattr(outage_module, "OUTAGE_SECONDS", 0.2)
-    with failing(database, "insert"):
+    with monkeypatch.context() as impatient, failing(database, "insert"):
+        impatient.setattr(outage_module, "OUTAGE_SECONDS", 0.2)
         result = bulk(shop, "recall.txt", "--yes")
     assert result.exit_code == 2
     assert "       2  not reached: run the same again\n" in result.stdout

@@ -92,6 +92,20 @@ def test_stopped_it_begins_nothing_more() -> None:
     assert len(list(results)) <= FIRST_THREADS
 
 
+def test_stopped_nobody_begins_after_his_turn_has_come() -> None:
+    stopped, begun = threading.Event(), []
+
+    class StopsMeanwhile(Pace):
+        def wait(self) -> float:
+            stopped.set()
+            return 1.0
+
+    pace = StopsMeanwhile(LocalTurns(1e6))
+    crew = make_crew(begun.append, pace=pace, asks_stripe=lambda item: True, stopped=stopped)
+    assert list(crew.results(itertools.count())) == []
+    assert begun == []
+
+
 def test_it_grows_while_turns_lie_idle_and_no_further() -> None:
     names = set()
     together = threading.Barrier(40)

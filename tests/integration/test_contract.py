@@ -47,7 +47,7 @@ def test_a_refund_that_succeeds(shop: Shop, sandbox: StripeSandbox) -> None:
         "createdAt": "2024-03-15T10:30:00.000Z",
     }
     refund = response.json["refund"]
-    times = [refund.pop(name) for name in ("createdAt", "updatedAt", "settledAt")]
+    times = [refund.pop(name) for name in ("createdAt", "settledAt", "updatedAt")]
     assert times == sorted(times)
     assert all(datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times)
     assert refund == {

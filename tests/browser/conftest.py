@@ -17,8 +17,9 @@ from tests.shop import Shop, make_app
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
+    """For this folder alone: while it lasts its event loop runs in this thread, and no async view can."""
     if shutil.which("chromium") is None:
         pytest.skip("NO CHROMIUM: put one on PATH as chromium (Debian: apt-get install chromium)")
     pytest.importorskip("playwright.sync_api")

@@ -36,3 +36,8 @@ for (const account of document.querySelectorAll(".account-card")) {
     form.requestSubmit();
   });
 }
+
+// Before this script ran a click would do nothing, or put the password into the address.
+for (const button of document.querySelectorAll(".narrow button")) {
+  button.disabled = false;
+}

@@ -17,6 +17,7 @@ BENCHES = {
     "cpu": "tests.bench.cpu:run",
     "footprint": "tests.bench.footprint:run",
     "listing": "tests.bench.listing:run",
+    "metrics": "tests.bench.metrics:run",
     "throughput": "tests.bench.throughput:run",
 }
 """By name: ``run(purchases) -> list[Figure]``. Imported when they run."""

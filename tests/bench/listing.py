@@ -50,8 +50,8 @@ def _measure(shop: Shop, purchases: int) -> list[Figure]:
     }
     medians = in_turns(ROUNDS, calls)
     return [
-        _figure(medians, "last by cursor", "first", 1.5, purchases),
-        _figure(medians, "last by cursor, completed", "first, completed", 1.5, purchases),
+        _figure(medians, "last by cursor", "first", 1.2, purchases),
+        _figure(medians, "last by cursor, completed", "first, completed", 1.2, purchases),
         _figure(medians, "last by number", "first", None, purchases),
     ]
 

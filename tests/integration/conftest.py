@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,6 +8,13 @@ import pytest
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.shop import Shop, make_app
+
+
+@pytest.fixture
+def generous() -> Iterator[StripeSandbox]:
+    """A Stripe that lets a payment go back twice, so that it would show."""
+    with StripeSandbox(enforce_amount_limit=False) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

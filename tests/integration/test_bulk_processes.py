@@ -18,26 +18,14 @@ import pytest
 from flask_refunds.testing import StripeSandbox
 from tests.faults.replica_set import wait_until
 from tests.integration.commands import Commands
-from tests.shop import Shop, make_app
+from tests.shop import Shop
 
 PURCHASES = 240
 
 
 @pytest.fixture
-def generous() -> Iterator[StripeSandbox]:
-    """A Stripe that lets a payment go back twice, so that it would show."""
-    with StripeSandbox(enforce_amount_limit=False) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def shop(database: Any, generous: StripeSandbox) -> Shop:
-    return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=generous.url), database)
-
-
-@pytest.fixture
-def commands(mongo_uri: str, generous: StripeSandbox) -> Commands:
-    return Commands(mongo_uri, generous)
+def sandbox(generous: StripeSandbox) -> StripeSandbox:
+    return generous
 
 
 class Recall:

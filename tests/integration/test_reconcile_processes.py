@@ -7,7 +7,6 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,12 +17,6 @@ from tests.integration.workers import ROOT
 from tests.shop import Shop, make_app
 
 COMMAND = [sys.executable, "-m", "flask", "--app", "tests.integration.wsgi", "refunds", "reconcile"]
-
-
-@pytest.fixture
-def generous() -> Iterator[StripeSandbox]:
-    with StripeSandbox(enforce_amount_limit=False) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ from .serializers import parse_note, parse_reason
 from .service import Ask
 
 if TYPE_CHECKING:
-    from .bulk import BulkSummary
-    from .bulk_plan import BulkPlan
-    from .triage import BulkResult
+    from .bulk import BulkPlan, BulkResult, BulkSummary
 
 
 def plan_bulk_refund(

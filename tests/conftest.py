@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,10 @@ from flask import globals as flask_globals
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import TestServer, start_test_server
 from tests.shop import Shop, make_app
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background by a shell; the commands that the tests interrupt would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,7 @@ from typing import Any, get_args
 import click
 from flask.cli import with_appcontext
 
-from ..bulk import BulkSummary
-from ..bulk_plan import BulkPlan
+from ..bulk import BulkPlan, BulkSummary
 from ..errors import InvalidRequest, RefundsError
 from ..extension import Refunds, current_refunds
 from ..models import Reason, is_bulk_name

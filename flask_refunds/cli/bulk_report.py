@@ -10,10 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..bulk import BulkSummary
-from ..bulk_plan import BulkPlan
+from ..bulk import BulkPlan, BulkResult, BulkSummary, Result
 from ..money import decimal_amount
-from ..triage import BulkResult, Result
 from .sheets import csv_cell, standard_output
 
 COLUMNS = (

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
-
-from werkzeug.serving import make_server
 
 from tests.bench.figure import Figure
 from tests.bench.listing import seed
 from tests.bench.places import a_database
 from tests.browser.console import Console, a_browser
+from tests.serving import serving
 from tests.shop import Shop, make_app
 
 ROUNDS = 15
@@ -31,7 +28,8 @@ def run(purchases: int) -> list[Figure]:
         assert shop.app.test_cli_runner().invoke(args=["refunds", "init-db"]).exit_code == 0
         customer = database.users.find_one({"email": {"$exists": True}})["email"]
         payment = database.purchases.find_one()["stripePaymentIntentId"]
-        with _served(shop) as url, a_browser() as browser:
+        with serving(shop.app) as base, a_browser() as browser:
+            url = f"{base}/api/payments/admin/"
             return [
                 _figure("first paint of the page", PAINT_SECONDS, _paints(browser, url, shop), purchases),
                 _figure(
@@ -41,17 +39,6 @@ def run(purchases: int) -> list[Figure]:
                     "search by payment", SEARCH_SECONDS, _searches(browser, url, shop, payment), purchases
                 ),
             ]
-
-
-@contextmanager
-def _served(shop: Shop) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, shop.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api/payments/admin/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def _paints(browser: Any, url: str, shop: Shop) -> list[float]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from werkzeug.serving import make_server
 
 from flask_refunds.testing import StripeSandbox
 from tests.browser.console import Console, a_browser
+from tests.serving import serving
 from tests.shop import Shop, make_app
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
@@ -36,13 +35,8 @@ def shop(database: Any, sandbox: StripeSandbox) -> Shop:
 @pytest.fixture
 def url(shop: Shop) -> Iterator[str]:
     """Where the shop is served."""
-    server = make_server("127.0.0.1", 0, shop.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(shop.app) as url:
+        yield url
 
 
 @pytest.fixture

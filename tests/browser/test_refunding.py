@@ -23,6 +23,14 @@ def add_purchase(shop: Shop, payment: str, title: str = "Pruning", name: str = "
     return shop.add_purchase(payment, user=user_id, content=content)
 
 
+def ask_for_one(console: Console, shop: Shop, sandbox: StripeSandbox) -> tuple[str, Any, Any]:
+    """A payment, its purchase for $48.00, and the button in the window that asks whether to refund it."""
+    payment = sandbox.create_payment(4800)
+    purchase = add_purchase(shop, payment)
+    console.open()
+    return payment, purchase, console.ask("Pruning")
+
+
 def test_from_the_search_to_refunded(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4800, "usd")
     both = [add_purchase(shop, payment, title) for title in ("Pruning", "Grafting")]
@@ -101,9 +109,7 @@ def test_a_pending_refund_is_not_asked_for_anew(console: Console, shop: Shop, sa
 def test_every_answer_has_its_words(
     console: Console, shop: Shop, sandbox: StripeSandbox, fault: str, words: str, button: str | None
 ) -> None:
-    add_purchase(shop, sandbox.create_payment(4800))
-    console.open()
-    refund = console.ask("Pruning")
+    _, _, refund = ask_for_one(console, shop, sandbox)
     sandbox.inject(fault, times=2)
     refund.click()
     assert words in console.answer().replace("\n", " ")
@@ -114,10 +120,7 @@ def test_every_answer_has_its_words(
 
 
 def test_a_refused_refund_may_be_tried_again(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    payment = sandbox.create_payment(4800)
-    purchase = add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    payment, purchase, refund = ask_for_one(console, shop, sandbox)
     sandbox.inject("insufficient_balance")
     refund.click()
     assert "Nothing went back to the customer." in console.answer()
@@ -128,9 +131,7 @@ def test_a_refused_refund_may_be_tried_again(console: Console, shop: Shop, sandb
 
 
 def test_stripe_is_busy(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    add_purchase(shop, sandbox.create_payment(4800))
-    console.open()
-    refund = console.ask("Pruning")
+    _, _, refund = ask_for_one(console, shop, sandbox)
     sandbox.inject("rate_limited", times=None)
     refund.click()
     assert "Stripe is busy. Stripe is receiving too many requests. Nothing was refunded" in console.answer()
@@ -153,10 +154,7 @@ def test_stripe_cannot_say_what_a_refund_would_do(
 def test_the_network_fails_before_the_server_hears(
     console: Console, shop: Shop, sandbox: StripeSandbox
 ) -> None:
-    payment = sandbox.create_payment(4800)
-    add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    payment, _, refund = ask_for_one(console, shop, sandbox)
     console.page.route("**/admin/refund/*", lambda route: route.abort())
     refund.click()
     assert "The answer was lost. The refund may have been made, or not." in console.answer()
@@ -169,10 +167,7 @@ def test_the_network_fails_before_the_server_hears(
 def test_the_network_fails_after_the_server_has_refunded(
     console: Console, shop: Shop, sandbox: StripeSandbox
 ) -> None:
-    payment = sandbox.create_payment(4800)
-    add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    payment, _, refund = ask_for_one(console, shop, sandbox)
 
     def lose_the_answer(route: Any) -> None:
         route.fetch()
@@ -188,9 +183,7 @@ def test_the_network_fails_after_the_server_has_refunded(
 
 
 def test_a_proxy_answers_in_the_server_s_place(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    add_purchase(shop, sandbox.create_payment(4800))
-    console.open()
-    refund = console.ask("Pruning")
+    _, _, refund = ask_for_one(console, shop, sandbox)
     page = {"status": 504, "content_type": "text/html", "body": "<h1>504</h1>"}
     console.page.route("**/admin/refund/*", lambda route: route.fulfill(**page))
     refund.click()
@@ -198,10 +191,7 @@ def test_a_proxy_answers_in_the_server_s_place(console: Console, shop: Shop, san
 
 
 def test_a_double_click_is_one_call(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    payment = sandbox.create_payment(4800)
-    add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    payment, _, refund = ask_for_one(console, shop, sandbox)
     sandbox.latency = 0.3
     calls: list[str] = []
     console.page.on("request", lambda request: request.method == "POST" and calls.append(request.url))
@@ -233,10 +223,7 @@ def test_a_second_tab_is_told_that_another_is_at_it(
 
 
 def test_a_slow_answer_may_be_left_alone(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    payment = sandbox.create_payment(4800)
-    add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    _, _, refund = ask_for_one(console, shop, sandbox)
     sandbox.latency = 7.0
     refund.click()
     console.dialog.get_by_text("You may close this: the refund goes on").wait_for()
@@ -248,10 +235,7 @@ def test_a_slow_answer_may_be_left_alone(console: Console, shop: Shop, sandbox: 
 
 
 def test_an_expired_token_loses_nothing(console: Console, shop: Shop, sandbox: StripeSandbox) -> None:
-    payment = sandbox.create_payment(4800)
-    add_purchase(shop, payment)
-    console.open()
-    refund = console.ask("Pruning")
+    _, _, refund = ask_for_one(console, shop, sandbox)
     console.dialog.get_by_label("Note for the books").fill("A long story.")
     expired = shop.headers(expires_in=-10)["Authorization"].removeprefix("Bearer ")
     console.page.evaluate("token => sessionStorage.setItem('flask_refunds.token', token)", expired)

@@ -7,20 +7,20 @@ of its page, or part, are kept from block to block. Nothing else is done to the 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
+from urllib.parse import urlsplit
 
 from bson import ObjectId
 from flask import Flask
-from werkzeug.serving import make_server
 
 from flask_refunds import refunds_bp
 from flask_refunds.testing import StripeSandbox, make_token
 from tests.docs.pages import Block
+from tests.serving import serving
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_config
 
 PLACEHOLDERS = {'"sk_test_…"': repr(STRIPE_KEY), 'JWT_SECRET_KEY="…"': f'JWT_SECRET_KEY="{JWT_SECRET}"'}
@@ -91,12 +91,9 @@ class Host:
 @contextmanager
 def served(app: Any) -> Iterator[Any]:
     """An app behind a real server; gives ``ask(method, path, headers, body) -> Answer``."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
 
     def ask(method: str, path: str, headers: Mapping[str, str] = {}, body: Any = None) -> Answer:
-        connection = HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
         try:
             connection.request(method, path, body, dict(headers))
             response = connection.getresponse()
@@ -104,12 +101,8 @@ def served(app: Any) -> Iterator[Any]:
         finally:
             connection.close()
 
-    try:
+    with serving(app) as url:
         yield ask
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def refunds_one(host: Host, app: Any = None, prefix: str = "/api/payments", token: str | None = None) -> None:

@@ -79,8 +79,8 @@ def test_the_reference_has_the_public_names_and_no_others() -> None:
     for module, text in zip(modules[::2], modules[1::2], strict=True):
         named[module] = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", text, re.MULTILINE))
     values = {f"flask_refunds.models.{name}" for name in ("Refund", "RefundStatus", "Failure", "Attention")}
-    values |= {"flask_refunds.bulk_plan.BulkPlan", "flask_refunds.bulk.BulkSummary"}
-    values |= {"flask_refunds.triage.BulkResult", "flask_refunds.triage.Result"}
+    values |= {"flask_refunds.bulk.BulkPlan", "flask_refunds.bulk.BulkSummary"}
+    values |= {"flask_refunds.bulk.BulkResult", "flask_refunds.bulk.Result"}
     assert named.pop("flask_refunds") == {*flask_refunds.__all__, *values}
     assert named.pop("flask_refunds.prometheus") == {"instrument"}
     assert named.pop("flask_refunds.testing") == set(flask_refunds.testing.__all__)

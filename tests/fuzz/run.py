@@ -86,7 +86,7 @@ def a_shop(uri: str) -> Iterator[Shop]:
         database = seeds.get_default_database()
         admin = database.users.insert_one(dict(planted(role="admin"))).inserted_id
         intents = [sandbox.create_payment(100 + each, card=CARDS[each % 4]) for each in range(PURCHASES)]
-        purchases = [_purchase(admin, intent) for intent in intents]
+        purchases = [_purchase(admin, intent, number) for number, intent in enumerate(intents)]
         for number, purchase in enumerate(purchases):
             if number % 20 == 0:
                 purchase |= ({"status": "pending"}, {"stripePaymentIntentId": None})[number % 40 == 0]
@@ -103,9 +103,11 @@ def _bearer(user: ObjectId) -> str:
     return f"Bearer {make_token(str(user), secret=JWT_SECRET, expires_in=24 * 3600)}"
 
 
-def _purchase(user: ObjectId, intent: str) -> dict[str, Any]:
-    made = {"user": user, "content": ObjectId(), "amount": 1.0, "createdAt": PAID_AT}
-    return {**made, "_id": ObjectId(), "status": "completed", "stripePaymentIntentId": intent}
+def _purchase(user: ObjectId, intent: str, number: int) -> dict[str, Any]:
+    """Its id is the same in every run, because it says who asks for its refund (:class:`Watch`)."""
+    purchase_id = ObjectId(f"65f424a8{number:016x}")
+    made = {"_id": purchase_id, "user": user, "content": ObjectId(), "amount": 1.0, "createdAt": PAID_AT}
+    return {**made, "status": "completed", "stripePaymentIntentId": intent}
 
 
 def fuzz(shop: Shop, cases: int, seed: int) -> Outcome:

@@ -13,11 +13,11 @@ import pytest
 from bson import ObjectId
 
 from flask_refunds import bulk_refund, plan_bulk_refund, refund_succeeded
-from flask_refunds import outage as outage_module
+from flask_refunds.bulk import BulkResult, Result
+from flask_refunds.bulk import outage as outage_module
 from flask_refunds.errors import DatabaseUnavailable, InvalidRequest, StripeKeyRejected, StripeUnavailable
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import StripeSandbox
-from flask_refunds.triage import BulkResult, Result
 from tests.mongod import failing
 from tests.shop import Shop, make_app
 

@@ -12,7 +12,7 @@ import pytest
 from bson import ObjectId
 from click.testing import Result
 
-from flask_refunds import outage as outage_module
+from flask_refunds.bulk import outage as outage_module
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop

@@ -98,7 +98,7 @@ def test_a_note_is_checked_as_the_endpoint_does(shop: Shop, sandbox: StripeSandb
 
 def test_a_refund_that_another_call_holds(shop: Shop, sandbox: StripeSandbox, commands: Commands) -> None:
     _, purchase = buy(shop, sandbox)
-    sandbox.inject("hang_before", times=None)
+    sandbox.inject("hang_before")
     first = commands.start("refund", purchase)
     try:
         sandbox.wait_for_requests(1, 30)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.crew import FIRST_THREADS, MOST_THREADS, Crew
+from flask_refunds.bulk.crew import FIRST_THREADS, MOST_THREADS, Crew
 from flask_refunds.pace import LocalTurns, Pace, in_turn
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from flask_refunds.bulk.outage import outlast
 from flask_refunds.errors import DatabaseUnavailable, PurchaseNotFound
-from flask_refunds.outage import outlast
 
 
 class Stopped(threading.Event):

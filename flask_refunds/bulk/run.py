@@ -17,10 +17,8 @@ from itertools import chain, islice, repeat
 
 from bson import ObjectId
 
-from .bulk_plan import BulkPlan, ask_stripe, needs_asking
-from .config import CALL_SECONDS
-from .crew import Context, Crew
-from .errors import (
+from ..config import CALL_SECONDS
+from ..errors import (
     InvalidRequest,
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -30,15 +28,17 @@ from .errors import (
     StripeRateLimited,
     StripeUnavailable,
 )
-from .ledger import Ledger
-from .log import Decision, decided
-from .models import Payment, is_bulk_name
+from ..ledger import Ledger
+from ..log import Decision, decided
+from ..models import Payment, is_bulk_name
+from ..pace import Pace
+from ..preview import Previewer
+from ..purchases import Purchases
+from ..selection import PurchaseIds
+from ..service import Ask, RefundService
+from .crew import Context, Crew
 from .outage import outlast
-from .pace import Pace
-from .preview import Previewer
-from .purchases import Purchases
-from .selection import PurchaseIds
-from .service import Ask, RefundService
+from .plan import BulkPlan, ask_stripe, needs_asking
 from .triage import BATCH, TO_RETRY, UNDONE, BulkResult, Case, Result, Triage
 
 UNKNOWN_IN_A_ROW = 25

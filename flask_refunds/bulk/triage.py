@@ -8,9 +8,9 @@ from enum import Enum
 
 from bson import ObjectId
 
-from .ledger import Ledger
-from .models import Refund, RefundStatus, find_live
-from .purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from ..ledger import Ledger
+from ..models import Refund, RefundStatus, find_live
+from ..purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
 BATCH = 200
 

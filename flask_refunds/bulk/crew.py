@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any, Generic, TypeVar
 
-from .pace import Pace, paced
+from ..pace import Pace, paced
 
 FIRST_THREADS = 8
 MOST_THREADS = 128

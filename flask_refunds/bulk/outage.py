@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from .errors import DatabaseUnavailable
+from ..errors import DatabaseUnavailable
 
 OUTAGE_SECONDS = 60.0
 """How long work in bulk goes on asking a database that does not answer."""

@@ -29,6 +29,16 @@ def test_four_clicks(context: Any, storefront: Storefront) -> None:
     page.get_by_role("dialog").get_by_text("€19.50 is on its way back").wait_for()
 
 
+def test_nothing_can_be_clicked_before_its_script_is_there(context: Any, storefront: Storefront) -> None:
+    """Enter in a form without one would put the password into the address."""
+    page = context.new_page()
+    page.route("**/sign_in.js", lambda route: route.abort())
+    page.goto(f"{storefront.url}/sign-in")
+    buttons = page.locator(".narrow button")
+    assert buttons.count() > 1
+    assert all(button.is_disabled() for button in buttons.all())
+
+
 def test_what_was_written_outlives_signing_in_again(context: Any, storefront: Storefront) -> None:
     page = context.new_page()
     page.goto(f"{storefront.url}/api/payments/admin/#/purchases?q=ada%40shop.example")

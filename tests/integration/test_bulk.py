@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from flask_refunds.bulk import BulkResult, Result
 from flask_refunds.bulk import outage as outage_module
 from flask_refunds.errors import DatabaseUnavailable, InvalidRequest, StripeKeyRejected, StripeUnavailable
 from flask_refunds.extension import get_refunds
+from flask_refunds.pace import Pace
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop, make_app
@@ -156,6 +158,25 @@ def test_a_cart_goes_back_once_and_its_others_name_that_refund(
     assert sandbox.money_refunded(payment) == 3000
     assert (plan.refundable, plan.payments, plan.amounts) == (3, 1, {"usd": 3000})
     assert [run(shop, cart)[purchase].amount for purchase in cart] == [3000, None, None]
+
+
+def test_a_cart_takes_one_turn(shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its others wait until the first has its refund, rather than ask for what that one is about to get."""
+    payment = sandbox.create_payment(1999, "eur")
+    cart = [shop.add_purchase(payment) for _ in range(5)]
+    sandbox.latency = 0.2
+    wait, turns = Pace.wait, itertools.count()
+
+    def count_and_wait(pace: Pace) -> float:
+        next(turns)
+        return wait(pace)
+
+    monkeypatch.setattr(Pace, "wait", count_and_wait)
+    found = run(shop, cart)
+    assert Counter(each.result for each in found.values()) == {
+        Result.REFUNDED: 1, Result.ALREADY_REFUNDED: 4
+    }  # fmt: skip
+    assert next(turns) == 1
 
 
 def test_what_is_left_unknown_is_asked_again_at_the_end(shop: Shop, sandbox: StripeSandbox) -> None:

@@ -56,6 +56,13 @@ def test_every_try_is_the_same_request() -> None:
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == REFUND_ID
 
 
+def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
+    stub = StubTransport([("GET", "/v1/refunds/re_1%2Fcancel%3Fx%3D1", (200, refund_object()))])
+    gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
+    gateway.retrieve("re_1/cancel?x=1", Deadline.after(10))
+    stub.assert_done()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "meaning"),
     [

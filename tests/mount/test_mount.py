@@ -415,6 +415,14 @@ def test_every_public_name_is_there() -> None:
     assert flask_refunds.refunds_bp.url_prefix == "/api/payments"
 
 
+def test_each_command_says_in_the_help_what_it_does() -> None:
+    app = make_app()
+    listed = app.test_cli_runner().invoke(args=["refunds", "--help"]).output.split("Commands:\n")[1]
+    lines = {line.split()[0]: line.split()[1:] for line in listed.splitlines() if line.strip()}
+    assert {"refund", "bulk", "reconcile", "resolve", "init-db", "check"} <= lines.keys()
+    assert all(words for words in lines.values()), lines
+
+
 # The host's own answers
 
 

@@ -217,7 +217,9 @@ class Story:
                 told = (Decision.OPENED, Decision.STATUS, Decision.TOLD_AGAIN)
                 self.expect(self.refund(purchase), 202, *told)
             self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
-            self.expect(self.refund(purchase), 202, Decision.UNANSWERED)
+            [told3] = self.expect(self.refund(purchase), 202, Decision.UNANSWERED)
+            unsaid = self.shop.db.refunds.find_one({"purchaseIds": purchase})["_id"]
+            assert told3 == {"event": "stripe_unanswered", "refund_id": unsaid, "code": "APIConnectionError"}
 
     def observers(self) -> None:
         class Broken:
@@ -317,7 +319,8 @@ class Story:
         dashboard, _ = self.buy()
         made = self.sandbox.refund_in_dashboard(dashboard)
         told2 = (Decision.RECORDED, Decision.EVENT_TAKEN)
-        self.expect(self.send(make_event("refund.created", made)), 200, *told2)
+        recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *told2)
+        assert (recorded["refund_id"], recorded["by"]) == (f"{dashboard}:1", "webhook")
         other = make_event("customer.created", {"id": "cus_1", "email": EMAIL})
         self.expect(self.send(other), 200, Decision.EVENT_IGNORED)
         for wrong, secret, why in [
@@ -328,6 +331,10 @@ class Story:
         ]:
             [refused] = self.expect(self.send(wrong, secret), 400, Decision.EVENT_REFUSED)
             assert refused["why"] == why
+            believed = why != "signature"
+            assert refused["event_id"] == (wrong["id"] if believed else None)
+            spoken = believed and wrong["type"] == "refund.created"
+            assert refused["event_type"] == (wrong["type"] if spoken else None)
 
     def people(self) -> None:
         payment, purchase = self.buy()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import stripe
 from werkzeug.test import TestResponse
 
-from flask_refunds import handle_event
+from flask_refunds import InvalidRequest, handle_event
 from flask_refunds.testing import StripeSandbox, make_event, signed_event
 from tests.mongod import failing
 from tests.shop import Shop, make_app
@@ -95,7 +97,8 @@ def forged(body: bytes = BODY, **headers: str) -> tuple[bytes, dict[str, str]]:
 )
 def test_what_stripe_did_not_sign_just_now(shop: Shop, body: bytes, headers: dict[str, str]) -> None:
     response = shop.client.post(PATH, data=body, headers=headers)
-    assert (response.status_code, response.json["code"]) == (400, "invalid_request")
+    words = "The event is not signed by Stripe, or not just now."
+    assert (response.status_code, response.json) == (400, {"error": words, "code": "invalid_request"})
 
 
 def sign(body: bytes) -> dict[str, str]:
@@ -107,26 +110,36 @@ def sign(body: bytes) -> dict[str, str]:
     return {"Stripe-Signature": f"t={NOW},v1={signature}"}
 
 
+NO_JSON = "The event is no JSON."
+NO_EVENT = "The event is not as Stripe sends them."
+
+
 @pytest.mark.parametrize(
-    "body",
+    ("body", "words"),
     [
-        b"",
-        b"\xff\xfe",
-        b"{",
-        b"[]",
-        b"null",
-        b"{}",
-        b"[" * 100_000,
-        b'{"type": "refund.updated"}',
-        json.dumps({**EVENT, "livemode": "false"}).encode(),
-        json.dumps({**EVENT, "livemode": True}).encode(),
-        json.dumps({**EVENT, "data": {"object": []}}).encode(),
-        json.dumps(make_event("refund.updated", {"object": "refund", "payment_intent": "pi_1"})).encode(),
+        (b"", NO_JSON),
+        (b"\xff\xfe", NO_JSON),
+        (b"{", NO_JSON),
+        (b"[]", "The event is no JSON object."),
+        (b"null", "The event is no JSON object."),
+        (b"{}", NO_EVENT),
+        (b"[" * 100_000, NO_JSON),
+        (b'{"type": "refund.updated"}', NO_EVENT),
+        (json.dumps({**EVENT, "livemode": "false"}).encode(), NO_EVENT),
+        (
+            json.dumps({**EVENT, "livemode": True}).encode(),
+            "The event is of live mode, and this server's key is not.",
+        ),
+        (json.dumps({**EVENT, "data": {"object": []}}).encode(), NO_EVENT),
+        (
+            json.dumps(make_event("refund.updated", {"object": "refund", "payment_intent": "pi_1"})).encode(),
+            "The event's refund is not as Stripe documents it.",
+        ),
     ],
 )
-def test_what_is_signed_and_no_event_of_ours(shop: Shop, body: bytes) -> None:
+def test_what_is_signed_and_no_event_of_ours(shop: Shop, body: bytes, words: str) -> None:
     response = shop.client.post(PATH, data=body, headers=sign(body))
-    assert (response.status_code, response.json["code"]) == (400, "invalid_request")
+    assert (response.status_code, response.json) == (400, {"error": words, "code": "invalid_request"})
     assert shop.rows() == []
 
 
@@ -157,6 +170,31 @@ def test_a_refund_of_the_dashboard(shop: Shop, sandbox: StripeSandbox, kind: str
         ("dashboard", 1000, "succeeded"),
         ("dashboard", 3000, "succeeded"),
     ]
+    assert [row["purchaseIds"] for row in shop.rows()] == [[purchase], [purchase]]
+
+
+def test_an_event_of_a_charge_brings_its_own_payment_s_refunds(shop: Shop, sandbox: StripeSandbox) -> None:
+    payments = [sandbox.create_payment(4000) for _ in range(2)]
+    for payment in payments:
+        shop.add_purchase(payment)
+        sandbox.refund_in_dashboard(payment)
+    assert send(shop, events_of(sandbox, "charge.refunded")[0]).status_code == 200
+    assert [row["paymentIntent"] for row in shop.rows()] == [payments[0]]
+
+
+@pytest.mark.parametrize(
+    ("request_of", "told"),
+    [({"id": "req_1"}, "req_1"), ({"id": None}, None), ({"id": 1}, None), ("req_1", None), (None, None)],
+)
+def test_the_request_that_an_event_names(
+    shop: Shop, sandbox: StripeSandbox, request_of: Any, told: str | None
+) -> None:
+    """It was a string once (https://docs.stripe.com/upgrades#2017-05-25)."""
+    payment = sandbox.create_payment(4000)
+    shop.add_purchase(payment)
+    made = sandbox.refund_in_dashboard(payment)
+    assert send(shop, {**make_event("refund.created", made), "request": request_of}).status_code == 200
+    assert shop.rows()[0]["history"][0]["stripeRequestId"] == told
 
 
 def test_a_partial_refund_lowers_what_is_left(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -290,5 +328,27 @@ def test_the_hosts_own_webhook(shop: Shop, sandbox: StripeSandbox, as_object: bo
         event = stripe.Webhook.construct_event(body, headers["Stripe-Signature"], SECRET)  # type: ignore[no-untyped-call]
     with shop.app.app_context():
         assert handle_event(event) is True
+        assert handle_event(MappingProxyType(news)) is True
         assert handle_event(make_event("ping", {})) is False
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_the_hosts_own_webhook_hears_of_other_shops(shop: Shop, sandbox: StripeSandbox) -> None:
+    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    with shop.app.app_context():
+        for event in events_of(sandbox, "refund.created", "charge.refunded"):
+            assert handle_event(event) is False
+
+
+@pytest.mark.parametrize("event", [None, "refund.created", 7, [EVENT]])
+def test_the_hosts_own_webhook_gives_what_is_no_event(
+    shop: Shop, event: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        shop.app.app_context(),
+        caplog.at_level("WARNING", "flask_refunds"),
+        pytest.raises(InvalidRequest, match=re.escape("The event is not as Stripe sends them.")),
+    ):
+        handle_event(event)
+    [record] = caplog.records
+    assert vars(record)["refunds"]["why"] == "malformed"

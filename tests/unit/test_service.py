@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -16,8 +17,9 @@ from flask_refunds.deadline import Deadline
 from flask_refunds.errors import PurchaseNotRefundable, RefundFailed, RefundInProgress, StripeKeyRejected
 from flask_refunds.gateway import Gateway
 from flask_refunds.intake import Intake
-from flask_refunds.ledger import Ledger
+from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
 from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
+from flask_refunds.observers import Observers
 from flask_refunds.purchases import Purchases
 from flask_refunds.service import Ask, RefundService
 from flask_refunds.signals import Announcer, refund_attention, refund_failed, refund_pending, refund_succeeded
@@ -32,12 +34,13 @@ START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
 
 class World:
-    """A ledger, two purchases of one payment, a scripted Stripe, and receivers that take notes."""
+    """A ledger, two purchases of one payment, a scripted Stripe, and who listens, taking notes."""
 
     def __init__(self) -> None:
         self.now = START
         self.app = object()
         self.heard: list[tuple[str, str]] = []
+        self.observed: list[tuple[str, str]] = []
         self.db = mongomock.MongoClient(tz_aware=True).shop
         self.stripe = StubTransport([])
         self.cart = [ObjectId(), ObjectId()]
@@ -48,7 +51,9 @@ class World:
         gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         self.ledger = Ledger(self.db.refunds, lambda: self.now, timedelta(seconds=60))
         purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
-        self.books = Books(self.ledger, purchases, Announcer(self.app))
+        observers = Observers()
+        observers.add(self)
+        self.books = Books(self.ledger, purchases, Announcer(self.app), observers)
         self.intake = Intake(self.ledger, purchases, lambda: gateway, self.books)
         self.service = RefundService(
             ledger=self.ledger,
@@ -71,6 +76,12 @@ class World:
 
     def row(self, number: int = 1) -> Refund:
         return self.ledger.get(f"{PAYMENT}:{number}")
+
+    def refund_changed(self, refund: Refund) -> None:
+        """The world is its own observer."""
+        self.observed.append((refund.id, refund.status.value))
+
+    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None: ...
 
     def listen(self) -> None:
         """Hear every signal; the receivers live as long as this world."""
@@ -226,7 +237,15 @@ def test_an_amount_that_a_person_has_looked_at_asks_for_nobody(world: World) -> 
     for status in ("pending", "succeeded"):
         world.books.apply(world.row(), fact(status, amount=1000), by="reconcile")
         assert world.row().attention is None
-    assert world.row().amount == 1000
+    assert (world.row().amount, world.row().currency) == (1000, "usd")
+    assert world.row().history[2] == {
+        "at": START,
+        "status": "pending",
+        "by": "webhook",
+        "attention": "amount_differs",
+        "stripeRequestId": "req_1",
+        "amountBefore": 1999,
+    }
     assert [entry.get("amountBefore") for entry in world.row().history] == [None, None, 1999, None, None]
 
 
@@ -298,6 +317,65 @@ def test_nothing_is_sent_while_stripe_cannot_say_what_it_has(world: World) -> No
     assert world.refund((*LIST, (401, error_object("")))).refund.status is RefundStatus.PROCESSING
 
 
+def listed(*refunds: dict[str, Any]) -> Any:
+    """Stripe's list of a payment's refunds, asked for and answered."""
+    return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
+
+
+ALREADY = (*CREATE, (400, error_object("charge_already_refunded")))
+
+
+def test_a_row_whose_refund_stripe_made_and_whose_key_it_forgot(world: World) -> None:
+    outcome = world.refund(ALREADY, listed(refund_object()))
+    assert outcome.refund.status is RefundStatus.SUCCEEDED
+    assert world.stripe.sent[-1].params["payment_intent"] == PAYMENT
+    [row] = world.ledger.read_log(PAYMENT)
+    assert (row.source, row.stripe_refund_id, row.history[-1]["by"]) == ("endpoint", "re_1", "endpoint:admin")
+    assert world.statuses() == {"refunded"}
+
+
+def test_a_row_for_which_nothing_was_left(world: World) -> None:
+    with pytest.raises(PurchaseNotRefundable):
+        world.refund(ALREADY, listed(refund_object(metadata={})), CAPTURED)
+    ours, elsewhere = world.ledger.read_log(PAYMENT)
+    assert (ours.status, ours.history[-1]["by"]) == (RefundStatus.FAILED, "endpoint:admin")
+    assert (elsewhere.source, elsewhere.purchase_ids) == ("dashboard", world.cart)
+    assert world.statuses() == {"refunded"}
+
+
+def test_a_refund_of_the_dashboard_that_fails_while_a_call_learns_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its event leaves the purchases to the call, whose row is not settled yet."""
+    refuse = Ledger.refuse
+
+    def fail_first(*args: Any, **kwargs: Any) -> Refund | None:
+        world.intake.take_in(fact("failed", refund_id=None), Deadline.after(10), by="webhook")
+        return refuse(*args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "refuse", fail_first)
+    with pytest.raises(PurchaseNotRefundable):
+        world.refund(ALREADY, listed(refund_object(metadata={})), CAPTURED)
+    assert world.statuses() == {"completed"}
+
+
+def test_a_purchase_that_a_rival_refunds_after_it_was_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stripe is not asked about it again."""
+    opened = Ledger.open
+
+    def rival_first(*args: Any, **kwargs: Any) -> Refund:
+        monkeypatch.setattr(Ledger, "open", opened)
+        world.service.refund(world.cart[1], ASK)
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "open", rival_first)
+    with pytest.raises(PurchaseNotRefundable):
+        world.refund((*CREATE, (200, refund_object())))
+    assert len(world.ledger.read_log(PAYMENT)) == 1
+
+
 def test_a_key_rejected_while_in_doubt_is_no_failure(world: World) -> None:
     world.refund((*CREATE, lost()))
     nothing = (200, {"object": "list", "data": [], "has_more": False})
@@ -363,12 +441,15 @@ def test_the_23_hours(world: World, age: timedelta, sent: bool) -> None:
             world.refund(nothing, (*CREATE, (200, refund_object()))).refund.status is RefundStatus.SUCCEEDED
         )
         return
-    for _ in range(2):
+    for _ in range(3):  # the lease is given up each time
         outcome = world.refund(nothing)
         assert outcome.refund.status is RefundStatus.PROCESSING
         assert outcome.refund.attention is not None
         assert outcome.refund.attention.since == world.now
     assert world.heard == [("refund-attention", "processing")]
+    assert world.row().history[1:] == [
+        {"at": world.now, "status": "processing", "by": "endpoint:admin", "attention": "unknown_too_long"}
+    ]
 
 
 def test_a_succeeded_row_whose_purchases_were_left_behind(world: World) -> None:
@@ -435,6 +516,88 @@ def test_news_from_elsewhere_is_taken_in_once(world: World) -> None:
     assert len(world.ledger.read_log(PAYMENT)) == 1
     assert is_refunded(world.ledger.read_log(PAYMENT))
     assert world.statuses() == {"refunded"}
+
+
+def test_news_from_elsewhere_whose_purchases_were_left_behind(world: World) -> None:
+    made = fact("succeeded", refund_id=None)
+    world.stripe.script[:] = [CAPTURED]
+    world.intake.take_in(made, Deadline.after(10), by="webhook")
+    world.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    world.intake.take_in(made, Deadline.after(10), by="webhook")
+    assert world.statuses() == {"refunded"}
+
+
+def give_up(world: World) -> Refund | None:
+    """A person's word on a row of which Stripe never said how it ended."""
+    open_row(world)
+    world.now += timedelta(hours=25)
+    world.books.flag(world.row(), UNKNOWN_TOO_LONG, by="reconcile")
+    return world.books.give_up(world.row(), by="command:ann", why="not at Stripe")
+
+
+def test_what_a_person_gives_up(world: World) -> None:
+    given_up = give_up(world)
+    assert given_up == world.row()
+    assert (given_up.status, given_up.attention) == (RefundStatus.FAILED, None)
+    assert given_up.failure == Failure("given_up", "A person found that Stripe never made this refund.")
+    assert given_up.history[-1] == {
+        "at": world.now,
+        "status": "failed",
+        "by": "command:ann",
+        "why": "not at Stripe",
+    }
+
+
+@pytest.mark.parametrize(
+    ("happen", "status"),
+    [
+        (lambda world: world.refund((*CREATE, (200, refund_object()))), "succeeded"),
+        (lambda world: world.refund((*CREATE, (400, error_object("charge_disputed")))), "failed"),
+        (lambda world: news_from_elsewhere(world), "succeeded"),
+        (give_up, "failed"),
+    ],
+    ids=["climb", "refuse", "record", "give_up"],
+)
+@pytest.mark.parametrize("heard", [True, False])
+def test_every_change_is_observed_and_stays_unsaid_until_it_is_heard(
+    world: World, happen: Any, status: str, heard: bool
+) -> None:
+    """Whoever finds a row unsaid after a crash looks for ``False``, and for nothing like it."""
+    seen: list[Any] = []
+
+    def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+        seen.append(world.db.refunds.find_one({"_id": refund.id})["announced"])
+
+    signals = ALL_SIGNALS if heard else ()
+    with contextlib.ExitStack() as listening, contextlib.suppress(RefundFailed):
+        for signal in signals:
+            listening.enter_context(signal.connected_to(receiver, sender=world.app))
+        happen(world)
+    assert world.observed == [(REFUND_ID, status)]
+    assert set(seen) == ({False} if heard else set())
+    assert world.db.refunds.find_one()["announced"] is True
+
+
+def news_from_elsewhere(world: World) -> None:
+    world.stripe.script[:] = [CAPTURED]
+    world.intake.take_in(fact("succeeded", refund_id=None), Deadline.after(10), by="webhook")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_to_dismiss_a_case_says_nothing_and_leaves_nothing_said(world: World, announced: bool) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.books.apply(world.row(), fact("succeeded", amount=1000), by="webhook")
+    world.db.refunds.update_one({}, {"$set": {"announced": announced}})
+    assert world.ledger.dismiss(world.row(), by="command:ann", why="in order")
+    assert world.row().announced is announced
+
+
+def test_a_case_of_which_nobody_knows_the_end_cannot_be_dismissed(world: World) -> None:
+    """Also where it was still settled when the person looked at it."""
+    open_row(world)
+    world.books.flag(world.row(), UNKNOWN_TOO_LONG, by="reconcile")
+    assert world.ledger.dismiss(world.row(), by="command:ann", why="in order") is None
+    assert world.row().attention is not None
 
 
 def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:

@@ -64,6 +64,21 @@ def test_nobody() -> None:
 
 
 @pytest.mark.parametrize(
+    ("user", "identity", "forms"),
+    [
+        ({"_id": ObjectId(ID)}, "ann@shop.example", [ObjectId(ID), ID]),
+        ({"_id": ID}, "ann@shop.example", [ID, ObjectId(ID)]),
+        ({"_id": 7}, "ann@shop.example", [7, "7"]),
+        ({"name": "Ann"}, ID, [ID, ObjectId(ID)]),
+        (object(), 7, [7, "7"]),
+    ],
+)
+def test_how_other_documents_may_name_a_user(user: Any, identity: str | int, forms: list[Any]) -> None:
+    """By his document's ``_id``, whatever his token names him by; by his token, where he has none."""
+    assert users().ids(user, identity) == forms
+
+
+@pytest.mark.parametrize(
     ("identity", "values"),
     [
         (ID, [ID, ObjectId(ID)]),

@@ -75,9 +75,8 @@ class Recorder(logging.Handler):
 class Story:
     """A shop full of canaries, and every answer that it gave."""
 
-    def __init__(self, uri: str, sandbox: StripeSandbox, recorder: Recorder) -> None:
-        self.client = pymongo.MongoClient[dict[str, Any]](uri, tz_aware=True)
-        self.database = self.client.get_default_database()
+    def __init__(self, database: Any, sandbox: StripeSandbox, recorder: Recorder) -> None:
+        self.database = database
         self.sandbox = sandbox
         self.recorder = recorder
         self.shop = self._open(REFUNDS_MONGO=self.database)
@@ -385,13 +384,15 @@ def story(mongo_server: TestServer) -> Iterator[Story]:
     root.setLevel(logging.DEBUG)
     uri = mongo_server.uri(f"refunds_test_{uuid.uuid4().hex[:12]}")
     try:
-        with StripeSandbox(secret_key=STRIPE_KEY) as sandbox:
-            story = Story(uri, sandbox, recorder)
+        with (
+            StripeSandbox(secret_key=STRIPE_KEY) as sandbox,
+            pymongo.MongoClient[dict[str, Any]](uri, tz_aware=True) as client,
+        ):
+            story = Story(client.get_default_database(), sandbox, recorder)
             for scene in SCENES:
                 scene(story)
             yield story
-            story.client.drop_database(story.database.name)
-            story.client.close()
+            client.drop_database(story.database.name)
     finally:
         root.removeHandler(recorder)
         root.setLevel(level)

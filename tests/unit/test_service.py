@@ -460,6 +460,20 @@ def test_a_succeeded_row_whose_purchases_were_left_behind(world: World) -> None:
     assert world.statuses() == {"refunded"}
 
 
+def test_a_pending_row_of_which_stripe_has_no_news_leaves_the_purchases_to_the_host(world: World) -> None:
+    pending = (200, refund_object(status="pending"))
+    world.refund((*CREATE, pending))
+    world.db.purchases.update_one({"_id": world.cart[1]}, {"$set": {"status": "refunded"}})
+    world.refund((*RETRIEVE, pending))
+    assert world.statuses() == {"completed", "refunded"}
+
+
+def test_a_call_that_finds_the_news_signs_it(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    world.refund((*RETRIEVE, (200, refund_object())))
+    assert (world.row().status.value, world.row().history[-1]["by"]) == ("succeeded", "endpoint:admin")
+
+
 def test_a_succeeded_row_that_stripe_calls_failed_by_now(world: World) -> None:
     world.refund((*CREATE, (200, refund_object())))
     world.db.purchases.update_many({}, {"$set": {"status": "completed"}})

@@ -202,6 +202,16 @@ def test_late_news_of_an_old_number_leaves_the_new_one_alone(world: World) -> No
     assert world.row(2).status is RefundStatus.SUCCEEDED
 
 
+def test_late_news_of_a_refund_that_stripe_failed_touches_no_purchase(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment either: a crash in it would leave a purchase refunded that nobody has paid back."""
+    with pytest.raises(RefundFailed):
+        world.refund((*CREATE, (200, refund_object(status="failed"))))
+    monkeypatch.delattr(Purchases, "mark_refunded")
+    assert world.books.apply(world.row(), fact("succeeded"), by="webhook").status is RefundStatus.FAILED
+
+
 def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(world: World) -> None:
     with pytest.raises(RefundFailed):
         world.refund((*CREATE, (400, error_object("charge_disputed"))))

@@ -154,9 +154,15 @@ class Story:
         self.expect(self.refund(purchase), 202, Decision.OPENED, Decision.STATUS)
 
     def refused_refunds(self) -> None:
-        _, purchase = self.buy(card=DISPUTED)
-        facts = self.expect(self.refund(purchase), 400, Decision.OPENED, Decision.REFUSED)
-        assert facts[-1]["code"]
+        payment, purchase = self.buy(card=DISPUTED)
+        _, refused = self.expect(self.refund(purchase), 400, Decision.OPENED, Decision.REFUSED)
+        assert refused.pop("stripe_request_id").startswith("req_")
+        assert refused == {
+            "event": "refund_refused",
+            "refund_id": f"{payment}:1",
+            "code": "charge_disputed",
+            "by": f"endpoint:{self.shop.admin_id}",
+        }
         for fault, status in [("rate_limited", 503), ("key_rejected", 500), ("key_forbidden", 500)]:
             self.sandbox.inject(fault, times=4)
             _, purchase = self.buy()

@@ -146,6 +146,44 @@ def test_the_purchases_follow_before_the_row_does(world: World, monkeypatch: pyt
     assert order == ["purchases", "row"]
 
 
+def test_the_purchases_go_back_before_the_row_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    seen: list[set[str]] = []
+    climb = Ledger.climb
+    monkeypatch.setattr(Ledger, "climb", lambda *a, **k: (seen.append(world.statuses()), climb(*a, **k))[1])
+    world.books.apply(world.row(), fact("failed"), by="webhook")
+    assert seen == [{"completed"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "other_way"), [("succeeded", "mark_completed"), ("failed", "mark_refunded")]
+)
+def test_to_align_writes_nothing_that_it_must_take_back(
+    world: World, status: str, other_way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.books.apply(open_row(world), fact(status), by="webhook")
+    monkeypatch.delattr(Purchases, other_way)
+    assert world.books.align(PAYMENT)
+
+
+def test_a_row_is_not_checked_while_a_later_one_is_at_work(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.books.apply(world.row(), fact("failed"), by="webhook")
+    world.refund((*CREATE, lost()))
+    assert world.row(2).status is RefundStatus.PROCESSING
+    world.books.check(world.row(1))
+    assert not world.row(1).checked
+
+
+def test_to_align_gives_up_on_a_log_that_never_stands_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = open_row(world)
+    turns = itertools.cycle([RefundStatus.SUCCEEDED, RefundStatus.FAILED])
+    monkeypatch.setattr(Ledger, "read_log", lambda *a: [replace(row, status=next(turns))])
+    assert not world.books.align(PAYMENT)
+
+
 FACTS = ["requires_action", "pending", "succeeded", "failed"]
 
 

@@ -14,7 +14,13 @@ from bson import ObjectId
 
 from flask_refunds.books import Books
 from flask_refunds.deadline import Deadline
-from flask_refunds.errors import PurchaseNotRefundable, RefundFailed, RefundInProgress, StripeKeyRejected
+from flask_refunds.errors import (
+    OutcomeUnknown,
+    PurchaseNotRefundable,
+    RefundFailed,
+    RefundInProgress,
+    StripeKeyRejected,
+)
 from flask_refunds.gateway import Gateway
 from flask_refunds.intake import Intake
 from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
@@ -271,10 +277,12 @@ def test_another_amount_or_currency_asks_for_a_person(
     world.refund((*CREATE, (200, refund_object(status="pending"))))
     for _ in range(2):
         world.books.apply(world.row(), fact(later, **other), by="webhook")
+        shown = (other.get("amount", 1999), other.get("currency", "usd"))
+        assert (world.row().amount, world.row().currency) == shown
     world.books.apply(world.row(), fact("succeeded", **other), by="webhook")
     row = world.row()
     assert (row.status, row.attention and row.attention.why) == (RefundStatus.SUCCEEDED, "amount_differs")
-    assert (row.amount, row.currency) == (other.get("amount", 1999), other.get("currency", "usd"))
+    assert (row.amount, row.currency) == shown
     assert ("refund-attention", later) in world.heard
 
 
@@ -660,6 +668,49 @@ def test_a_case_of_which_nobody_knows_the_end_cannot_be_dismissed(world: World) 
     world.books.flag(world.row(), UNKNOWN_TOO_LONG, by="reconcile")
     assert world.ledger.dismiss(world.row(), by="command:ann", why="in order") is None
     assert world.row().attention is not None
+
+
+def test_a_pending_refund_from_elsewhere_that_succeeds(world: World) -> None:
+    world.stripe.script[:] = [CAPTURED]
+    for status, then in (("pending", "completed"), ("succeeded", "refunded")):
+        world.intake.take_in(fact(status, refund_id=None), Deadline.after(10), by="webhook")
+        assert world.statuses() == {then}
+
+
+def test_news_of_ours_that_is_none_leaves_the_purchases_to_the_host(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    world.db.purchases.update_one({"_id": world.cart[1]}, {"$set": {"status": "refunded"}})
+    world.intake.take_in(fact("pending"), Deadline.after(10), by="webhook")
+    assert world.statuses() == {"completed", "refunded"}
+
+
+def test_a_payment_is_known_by_its_log_where_the_host_has_deleted_the_purchases(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    world.db.purchases.delete_many({})
+    assert world.intake.knows(PAYMENT)
+    assert not world.intake.knows("pi_2")
+
+
+@pytest.mark.parametrize("rivals", [2, 3])
+def test_rivals_that_write_the_log_first(world: World, rivals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes the number that was free when the log was read."""
+    record, left = Ledger.record, [rivals]
+
+    def rival_first(self: Ledger, made: StripeRefund, number: int, **kwargs: Any) -> Refund:
+        if left[0]:
+            left[0] -= 1
+            record(self, replace(made, id=f"re_rival_{number}"), number, **kwargs)
+        return record(self, made, number, **kwargs)
+
+    monkeypatch.setattr(Ledger, "record", rival_first)
+    world.stripe.script[:] = [CAPTURED] * min(rivals + 1, 3)
+    news = fact("failed", refund_id=None)
+    if rivals < 3:
+        world.intake.take_in(news, Deadline.after(10), by="webhook")
+        assert [row.stripe_refund_id for row in world.ledger.read_log(PAYMENT)][-1] == "re_1"
+        return
+    with pytest.raises(OutcomeUnknown, match=r"^ledger_busy: Too many calls write this payment's log\.$"):
+        world.intake.take_in(news, Deadline.after(10), by="webhook")
 
 
 def test_a_foreign_refund_id_is_elsewhere(world: World) -> None:

@@ -571,6 +571,16 @@ def test_receivers_find_the_purchases_as_they_now_are(world: World, elsewhere: b
     assert seen == [{"refunded"}, {"completed"}]
 
 
+def test_who_resumes_a_refund_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.refund((*CREATE, lost()))
+    world.stripe.script[:] = [listed(refund_object())]
+    caplog.clear()
+    with caplog.at_level("INFO", "flask_refunds"):
+        world.service.resume(world.row(), by="reconcile")
+    resumed = next(vars(record)["refunds"] for record in caplog.records)
+    assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "by": "reconcile", "calls": 2}
+
+
 def test_a_reconciler_that_comes_too_late_finds_nothing_wrong(world: World) -> None:
     stale = open_row(world)
     world.books.apply(stale, fact("succeeded"), by="webhook")

@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import stripe
 import urllib3
 
+from flask_refunds.transport import _deadline
+
 PAYMENT = "pi_1"
 REFUND_ID = "pi_1:1"
 
@@ -49,6 +51,8 @@ class StubTransport(stripe.HTTPClient):
             # The gateway takes any exception for an unreadable answer, so this is told at the end, too.
             self.unexpected.append(f"{sent.method} {sent.path} instead of {wanted_method} {wanted_path}")
             raise AssertionError(self.unexpected[-1])
+        if _deadline.get(None) is None:
+            self.unexpected.append(f"{sent.method} {sent.path} without an end")
         self.before(sent)
         self.sent.append(sent)
         if isinstance(answer, BaseException):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import mongomock
 import pytest
+from pymongo.errors import AutoReconnect
 
-from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
+from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger, NumberTaken
 from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
@@ -50,8 +52,8 @@ def ended(**fields: Any) -> dict[str, Any]:
 
 def test_what_is_still_to_be_done(shelf: Shelf) -> None:
     """What has not ended comes first, and then the longest untouched."""
-    shelf.add("pi_unsaid", **ended(announced=False))
     shelf.add("pi_unchecked", **ended(checked=False))
+    shelf.add("pi_unsaid", **ended(announced=False, updatedAt=START))
     shelf.add("pi_done", **ended())
     shelf.add("pi_processing")
     shelf.add("pi_pending", status="pending")
@@ -60,12 +62,65 @@ def test_what_is_still_to_be_done(shelf: Shelf) -> None:
     assert found == ["pi_processing:1", "pi_pending:1", "pi_unsaid:1", "pi_unchecked:1"]
 
 
+def test_a_lease_ends_when_it_ends(shelf: Shelf) -> None:
+    refund = shelf.add("pi_1")
+    shelf.now = refund.leased_until - timedelta(milliseconds=1)
+    assert shelf.owns(refund)
+    assert shelf.take(refund) is None
+    shelf.now = refund.leased_until
+    assert not shelf.owns(refund)
+    taken = shelf.take(refund)
+    assert taken is not None
+    assert (taken.leased_until, taken.calls) == (shelf.now + timedelta(seconds=60), 2)
+    assert taken.owner != refund.owner
+    assert re.fullmatch("[0-9a-f]{32}", taken.owner or "")
+
+
+def test_a_row_that_is_not_there(shelf: Shelf) -> None:
+    assert shelf.find("pi_1:1") is None
+    with pytest.raises(KeyError, match="pi_1:1"):
+        shelf.get("pi_1:1")
+
+
+@pytest.mark.parametrize("theirs", [None, {"owner": "a rival's"}, {}])
+def test_an_insert_whose_answer_is_lost(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str] | None
+) -> None:
+    """It is tried again, and one's own row that is there by then is told from a rival's."""
+    insert, tries = shelf.rows.insert_one, []
+
+    def lose(row: dict[str, Any]) -> Any:
+        tries.append(row["_id"])
+        if len(tries) > 1:
+            return insert(row)
+        kept = {field: value for field, value in row.items() if theirs is None or field != "owner"}
+        insert({**kept, **(theirs or {})})
+        raise AutoReconnect
+
+    monkeypatch.setattr(shelf.rows, "insert_one", lose)
+    if theirs is None:
+        assert shelf.add("pi_1").status is RefundStatus.PROCESSING
+    else:
+        with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
+            shelf.add("pi_1")
+    assert tries == ["pi_1:1", "pi_1:1"]
+
+
+def test_a_number_that_is_taken(shelf: Shelf) -> None:
+    shelf.add("pi_1")
+    with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
+        shelf.add("pi_1")
+    news = StripeRefund("re_1", "pi_1", RefundStatus.SUCCEEDED, 1, "usd", None, None, None, START, "req_1")
+    with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
+        shelf.record(news, 1, captured=1, purchase_ids=[], by="webhook", silent=True)
+
+
 def test_the_longest_waiting_asks_first(shelf: Shelf) -> None:
     first, second, _ = (shelf.add(f"pi_{name}") for name in "zab")
-    for refund in (first, second):
+    for refund in (second, first):
         shelf.now += timedelta(minutes=1)
         shelf.ask_for_attention(refund, UNKNOWN_TOO_LONG, by="reconcile", silent=True)
-    assert [refund.id for refund in shelf.find_attention()] == ["pi_z:1", "pi_a:1"]
+    assert [refund.id for refund in shelf.find_attention()] == ["pi_a:1", "pi_z:1"]
 
 
 def test_the_logs_of_many_payments(shelf: Shelf) -> None:

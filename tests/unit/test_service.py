@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -15,11 +16,14 @@ from bson import ObjectId
 from flask_refunds.books import Books
 from flask_refunds.deadline import Deadline
 from flask_refunds.errors import (
+    DatabaseUnavailable,
     OutcomeUnknown,
+    PaymentIntentMissing,
     PurchaseNotRefundable,
     RefundFailed,
     RefundInProgress,
     StripeKeyRejected,
+    StripeRateLimited,
 )
 from flask_refunds.gateway import Gateway
 from flask_refunds.intake import Intake
@@ -129,6 +133,327 @@ def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
     )
 
 
+WHOLE = replace(ASK, reason="duplicate", note="paid twice")
+
+
+def test_the_whole_row(world: World) -> None:
+    """Its names are a contract: shops query them, and older rows have them."""
+    world.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
+    world.service.refund(world.cart[0], WHOLE)
+    world.now += timedelta(hours=1)
+    world.books.apply(world.row(), fact("succeeded", reason="fraudulent", request_id="req_2"), by="webhook")
+    row = world.db.refunds.find_one()
+    assert re.fullmatch("[0-9a-f]{32}", row.pop("owner"))
+    assert row == {
+        "_id": REFUND_ID,
+        "paymentIntent": PAYMENT,
+        "number": 1,
+        "source": "endpoint",
+        "status": "succeeded",
+        "createdAt": START,
+        "updatedAt": world.now,
+        "leasedUntil": world.now,
+        "settledAt": world.now,
+        "announced": True,
+        "checked": False,
+        "purchaseIds": world.cart,
+        "reason": "fraudulent",
+        "note": "paid twice",
+        "requestedBy": "admin",
+        "request": {
+            "payment_intent": PAYMENT,
+            "metadata": {"refund_id": REFUND_ID},
+            "reason": "duplicate",
+        },
+        "calls": 1,
+        "stripeRefundId": "re_1",
+        "amount": 1999,
+        "currency": "usd",
+        "failure": None,
+        "attention": None,
+        "history": [
+            {"at": START, "status": "processing", "by": "endpoint:admin"},
+            {
+                "at": START,
+                "status": "pending",
+                "by": "endpoint:admin",
+                "stripeRequestId": "req_1",
+                "attention": None,
+            },
+            {
+                "at": world.now,
+                "status": "succeeded",
+                "by": "webhook",
+                "stripeRequestId": "req_2",
+                "attention": None,
+            },
+        ],
+    }
+    assert world.stripe.sent[0].params["reason"] == "duplicate"
+
+
+def test_the_whole_row_while_stripe_is_asked(world: World) -> None:
+    seen: list[dict[str, Any]] = []
+    world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
+    world.refund((*CREATE, (200, refund_object())))
+    [row] = seen
+    assert re.fullmatch("[0-9a-f]{32}", row.pop("owner"))
+    assert row == {
+        "_id": REFUND_ID,
+        "paymentIntent": PAYMENT,
+        "number": 1,
+        "source": "endpoint",
+        "status": "processing",
+        "createdAt": START,
+        "updatedAt": START,
+        "leasedUntil": START + timedelta(seconds=60),
+        "announced": True,
+        "checked": True,
+        "purchaseIds": world.cart,
+        "reason": None,
+        "note": None,
+        "requestedBy": "admin",
+        "request": {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}},
+        "calls": 1,
+        "history": [{"at": START, "status": "processing", "by": "endpoint:admin"}],
+    }
+    assert "reason" not in world.stripe.sent[0].params
+
+
+def test_the_whole_row_of_a_refund_from_elsewhere(world: World) -> None:
+    failure = Failure("lost_or_stolen_card", "The card is gone.")
+    world.stripe.script[:] = [CAPTURED]
+    news = fact("failed", refund_id=None, reason="duplicate", failure=failure)
+    world.intake.take_in(news, Deadline.after(10), by="webhook")
+    assert world.db.refunds.find_one() == {
+        "_id": REFUND_ID,
+        "paymentIntent": PAYMENT,
+        "number": 1,
+        "source": "dashboard",
+        "status": "failed",
+        "createdAt": START,
+        "updatedAt": START,
+        "leasedUntil": START,
+        "settledAt": START,
+        "announced": True,
+        "checked": False,
+        "purchaseIds": world.cart,
+        "captured": 1999,
+        "reason": "duplicate",
+        "stripeRefundId": "re_1",
+        "amount": 1999,
+        "currency": "usd",
+        "failure": {"code": "lost_or_stolen_card", "message": "The card is gone."},
+        "history": [{"at": START, "status": "failed", "by": "webhook", "stripeRequestId": "req_1"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "code", "message"),
+    [
+        ((400, error_object("charge_disputed")), RefundFailed, "charge_disputed", "No."),
+        ((429, error_object("rate_limit")), StripeRateLimited, "rate_limited", "No."),
+        ((401, error_object("")), StripeKeyRejected, "key_rejected", "Stripe does not accept the key."),
+    ],
+)
+def test_the_whole_refusal(world: World, answer: Any, error: Any, code: str, message: str) -> None:
+    with pytest.raises(error) as refusal:
+        world.refund((*CREATE, answer))
+    row = world.row()
+    assert refusal.value.refund == row
+    assert (row.status, row.settled_at, row.failure) == (RefundStatus.FAILED, START, Failure(code, message))
+    assert row.history[1:] == [
+        {"at": START, "status": "failed", "by": "endpoint:admin", "stripeRequestId": "req_1"}
+    ]
+    assert world.statuses() == {"completed"}
+
+
+@pytest.mark.parametrize(("status", "then"), [("succeeded", "refunded"), ("pending", "completed")])
+def test_the_answer_shows_the_purchase_as_it_now_is(world: World, status: str, then: str) -> None:
+    before = world.db.purchases.find_one({"_id": world.cart[0]})
+    outcome = world.refund((*CREATE, (200, refund_object(status=status))))
+    assert outcome.purchase == {**before, "status": then}
+    assert outcome.refund == world.row()
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("completed", PaymentIntentMissing), ("refunded", PurchaseNotRefundable)]
+)
+def test_a_purchase_without_a_payment(world: World, status: str, error: type[Exception]) -> None:
+    world.db.purchases.update_one(
+        {"_id": world.cart[0]}, {"$set": {"status": status}, "$unset": {"stripePaymentIntentId": 1}}
+    )
+    with pytest.raises(error) as refusal:
+        world.refund()
+    assert type(refusal.value) is error
+
+
+def test_a_refund_at_work_is_shown_to_who_must_wait(world: World) -> None:
+    open_row(world)
+    with pytest.raises(RefundInProgress) as waiting:
+        world.refund()
+    assert waiting.value.refund == world.row()
+
+
+def test_a_refund_that_is_made_is_shown_to_who_asks_again(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    with pytest.raises(PurchaseNotRefundable) as again:
+        world.refund()
+    assert again.value.refund == world.row()
+    world.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    with pytest.raises(PurchaseNotRefundable) as left_behind:
+        world.refund((*RETRIEVE, (200, refund_object())))
+    assert left_behind.value.refund == world.row()
+
+
+def test_a_purchase_that_the_host_marked_while_its_refund_was_unknown(world: World) -> None:
+    """Its log is read all the same, and the refund goes on."""
+    world.refund((*CREATE, lost()))
+    world.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
+    outcome = world.refund(listed(refund_object()))
+    assert (outcome.refund.status, outcome.purchase["status"]) == (RefundStatus.SUCCEEDED, "refunded")
+
+
+def test_a_purchase_that_the_host_refunded_himself(world: World) -> None:
+    world.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
+    with pytest.raises(PurchaseNotRefundable):
+        world.refund()
+    assert world.db.refunds.count_documents({}) == 0
+
+
+def test_a_row_that_is_checked(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.books.check(world.row())
+    assert world.row().checked
+
+
+class Told:
+    """What the log was told since the last look."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", "flask_refunds")
+        self._caplog = caplog
+
+    def __call__(self) -> list[dict[str, Any]]:
+        facts = [vars(record)["refunds"] for record in self._caplog.records]
+        self._caplog.clear()
+        return facts
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    return Told(caplog)
+
+
+BY = {"refund_id": REFUND_ID, "by": "endpoint:admin"}
+OPENED = {"event": "refund_opened", "reason": None, **BY}
+
+
+def test_what_is_told_of_an_unknown_outcome(world: World, told: Told) -> None:
+    def unknown(code: str, request_id: str | None) -> dict[str, Any]:
+        return {"event": "outcome_unknown", "code": code, "stripe_request_id": request_id, **BY}
+
+    world.refund((*CREATE, lost()))
+    assert told() == [OPENED, unknown("APIConnectionError", None)]
+    for calls, code in ((2, "api_error"), (3, "lock_timeout")):
+        world.refund((*LIST, (500, error_object(code, "api_error"))))
+        resumed = {"event": "refund_resumed", "calls": calls, **BY}
+        assert told() == [resumed, unknown(code, f"req_{calls}")]
+
+
+def test_what_is_told_of_a_call_that_was_frozen(
+    world: World, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Ledger.open
+
+    def freeze(*args: Any, **kwargs: Any) -> Refund:
+        refund = opened(*args, **kwargs)
+        world.now += timedelta(seconds=60)
+        return refund
+
+    monkeypatch.setattr(Ledger, "open", freeze)
+    world.refund()
+    lost_lease = {"event": "outcome_unknown", "code": "lease_lost", "stripe_request_id": None, **BY}
+    assert told() == [OPENED, lost_lease]
+
+
+def away(*args: Any, **kwargs: Any) -> Any:
+    """A database that cannot be reached."""
+    raise DatabaseUnavailable
+
+
+def test_what_is_told_where_the_database_could_not_note_it(
+    world: World, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "climb", away)
+    assert world.refund((*CREATE, (200, refund_object()))).refund.status is RefundStatus.PROCESSING
+    assert told() == [OPENED, {"event": "ledger_behind", "error": "DatabaseUnavailable", **BY}]
+
+
+def test_what_is_told_of_a_lease_that_is_kept(
+    world: World, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "release", away)
+    world.refund((*CREATE, lost()))
+    assert told()[2:] == [{"event": "lease_kept", "refund_id": REFUND_ID}]
+
+
+def test_what_is_told_where_stripe_does_not_say(world: World, told: Told) -> None:
+    world.refund((*CREATE, (200, refund_object(status="pending"))))
+    told()
+    world.refund((*RETRIEVE, lost()))
+    assert told() == [{"event": "stripe_unanswered", "refund_id": REFUND_ID, "code": "APIConnectionError"}]
+
+
+def test_what_is_told_of_a_refund_made_anew(world: World, told: Told) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    world.books.apply(world.row(), fact("failed"), by="webhook")
+    settled = {
+        "event": "refund_status",
+        "status": "succeeded",
+        "code": None,
+        "amount": 1999,
+        "currency": "usd",
+        "stripe_refund_id": "re_1",
+        "stripe_request_id": "req_1",
+        **BY,
+    }
+    failed = {**settled, "status": "failed", "code": "unknown", "by": "webhook"}
+    why = {
+        "event": "attention_asked",
+        "refund_id": REFUND_ID,
+        "status": "failed",
+        "why": "failed_after_success",
+    }
+    assert told() == [OPENED, settled, failed, why]
+    world.stripe.script[:] = [(*CREATE, (400, error_object("charge_disputed")))]
+    with pytest.raises(RefundFailed):
+        world.service.refund(world.cart[0], WHOLE)
+    second = {**BY, "refund_id": f"{PAYMENT}:2"}
+    assert told() == [
+        {"event": "refund_opened", "reason": "duplicate", **second},
+        {"event": "refund_resolved", "status": "failed", **BY},
+        {"event": "refund_refused", "code": "charge_disputed", "stripe_request_id": "req_2", **second},
+    ]
+
+
+def test_what_is_told_of_a_refund_from_elsewhere(world: World, told: Told) -> None:
+    news_from_elsewhere(world)
+    assert told() == [
+        {
+            "event": "refund_recorded",
+            "refund_id": REFUND_ID,
+            "status": "succeeded",
+            "code": None,
+            "amount": 1999,
+            "currency": "usd",
+            "by": "webhook",
+            "stripe_refund_id": "re_1",
+            "stripe_request_id": "req_1",
+        }
+    ]
+
+
 def test_a_row_keeps_the_bulk_run_that_opened_it(world: World) -> None:
     run = replace(ASK, bulk="recall-2024")
     world.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
@@ -234,6 +559,20 @@ def test_a_success_that_fails_later(world: World) -> None:
     outcome = world.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
     assert outcome.refund.id == f"{PAYMENT}:2"
     assert world.statuses() == {"refunded"}
+    at, by = START, "endpoint:admin"
+    assert world.row(1).history == [
+        {"at": at, "status": "processing", "by": by},
+        {"at": at, "status": "succeeded", "by": by, "stripeRequestId": "req_1", "attention": None},
+        {
+            "at": at,
+            "status": "failed",
+            "by": "webhook",
+            "stripeRequestId": "req_1",
+            "attention": "failed_after_success",
+        },
+        {"at": at, "status": "failed", "by": by, "why": f"Refunded again as {PAYMENT}:2."},
+    ]
+    assert world.row(1).attention is None
 
 
 def test_late_news_of_an_old_number_leaves_the_new_one_alone(world: World) -> None:
@@ -363,8 +702,10 @@ def test_an_unknown_outcome_frees_the_row_at_once(world: World) -> None:
 
 def test_a_row_that_stripe_has_already_is_adopted_and_not_sent(world: World) -> None:
     world.refund((*CREATE, lost()))
-    outcome = world.refund((*LIST, (200, {"object": "list", "data": [refund_object()], "has_more": False})))
+    outcome = world.refund(listed(refund_object()))
     assert outcome.refund.status is RefundStatus.SUCCEEDED
+    assert world.stripe.sent[-1].params["payment_intent"] == PAYMENT
+    assert outcome.refund.history[-1]["by"] == "endpoint:admin"
 
 
 def test_nothing_is_sent_while_stripe_cannot_say_what_it_has(world: World) -> None:
@@ -579,6 +920,7 @@ def test_who_resumes_a_refund_is_named(world: World, caplog: pytest.LogCaptureFi
         world.service.resume(world.row(), by="reconcile")
     resumed = next(vars(record)["refunds"] for record in caplog.records)
     assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "by": "reconcile", "calls": 2}
+    assert world.row().history[-1]["by"] == "reconcile"
 
 
 def test_a_reconciler_that_comes_too_late_finds_nothing_wrong(world: World) -> None:

@@ -87,6 +87,7 @@ def test_an_insert_whose_answer_is_lost(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str] | None
 ) -> None:
     """It is tried again, and one's own row that is there by then is told from a rival's."""
+    shelf.add("pi_0")
     insert, tries = shelf.rows.insert_one, []
 
     def lose(row: dict[str, Any]) -> Any:

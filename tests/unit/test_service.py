@@ -321,10 +321,20 @@ def test_a_purchase_that_the_host_refunded_himself(world: World) -> None:
     assert world.db.refunds.count_documents({}) == 0
 
 
-def test_a_row_that_is_checked(world: World) -> None:
+def test_to_check_a_row_lets_the_purchases_follow_it(world: World) -> None:
     world.refund((*CREATE, (200, refund_object())))
+    world.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     world.books.check(world.row())
-    assert world.row().checked
+    assert (world.row().checked, world.statuses()) == (True, {"refunded"})
+
+
+def test_to_check_a_refusal_leaves_to_the_host_what_he_marked(world: World) -> None:
+    """Stripe never showed a refund, so no purchase followed one."""
+    with pytest.raises(RefundFailed):
+        world.refund((*CREATE, (400, error_object("charge_disputed"))))
+    world.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
+    world.books.check(world.row())
+    assert (world.row().checked, world.statuses()) == (True, {"refunded"})
 
 
 class Told:
@@ -396,6 +406,21 @@ def test_what_is_told_of_a_lease_that_is_kept(
     monkeypatch.setattr(Ledger, "release", away)
     world.refund((*CREATE, lost()))
     assert told()[2:] == [{"event": "lease_kept", "refund_id": REFUND_ID}]
+
+
+def test_what_is_told_where_the_database_could_not_note_that_receivers_heard(
+    world: World, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.listen()
+    open_row(world)
+    heard = world.books.apply(world.row(), fact("pending"), by="webhook")
+    assert heard == world.row()
+    assert heard.announced is True
+    told()
+    monkeypatch.setattr(Ledger, "mark_announced", away)
+    unsaid = world.books.apply(world.row(), fact("succeeded"), by="webhook")
+    assert unsaid.announced is False
+    assert told()[1:] == [{"event": "receivers_again", "refund_id": REFUND_ID}]
 
 
 def test_what_is_told_where_stripe_does_not_say(world: World, told: Told) -> None:
@@ -1041,6 +1066,11 @@ def test_a_payment_is_known_by_its_log_where_the_host_has_deleted_the_purchases(
     world.db.purchases.delete_many({})
     assert world.intake.knows(PAYMENT)
     assert not world.intake.knows("pi_2")
+
+
+def test_a_payment_is_known_by_its_purchases_and_a_placeholder_is_none(world: World) -> None:
+    world.db.purchases.insert_one({"status": "completed", "stripePaymentIntentId": "free"})
+    assert [world.intake.knows(each) for each in (PAYMENT, "free")] == [True, False]
 
 
 @pytest.mark.parametrize("rivals", [2, 3])

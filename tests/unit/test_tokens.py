@@ -135,12 +135,13 @@ def test_bad_tokens(what: str) -> None:
         ("alg none", "key"),
         ("expired", "expired"),
         ("exp missing", "claims"),
+        ("sub empty", "claims"),
         ("a refresh token", "refresh_token"),
     ],
 )
 def test_what_the_log_says_of_a_bad_token(what: str, why: str) -> None:
     with pytest.raises(NotAuthenticated) as refusal:
-        verifier().verify(bad_tokens(ANN)[what])
+        identify(bad_tokens(ANN)[what])
     assert refusal.value.why == why
 
 

@@ -382,16 +382,18 @@ def test_a_published_key(idp: KeyEndpoint, algorithm: str) -> None:
 
 @pytest.mark.parametrize("kid", ["2", "", "1 ", "../1", "jwks.json", "x" * 4000])
 def test_an_unknown_key(idp: KeyEndpoint, kid: str) -> None:
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(NotAuthenticated) as refusal:
         from_idp(idp).verify(issued(kid))
+    assert refusal.value.why == "key"
 
 
 def test_a_token_that_no_published_key_can_have_signed_asks_nobody(idp: KeyEndpoint) -> None:
     checker = from_idp(idp)
     no_key_id, other_algorithm = signed("RS256"), issued("1", "PS256")
     for token in (no_key_id, other_algorithm, forge(claims(ANN), HEADER | {"kid": "1"})):
-        with pytest.raises(NotAuthenticated):
+        with pytest.raises(NotAuthenticated) as refusal:
             checker.verify(token)
+        assert refusal.value.why == "key"
     assert idp.hits == 0
 
 

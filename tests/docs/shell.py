@@ -25,7 +25,7 @@ from tests.shop import make_app
 
 APP = make_app()
 OPERATORS = {";", "&", "&&", "|", "||"}
-WORDS = {"cd", "echo", "head", "pip-audit"}
+WORDS = {"cd", "echo", "head", "mutmut", "pip-audit"}
 """Commands that may stand there as they are."""
 
 SOMETHING = "2026-11-01"

@@ -121,18 +121,6 @@ def fact(status: str, **fields: Any) -> StripeRefund:
     return replace(whole, **fields)
 
 
-def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
-    seen: list[dict[str, Any]] = []
-    world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
-    world.refund((*CREATE, (200, refund_object())))
-    [row] = seen
-    assert (row["_id"], row["status"], row["request"]["metadata"]) == (
-        REFUND_ID,
-        "processing",
-        {"refund_id": REFUND_ID},
-    )
-
-
 WHOLE = replace(ASK, reason="duplicate", note="paid twice")
 
 
@@ -192,7 +180,7 @@ def test_the_whole_row(world: World) -> None:
     assert world.stripe.sent[0].params["reason"] == "duplicate"
 
 
-def test_the_whole_row_while_stripe_is_asked(world: World) -> None:
+def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
     seen: list[dict[str, Any]] = []
     world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
     world.refund((*CREATE, (200, refund_object())))
@@ -374,14 +362,7 @@ def test_what_is_told_of_an_unknown_outcome(world: World, told: Told) -> None:
 def test_what_is_told_of_a_call_that_was_frozen(
     world: World, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = Ledger.open
-
-    def freeze(*args: Any, **kwargs: Any) -> Refund:
-        refund = opened(*args, **kwargs)
-        world.now += timedelta(seconds=60)
-        return refund
-
-    monkeypatch.setattr(Ledger, "open", freeze)
+    freeze_after_opening(world, monkeypatch, timedelta(seconds=60))
     world.refund()
     lost_lease = {"event": "outcome_unknown", "code": "lease_lost", "stripe_request_id": None, **BY}
     assert told() == [OPENED, lost_lease]
@@ -823,17 +804,22 @@ def test_the_lease(world: World, seconds: int, allowed: bool) -> None:
     assert world.refund((*LIST, found)).refund.status is RefundStatus.SUCCEEDED
 
 
-def test_a_call_that_was_frozen_past_its_lease_sends_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def freeze_after_opening(world: World, monkeypatch: pytest.MonkeyPatch, how_long: timedelta) -> None:
+    """Let time pass between a call's row and its request."""
     opened = Ledger.open
 
     def freeze(*args: Any, **kwargs: Any) -> Refund:
         refund = opened(*args, **kwargs)
-        world.now += timedelta(hours=25)
+        world.now += how_long
         return refund
 
     monkeypatch.setattr(Ledger, "open", freeze)
+
+
+def test_a_call_that_was_frozen_past_its_lease_sends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze_after_opening(world, monkeypatch, timedelta(hours=25))
     assert world.refund().refund.status is RefundStatus.PROCESSING
 
 

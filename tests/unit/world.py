@@ -1,0 +1,144 @@
+"""The protocol's world: a ledger on mongomock, a scripted Stripe, and a clock that the test steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import mongomock
+import pytest
+from bson import ObjectId
+
+from flask_refunds.books import Books
+from flask_refunds.deadline import Deadline
+from flask_refunds.gateway import Gateway
+from flask_refunds.intake import Intake
+from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
+from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund
+from flask_refunds.observers import Observers
+from flask_refunds.purchases import Purchases
+from flask_refunds.service import Ask, RefundService
+from flask_refunds.signals import Announcer, refund_attention, refund_failed, refund_pending, refund_succeeded
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport
+
+CREATE = ("POST", "/v1/refunds")
+LIST = ("GET", "/v1/refunds")
+RETRIEVE = ("GET", "/v1/refunds/re_1")
+CAPTURED = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
+ASK = Ask(requested_by="admin", source="endpoint")
+WHOLE = replace(ASK, reason="duplicate", note="paid twice")
+START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
+ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_attention)
+
+
+class World:
+    """A ledger, two purchases of one payment, a scripted Stripe, and who listens, taking notes."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.app = object()
+        self.heard: list[tuple[str, str]] = []
+        self.observed: list[tuple[str, str]] = []
+        self.db = mongomock.MongoClient(tz_aware=True).shop
+        self.stripe = StubTransport([])
+        self.cart = [ObjectId(), ObjectId()]
+        for purchase in self.cart:
+            self.db.purchases.insert_one(
+                {"_id": purchase, "status": "completed", "stripePaymentIntentId": PAYMENT}
+            )
+        gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
+        self.ledger = Ledger(self.db.refunds, lambda: self.now, timedelta(seconds=60))
+        purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
+        observers = Observers()
+        observers.add(self)
+        self.books = Books(self.ledger, purchases, Announcer(self.app), observers)
+        self.intake = Intake(self.ledger, purchases, lambda: gateway, self.books)
+        self.service = RefundService(
+            ledger=self.ledger,
+            purchases=purchases,
+            gateway=lambda: gateway,
+            books=self.books,
+            intake=self.intake,
+            clock=lambda: self.now,
+        )
+
+    def refund(self, *script: Any) -> Any:
+        self.stripe.script[:] = script
+        try:
+            return self.service.refund(self.cart[0], ASK)
+        finally:
+            self.stripe.assert_done()
+
+    def statuses(self) -> set[str]:
+        return {purchase["status"] for purchase in self.db.purchases.find()}
+
+    def row(self, number: int = 1) -> Refund:
+        return self.ledger.get(f"{PAYMENT}:{number}")
+
+    def refund_changed(self, refund: Refund) -> None:
+        """The world is its own observer."""
+        self.observed.append((refund.id, refund.status.value))
+
+    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None: ...
+
+    def listen(self) -> None:
+        """Hear every signal; the receivers live as long as this world."""
+        self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
+
+    def _hear_by(self, signal: Any) -> Any:
+        def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+            self.heard.append((signal.name, refund.status.value))
+
+        signal.connect(receiver, sender=self.app)
+        return receiver
+
+
+def fact(status: str, **fields: Any) -> StripeRefund:
+    failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
+    whole = StripeRefund(
+        "re_1", PAYMENT, RefundStatus(status), 1999, "usd", REFUND_ID, None, failure, START, "req_1"
+    )
+    return replace(whole, **fields)
+
+
+def listed(*refunds: dict[str, Any]) -> Any:
+    """Stripe's list of a payment's refunds, asked for and answered."""
+    return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
+
+
+def open_row(world: World) -> Refund:
+    return world.ledger.open(
+        PAYMENT,
+        1,
+        purchase_ids=world.cart,
+        reason=None,
+        note=None,
+        requested_by="admin",
+        source="endpoint",
+    )
+
+
+def freeze_after_opening(world: World, monkeypatch: pytest.MonkeyPatch, how_long: timedelta) -> None:
+    """Let time pass between a call's row and its request."""
+    opened = Ledger.open
+
+    def freeze(*args: Any, **kwargs: Any) -> Refund:
+        refund = opened(*args, **kwargs)
+        world.now += how_long
+        return refund
+
+    monkeypatch.setattr(Ledger, "open", freeze)
+
+
+def news_from_elsewhere(world: World) -> None:
+    world.stripe.script[:] = [CAPTURED]
+    world.intake.take_in(fact("succeeded", refund_id=None), Deadline.after(10), by="webhook")
+
+
+def give_up(world: World) -> Refund | None:
+    """A person's word on a row of which Stripe never said how it ended."""
+    open_row(world)
+    world.now += timedelta(hours=25)
+    world.books.flag(world.row(), UNKNOWN_TOO_LONG, by="reconcile")
+    return world.books.give_up(world.row(), by="command:ann", why="not at Stripe")

@@ -13,6 +13,7 @@ from flask import globals as flask_globals
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import NO_MONGOD, TestServer, start_test_server
 from tests.shop import Shop, make_app
+from tests.told import Told
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background by a shell; the commands that the tests interrupt would ignore it, too.
@@ -37,6 +38,11 @@ def mock_shop(sandbox: StripeSandbox) -> Shop:
     """A shop on mongomock: quick, and no evidence about races."""
     database = mongomock.MongoClient(tz_aware=True).shop
     return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    return Told(caplog)
 
 
 @pytest.fixture(scope="session")

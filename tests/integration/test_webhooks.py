@@ -16,6 +16,7 @@ from flask_refunds import InvalidRequest, handle_event
 from flask_refunds.testing import StripeSandbox, make_event, signed_event
 from tests.mongod import failing
 from tests.shop import Shop, make_app
+from tests.told import Told
 
 SECRET = "whsec_of_the_tests_0123456789"
 OLD_SECRET = "whsec_that_is_being_rotated_out"
@@ -137,17 +138,14 @@ NO_EVENT = "The event is not as Stripe sends them."
         ),
     ],
 )
-def test_what_is_signed_and_no_event_of_ours(
-    shop: Shop, body: bytes, words: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("WARNING", "flask_refunds"):
-        response = shop.client.post(PATH, data=body, headers=sign(body))
+def test_what_is_signed_and_no_event_of_ours(shop: Shop, body: bytes, words: str, told: Told) -> None:
+    response = shop.client.post(PATH, data=body, headers=sign(body))
     assert (response.status_code, response.json) == (400, {"error": words, "code": "invalid_request"})
     assert shop.rows() == []
-    [told] = [vars(record)["refunds"] for record in caplog.records]
-    assert told["why"] == ("mode" if "mode" in words else "malformed")
-    assert (told["event_id"] is not None) == (b"evt_" in body)
-    assert (told["event_type"] is not None) == (b'"type"' in body)
+    [facts] = told()
+    assert facts["why"] == ("mode" if "mode" in words else "malformed")
+    assert (facts["event_id"] is not None) == (b"evt_" in body)
+    assert (facts["event_type"] is not None) == (b'"type"' in body)
 
 
 def test_no_secret_no_webhook(database: Any, sandbox: StripeSandbox) -> None:
@@ -351,14 +349,11 @@ def test_the_hosts_own_webhook_hears_of_other_shops(shop: Shop, sandbox: StripeS
 
 
 @pytest.mark.parametrize("event", [None, "refund.created", 7, [EVENT]])
-def test_the_hosts_own_webhook_gives_what_is_no_event(
-    shop: Shop, event: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_hosts_own_webhook_gives_what_is_no_event(shop: Shop, event: Any, told: Told) -> None:
     with (
         shop.app.app_context(),
-        caplog.at_level("WARNING", "flask_refunds"),
         pytest.raises(InvalidRequest, match=f"^{re.escape(NO_EVENT)}$"),
     ):
         handle_event(event)
-    [record] = caplog.records
-    assert vars(record)["refunds"]["why"] == "malformed"
+    [facts] = told()
+    assert facts["why"] == "malformed"

@@ -29,6 +29,7 @@ from tests.mount.conftest import (
 from tests.mount.jwks import KeyEndpoint, key_endpoint
 from tests.mount.keys import PUBLIC_KEY_ALGORITHMS, bad_tokens, claims, forge, key_pair
 from tests.shop import JWT_SECRET, Shop
+from tests.told import Told
 
 NOWHERE = "/api/payments/admin/refund/" + "0" * 24
 ANN = "64b5f2c8e13e4a5b6c7d8e9f"
@@ -582,24 +583,20 @@ def test_the_user_is_read_once_a_request(doors: Doors, door: str) -> None:
 
 
 @pytest.mark.parametrize("why", ["missing", "malformed", "user_gone"])
-def test_what_is_told_of_a_stranger(shop: WatchedShop, why: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_told_of_a_stranger(shop: WatchedShop, why: str, told: Told) -> None:
     headers = {
         "missing": {},
         "malformed": {"Authorization": "Basic Y2FuYXJ5"},
         "user_gone": shop.headers("64b5f2c8e13e4a5b6c7d8e9f"),
     }[why]
-    with caplog.at_level("WARNING", "flask_refunds"):
-        assert_not_authenticated(shop.client.post(NOWHERE, headers=headers))
-    [told] = [vars(record)["refunds"] for record in caplog.records]
-    assert told == {"event": "not_authenticated", "why": why, "endpoint": "refunds.refund_purchase"}
+    assert_not_authenticated(shop.client.post(NOWHERE, headers=headers))
+    assert told() == [{"event": "not_authenticated", "why": why, "endpoint": "refunds.refund_purchase"}]
 
 
-def test_what_is_told_of_a_user_who_is_no_admin(shop: WatchedShop, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_told_of_a_user_who_is_no_admin(shop: WatchedShop, told: Told) -> None:
     ann = shop.add_user()
-    with caplog.at_level("WARNING", "flask_refunds"):
-        assert_admin_required(shop.client.post(NOWHERE, headers=shop.headers(ann)))
-    [told] = [vars(record)["refunds"] for record in caplog.records]
-    assert told == {"event": "forbidden", "identity": str(ann), "endpoint": "refunds.refund_purchase"}
+    assert_admin_required(shop.client.post(NOWHERE, headers=shop.headers(ann)))
+    assert told() == [{"event": "forbidden", "identity": str(ann), "endpoint": "refunds.refund_purchase"}]
 
 
 # current_user

@@ -38,68 +38,18 @@ from tests.unit.world import (
 
 
 def test_the_whole_row(world: World) -> None:
-    """Its names are a contract: shops query them, and older rows have them."""
+    """As it is before Stripe is asked, and at the end. Its names are a contract: shops query them."""
+    seen: list[dict[str, Any]] = []
+    world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
     world.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
     world.service.refund(world.cart[0], WHOLE)
     world.now += timedelta(hours=1)
     world.books.apply(world.row(), fact("succeeded", reason="fraudulent", request_id="req_2"), by="webhook")
-    row = world.db.refunds.find_one()
-    assert re.fullmatch("[0-9a-f]{32}", row.pop("owner"))
-    assert row == {
-        "_id": REFUND_ID,
-        "paymentIntent": PAYMENT,
-        "number": 1,
-        "source": "endpoint",
-        "status": "succeeded",
-        "createdAt": START,
-        "updatedAt": world.now,
-        "leasedUntil": world.now,
-        "settledAt": world.now,
-        "announced": True,
-        "checked": False,
-        "purchaseIds": world.cart,
-        "reason": "fraudulent",
-        "note": "paid twice",
-        "requestedBy": "admin",
-        "request": {
-            "payment_intent": PAYMENT,
-            "metadata": {"refund_id": REFUND_ID},
-            "reason": "duplicate",
-        },
-        "calls": 1,
-        "stripeRefundId": "re_1",
-        "amount": 1999,
-        "currency": "usd",
-        "failure": None,
-        "attention": None,
-        "history": [
-            {"at": START, "status": "processing", "by": "endpoint:admin"},
-            {
-                "at": START,
-                "status": "pending",
-                "by": "endpoint:admin",
-                "stripeRequestId": "req_1",
-                "attention": None,
-            },
-            {
-                "at": world.now,
-                "status": "succeeded",
-                "by": "webhook",
-                "stripeRequestId": "req_2",
-                "attention": None,
-            },
-        ],
-    }
-    assert world.stripe.sent[0].params["reason"] == "duplicate"
 
-
-def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
-    seen: list[dict[str, Any]] = []
-    world.stripe.before = lambda sent: seen.extend(world.db.refunds.find())
-    world.refund((*CREATE, (200, refund_object())))
-    [row] = seen
-    assert re.fullmatch("[0-9a-f]{32}", row.pop("owner"))
-    assert row == {
+    [asked] = seen
+    owner, by = asked["owner"], "endpoint:admin"
+    assert re.fullmatch("[0-9a-f]{32}", owner)
+    assert asked == {
         "_id": REFUND_ID,
         "paymentIntent": PAYMENT,
         "number": 1,
@@ -111,13 +61,42 @@ def test_the_row_is_there_before_stripe_is_asked(world: World) -> None:
         "announced": True,
         "checked": True,
         "purchaseIds": world.cart,
-        "reason": None,
-        "note": None,
+        "reason": "duplicate",
+        "note": "paid twice",
         "requestedBy": "admin",
-        "request": {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}},
+        "request": {
+            "payment_intent": PAYMENT,
+            "metadata": {"refund_id": REFUND_ID},
+            "reason": "duplicate",
+        },
+        "owner": owner,
         "calls": 1,
-        "history": [{"at": START, "status": "processing", "by": "endpoint:admin"}],
+        "history": [{"at": START, "status": "processing", "by": by}],
     }
+    pending = {"at": START, "status": "pending", "by": by, "stripeRequestId": "req_1"}
+    succeeded = {"at": world.now, "status": "succeeded", "by": "webhook", "stripeRequestId": "req_2"}
+    assert world.db.refunds.find_one() == asked | {
+        "status": "succeeded",
+        "updatedAt": world.now,
+        "leasedUntil": world.now,
+        "settledAt": world.now,
+        "checked": False,
+        "reason": "fraudulent",
+        "stripeRefundId": "re_1",
+        "amount": 1999,
+        "currency": "usd",
+        "failure": None,
+        "attention": None,
+        "history": asked["history"] + [{**each, "attention": None} for each in (pending, succeeded)],
+    }
+    assert world.stripe.sent[0].params["reason"] == "duplicate"
+
+
+def test_a_row_without_a_reason(world: World) -> None:
+    world.refund((*CREATE, (200, refund_object())))
+    row = world.db.refunds.find_one()
+    assert (row["reason"], row["note"]) == (None, None)
+    assert row["request"] == {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
     assert "reason" not in world.stripe.sent[0].params
 
 
@@ -396,17 +375,6 @@ def test_a_succeeded_row_that_stripe_calls_failed_by_now(world: World) -> None:
     with pytest.raises(RefundFailed):
         world.refund((*RETRIEVE, (200, refund_object(status="failed"))))
     assert world.statuses() == {"completed"}
-
-
-def test_who_resumes_a_refund_is_named(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    world.refund((*CREATE, lost()))
-    world.stripe.script[:] = [listed(refund_object())]
-    caplog.clear()
-    with caplog.at_level("INFO", "flask_refunds"):
-        world.service.resume(world.row(), by="reconcile")
-    resumed = next(vars(record)["refunds"] for record in caplog.records)
-    assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "by": "reconcile", "calls": 2}
-    assert world.row().history[-1]["by"] == "reconcile"
 
 
 def test_a_reconciler_that_comes_too_late_finds_nothing_wrong(world: World) -> None:

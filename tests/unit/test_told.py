@@ -13,6 +13,7 @@ from flask_refunds.errors import (
 )
 from flask_refunds.ledger import Ledger
 from flask_refunds.models import RefundStatus
+from tests.told import Told
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 from tests.unit.world import (
     CREATE,
@@ -22,28 +23,10 @@ from tests.unit.world import (
     World,
     fact,
     freeze_after_opening,
+    listed,
     news_from_elsewhere,
     open_row,
 )
-
-
-class Told:
-    """What the log was told since the last look."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level("INFO", "flask_refunds")
-        self._caplog = caplog
-
-    def __call__(self) -> list[dict[str, Any]]:
-        facts = [vars(record)["refunds"] for record in self._caplog.records]
-        self._caplog.clear()
-        return facts
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
-    return Told(caplog)
-
 
 BY = {"refund_id": REFUND_ID, "by": "endpoint:admin"}
 OPENED = {"event": "refund_opened", "reason": None, **BY}
@@ -160,3 +143,14 @@ def test_what_is_told_of_a_refund_from_elsewhere(world: World, told: Told) -> No
             "stripe_request_id": "req_1",
         }
     ]
+
+
+def test_who_resumes_a_refund_is_named(world: World, told: Told) -> None:
+    world.refund((*CREATE, lost()))
+    told()
+    world.stripe.script[:] = [listed(refund_object())]
+    world.service.resume(world.row(), by="reconcile")
+    resumed, settled = told()
+    assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "by": "reconcile", "calls": 2}
+    assert (settled["event"], settled["by"]) == ("refund_status", "reconcile")
+    assert world.row().history[-1]["by"] == "reconcile"

@@ -13,7 +13,9 @@ from typing import Any
 
 from celery import Task, shared_task
 
+from .api import bulk_refund, read_ids
 from .bulk import BulkSummary, check_name
+from .core.service import Ask
 from .errors import (
     DatabaseUnavailable,
     InvalidRequest,
@@ -22,14 +24,12 @@ from .errors import (
     StripeUnavailable,
 )
 from .extension import current_refunds
-from .hosts import bulk_refund, read_ids
 from .models import Reason, RefundStatus
-from .pace import paced
-from .queries import parse_end, parse_moment
-from .search import PurchaseFilter
-from .selection import PurchaseIds
-from .serializers import parse_note, parse_purchase_id, parse_reason, render_refund
-from .service import Ask
+from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .schemas.rendering import render_refund
+from .storage.purchase_ids import PurchaseIds
+from .storage.search import PurchaseFilter
+from .stripe_client.rate_limit import paced
 
 PART = 100
 """How many purchases of a bulk run one task takes."""

@@ -16,10 +16,8 @@ from urllib.parse import urlsplit
 import jwt
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
+from .clock import CALL_SECONDS
 from .errors import ConfigurationError
-
-CALL_SECONDS = 18.0
-"""How long one refund may work, all told: under the 30 s after which WSGI servers kill a worker."""
 
 STRIPE_API_BASE = "https://api.stripe.com"
 

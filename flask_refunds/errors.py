@@ -254,3 +254,11 @@ class PermissionMissing(KeyRejected):
 
 class OutcomeUnknown(StripeAnswer):
     """Nobody can tell from this answer, or from its absence, whether money moved."""
+
+
+class NothingToResolve(RefundsError):
+    """400: there is no such refund, or it does not ask for this decision."""
+
+    status = 400
+    code = "nothing_to_resolve"
+    default_message = "There is nothing to resolve."

@@ -5,34 +5,35 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from .attention import AttentionDesk
-from .books import Books
+from .clock import now
 from .config import Settings, read_settings
-from .database import connect, durable
-from .events import EventHandler
-from .figures import Figures
-from .intake import Intake
-from .ledger import Ledger
-from .observers import Observer, Observers
-from .preview import Previewer
-from .purchases import Purchases
-from .reconcile import Reconciler
-from .search import PurchaseSearch, RefundSearch
-from .service import RefundService
+from .core.preview import Previewer
+from .core.reconcile import Reconciler
+from .core.resolution import AttentionDesk
+from .core.service import RefundService
+from .core.stripe_sync import Intake
+from .core.transitions import Books
+from .core.webhook_events import EventHandler
+from .identity.tokens import TokenVerifier
+from .identity.users import Users
+from .instrumentation import Observer, Observers
+from .metrics.aggregation import Figures
 from .signals import Announcer
-from .tokens import TokenVerifier
-from .users import Users
+from .storage.connection import connect, durable
+from .storage.ledger import Ledger
+from .storage.purchases import Purchases
+from .storage.search import PurchaseSearch, RefundSearch
 
 if TYPE_CHECKING:
     from .bulk import Bulk
-    from .gateway import Gateway
-    from .pace import Pace
+    from .stripe_client.gateway import Gateway
+    from .stripe_client.rate_limit import Pace
 
 _KEY = "refunds"
 _slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
@@ -107,7 +108,7 @@ class Refunds:
 
         :param rate: requests a second; by default 80 with a live key and 20 with a test key.
         """
-        from .shared_pace import make_pace
+        from .stripe_client.shared_rate_limit import make_pace
 
         return make_pace(self.database, self.settings, rate)
 
@@ -162,7 +163,7 @@ def check_config(app: Flask) -> None:
 
     :raises ConfigurationError: names every bad key, and shows no value.
     """
-    from . import gateway  # noqa: F401
+    from .stripe_client import gateway  # noqa: F401
 
     with app.app_context():
         get_refunds(app)
@@ -185,7 +186,7 @@ class _GatewayOnDemand:
         return self._gateway
 
     def _connect(self) -> Gateway:
-        from .gateway import Gateway
+        from .stripe_client.gateway import Gateway
 
         settings = self._settings
         return Gateway.connect(
@@ -195,9 +196,3 @@ class _GatewayOnDemand:
             retries=settings.refunds_stripe_retries,
             observers=self._observers,
         )
-
-
-def now() -> datetime:
-    """The aware UTC time in whole milliseconds, as MongoDB keeps it."""
-    time = datetime.now(timezone.utc)
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)

@@ -218,3 +218,36 @@ def is_refunded(log: Sequence[Refund]) -> bool:
         return True
     captured = max((refund.captured or 0 for refund in paid), default=0)
     return captured > 0 and sum(refund.amount or 0 for refund in paid) >= captured
+
+
+FAILED_AFTER_SUCCESS = "failed_after_success"
+
+
+FOUND_AFTER_FAILURE = "found_after_failure"
+
+
+UNKNOWN_TOO_LONG = "unknown_too_long"
+
+
+AMOUNT_DIFFERS = "amount_differs"
+"""Why a refund asks for a person: the words stored in ``attention.why``."""
+
+
+_WHAT_TO_DO = {
+    FAILED_AFTER_SUCCESS: (
+        "The customer was told of a refund that his bank then returned. Tell him, "
+        "and refund the purchase again or pay him another way."
+    ),
+    FOUND_AFTER_FAILURE: (
+        "This refund was recorded as failed, and then Stripe showed it. "
+        "Check at Stripe that the payment was not refunded twice."
+    ),
+    UNKNOWN_TOO_LONG: (
+        "Stripe never said how this refund ended, and shows none. Check the payment at Stripe, "
+        "then settle the refund by hand."
+    ),
+    AMOUNT_DIFFERS: (
+        "Stripe shows another amount or currency for this refund than it did before. "
+        "Check at Stripe what the customer got."
+    ),
+}

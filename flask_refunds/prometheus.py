@@ -16,10 +16,16 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from .extension import get_refunds, observe
-from .ledger import AMOUNT_DIFFERS, FAILED_AFTER_SUCCESS, FOUND_AFTER_FAILURE, UNKNOWN_TOO_LONG
 from .log import Decision, decided
-from .models import Refund, RefundStatus
-from .periods import AGES, OLDER, Standing
+from .metrics.report import AGES, OLDER, Standing
+from .models import (
+    AMOUNT_DIFFERS,
+    FAILED_AFTER_SUCCESS,
+    FOUND_AFTER_FAILURE,
+    UNKNOWN_TOO_LONG,
+    Refund,
+    RefundStatus,
+)
 
 _BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 18.0)
 _OPEN = [(status.value, age) for status in RefundStatus if not status.is_settled for age in (*AGES, OLDER)]

@@ -6,8 +6,8 @@ already, ``crew`` is the threads, and ``outage`` what to do while the database d
 
 from __future__ import annotations
 
+from .classify import BulkResult, Result
 from .plan import BulkPlan
-from .run import Bulk, BulkSummary, check_name
-from .triage import BulkResult, Result
+from .runner import Bulk, BulkSummary, check_name
 
 __all__ = ["Bulk", "BulkPlan", "BulkResult", "BulkSummary", "Result", "check_name"]

@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from ..core.preview import Previewer
 from ..errors import PaymentUnknown, StripeRateLimited, StripeUnavailable
 from ..models import Payment
-from ..preview import Previewer
-from .triage import BulkResult, Case, Result
+from .classify import BulkResult, Case, Result
 
 _TRIES = 8
 

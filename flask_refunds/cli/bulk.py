@@ -12,20 +12,20 @@ import click
 from flask.cli import with_appcontext
 
 from ..bulk import BulkPlan, BulkSummary
+from ..core.service import Ask
 from ..errors import InvalidRequest, RefundsError
 from ..extension import Refunds, current_refunds
 from ..models import Reason, is_bulk_name
-from ..queries import parse_bulk_name, parse_end, parse_moment
-from ..search import PurchaseFilter
-from ..selection import PurchaseIds, read_ids
-from ..serializers import parse_note
-from ..service import Ask
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment, parse_note
+from ..storage.purchase_ids import PurchaseIds
+from ..storage.search import PurchaseFilter
 from .bulk_report import Rows, plan_lines, render_plan, render_summary, results_file, summary_lines
+from .errors import EXIT_ATTENTION, fail, reporting_errors
+from .id_file import read_ids
+from .interrupts import stopped_by_signals
 from .options import as_json_option, by_option, reading
 from .output import print_json
 from .progress import progress
-from .reporting import EXIT_ATTENTION, fail, reporting_errors
-from .stopping import stopped_by_signals
 
 _GO_ON = "Nothing is lost and nothing was made twice: run the same command again, and it goes on."
 _NOBODY = "Nobody can be asked here: add --yes, or --dry-run. Nothing was refunded."

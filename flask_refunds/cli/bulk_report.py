@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from ..bulk import BulkPlan, BulkResult, BulkSummary, Result
 from ..money import decimal_amount
-from .sheets import csv_cell, standard_output
+from .csv_output import csv_cell, standard_output
 
 COLUMNS = (
     *("purchaseId", "result", "refundId", "status", "amount", "currency", "amountDecimal"),

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import click
 from flask.cli import with_appcontext
 
-from ..checkup import Finding, Verdict, examine
+from ..clock import now
 from ..errors import ConfigurationError, DatabaseUnavailable
-from ..extension import current_refunds, now
+from ..extension import current_refunds
+from .diagnostics import Finding, Verdict, examine
+from .errors import EXIT_ATTENTION, reporting_errors
 from .options import as_json_option
 from .output import print_json, printable
-from .reporting import EXIT_ATTENTION, reporting_errors
 
 
 @click.command("check")

@@ -16,11 +16,11 @@ from flask.cli import with_appcontext
 from ..extension import current_refunds
 from ..models import Refund
 from ..money import decimal_amount
-from ..search import RefundFilter
-from ..serializers import render_refund, render_with_history, to_json
+from ..schemas.rendering import render_refund, render_with_history, to_json
+from ..storage.search import RefundFilter
+from .csv_output import csv_cell, standard_output
+from .errors import fail, reporting_errors
 from .options import filter_options
-from .reporting import fail, reporting_errors
-from .sheets import csv_cell, standard_output
 
 COLUMNS = (
     *(

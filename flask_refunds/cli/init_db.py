@@ -8,13 +8,13 @@ import click
 from flask.cli import with_appcontext
 from pymongo.errors import OperationFailure
 
-from ..database import Database
 from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
-from ..indexes import State, Survey, build, survey, wanted_indexes
+from ..storage.connection import Database
+from ..storage.indexes import State, Survey, build, survey, wanted_indexes
+from .errors import EXIT_ATTENTION, fail, reporting_errors
 from .options import as_json_option
 from .output import print_json, print_table
-from .reporting import EXIT_ATTENTION, fail, reporting_errors
 
 _TO_BUILD = "to build"
 

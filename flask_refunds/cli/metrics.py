@@ -10,12 +10,12 @@ import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
+from ..metrics.report import AGES, OLDER, Durations, Period, Report
 from ..money import decimal_amount
-from ..periods import AGES, OLDER, Durations, Period, Report
-from ..serializers import render_report
+from ..schemas.rendering import render_report
+from .errors import reporting_errors
 from .options import as_json_option, range_options
 from .output import moment, print_fields, print_json, print_table
-from .reporting import reporting_errors
 
 _AMOUNTS = ("Month", "Currency", "Refunds", "Amount", "Average")
 _ENDS = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median", "95th percentile")

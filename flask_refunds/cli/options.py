@@ -11,8 +11,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from ..models import Reason, RefundStatus
-from ..queries import parse_bulk_name, parse_end, parse_moment
-from ..search import RefundFilter
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
+from ..storage.search import RefundFilter
 
 _T = TypeVar("_T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

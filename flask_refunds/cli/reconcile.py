@@ -10,11 +10,11 @@ from datetime import timedelta
 import click
 from flask.cli import with_appcontext
 
+from ..core.reconcile import Report
 from ..extension import current_refunds
-from ..pace import paced
-from ..reconcile import Report
+from ..stripe_client.rate_limit import paced
+from .errors import EXIT_ATTENTION, reporting_errors, tell_attention
 from .progress import progress
-from .reporting import EXIT_ATTENTION, reporting_errors, tell_attention
 
 
 @click.command("reconcile")

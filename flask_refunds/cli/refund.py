@@ -8,6 +8,7 @@ from typing import get_args
 import click
 from flask.cli import with_appcontext
 
+from ..core.service import Ask, Outcome
 from ..errors import (
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -17,11 +18,11 @@ from ..errors import (
 )
 from ..extension import Refunds, current_refunds
 from ..models import Reason, Refund, RefundStatus
-from ..serializers import parse_note, parse_purchase_id, render, render_refund
-from ..service import Ask, Outcome
+from ..schemas.inputs import parse_note, parse_purchase_id
+from ..schemas.rendering import render, render_refund
+from .errors import fail, reporting_errors
 from .options import as_json_option, by_option
 from .output import money, print_json
-from .reporting import fail, reporting_errors
 
 _WORDS = {
     RefundStatus.SUCCEEDED: "Refunded {money}: {id} has succeeded.",

@@ -6,8 +6,8 @@ import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
+from .errors import reporting_errors
 from .options import by_option
-from .reporting import reporting_errors
 
 
 @click.command("resolve")

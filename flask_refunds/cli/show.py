@@ -11,10 +11,11 @@ from flask.cli import with_appcontext
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import Refunds, current_refunds
 from ..models import Refund, RefundStatus
-from ..serializers import parse_purchase_id, render_with_history
+from ..schemas.inputs import parse_purchase_id
+from ..schemas.rendering import render_with_history
+from .errors import reporting_errors
 from .options import as_json_option
 from .output import moment, money, print_fields, print_json, print_table
-from .reporting import reporting_errors
 
 _OPEN = {
     RefundStatus.PROCESSING: "Nobody knows yet how it ended: flask refunds reconcile finds out.",

@@ -9,9 +9,9 @@ from flask.cli import with_appcontext
 
 from ..config import Settings
 from ..extension import Refunds, current_refunds
+from .errors import fail, reporting_errors
 from .options import as_json_option
 from .output import print_json
-from .reporting import fail, reporting_errors
 
 
 @click.command("token")

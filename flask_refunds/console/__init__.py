@@ -7,7 +7,7 @@ from markupsafe import escape
 
 from ..config import Settings
 from ..extension import current_refunds
-from ..responses import answered
+from ..web.responses import answered
 from .assets import Asset, find_asset, modules, version
 
 _CSP = "; ".join(

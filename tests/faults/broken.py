@@ -14,16 +14,16 @@ from unittest import mock
 from pymongo import WriteConcern
 
 from flask_refunds import extension
-from flask_refunds.books import Books
-from flask_refunds.database import Collection, Database, durable
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
+from flask_refunds.core.service import RefundService
+from flask_refunds.core.transitions import Books
 from flask_refunds.errors import OutcomeUnknown, Refused
-from flask_refunds.gateway import Gateway
-from flask_refunds.ledger import Ledger
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
-from flask_refunds.purchases import Purchases
-from flask_refunds.service import RefundService
-from flask_refunds.transport import Transport
+from flask_refunds.storage.connection import Collection, Database, durable
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client.gateway import Gateway
+from flask_refunds.stripe_client.transport import Transport
 
 
 @contextlib.contextmanager

@@ -28,8 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_refunds.attention import NothingToResolve
-from flask_refunds.errors import RefundsError
+from flask_refunds.errors import NothingToResolve, RefundsError
 from flask_refunds.testing import ApiError, Fault
 from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.faults.histories_shop import ACCIDENTS, Accident, World, call, in_process

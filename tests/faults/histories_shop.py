@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 
 import flask_refunds
 from flask_refunds import extension
-from flask_refunds.gateway import Gateway
 from flask_refunds.models import Refund
+from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, signed_event
 from flask_refunds.testing.account import GONE
 from flask_refunds.testing.wire import Connection, Request, Response

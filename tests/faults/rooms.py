@@ -22,8 +22,9 @@ from bson import ObjectId
 from flask import Flask
 
 import flask_refunds
-from flask_refunds import extension, gateway
-from flask_refunds.reconcile import Report
+from flask_refunds import extension
+from flask_refunds.core.reconcile import Report
+from flask_refunds.stripe_client import gateway
 from flask_refunds.testing import StripeSandbox, signed_event
 from tests.faults.invariants import Violation, violations
 from tests.mongod import Mongod, find_mongod

@@ -20,19 +20,17 @@ from urllib.parse import urlsplit
 
 import stripe
 
-from flask_refunds import events, gateway, ledger, reconcile, service
-from flask_refunds.books import Books
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
+from flask_refunds.core import reconcile, service
+from flask_refunds.core import webhook_events as events
+from flask_refunds.core.reconcile import Reconciler
+from flask_refunds.core.service import Ask, RefundService
+from flask_refunds.core.stripe_sync import Intake
+from flask_refunds.core.transitions import Books
+from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import RefundsError
-from flask_refunds.events import EventHandler
-from flask_refunds.gateway import Gateway
-from flask_refunds.intake import Intake
-from flask_refunds.ledger import Ledger
 from flask_refunds.log import Decision
 from flask_refunds.models import Refund
-from flask_refunds.purchases import Purchases
-from flask_refunds.reconcile import Reconciler
-from flask_refunds.service import Ask, RefundService
 from flask_refunds.signals import (
     Announcer,
     refund_attention,
@@ -40,6 +38,11 @@ from flask_refunds.signals import (
     refund_pending,
     refund_succeeded,
 )
+from flask_refunds.storage import ledger
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client import gateway
+from flask_refunds.stripe_client.gateway import Gateway
 from tests.faults.schedules_world import (
     CART,
     EVENTS,

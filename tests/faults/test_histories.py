@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 import stripe
 
-from flask_refunds import gateway, service
+from flask_refunds.core import service
 from flask_refunds.errors import Refused, StripeAnswer
-from flask_refunds.purchases import Purchases
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client import gateway
 from tests.faults.histories import History, play, quiet
 from tests.faults.histories_shop import KILLED_AFTER, KILLED_BEFORE, Accident, World, call, in_process
 

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from flask_refunds.transport import Transport
+from flask_refunds.stripe_client.transport import Transport
 from tests.faults.invariants import table
 from tests.faults.mongo_faults import CALL_SECONDS, FEW, lose, outlast
 from tests.faults.rooms import REPLICA_SET, STANDALONE, Room, Rooms

@@ -10,10 +10,11 @@ from unittest import mock
 
 import pytest
 
-from flask_refunds import books, ledger
-from flask_refunds.books import Books
-from flask_refunds.ledger import Ledger, NumberTaken
+from flask_refunds.core import transitions as books
+from flask_refunds.core.transitions import Books
 from flask_refunds.models import Refund, RefundStatus
+from flask_refunds.storage import ledger
+from flask_refunds.storage.ledger import Ledger, NumberTaken
 from tests.faults import schedules_actors
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST
 from tests.faults.schedules import (

@@ -28,10 +28,10 @@ import pymongo
 import stripe
 from pymongo import monitoring
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import StripeAnswer
-from flask_refunds.gateway import Gateway
-from flask_refunds.transport import Transport
+from flask_refunds.stripe_client.gateway import Gateway
+from flask_refunds.stripe_client.transport import Transport
 from tests.faults import broken, rooms
 from tests.faults.scenarios import Answer, perform
 

@@ -18,7 +18,7 @@ from flask_refunds.bulk import BulkResult, Result
 from flask_refunds.bulk import outage as outage_module
 from flask_refunds.errors import DatabaseUnavailable, InvalidRequest, StripeKeyRejected, StripeUnavailable
 from flask_refunds.extension import get_refunds
-from flask_refunds.pace import Pace
+from flask_refunds.stripe_client.rate_limit import Pace
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop, make_app

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.checkup import Verdict, _majority
+from flask_refunds.cli.diagnostics import Verdict, _majority
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod

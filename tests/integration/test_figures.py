@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from flask_refunds.database import durable
-from flask_refunds.figures import Figures
-from flask_refunds.serializers import render_report
+from flask_refunds.metrics.aggregation import Figures
+from flask_refunds.schemas.rendering import render_report
+from flask_refunds.storage.connection import durable
 from flask_refunds.testing import StripeSandbox
 from tests.recount import NOW, Books, books, recount
 from tests.shop import Shop

@@ -11,8 +11,8 @@ from typing import Any
 import pymongo
 import pytest
 
-from flask_refunds.pace import LocalTurns, Pace
-from flask_refunds.shared_pace import SharedTurns, _reserving
+from flask_refunds.stripe_client.rate_limit import LocalTurns, Pace
+from flask_refunds.stripe_client.shared_rate_limit import SharedTurns, _reserving
 from tests.mongod import failing
 
 

@@ -782,7 +782,7 @@ def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyEndpoint]:
 def test_keys_of_an_identity_provider(
     open_shop: OpenShop, idp: KeyEndpoint, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_refunds.jwks.OUTAGE_SECONDS", 0)
+    monkeypatch.setattr("flask_refunds.identity.jwks.OUTAGE_SECONDS", 0)
     shop = open_shop(JWT_SECRET_KEY=None, JWT_ALGORITHM="ES256", JWT_JWKS_URL=idp.url)
     shop.app.add_url_rule("/me", view_func=authenticate(_who))
 

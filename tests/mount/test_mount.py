@@ -29,7 +29,7 @@ from werkzeug.test import TestResponse
 import flask_refunds
 from flask_refunds import RefundsError, check_config, refunds_bp
 from flask_refunds.extension import get_refunds
-from flask_refunds.serializers import MAX_BODY_BYTES
+from flask_refunds.schemas.inputs import MAX_BODY_BYTES
 from flask_refunds.testing import StripeSandbox, make_token
 from tests.mount.conftest import (
     MONGO_PASSWORD,
@@ -717,7 +717,7 @@ def test_a_client_is_refused_with_words(wrapped: bool) -> None:
 
 
 def test_a_database_that_is_away(sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_refunds.database.OPERATION_SECONDS", 0.05)
+    monkeypatch.setattr("flask_refunds.storage.connection.OPERATION_SECONDS", 0.05)
     app = make_app(MONGO_URI=f"mongodb://shop:{MONGO_PASSWORD}@127.0.0.1:1/shop", STRIPE_API_BASE=sandbox.url)
     headers = {"Authorization": f"Bearer {make_token(ID, secret=JWT_SECRET)}"}
     try:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import RefundFailed
-from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
-from flask_refunds.models import Failure, Refund, RefundStatus
-from flask_refunds.purchases import Purchases
+from flask_refunds.models import UNKNOWN_TOO_LONG, Failure, Refund, RefundStatus
 from flask_refunds.signals import refund_failed, refund_succeeded
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 from tests.unit.world import (
     ALL_SIGNALS,

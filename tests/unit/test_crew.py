@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.bulk.crew import FIRST_THREADS, MOST_THREADS, Crew
-from flask_refunds.pace import LocalTurns, Pace, in_turn
+from flask_refunds.bulk.worker_pool import FIRST_THREADS, MOST_THREADS, Crew
+from flask_refunds.stripe_client.rate_limit import LocalTurns, Pace, in_turn
 
 
 def make_crew(work: Callable[[int], Any], **options: Any) -> Crew[int, Any]:

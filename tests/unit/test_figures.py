@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 
 from flask_refunds.errors import InvalidRequest
-from flask_refunds.figures import Figures
-from flask_refunds.periods import Durations, parse_bounds
-from flask_refunds.serializers import render_report
+from flask_refunds.metrics.aggregation import Figures
+from flask_refunds.metrics.report import Durations, parse_bounds
+from flask_refunds.schemas.rendering import render_report
 from tests.recount import NOW, Books, books, recount
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import (
     KeyRejected,
     OutcomeUnknown,
@@ -15,8 +15,8 @@ from flask_refunds.errors import (
     StripeAnswer,
     Throttled,
 )
-from flask_refunds.gateway import Gateway
 from flask_refunds.models import RefundStatus, StripeRefund
+from flask_refunds.stripe_client.gateway import Gateway
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
 
 REQUEST = {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}

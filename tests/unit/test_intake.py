@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown
-from flask_refunds.ledger import Ledger
 from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
+from flask_refunds.storage.ledger import Ledger
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, refund_object
 from tests.unit.world import CAPTURED, CREATE, START, World, fact
 

@@ -10,8 +10,8 @@ import mongomock
 import pytest
 from pymongo.errors import AutoReconnect
 
-from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger, NumberTaken
-from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund
+from flask_refunds.models import UNKNOWN_TOO_LONG, Failure, Refund, RefundStatus, StripeRefund
+from flask_refunds.storage.ledger import Ledger, NumberTaken
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 

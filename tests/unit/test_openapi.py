@@ -14,7 +14,9 @@ from flask import Flask
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import flask_refunds
-from flask_refunds import errors, models, queries, refunds_bp, serializers
+from flask_refunds import errors, models, refunds_bp
+from flask_refunds.schemas import rendering as serializers
+from flask_refunds.web import query_params as queries
 from tests.contract import DOCUMENT, answer_faults, faults, operations, resolve, shape
 from tests.shop import make_app
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_refunds.bulk.outage import outlast
+from flask_refunds.bulk.database_retry import outlast
 from flask_refunds.errors import DatabaseUnavailable, PurchaseNotFound
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from flask_refunds.errors import Refused, Throttled
-from flask_refunds.pace import LocalTurns, Pace, in_turn, paced
+from flask_refunds.stripe_client.rate_limit import LocalTurns, Pace, in_turn, paced
 
 
 class Clock:

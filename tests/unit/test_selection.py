@@ -7,8 +7,9 @@ import sys
 import pytest
 from bson import ObjectId
 
+from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
-from flask_refunds.selection import PurchaseIds, read_ids
+from flask_refunds.storage.purchase_ids import PurchaseIds
 
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
 

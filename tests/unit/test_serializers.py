@@ -36,15 +36,13 @@ from hypothesis import strategies as st
 
 from flask_refunds import InvalidRequest, PurchaseNotFound
 from flask_refunds.models import Attention, Failure, Reason, Refund, RefundStatus
-from flask_refunds.serializers import (
+from flask_refunds.schemas.inputs import (
     MAX_BODY_BYTES,
     MAX_NOTE_LENGTH,
     parse_purchase_id,
     parse_refund_request,
-    render,
-    render_refund,
-    to_json,
 )
+from flask_refunds.schemas.rendering import render, render_refund, to_json
 
 ID = "64b5f2c8e13e4a5b6c7d8e9f"
 REASONS = get_args(Reason)

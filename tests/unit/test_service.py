@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import (
     PaymentIntentMissing,
     PurchaseNotRefundable,
@@ -18,8 +18,8 @@ from flask_refunds.errors import (
     StripeKeyRejected,
     StripeRateLimited,
 )
-from flask_refunds.ledger import Ledger
 from flask_refunds.models import Failure, Refund, RefundStatus
+from flask_refunds.storage.ledger import Ledger
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 from tests.unit.world import (
     ASK,

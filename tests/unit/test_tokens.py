@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from flask_refunds import IdentityProviderUnavailable, NotAuthenticated
 from flask_refunds.config import read_settings
+from flask_refunds.identity.tokens import TokenVerifier
 from flask_refunds.testing import make_token
-from flask_refunds.tokens import TokenVerifier
 from tests.mount.jwks import KeyEndpoint, key_endpoint
 from tests.mount.keys import (
     HEADER,
@@ -513,7 +513,7 @@ def test_a_stampede_fetches_once(idp: KeyEndpoint) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The clock by which keys are kept."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("flask_refunds.jwks.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("flask_refunds.identity.jwks.time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -589,7 +589,7 @@ def test_a_fetch_for_an_unknown_key_holds_up_no_known_one(
 
 
 def test_an_endpoint_that_drips_is_given_up(idp: KeyEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_refunds.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("flask_refunds.identity.jwks.FETCH_SECONDS", 0.1)
     stop, finished = threading.Event(), threading.Event()
 
     def drip(handler: Any) -> None:

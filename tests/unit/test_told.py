@@ -11,8 +11,8 @@ from flask_refunds.errors import (
     DatabaseUnavailable,
     RefundFailed,
 )
-from flask_refunds.ledger import Ledger
 from flask_refunds.models import RefundStatus
+from flask_refunds.storage.ledger import Ledger
 from tests.told import Told
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 from tests.unit.world import (

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 import pytest
 import stripe
 
-from flask_refunds.deadline import Deadline
-from flask_refunds.transport import Transport, until
+from flask_refunds.clock import Deadline
+from flask_refunds.stripe_client.transport import Transport, until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 

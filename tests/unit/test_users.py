@@ -16,8 +16,8 @@ from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, Serv
 
 from flask_refunds import DatabaseUnavailable, NotAuthenticated
 from flask_refunds.config import read_settings
-from flask_refunds.tokens import TokenVerifier
-from flask_refunds.users import Users
+from flask_refunds.identity.tokens import TokenVerifier
+from flask_refunds.identity.users import Users
 from tests.mount.keys import claims, forge
 from tests.shop import JWT_SECRET, STRIPE_KEY
 

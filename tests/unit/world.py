@@ -10,16 +10,16 @@ import mongomock
 import pytest
 from bson import ObjectId
 
-from flask_refunds.books import Books
-from flask_refunds.deadline import Deadline
-from flask_refunds.gateway import Gateway
-from flask_refunds.intake import Intake
-from flask_refunds.ledger import UNKNOWN_TOO_LONG, Ledger
-from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund
-from flask_refunds.observers import Observers
-from flask_refunds.purchases import Purchases
-from flask_refunds.service import Ask, RefundService
+from flask_refunds.clock import Deadline
+from flask_refunds.core.service import Ask, RefundService
+from flask_refunds.core.stripe_sync import Intake
+from flask_refunds.core.transitions import Books
+from flask_refunds.instrumentation import Observers
+from flask_refunds.models import UNKNOWN_TOO_LONG, Failure, Refund, RefundStatus, StripeRefund
 from flask_refunds.signals import Announcer, refund_attention, refund_failed, refund_pending, refund_succeeded
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client.gateway import Gateway
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport
 
 CREATE = ("POST", "/v1/refunds")

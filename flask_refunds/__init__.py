@@ -25,7 +25,7 @@ from .errors import (
     WebhookNotConfigured,
 )
 from .extension import check_config
-from .signals import refund_attention, refund_failed, refund_pending, refund_succeeded
+from .signals import refund_failed, refund_needs_review, refund_pending, refund_succeeded
 from .web.auth import authenticate, current_user, require_admin
 from .web.webhooks import handle_event
 
@@ -55,7 +55,7 @@ __all__ = [
     "current_user",
     "handle_event",
     "plan_bulk_refund",
-    "refund_attention",
+    "refund_needs_review",
     "refund_failed",
     "refund_pending",
     "refund_succeeded",

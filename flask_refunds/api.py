@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from bson import ObjectId
 
-from .core.service import Ask
 from .errors import InvalidRequest
 from .extension import current_refunds
-from .models import Reason, find_object_id
+from .models import Reason, RefundRequest, find_object_id
 from .schemas.inputs import parse_note, parse_reason
 from .storage.purchase_ids import PurchaseIds
 
@@ -50,7 +49,7 @@ def bulk_refund(
     note: str | None = None,
     rate: float | None = None,
     on_result: Callable[[BulkResult], None] = lambda result: None,
-    stopped: threading.Event | None = None,
+    stop_event: threading.Event | None = None,
 ) -> BulkSummary:
     """Refund many purchases in full, each at most once, and return when all have their result.
 
@@ -64,7 +63,8 @@ def bulk_refund(
     :param note: for the ledger; at most 500 characters.
     :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
     :param on_result: called in this thread with each purchase's result, in any order.
-    :param stopped: set it from anywhere to begin no further refund; the summary's ``left`` were not reached.
+    :param stop_event: set it from anywhere to begin no further refund; the summary's ``unprocessed`` were not
+        reached.
     :raises InvalidRequest: 400; nothing was refunded.
     :raises StripeUnavailable: 503; Stripe has not answered for long.
     :raises StripeKeyRejected: 500.
@@ -73,9 +73,9 @@ def bulk_refund(
     from .bulk import BulkSummary
 
     chosen = read_ids(purchase_ids)
-    ask = Ask(requested_by, "host", parse_reason(reason), parse_note(note), bulk=name)
+    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), bulk_run=name)
     summary = BulkSummary(name, len(chosen))
-    for result in current_refunds().bulk.run(chosen, ask, rate=rate, stopped=stopped):
+    for result in current_refunds().bulk.run(chosen, request, rate=rate, stop_event=stop_event):
         summary.add(result)
         on_result(result)
     return summary

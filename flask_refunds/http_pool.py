@@ -1,6 +1,6 @@
-"""One HTTP request and its whole answer, by a deadline, however slowly the bytes come.
+"""HTTP requests with a deadline for the complete response.
 
-The usual timeouts bound each read, so an answer that comes one byte at a time never ends.
+The usual timeouts limit each read, so a response that arrives byte by byte would never end.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import urllib3
 from .clock import Deadline
 
 CONNECT_SECONDS = 3.0
-_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _CHUNK = 64 * 1024
 _POOL_SIZE = 128
 
 
-class NoAnswer(Exception):
-    """No whole answer came in time."""
+class IncompleteResponse(Exception):
+    """No complete response arrived in time."""
 
 
 class HTTPPool:
-    """Connections to one server. Nothing is tried twice and no redirect is followed.
+    """Connections to one server. Requests aren't retried and redirects aren't followed.
 
-    :param base_url: the server, which decides whether the environment's ``HTTPS_PROXY`` serves.
-    :param ca_certs: a file of the authorities to trust; ``None`` for the system's.
+    :param base_url: the server, which decides whether the environment's ``HTTPS_PROXY`` applies.
+    :param ca_certs: a file of trusted certificate authorities; ``None`` for the system's.
     """
 
     def __init__(self, base_url: str, *, ca_certs: str | None = None) -> None:
@@ -45,7 +45,7 @@ class HTTPPool:
         else:
             self._pool = urllib3.PoolManager(**options)
 
-    def exchange(
+    def request(
         self,
         deadline: Deadline,
         method: str,
@@ -55,37 +55,37 @@ class HTTPPool:
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Send one request.
 
-        :return: the answer's body, status and headers.
-        :raises NoAnswer: it did not come whole by the deadline, or is too large.
+        :return: the response's body, status and headers.
+        :raises IncompleteResponse: it didn't arrive completely by the deadline, or is too large.
         """
         try:
-            return self._exchange(deadline, method, url, headers, body)
+            return self._send(deadline, method, url, headers, body)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise NoAnswer(type(error).__name__) from error
+            raise IncompleteResponse(type(error).__name__) from error
 
-    def _exchange(
+    def _send(
         self, deadline: Deadline, method: str, url: str, headers: Mapping[str, str] | None, body: Any
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        left = deadline.left()
-        if left <= 0:
+        remaining = deadline.remaining()
+        if remaining <= 0:
             raise TimeoutError
         response = self._pool.urlopen(
             method,
             url,
             body=body,
             headers=dict(headers or {}),
-            timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=left),
+            timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, remaining), read=remaining),
             retries=False,
             redirect=False,
             preload_content=False,
         )
         try:
-            answer = _read(response, deadline)
+            data = _read(response, deadline)
         except BaseException:
             response.close()
             raise
         response.release_conn()
-        return answer, response.status, response.headers
+        return data, response.status, response.headers
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -96,8 +96,8 @@ def _read(response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:
     body = bytearray()
     while chunk := response.read1(_CHUNK):
         body += chunk
-        if len(body) > _MAX_ANSWER_BYTES:
-            raise ValueError("the answer is too large")
-        if deadline.left() <= 0:
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise ValueError("the response is too large")
+        if deadline.remaining() <= 0:
             raise TimeoutError
     return bytes(body)

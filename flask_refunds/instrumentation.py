@@ -1,53 +1,53 @@
-"""Where figures are taken while the work goes on: whoever observes sees each change, and can spoil nothing.
+"""Observers: instrumentation that sees each change, at most once, and can't affect the refund.
 
-Apart from the signals: a receiver is told at least once, which costs a refund one more write. An observer is
-told at most once, and that costs nothing.
+Signals differ: a receiver is called at least once, which costs each refund one more write.
 """
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
-from .log import Decision, decided
+from .log import LogEvent, log_event
 from .models import Refund
 
 
 class Observer(Protocol):
-    """What an observer is told, in the thread that does the work; it must be quick."""
+    """The methods of an observer. They run in the thread that does the work, so they must be fast."""
 
     def refund_changed(self, refund: Refund) -> None:
-        """A refund's status moved to what the row now shows, and that is durably written."""
+        """Handle a refund whose new status has been durably written."""
 
-    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None:
-        """One request to Stripe is over.
+    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None:
+        """Handle the end of one request to Stripe.
 
-        :param request: ``create``, ``retrieve``, ``list``, ``captured`` or ``webhook_endpoints``.
-        :param outcome: ``answered``, ``refused``, ``throttled``, ``key_rejected`` or ``unknown``.
+        :param request: ``create_refund``, ``retrieve_refund``, ``list_refunds``, ``retrieve_payment_intent``
+            or ``list_webhook_endpoints``.
+        :param outcome: ``ok``, ``rejected``, ``rate_limited``, ``key_rejected`` or ``unknown``.
         """
 
 
 class Observers:
-    """All observers of one app; to tell them is to tell each."""
+    """All observers of one app."""
 
     def __init__(self) -> None:
-        self._all: list[Observer] = []
+        self._observers: list[Observer] = []
 
     def add(self, observer: Observer) -> None:
-        """Tell this one, too; once, however often it is added."""
-        if observer not in self._all:
-            self._all.append(observer)
+        """Add an observer, unless it was added before."""
+        if observer not in self._observers:
+            self._observers.append(observer)
 
     def refund_changed(self, refund: Refund) -> None:
-        """A refund's status moved."""
-        self._tell("refund_changed", refund)
+        """Notify every observer of a refund's new status."""
+        self._notify("refund_changed", refund)
 
-    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None:
-        """One request to Stripe is over."""
-        self._tell("stripe_answered", request, outcome, seconds)
+    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None:
+        """Notify every observer of the end of a request to Stripe."""
+        self._notify("stripe_request_finished", request, outcome, seconds)
 
-    def _tell(self, what: str, *facts: Any) -> None:
-        for observer in self._all:
+    def _notify(self, method: str, *args: Any) -> None:
+        for observer in self._observers:
             try:
-                getattr(observer, what)(*facts)
+                getattr(observer, method)(*args)
             except Exception as error:
-                decided(Decision.OBSERVER_FAILED, error)
+                log_event(LogEvent.OBSERVER_FAILED, error)

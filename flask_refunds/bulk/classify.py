@@ -1,4 +1,4 @@
-"""Which purchases of a bulk run have their result in the books already, some hundred at a time."""
+"""Which purchases of a bulk run have their result in the transitions already, some hundred at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 from bson import ObjectId
 
-from ..models import Refund, RefundStatus, find_live
+from ..models import Refund, RefundStatus, find_active
 from ..storage.ledger import Ledger
 from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
@@ -38,7 +38,7 @@ class Result(str, Enum):
     """Stripe was too busy to the end; nothing was refunded."""
     IN_PROGRESS = "in_progress"
     """Another call held it to the end."""
-    NEEDS_A_PERSON = "needs_a_person"
+    NEEDS_REVIEW = "needs_review"
     """Nobody can tell any more whether an earlier try was made; it was not tried again."""
     UNKNOWN = "unknown"
     """Nobody knows yet how it ended; reconcile, or the same run again, finds out."""
@@ -46,7 +46,7 @@ class Result(str, Enum):
 
 TO_RETRY = frozenset({Result.RATE_LIMITED, Result.IN_PROGRESS, Result.UNKNOWN})
 """What may be otherwise in a moment."""
-UNDONE = TO_RETRY | {Result.FAILED, Result.NEEDS_A_PERSON}
+INCOMPLETE = TO_RETRY | {Result.FAILED, Result.NEEDS_REVIEW}
 """What a person must look at, or run again."""
 
 
@@ -74,16 +74,16 @@ class Case:
     """A purchase of a run: its result, or ``None`` where it is to be refunded.
 
     :param payment_intent: what is to be refunded.
-    :param leads: whether it is the first of the run's purchases that its payment paid.
+    :param is_primary: whether it is the first of the run's purchases that its payment paid.
     """
 
     purchase_id: ObjectId
     payment_intent: str | None = None
-    leads: bool = True
+    is_primary: bool = True
     result: BulkResult | None = None
 
 
-class Triage:
+class Classifier:
     """Tells the results that are known from those to be had.
 
     :param name: the bulk run's.
@@ -103,7 +103,9 @@ class Triage:
         :raises DatabaseUnavailable: 500.
         """
         found = self._purchases.find_many(purchase_ids)
-        logs = self._ledger.read_logs({each.payment_intent for each in found.values() if each.payment_intent})
+        logs = self._ledger.list_for_payments(
+            {each.payment_intent for each in found.values() if each.payment_intent}
+        )
         for purchase_id in purchase_ids:
             purchase = found.get(purchase_id)
             if purchase is None:
@@ -113,9 +115,11 @@ class Triage:
 
     def settle(self, purchase_id: ObjectId, refund: Refund) -> BulkResult:
         """The result of a purchase that a refund gave back, or is about to."""
-        mine = refund.bulk == self._name and self._leads(purchase_id, refund.purchase_ids)
-        if refund.status is RefundStatus.PROCESSING and refund.attention is not None:
-            return BulkResult(purchase_id, Result.NEEDS_A_PERSON, refund, message=refund.attention.what_to_do)
+        mine = refund.bulk_run == self._name and self._is_primary(purchase_id, refund.purchase_ids)
+        if refund.status is RefundStatus.PROCESSING and refund.review is not None:
+            return BulkResult(
+                purchase_id, Result.NEEDS_REVIEW, refund, message=refund.review.recommended_action
+            )
         if refund.status is RefundStatus.PROCESSING:
             words = "Nobody knows yet how it ended. Run the same again, or let reconcile find out."
             return BulkResult(purchase_id, Result.UNKNOWN, refund, message=words)
@@ -134,20 +138,20 @@ class Triage:
         return BulkResult(purchase_id, result, refund, amount, currency, words)
 
     def _look(self, purchase_id: ObjectId, purchase: Purchase, log: Sequence[Refund]) -> Case:
-        live = find_live(log)
+        live = find_active(log)
         if live is not None and not _is_to_do(live, purchase):
             return Case(purchase_id, result=self.settle(purchase_id, live))
         if live is None and purchase.status == REFUNDED:
             words = "It was refunded elsewhere."
-            elsewhere = log[-1] if log and not log[-1].is_ours else None
+            elsewhere = log[-1] if log and not log[-1].created_here else None
             return _known(purchase_id, Result.ALREADY_REFUNDED, words, elsewhere)
         if live is None and purchase.status != COMPLETED:
             return _known(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
         if purchase.payment_intent is None:
             return _known(purchase_id, Result.NO_PAYMENT, "It names no payment intent.")
-        return Case(purchase_id, purchase.payment_intent, self._leads(purchase_id, purchase.ids))
+        return Case(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.ids))
 
-    def _leads(self, purchase_id: ObjectId, together: Iterable[object]) -> bool:
+    def _is_primary(self, purchase_id: ObjectId, together: Iterable[object]) -> bool:
         chosen = [each for each in together if isinstance(each, ObjectId) and each in self._chosen]
         return purchase_id == min(chosen, default=purchase_id)
 

@@ -17,7 +17,9 @@ _LONGEST_PAUSE = 5.0
 _T = TypeVar("_T")
 
 
-def outlast(ask: Callable[[], _T], stopped: threading.Event, now: Callable[[], float] = time.monotonic) -> _T:
+def retry_while_unavailable(
+    ask: Callable[[], _T], stop_event: threading.Event, now: Callable[[], float] = time.monotonic
+) -> _T:
     """Ask until the database answers, at growing intervals, for a minute.
 
     :param ask: may be asked again after a :class:`DatabaseUnavailable`.
@@ -29,6 +31,6 @@ def outlast(ask: Callable[[], _T], stopped: threading.Event, now: Callable[[], f
         try:
             return ask()
         except DatabaseUnavailable:
-            if now() - began > OUTAGE_SECONDS or stopped.wait(pause):
+            if now() - began > OUTAGE_SECONDS or stop_event.wait(pause):
                 raise
             pause = min(_LONGEST_PAUSE, 2 * pause)

@@ -19,7 +19,7 @@ from bson import ObjectId
 
 from ..clock import CALL_SECONDS
 from ..core.preview import Previewer
-from ..core.service import Ask, RefundService
+from ..core.service import RefundService
 from ..errors import (
     InvalidRequest,
     PurchaseNotFound,
@@ -30,25 +30,25 @@ from ..errors import (
     StripeRateLimited,
     StripeUnavailable,
 )
-from ..log import Decision, decided
-from ..models import Payment, is_bulk_name
+from ..log import LogEvent, log_event
+from ..models import Payment, RefundRequest, is_bulk_name
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import PurchaseIds
 from ..storage.purchases import Purchases
-from ..stripe_client.rate_limit import Pace
-from .classify import BATCH, TO_RETRY, UNDONE, BulkResult, Case, Result, Triage
-from .database_retry import outlast
+from ..stripe_client.rate_limit import RateLimiter
+from .classify import BATCH, INCOMPLETE, TO_RETRY, BulkResult, Case, Classifier, Result
+from .database_retry import retry_while_unavailable
 from .plan import BulkPlan, ask_stripe, needs_asking
-from .worker_pool import Context, Crew
+from .worker_pool import Context, WorkerPool
 
 UNKNOWN_IN_A_ROW = 25
 """After so many outcomes that nobody knows, and none in between that is known, Stripe cannot be reached."""
 
 _PAUSES = (0.0, 0.5, 1.0, 2.0)
 _LONGEST_PAUSE = 5.0
-_STRIPE_GONE = (
-    "Stripe has not answered for some time, so the run has stopped. What was asked stands in the ledger and "
-    "cannot be made twice; run the same again later."
+_STRIPE_UNREACHABLE = (
+    "Stripe hasn't answered for some time, so the run has stopped. Its refunds are stored and can't be made "
+    "twice. Run it again later."
 )
 _TOGETHER = "Another purchase of the same payment asks for its refund."
 
@@ -74,20 +74,20 @@ class BulkSummary:
             self.amounts[result.currency] += result.amount
 
     @property
-    def left(self) -> int:
+    def unprocessed(self) -> int:
         """How many purchases were not reached."""
         return self.purchases - self.counts.total()
 
     @property
-    def undone(self) -> int:
+    def incomplete(self) -> int:
         """How many need a person, or the same run again."""
-        return self.left + sum(self.counts[each] for each in UNDONE)
+        return self.unprocessed + sum(self.counts[each] for each in INCOMPLETE)
 
 
 class Bulk:
     """Plans and makes bulk runs.
 
-    :param pace: makes the pace of a rate, in requests a second; of ``None``, the default.
+    :param rate_limiter: makes the limiter of a rate, in requests a second; of ``None``, the default.
     :param context: entered around the work on each purchase, in its thread.
     :param lease: how long a call that died holds a refund.
     """
@@ -99,7 +99,7 @@ class Bulk:
         purchases: Purchases,
         service: RefundService,
         previewer: Previewer,
-        pace: Callable[[float | None], Pace],
+        rate_limiter: Callable[[float | None], RateLimiter],
         context: Context,
         lease: timedelta,
     ) -> None:
@@ -107,7 +107,7 @@ class Bulk:
         self._purchases = purchases
         self._service = service
         self._previewer = previewer
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._context = context
         self._patience = lease.total_seconds() + CALL_SECONDS
 
@@ -118,14 +118,14 @@ class Bulk:
         *,
         rate: float | None = None,
         amounts: bool = True,
-        stopped: threading.Event | None = None,
+        stop_event: threading.Event | None = None,
         on_progress: Callable[[], None] = lambda: None,
     ) -> BulkPlan:
         """What a run would do.
 
         :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
         :param amounts: whether Stripe is asked about each payment.
-        :param stopped: set it to end early, with a plan that is not whole.
+        :param stop_event: set it to end early, with a plan that is not whole.
         :param on_progress: called for each purchase.
         :raises InvalidRequest: 400; the name is none.
         :raises StripeUnavailable: 503.
@@ -133,17 +133,17 @@ class Bulk:
         :raises StripeKeyRejected: 500.
         :raises DatabaseUnavailable: 500; MongoDB has not answered for a minute.
         """
-        stopped = stopped or threading.Event()
-        triage = Triage(self._ledger, self._purchases, check_name(name), chosen)
-        crew: Crew[Case, tuple[Case, Payment | None]] = Crew(
-            lambda case: ask_stripe(self._previewer, case, stopped) if amounts else (case, None),
+        stop_event = stop_event or threading.Event()
+        classifier = Classifier(self._ledger, self._purchases, check_name(name), chosen)
+        pool: WorkerPool[Case, tuple[Case, Payment | None]] = WorkerPool(
+            lambda case: ask_stripe(self._previewer, case, stop_event) if amounts else (case, None),
             asks_stripe=lambda case: amounts and needs_asking(case),
-            pace=self._pace(rate),
+            rate_limiter=self._rate_limiter(rate),
             context=self._context,
-            stopped=stopped,
+            stop_event=stop_event,
         )
         plan = BulkPlan(name, len(chosen), amounts=Counter() if amounts else None)
-        for case, payment in crew.results(_cases(triage, chosen, stopped)):
+        for case, payment in pool.results(_cases(classifier, chosen, stop_event)):
             plan.add(case, payment)
             on_progress()
         return plan
@@ -151,32 +151,32 @@ class Bulk:
     def run(
         self,
         chosen: PurchaseIds,
-        ask: Ask,
+        request: RefundRequest,
         *,
         rate: float | None = None,
-        stopped: threading.Event | None = None,
+        stop_event: threading.Event | None = None,
     ) -> Iterator[BulkResult]:
         """Refund these purchases, and give each one's result as it comes, in any order.
 
         What another call holds, Stripe was too busy for, or nobody knows the end of, is tried again at the
         end. Where the reader turns away, the refunds under way are finished first.
 
-        :param ask: who asks and why; its ``bulk`` is the run's name.
+        :param request: who asks and why; its ``bulk_run`` is the run's name.
         :param rate: requests to Stripe a second, of all runs together; by default 80 live, 20 in test mode.
-        :param stopped: set it to begin no further refund; those under way are finished.
+        :param stop_event: set it to begin no further refund; those under way are finished.
         :raises InvalidRequest: 400; the name is none.
         :raises StripeUnavailable: 503; Stripe has not answered for long.
         :raises StripeKeyRejected: 500.
         :raises DatabaseUnavailable: 500; MongoDB has not answered for a minute.
         """
-        triage = Triage(self._ledger, self._purchases, check_name(ask.bulk), chosen)
+        classifier = Classifier(self._ledger, self._purchases, check_name(request.bulk_run), chosen)
         run = _Run(
             self._service,
-            triage,
-            ask,
-            pace=self._pace(rate),
+            classifier,
+            request,
+            rate_limiter=self._rate_limiter(rate),
             context=self._context,
-            stopped=stopped or threading.Event(),
+            stop_event=stop_event or threading.Event(),
         )
         return run.results(chosen, self._patience)
 
@@ -184,25 +184,25 @@ class Bulk:
 class _Run:
     """One run, in this process.
 
-    :param stopped: when it is set no further refund is begun.
+    :param stop_event: when it is set no further refund is begun.
     """
 
     def __init__(
         self,
         service: RefundService,
-        triage: Triage,
-        ask: Ask,
+        classifier: Classifier,
+        request: RefundRequest,
         *,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         context: Context,
-        stopped: threading.Event,
+        stop_event: threading.Event,
     ) -> None:
         self._service = service
-        self._triage = triage
-        self._ask = ask
-        self._pace = pace
+        self._classifier = classifier
+        self._request = request
+        self._rate_limiter = rate_limiter
         self._context = context
-        self._stopped = stopped
+        self._stop_event = stop_event
         self._unknown_in_a_row = 0
 
     def results(self, chosen: PurchaseIds, patience: float) -> Iterator[BulkResult]:
@@ -212,10 +212,10 @@ class _Run:
         """
         # Two who run the same begin at different places, so that they seldom want the same payment.
         begin = secrets.randbelow(len(chosen) or 1)
-        left = yield from self._pass(chosen.from_place(begin), again=False)
+        left = yield from self._pass(chosen.starting_at(begin), again=False)
         give_up = time.monotonic() + patience
         for pause in chain(_PAUSES, repeat(_LONGEST_PAUSE)):
-            if not left or self._stopped.wait(pause) or time.monotonic() > give_up:
+            if not left or self._stop_event.wait(pause) or time.monotonic() > give_up:
                 break
             before = len(left)
             left = yield from self._pass(list(left), again=True)
@@ -231,16 +231,16 @@ class _Run:
         :return: what is to be tried again.
         """
         left: dict[ObjectId, BulkResult] = {}
-        crew = Crew(
+        pool = WorkerPool(
             self._refund,
             asks_stripe=lambda case: case.result is None,
-            pace=self._pace,
+            rate_limiter=self._rate_limiter,
             context=self._context,
-            stopped=self._stopped,
+            stop_event=self._stop_event,
         )
-        cases = _cases(self._triage, purchase_ids, self._stopped)
+        cases = _cases(self._classifier, purchase_ids, self._stop_event)
         try:
-            for result in crew.results(cases if again else map(_behind_its_leader, cases)):
+            for result in pool.results(cases if again else map(_behind_its_leader, cases)):
                 if result.result in TO_RETRY:
                     left[result.purchase_id] = result
                 else:
@@ -253,15 +253,15 @@ class _Run:
     def _refund(self, case: Case) -> BulkResult:
         if case.result is not None:
             return case.result
-        result = outlast(lambda: self._refund_once(case.purchase_id), self._stopped)
+        result = retry_while_unavailable(lambda: self._refund_once(case.purchase_id), self._stop_event)
         self._unknown_in_a_row = self._unknown_in_a_row + 1 if result.result is Result.UNKNOWN else 0
         if self._unknown_in_a_row >= UNKNOWN_IN_A_ROW:
-            raise StripeUnavailable(_STRIPE_GONE)
+            raise StripeUnavailable(_STRIPE_UNREACHABLE)
         return result
 
     def _refund_once(self, purchase_id: ObjectId) -> BulkResult:
         try:
-            outcome = self._service.refund(purchase_id, self._ask)
+            outcome = self._service.refund(purchase_id, self._request)
         except (PurchaseNotFound, PurchaseNotRefundable) as refusal:
             return self._not_refundable(purchase_id, refusal)
         except RefundInProgress as busy:
@@ -273,31 +273,33 @@ class _Run:
         except RefundsError:
             raise
         except Exception as error:
-            decided(Decision.NOT_REFUNDED, error, purchase_id=str(purchase_id))
+            log_event(LogEvent.BULK_ITEM_FAILED, error, purchase_id=str(purchase_id))
             words = f"An error of ours ({type(error).__name__}); the log has more."
             return BulkResult(purchase_id, Result.UNKNOWN, message=words)
-        return self._triage.settle(purchase_id, outcome.refund)
+        return self._classifier.settle(purchase_id, outcome.refund)
 
     def _not_refundable(self, purchase_id: ObjectId, refusal: RefundsError) -> BulkResult:
-        """What a purchase is that the service would not refund: the books know, or Stripe just told them."""
-        if refusal.refund is not None and not refusal.refund.status.ended_unpaid:
-            return self._triage.settle(purchase_id, refusal.refund)
-        [case] = self._triage.look_at([purchase_id])
+        """Return the result for a purchase that can't be refunded, as the ledger or Stripe show it."""
+        if refusal.refund is not None and not refusal.refund.status.is_failed_or_canceled:
+            return self._classifier.settle(purchase_id, refusal.refund)
+        [case] = self._classifier.look_at([purchase_id])
         words = refusal.message if refusal.refund is None else _why(refusal)
         changed = BulkResult(purchase_id, Result.NOT_COMPLETED, refusal.refund, message=words)
         return case.result or changed
 
 
-def _cases(triage: Triage, purchase_ids: Iterable[ObjectId], stopped: threading.Event) -> Iterator[Case]:
+def _cases(
+    classifier: Classifier, purchase_ids: Iterable[ObjectId], stop_event: threading.Event
+) -> Iterator[Case]:
     """What is known of the purchases, some hundred at a time, as they are needed."""
     ids = iter(purchase_ids)
     while batch := list(islice(ids, BATCH)):
-        yield from outlast(lambda batch=batch: list(triage.look_at(batch)), stopped)  # type: ignore[misc]
+        yield from retry_while_unavailable(lambda batch=batch: list(classifier.look_at(batch)), stop_event)  # type: ignore[misc]
 
 
 def _behind_its_leader(case: Case) -> Case:
     """A case that waits until the purchase which asks for their common refund has its result."""
-    if case.result is not None or case.leads:
+    if case.result is not None or case.is_primary:
         return case
     waits = BulkResult(case.purchase_id, Result.IN_PROGRESS, message=_TOGETHER)
     return Case(case.purchase_id, result=waits)

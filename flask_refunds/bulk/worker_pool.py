@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import Queue
 from typing import Any, Generic, TypeVar
 
-from ..stripe_client.rate_limit import Pace, paced
+from ..stripe_client.rate_limit import RateLimiter, rate_limited
 
 FIRST_THREADS = 8
 MOST_THREADS = 128
@@ -33,7 +33,7 @@ class _Ended:
     """A thread has no more to do."""
 
 
-class Crew(Generic[_T, _R]):
+class WorkerPool(Generic[_T, _R]):
     """Does the same with every item, and yields what came of each as it comes.
 
     A turn is taken before the work begins, so that waiting eats nothing of the time that a call has.
@@ -41,7 +41,7 @@ class Crew(Generic[_T, _R]):
     :param work: what is done with one item.
     :param asks_stripe: whether it is likely to ask Stripe about this item, and needs a turn.
     :param context: entered around each item, in its thread.
-    :param stopped: when it is set no further item is begun, and those under way are finished.
+    :param stop_event: when it is set no further item is begun, and those under way are finished.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class Crew(Generic[_T, _R]):
         work: Callable[[_T], _R],
         *,
         asks_stripe: Callable[[_T], bool],
-        pace: Pace,
+        rate_limiter: RateLimiter,
         context: Context,
-        stopped: threading.Event,
+        stop_event: threading.Event,
     ) -> None:
         self._work = work
         self._asks_stripe = asks_stripe
-        self._pace = pace
+        self._rate_limiter = rate_limiter
         self._context = context
-        self._stopped = stopped
+        self._stop_event = stop_event
         self._items: Iterator[_T] = iter(())
         self._taking = threading.Lock()
         self._results: Queue[_R | _Raised | _Ended] = Queue(maxsize=MOST_THREADS)
@@ -83,14 +83,14 @@ class Crew(Generic[_T, _R]):
                     ended += 1
                 elif isinstance(result, _Raised):
                     errors.append(result.error)
-                    self._stopped.set()
+                    self._stop_event.set()
                 else:
                     yield result
         except SystemExit:
-            self._stopped.set()  # at once: what is under way is left to who comes after us
+            self._stop_event.set()  # at once: what is under way is left to who comes after us
             raise
         except BaseException:
-            self._stopped.set()
+            self._stop_event.set()
             while ended < self._started:
                 ended += isinstance(self._results.get(), _Ended)
             raise
@@ -103,19 +103,19 @@ class Crew(Generic[_T, _R]):
                 return
             self._started += 1
         # A daemon: who interrupts the process twice means it.
-        threading.Thread(target=self._run, name="flask_refunds_crew", daemon=True).start()
+        threading.Thread(target=self._run, name="flask_refunds_bulk", daemon=True).start()
 
     def _run(self) -> None:
         try:
-            while not self._stopped.is_set():
+            while not self._stop_event.is_set():
                 with self._taking:
                     item = next(self._items, _NONE)
                 if item is _NONE:
                     break
                 taken = self._take_turn(item)
-                if self._stopped.is_set():
+                if self._stop_event.is_set():
                     break  # nothing was begun
-                with self._context(), paced(self._pace, taken=int(taken)):
+                with self._context(), rate_limited(self._rate_limiter, slots_taken=int(taken)):
                     self._results.put(self._work(item))
         except BaseException as error:
             self._results.put(_Raised(error))
@@ -125,7 +125,7 @@ class Crew(Generic[_T, _R]):
     def _take_turn(self, item: _T) -> bool:
         """Wait for a turn, if this item needs one, and call for help where there was little to wait."""
         needed = self._asks_stripe(item)
-        if needed and self._pace.wait() < _BACKLOG_SECONDS:
+        if needed and self._rate_limiter.wait() < _BACKLOG_SECONDS:
             self._start()
         return needed
 

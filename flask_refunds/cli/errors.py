@@ -14,7 +14,7 @@ from ..errors import RefundsError
 from ..models import Refund
 from .output import moment
 
-EXIT_ATTENTION = 1
+EXIT_NEEDS_REVIEW = 1
 """Something needs a person."""
 EXIT_FAILED = 2
 """The command could not do its work."""
@@ -47,11 +47,11 @@ def fail(words: str) -> NoReturn:
     sys.exit(EXIT_FAILED)
 
 
-def tell_attention(refunds: Sequence[Refund]) -> None:
+def print_reviews(refunds: Sequence[Refund]) -> None:
     """Say of each refund why it needs a person, since when, and what to do."""
     for refund in refunds:
-        attention = refund.attention
-        if attention is None:
+        review = refund.review
+        if review is None:
             continue
-        click.echo(f"{refund.id}  {refund.status.value}  {attention.why} since {moment(attention.since)}")
-        click.echo(f"    {attention.what_to_do}")
+        click.echo(f"{refund.id}  {refund.status.value}  {review.code} since {moment(review.since)}")
+        click.echo(f"    {review.recommended_action}")

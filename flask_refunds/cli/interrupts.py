@@ -20,19 +20,19 @@ _STOPPING = (
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that SIGINT or SIGTERM sets; a second one raises ``SystemExit``."""
-    stopped = threading.Event()
+    stop_event = threading.Event()
 
     def stop(*_: Any) -> None:
-        if stopped.is_set():
+        if stop_event.is_set():
             sys.exit(EXIT_FAILED)
-        stopped.set()
+        stop_event.set()
         click.echo(_STOPPING, err=True)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield stopped
+        yield stop_event
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

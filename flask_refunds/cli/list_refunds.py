@@ -15,7 +15,7 @@ from .options import as_json_option, filter_options
 from .output import moment, money, print_json, print_table
 
 MOST = 1000
-_HEADERS = ("Refund", "Status", "Amount", "Reason", "Requested by", "Asked for", "Attention")
+_HEADERS = ("Refund", "Status", "Amount", "Reason", "Requested by", "Asked for", "ReviewRequest")
 
 
 @click.command("list")
@@ -50,5 +50,5 @@ def _row(refund: Refund) -> list[str]:
         refund.reason or "",
         refund.requested_by or "",
         moment(refund.created_at),
-        refund.attention.why if refund.attention else "",
+        refund.review.code.value if refund.review else "",
     ]

@@ -30,7 +30,7 @@ from .output import print_json
 def token(user: str, expires: int, as_json: bool) -> None:
     """Print a bearer token for development, signed with JWT_SECRET_KEY.
 
-    Refused with a live Stripe key, and where only an identity provider can sign tokens.
+    RequestRejected with a live Stripe key, and where only an identity provider can sign tokens.
     """
     refunds = current_refunds()
     made = _sign(refunds.settings, user, expires)

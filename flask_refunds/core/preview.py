@@ -1,4 +1,4 @@
-"""What a refund would do, before anybody asks for it. Nothing is written and no money moves."""
+"""Preview a refund. Nothing is stored and no money moves."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..errors import (
     PaymentUnknown,
     PurchaseNotFound,
     PurchaseNotRefundable,
-    Refused,
+    RateLimited,
+    RequestRejected,
     StripeKeyRejected,
     StripeRateLimited,
     StripeUnavailable,
-    Throttled,
 )
 from ..models import Payment, Refund
 from ..storage.ledger import Ledger
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
 
 _UNAVAILABLE = (
-    "Stripe could not be asked about this payment. Nothing was refunded; try again in a few seconds."
+    "Stripe couldn't be reached to look up this payment. Nothing was refunded. Try again in a few seconds."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The payment that a refund would give back, and the refunds that it had so far."""
+    """The payment that would be refunded, and the refunds that it had so far."""
 
     payment: Payment
     refunds: Sequence[Refund]
 
 
 class Previewer:
-    """Asks Stripe about the payment of a purchase.
+    """Looks up the payment of a purchase at Stripe.
 
-    :param gateway: gives the gateway when it is first needed.
+    :param gateway: returns the gateway, which is created when first needed.
     """
 
     def __init__(self, ledger: Ledger, purchases: Purchases, gateway: Callable[[], Gateway]) -> None:
@@ -54,12 +54,12 @@ class Previewer:
         self._gateway = gateway
 
     def preview(self, purchase_id: ObjectId) -> Preview:
-        """What refunding this purchase would do.
+        """Return what refunding this purchase would do.
 
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400.
         :raises PaymentIntentMissing: 400.
-        :raises PaymentUnknown: 400; Stripe does not know the payment.
+        :raises PaymentUnknown: 400; Stripe doesn't know the payment.
         :raises StripeUnavailable: 503.
         :raises StripeRateLimited: 503.
         :raises StripeKeyRejected: 500.
@@ -72,23 +72,23 @@ class Previewer:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing
-        payment = self.ask_stripe(purchase.payment_intent)
-        return Preview(payment, self._ledger.read_log(purchase.payment_intent))
+        payment = self.retrieve_payment(purchase.payment_intent)
+        return Preview(payment, self._ledger.list_for_payment(purchase.payment_intent))
 
-    def ask_stripe(self, payment_intent: str) -> Payment:
-        """A payment as it is now.
+    def retrieve_payment(self, payment_intent: str) -> Payment:
+        """Return a payment as Stripe shows it now.
 
-        :raises PaymentUnknown: 400; Stripe does not know the payment.
+        :raises PaymentUnknown: 400; Stripe doesn't know the payment.
         :raises StripeUnavailable: 503.
         :raises StripeRateLimited: 503.
         :raises StripeKeyRejected: 500.
         """
         try:
-            return self._gateway().payment(payment_intent, Deadline.after(CALL_SECONDS))
-        except Refused as refused:
-            raise PaymentUnknown from refused
-        except Throttled as throttled:
-            raise StripeRateLimited from throttled
+            return self._gateway().retrieve_payment(payment_intent, Deadline.after(CALL_SECONDS))
+        except RequestRejected as rejection:
+            raise PaymentUnknown from rejection
+        except RateLimited as limited:
+            raise StripeRateLimited from limited
         except KeyRejected as rejected:
             raise StripeKeyRejected from rejected
         except OutcomeUnknown as unknown:

@@ -1,73 +1,75 @@
-"""What a person decides of a refund that no machine may decide."""
+"""Resolve refunds that need manual review, by a person's decision."""
 
 from __future__ import annotations
 
 from ..errors import NothingToResolve
-from ..log import Decision, decided
-from ..models import Refund, RefundStatus
+from ..log import LogEvent, log_event
+from ..models import Refund, RefundRequest, RefundStatus
 from ..storage.ledger import Ledger
-from .service import Ask, Outcome, RefundService
-from .transitions import Books
+from .service import RefundResult, RefundService
+from .transitions import RefundTransitions
 
 
-class AttentionDesk:
-    """Takes the decisions, and writes into the ledger who took them and why."""
+class ManualReview:
+    """Applies decisions, and stores in the ledger who made them and why.
 
-    def __init__(self, ledger: Ledger, books: Books, service: RefundService) -> None:
+    Every method takes the person's name, and a comment with their findings, for the history.
+    """
+
+    def __init__(self, ledger: Ledger, transitions: RefundTransitions, service: RefundService) -> None:
         self._ledger = ledger
-        self._books = books
+        self._transitions = transitions
         self._service = service
 
-    def fail(self, refund_id: str, *, by: str, why: str) -> Refund:
-        """Close the case of a refund from which the customer has no money: it is failed, or now becomes so.
+    def fail(self, refund_id: str, *, name: str, comment: str) -> Refund:
+        """Close the review of a refund from which the customer received nothing, and mark it as failed.
 
-        :param by: who decided.
-        :param why: what he found, for the history.
-        :raises NothingToResolve: 400; also for a refund that succeeded.
+        :raises NothingToResolve: 400; also if the refund succeeded.
         :raises DatabaseUnavailable: 500.
         """
-        refund = self._find(refund_id)
+        refund, actor = self._find(refund_id), f"cli:{name}"
         if refund.status is RefundStatus.PROCESSING:
-            return _closed(self._books.give_up(refund, by=by, why=why), refund_id, by=by)
-        if not refund.status.ended_unpaid:
+            failed = self._transitions.mark_failed_manually(refund, actor=actor, comment=comment)
+            return _closed(failed, refund_id, actor=actor)
+        if not refund.status.is_failed_or_canceled:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
-        return self.dismiss(refund_id, by=by, why=why)
+        return self.dismiss(refund_id, name=name, comment=comment)
 
-    def dismiss(self, refund_id: str, *, by: str, why: str) -> Refund:
-        """Close the case of a refund that is in order as it stands.
+    def dismiss(self, refund_id: str, *, name: str, comment: str) -> Refund:
+        """Close the review of a refund that needs no change.
 
-        :raises NothingToResolve: 400; also for a refund of which nobody knows how it ended.
+        :raises NothingToResolve: 400; also if the refund's outcome is unknown.
         :raises DatabaseUnavailable: 500.
         """
-        refund = self._find(refund_id)
+        refund, actor = self._find(refund_id), f"cli:{name}"
         if refund.status is RefundStatus.PROCESSING:
-            raise NothingToResolve(f"Nobody knows how {refund_id} ended; say --failed or --retry.")
-        return _closed(self._ledger.dismiss(refund, by=by, why=why), refund_id, by=by)
+            raise NothingToResolve(f"The outcome of {refund_id} is unknown. Mark it as failed, or retry it.")
+        return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
 
-    def retry(self, refund_id: str, *, by: str, why: str) -> Outcome:
-        """Close a case and make the refund anew, under the next number.
+    def retry(self, refund_id: str, *, name: str, comment: str) -> RefundResult:
+        """Close a review and refund again, under the next number.
 
-        :raises NothingToResolve: 400; also for a refund that succeeded.
-        :raises RefundsError: what :meth:`RefundService.refund` raises.
+        :raises NothingToResolve: 400; also if the refund succeeded.
+        :raises RefundsError: as :meth:`RefundService.refund` does.
         """
         refund = self._find(refund_id)
         if not refund.purchase_ids:
-            raise NothingToResolve(f"{refund_id} names no purchase.")
-        self.fail(refund_id, by=by, why=why)
-        ask = Ask(requested_by=by, source="command", reason=refund.reason, note=why, bulk=refund.bulk)
-        return self._service.refund(refund.purchase_ids[0], ask)
+            raise NothingToResolve(f"{refund_id} has no purchase.")
+        self.fail(refund_id, name=name, comment=comment)
+        request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
+        return self._service.refund(refund.purchase_ids[0], request)
 
     def _find(self, refund_id: str) -> Refund:
         refund = self._ledger.find(refund_id)
         if refund is None:
             raise NothingToResolve(f"There is no refund {refund_id}.")
-        if refund.attention is None:
-            raise NothingToResolve(f"{refund_id} is {refund.status.value} and asks for nobody.")
+        if refund.review is None:
+            raise NothingToResolve(f"{refund_id} is {refund.status.value} and doesn't need review.")
         return refund
 
 
-def _closed(refund: Refund | None, refund_id: str, *, by: str) -> Refund:
+def _closed(refund: Refund | None, refund_id: str, *, actor: str) -> Refund:
     if refund is None:
-        raise NothingToResolve(f"{refund_id} is being worked on, or has just changed; look again.")
-    decided(Decision.RESOLVED, refund_id=refund_id, status=refund.status.value, by=by)
+        raise NothingToResolve(f"{refund_id} is in progress or has just changed. Look at it again.")
+    log_event(LogEvent.REFUND_RESOLVED, refund_id=refund_id, status=refund.status.value, actor=actor)
     return refund

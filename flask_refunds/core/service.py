@@ -1,13 +1,14 @@
-"""What happens to a refund, from the asking to its end: the protocol, and nothing of HTTP.
+"""The refund protocol: make a refund, or finish one that another call left unfinished.
 
-The order of writes is the whole of it: the row, then Stripe, then the purchases, then the row. After a crash
-between any two of them the row tells what to do next, and :meth:`RefundService.refund` called again does it.
+The order of writes makes it safe: record, Stripe, purchases, record. After a crash between two of these steps
+the record shows what is next, and calling :meth:`RefundService.refund` again continues there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,86 +22,77 @@ from ..errors import (
     PaymentIntentMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
+    RateLimited,
     RefundFailed,
     RefundInProgress,
     RefundsError,
-    Refused,
-    StripeAnswer,
+    RequestRejected,
+    StripeCallError,
     StripeKeyRejected,
     StripeRateLimited,
-    Throttled,
 )
-from ..log import Decision, decided
+from ..log import LogEvent, log_event
 from ..models import (
-    FAILED_AFTER_SUCCESS,
-    UNKNOWN_TOO_LONG,
     Failure,
-    Reason,
     Refund,
+    RefundRequest,
     RefundStatus,
-    Source,
+    ReviewCode,
     StripeRefund,
-    doer,
-    find_live,
+    find_active,
     next_number,
 )
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
-from .stripe_sync import Intake
-from .transitions import Books
+from .stripe_sync import StripeSync
+from .transitions import RefundTransitions
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
 
 RESEND_WITHIN = timedelta(hours=23)
-"""How long a row's idempotency key may still be used. Stripe may forget it after 24 h."""
+"""How long a record's idempotency key may be used. Stripe may forget it after 24 h
+(https://docs.stripe.com/api/idempotent_requests)."""
 
 _AFTER_STRIPE_SECONDS = 4.0
-"""What is kept back of a call's time for the two writes that follow Stripe's answer."""
+"""The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
-_CLAIM_TRIES = 3
+_CLAIM_ATTEMPTS = 3
 _ALREADY_REFUNDED = "charge_already_refunded"
 _RATE_LIMITED = "rate_limited"
 _KEY_REJECTED = "key_rejected"
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a caller asks for, beside which purchase.
-
-    :param requested_by: the caller's own id.
-    :param source: where he asked.
-    :param reason: one of Stripe's three, or ``None``.
-    :param note: his words, for the ledger only; at most 500 characters.
-    :param bulk: the name of the bulk run that this is part of (:func:`~flask_refunds.models.is_bulk_name`);
-        a refund that is there already keeps what it was opened with.
-    """
-
-    requested_by: str | None
-    source: Source
-    reason: Reason | None = None
-    note: str | None = None
-    bulk: str | None = None
-
-    @property
-    def by(self) -> str:
-        """Who asks, and where, for the history."""
-        return doer(self.source, self.requested_by)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How far a refund got: the row, and the named purchase as it now is."""
+class RefundResult:
+    """The refund, and the requested purchase as it is now."""
 
     refund: Refund
     purchase: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """One call: who makes it, for the history, and until when it may take."""
+
+    actor: str
+    deadline: Deadline
+
+    @classmethod
+    def start(cls, actor: str) -> CallContext:
+        """Return the context of a call that starts now."""
+        return cls(actor, Deadline.after(CALL_SECONDS))
+
+    def for_stripe(self) -> CallContext:
+        """Return the same call with time reserved for the writes after Stripe's answer."""
+        return replace(self, deadline=self.deadline.earlier(_AFTER_STRIPE_SECONDS))
+
+
 class RefundService:
     """Makes refunds, and finishes what other calls left unfinished.
 
-    :param gateway: gives the gateway when the first refund needs it; importing Stripe's library is slow.
-    :param clock: the aware UTC time.
+    :param gateway: returns the gateway, which is created when first needed.
+    :param clock: returns the aware UTC time.
     """
 
     def __init__(
@@ -109,30 +101,30 @@ class RefundService:
         ledger: Ledger,
         purchases: Purchases,
         gateway: Callable[[], Gateway],
-        books: Books,
-        intake: Intake,
+        transitions: RefundTransitions,
+        stripe_sync: StripeSync,
         clock: Callable[[], datetime],
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
         self._gateway = gateway
-        self._books = books
-        self._intake = intake
+        self._transitions = transitions
+        self._stripe_sync = stripe_sync
         self._clock = clock
 
-    def refund(self, purchase_id: ObjectId, ask: Ask) -> Outcome:
-        """Refund a completed purchase in full, or go on with the refund that it already has.
+    def refund(self, purchase_id: ObjectId, request: RefundRequest) -> RefundResult:
+        """Refund a completed purchase in full, or continue the refund that it already has.
 
-        :return: the refund, which has succeeded, is pending with Stripe, or whose outcome is still unknown.
+        :return: a refund that succeeded, is pending at Stripe, or whose outcome is still unknown.
         :raises PurchaseNotFound: 404.
-        :raises PurchaseNotRefundable: 400; not completed, or refunded already.
-        :raises RefundInProgress: 409; another call works on it.
+        :raises PurchaseNotRefundable: 400; the purchase isn't completed, or is already refunded.
+        :raises RefundInProgress: 409; another call is working on it.
         :raises RefundFailed: 400; nothing was refunded.
         :raises StripeRateLimited: 503; nothing was refunded.
         :raises StripeKeyRejected: 500; nothing was refunded.
-        :raises DatabaseUnavailable: 500; this call asked Stripe for nothing.
+        :raises DatabaseUnavailable: 500; this call sent nothing to Stripe.
         """
-        deadline = Deadline.after(CALL_SECONDS)
+        call = CallContext.start(request.actor)
         purchase = self._purchases.find(purchase_id)
         if purchase is None:
             raise PurchaseNotFound
@@ -140,208 +132,205 @@ class RefundService:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
-        claimed = self._claim(purchase, purchase.payment_intent, ask)
-        refund = self._finish(claimed, deadline, by=ask.by)
+        claimed = self._claim(purchase, purchase.payment_intent, request)
+        refund = self._finish(claimed, call)
         if claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)
-        return _answer(refund, purchase)
+        return _result(refund, purchase)
 
-    def resume(self, refund: Refund, *, by: str) -> Refund:
-        """Bring an unfinished refund as far as it gets, if no other call owns it.
+    def resume(self, refund: Refund, *, actor: str) -> Refund:
+        """Continue an unfinished refund, unless another call holds its lease.
 
-        :param by: who does it, for the history.
-        :return: the row as it now is.
-        :raises RefundInProgress: 409; another call owns it.
+        :param actor: who resumes it, for the history.
+        :return: the refund as it is now.
+        :raises RefundInProgress: 409; another call is working on it.
         :raises DatabaseUnavailable: 500.
         """
+        call = CallContext.start(actor)
         if refund.status is RefundStatus.PROCESSING:
-            refund = self._take(refund, by=by)
-        return self._finish(refund, Deadline.after(CALL_SECONDS), by=by)
+            refund = self._acquire_lease(refund, actor=actor)
+        return self._finish(refund, call)
 
-    # Claiming: which row this call works on.
+    # Claim: the record that this call works on.
 
-    def _claim(self, purchase: Purchase, payment_intent: str, ask: Ask) -> Refund:
-        """The row that this call owns: a new number, or the live one that another call left."""
-        # A completed purchase usually has no log, so the first number is tried before anything is read.
-        log = [] if purchase.status == COMPLETED else self._ledger.read_log(payment_intent)
-        for _ in range(_CLAIM_TRIES):
-            live = find_live(log)
-            if live is not None:
-                return self._join(live, purchase, by=ask.by)
+    def _claim(self, purchase: Purchase, payment_intent: str, request: RefundRequest) -> Refund:
+        """Return the record that this call works on: a new one, or the active one of another call."""
+        # A completed purchase usually has no refunds, so the first number is tried before anything is read.
+        refunds = [] if purchase.status == COMPLETED else self._ledger.list_for_payment(payment_intent)
+        for _ in range(_CLAIM_ATTEMPTS):
+            active = find_active(refunds)
+            if active is not None:
+                return self._join(active, purchase, actor=request.actor)
             if purchase.status != COMPLETED:
                 raise PurchaseNotRefundable
             try:
-                opened = self._open(purchase, payment_intent, next_number(log), ask)
+                created = self._ledger.create(
+                    payment_intent, next_number(refunds), purchase_ids=purchase.ids, request=request
+                )
             except NumberTaken:
-                log = self._ledger.read_log(payment_intent)
+                refunds = self._ledger.list_for_payment(payment_intent)
                 continue
-            self._dismiss_earlier(log, opened, by=ask.by)
-            return opened
+            log_event(
+                LogEvent.REFUND_CREATED, refund_id=created.id, actor=request.actor, reason=request.reason
+            )
+            self._dismiss_earlier(refunds, created, actor=request.actor)
+            return created
         raise RefundInProgress
 
-    def _dismiss_earlier(self, log: list[Refund], opened: Refund, *, by: str) -> None:
-        """A refund that failed after success asks to be made again, and now is."""
-        for refund in log:
-            if refund.attention is not None and refund.attention.why == FAILED_AFTER_SUCCESS:
-                self._ledger.dismiss(refund, by=by, why=f"Refunded again as {opened.id}.")
-                decided(Decision.RESOLVED, refund_id=refund.id, status=refund.status.value, by=by)
+    def _dismiss_earlier(self, refunds: list[Refund], created: Refund, *, actor: str) -> None:
+        """Close the reviews of refunds that failed after success: a new refund replaces them."""
+        for refund in refunds:
+            if refund.review is not None and refund.review.code is ReviewCode.FAILED_AFTER_SUCCESS:
+                self._ledger.dismiss(refund, actor=actor, comment=f"Refunded again as {created.id}.")
+                log_event(
+                    LogEvent.REFUND_RESOLVED, refund_id=refund.id, status=refund.status.value, actor=actor
+                )
 
-    def _open(self, purchase: Purchase, payment_intent: str, number: int, ask: Ask) -> Refund:
-        opened = self._ledger.open(
-            payment_intent,
-            number,
-            purchase_ids=purchase.ids,
-            reason=ask.reason,
-            note=ask.note,
-            requested_by=ask.requested_by,
-            source=ask.source,
-            bulk=ask.bulk,
-        )
-        decided(Decision.OPENED, refund_id=opened.id, by=ask.by, reason=ask.reason)
-        return opened
-
-    def _join(self, live: Refund, purchase: Purchase, *, by: str) -> Refund:
-        """Go on with a refund that there is already."""
-        if live.status is RefundStatus.PROCESSING:
-            return self._take(live, by=by)
-        if live.status is RefundStatus.SUCCEEDED and self._is_marked(purchase):
-            raise PurchaseNotRefundable(refund=live)
-        return live
+    def _join(self, active: Refund, purchase: Purchase, *, actor: str) -> Refund:
+        """Continue an existing refund."""
+        if active.status is RefundStatus.PROCESSING:
+            return self._acquire_lease(active, actor=actor)
+        if active.status is RefundStatus.SUCCEEDED and self._is_marked(purchase):
+            raise PurchaseNotRefundable(refund=active)
+        return active
 
     def _is_marked(self, purchase: Purchase) -> bool:
-        """Whether the purchase is no longer completed; it may have been marked since it was read."""
+        """Return whether the purchase is no longer completed. It may have been marked since it was read."""
         if purchase.status != COMPLETED:
             return True
         current = self._purchases.find(purchase.document["_id"])
         return current is None or current.status != COMPLETED
 
-    def _take(self, refund: Refund, *, by: str) -> Refund:
-        taken = self._ledger.take(refund)
-        if taken is not None:
-            decided(Decision.RESUMED, refund_id=refund.id, by=by, calls=taken.calls)
-            return taken
+    def _acquire_lease(self, refund: Refund, *, actor: str) -> Refund:
+        leased = self._ledger.acquire_lease(refund)
+        if leased is not None:
+            log_event(LogEvent.REFUND_RESUMED, refund_id=refund.id, actor=actor, attempts=leased.attempts)
+            return leased
         current = self._ledger.get(refund.id)
         if current.status is RefundStatus.PROCESSING:
             raise RefundInProgress(refund=current)
         return current
 
-    # Finishing: what Stripe is asked, by where the row stands.
+    # Finish: what to request from Stripe, by the record's status.
 
-    def _finish(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
-        """Bring a row as far as it gets within the deadline. Never raises once Stripe may have been asked."""
+    def _finish(self, refund: Refund, call: CallContext) -> Refund:
+        """Bring a refund as far as possible. Never raises once Stripe may have been called."""
         try:
             if refund.status is not RefundStatus.PROCESSING:
-                return self._refresh(refund, deadline, by=by)
-            return self._drive(refund, deadline.earlier(_AFTER_STRIPE_SECONDS), by=by)
+                return self._refresh(refund, call)
+            return self._drive(refund, call.for_stripe())
         except OutcomeUnknown as unknown:
-            request_id = unknown.request_id
-            decided(
-                Decision.UNKNOWN, refund_id=refund.id, code=unknown.code, by=by, stripe_request_id=request_id
+            log_event(
+                LogEvent.OUTCOME_UNKNOWN,
+                refund_id=refund.id,
+                code=unknown.code,
+                actor=call.actor,
+                stripe_request_id=unknown.request_id,
             )
-            return self._leave(refund)
+            return self._release_lease(refund)
         except DatabaseUnavailable as error:
-            # Stripe may have acted and our books do not say so yet. The row stands, and is resumed.
-            decided(Decision.BEHIND, error, refund_id=refund.id, by=by)
+            # Stripe may have acted, and the ledger doesn't show it yet. The record will be resumed.
+            log_event(LogEvent.LEDGER_UPDATE_FAILED, error, refund_id=refund.id, actor=call.actor)
             return refund
 
-    def _drive(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
-        """Work on a row that this call owns and whose outcome is not known."""
-        in_doubt = refund.calls > 1
+    def _drive(self, refund: Refund, call: CallContext) -> Refund:
+        """Work on a refund with an unknown outcome, whose lease this call holds."""
+        in_doubt = refund.attempts > 1
         if in_doubt:
-            found = self._find_at_stripe(refund, deadline)
+            found = self._find_at_stripe(refund, call)
             if found is not None:
-                return self._books.apply(refund, found, by=by)
+                return self._transitions.apply(refund, found, actor=call.actor)
             if self._clock() - refund.created_at > RESEND_WITHIN:
-                return self._give_to_a_person(refund, by=by)
-        if not self._ledger.owns(refund):
-            # This process was stopped for so long that another call may be at work, or the key forgotten.
-            raise OutcomeUnknown("lease_lost", "The lease ended before Stripe was asked.")
-        return self._ask_stripe(refund, deadline, in_doubt=in_doubt, by=by)
+                return self._request_review(refund, call)
+        if not self._ledger.holds_lease(refund):
+            # This process was suspended so long that another call may be at work, or the key forgotten.
+            raise OutcomeUnknown("lease_lost", "The lease expired before the request to Stripe.")
+        return self._create_at_stripe(refund, call, in_doubt=in_doubt)
 
-    def _ask_stripe(self, refund: Refund, deadline: Deadline, *, in_doubt: bool, by: str) -> Refund:
+    def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
-            fact = self._gateway().create(refund.request, refund.id, deadline, in_doubt=in_doubt)
-        except Refused as refusal:
-            if refusal.code == _ALREADY_REFUNDED:
-                return self._refunded_elsewhere(refund, refusal, deadline, by=by)
-            return self._refuse(refund, refusal, refusal.code, by=by)
-        except Throttled as throttled:
-            return self._refuse(refund, throttled, _RATE_LIMITED, by=by)
+            created = self._gateway().create_refund(
+                refund.request, refund.id, call.deadline, in_doubt=in_doubt
+            )
+        except RequestRejected as rejection:
+            if rejection.code == _ALREADY_REFUNDED:
+                return self._sync_external(refund, rejection, call)
+            return self._mark_rejected(refund, rejection, rejection.code, call)
+        except RateLimited as limited:
+            return self._mark_rejected(refund, limited, _RATE_LIMITED, call)
         except KeyRejected as rejected:
-            return self._refuse(refund, rejected, _KEY_REJECTED, by=by)
-        return self._books.apply(refund, fact, by=by)
+            return self._mark_rejected(refund, rejected, _KEY_REJECTED, call)
+        return self._transitions.apply(refund, created, actor=call.actor)
 
-    def _find_at_stripe(self, refund: Refund, deadline: Deadline) -> StripeRefund | None:
-        """The refund that an earlier try of this row made, if Stripe shows one."""
-        return _find_made_by(refund, _known(lambda: self._intake.list(refund.payment_intent, deadline)))
+    def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
+        """Return the refund that an earlier attempt made, if Stripe lists it."""
+        with _unknown_without_answer():
+            listed = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+        return next((each for each in listed if each.refund_id == refund.id), None)
 
-    def _refresh(self, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
-        """Ask how a refund that Stripe knows has come on. Where it does not say, nothing changes."""
-        stripe_refund_id = refund.stripe_refund_id
-        if stripe_refund_id is None:
+    def _refresh(self, refund: Refund, call: CallContext) -> Refund:
+        """Update a refund that Stripe knows. Without an answer, nothing changes."""
+        if refund.stripe_refund_id is None:
             return refund
         try:
-            fact = self._gateway().retrieve(stripe_refund_id, deadline.earlier(_AFTER_STRIPE_SECONDS))
-        except StripeAnswer as answer:
-            decided(Decision.UNANSWERED, refund_id=refund.id, code=answer.code)
+            retrieved = self._gateway().retrieve_refund(refund.stripe_refund_id, call.for_stripe().deadline)
+        except StripeCallError as error:
+            log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=refund.id, code=error.code)
             return refund
-        refreshed = self._books.apply(refund, fact, by=by)
+        refreshed = self._transitions.apply(refund, retrieved, actor=call.actor)
         if refreshed is refund and refund.status is RefundStatus.SUCCEEDED:
-            # Nothing new, unless a crash kept the purchases from following when it was.
-            self._books.align(refund.payment_intent)
+            # Nothing changed, but a crash may have prevented the purchases from being marked earlier.
+            self._transitions.sync_purchases(refund.payment_intent)
         return refreshed
 
-    def _give_to_a_person(self, refund: Refund, *, by: str) -> Refund:
-        """Too old to be sent again, and not at Stripe: no machine may decide."""
-        flagged = self._books.flag(refund, UNKNOWN_TOO_LONG, by=by)
-        return self._leave(refund) if flagged is refund else flagged
+    def _request_review(self, refund: Refund, call: CallContext) -> Refund:
+        """Leave a refund to a person: it is too old to be sent again, and Stripe doesn't list it."""
+        reviewed = self._transitions.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor=call.actor)
+        return self._release_lease(refund) if reviewed is refund else reviewed
 
-    def _leave(self, refund: Refund) -> Refund:
-        """Give up the lease, so that the next call need not wait for its end."""
+    def _release_lease(self, refund: Refund) -> Refund:
+        """Release the lease, so that the next call needn't wait until it expires."""
         try:
-            self._ledger.release(refund)
+            self._ledger.release_lease(refund)
         except DatabaseUnavailable:
-            decided(Decision.LEASE_KEPT, refund_id=refund.id)
+            log_event(LogEvent.LEASE_RELEASE_FAILED, refund_id=refund.id)
         return refund
 
-    def _refuse(self, refund: Refund, answer: StripeAnswer, code: str, *, by: str) -> Refund:
-        failure = Failure(code, answer.message)
-        return self._books.refuse(refund, failure, by=by, request_id=answer.request_id)
+    def _mark_rejected(self, refund: Refund, error: StripeCallError, code: str, call: CallContext) -> Refund:
+        failure = Failure(code, error.message)
+        return self._transitions.mark_rejected(refund, failure, actor=call.actor, request_id=error.request_id)
 
-    def _refunded_elsewhere(self, refund: Refund, refusal: Refused, deadline: Deadline, *, by: str) -> Refund:
-        """Stripe has nothing left to refund: learn who had it, and let the purchases follow."""
-        made = _known(lambda: self._intake.list(refund.payment_intent, deadline))
-        _known(lambda: [self._intake.take_in(fact, deadline, by=by) for fact in made])
-        # Where this row itself asked for one of them, it is settled by now, and no refusal moves it.
-        refused = self._refuse(refund, refusal, refusal.code, by=by)
-        self._books.align(refund.payment_intent)
-        return refused
-
-
-def _find_made_by(refund: Refund, made: Sequence[StripeRefund]) -> StripeRefund | None:
-    """The refund at Stripe that a row asked for."""
-    return next((fact for fact in made if fact.refund_id == refund.id), None)
+    def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
+        """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
+        with _unknown_without_answer():
+            for listed in self._stripe_sync.list_refunds(refund.payment_intent, call.deadline):
+                self._stripe_sync.upsert_from_stripe(listed, call.deadline, actor=call.actor)
+        # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
+        rejected = self._mark_rejected(refund, rejection, rejection.code, call)
+        self._transitions.sync_purchases(refund.payment_intent)
+        return rejected
 
 
-def _known(ask: Callable[[], Any]) -> Any:
-    """Ask Stripe something without which nothing can be concluded of a refund."""
+@contextmanager
+def _unknown_without_answer() -> Iterator[None]:
+    """Turn any failed request to Stripe into an unknown outcome of the refund."""
     try:
-        return ask()
-    except StripeAnswer as answer:
-        raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
+        yield
+    except StripeCallError as error:
+        raise OutcomeUnknown(error.code, error.message, request_id=error.request_id) from error
 
 
-def _answer(refund: Refund, purchase: Purchase) -> Outcome:
-    """What the row says to the caller."""
-    if refund.status.ended_unpaid:
-        raise _failure(refund)
+def _result(refund: Refund, purchase: Purchase) -> RefundResult:
+    """Return what the record means for the caller, or raise it."""
+    if refund.status.is_failed_or_canceled:
+        raise _error(refund)
     if refund.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED:
-        return Outcome(refund, {**purchase.document, "status": REFUNDED})
-    return Outcome(refund, purchase.document)
+        return RefundResult(refund, {**purchase.document, "status": REFUNDED})
+    return RefundResult(refund, purchase.document)
 
 
-def _failure(refund: Refund) -> RefundsError:
-    """The answer for a refund that ended unpaid."""
+def _error(refund: Refund) -> RefundsError:
+    """Return the error for a refund that failed or was canceled."""
     code = refund.failure.code if refund.failure else None
     errors: Mapping[str | None, type[RefundsError]] = {
         _ALREADY_REFUNDED: PurchaseNotRefundable,

@@ -1,7 +1,8 @@
-"""What becomes of a fact: first the purchases, then the ledger's row, then whoever listens.
+"""Apply what Stripe reports: to the purchases, then to the ledger, then to the app's receivers.
 
-A crash between any two of them leaves the row as it was, so the same fact is applied again. Facts may come
-from an answer, an event or a reconciling pass, in any order and more than once: the ladder decides.
+A crash between two of these steps leaves the record as it was, so the same report is applied again. Reports
+may come from an answer, an event or reconcile, in any order and more than once: the rank of the status
+decides.
 """
 
 from __future__ import annotations
@@ -11,205 +12,227 @@ from dataclasses import replace
 
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
-from ..log import Decision, decided
-from ..models import AMOUNT_DIFFERS, Failure, Refund, RefundStatus, StripeRefund, is_refunded
-from ..signals import Announcer
+from ..log import LogEvent, log_event
+from ..models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
+from ..signals import SignalSender
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 
-_ALIGN_TRIES = 3
+_SYNC_ATTEMPTS = 3
 
 
-class Books:
-    """Keeps the ledger, the purchases and the receivers in step.
+class RefundTransitions:
+    """Keeps the ledger, the purchases and the receivers consistent.
 
-    :param observers: who is told of each change of a status, beside the receivers.
+    :param observers: notified of each new status, apart from the receivers.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         purchases: Purchases,
-        announcer: Announcer,
-        observers: Observers | None = None,
+        signal_sender: SignalSender,
+        observers: Observers,
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
-        self._announcer = announcer
-        self._observers = observers or Observers()
+        self._signal_sender = signal_sender
+        self._observers = observers
 
-    def apply(self, refund: Refund, fact: StripeRefund, *, by: str) -> Refund:
-        """Bring a row up to what Stripe says of it.
+    def apply(self, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> Refund:
+        """Update a refund to what Stripe shows.
 
-        Whoever's update moved the row speaks; one that finds the row moved already makes sure that the
-        purchases follow it.
+        The call whose update moves the record sends the signals. A call that finds the record moved already
+        makes sure that the purchases follow it.
 
-        :param by: who brought the news, for the history.
-        :return: the row as it now is.
-        :raises DatabaseUnavailable: 500; the same news may be applied again.
+        :param actor: what brought the report, for the history.
+        :return: the refund as it is now.
+        :raises DatabaseUnavailable: 500; the same report can be applied again.
         """
-        attention = AMOUNT_DIFFERS if _differs(refund, fact) else None
-        if fact.status.rung <= refund.status.rung and not _revives(refund, fact):
-            return self.flag(refund, attention, by=by, fact=fact) if attention else refund
-        if refund.is_ours:
-            self._mark_purchases(refund.payment_intent, fact.status)
-        climbed = self._ledger.climb(refund.id, fact, by=by, silent=self._is_silent(), attention=attention)
-        if climbed is not None:
-            self._observers.refund_changed(climbed)
-        if climbed is None or not refund.is_ours or fact.status.ended_unpaid:
-            # Somebody else moved the row, or may have written the purchases by what it was a moment ago.
-            self.align(refund.payment_intent)
-        if climbed is None:
+        review = ReviewCode.AMOUNT_DIFFERS if _amount_differs(refund, stripe_refund) else None
+        if stripe_refund.status.rank <= refund.status.rank and not _revives(refund, stripe_refund):
+            if review is None:
+                return refund
+            return self.request_review(refund, review, actor=actor, stripe_refund=stripe_refund)
+        if refund.created_here:
+            self._mark_purchases(refund.payment_intent, stripe_refund.status)
+        advanced = self._ledger.advance(refund.id, stripe_refund, actor=actor, review=review)
+        if advanced is None or not refund.created_here or stripe_refund.status.is_failed_or_canceled:
+            # Another call moved the record, or may have marked the purchases by its previous status.
+            self.sync_purchases(refund.payment_intent)
+        if advanced is None:
             return self._ledger.get(refund.id)
-        _tell_status(Decision.STATUS, climbed, fact, by=by)
-        return self.announce(climbed)
+        self._observers.refund_changed(advanced)
+        _log_status(LogEvent.REFUND_STATUS_CHANGED, advanced, stripe_refund, actor=actor)
+        return self.send_signals(advanced)
 
-    def record(self, fact: StripeRefund, number: int, *, captured: int, by: str) -> Refund:
-        """Write down a refund that was made elsewhere.
+    def record_external(
+        self, stripe_refund: StripeRefund, number: int, *, amount_received: int, actor: str
+    ) -> Refund:
+        """Record a refund that was made elsewhere.
 
-        :param captured: what its payment had received, in minor units.
-        :raises NumberTaken: another call wrote this number of the log first.
+        :param amount_received: what its payment had received, in minor units.
+        :raises NumberTaken: another call used this number first.
         :raises DatabaseUnavailable: 500.
         """
-        ids = self._purchases.ids_of(fact.payment_intent)
-        silent = self._is_silent()
-        recorded = self._ledger.record(
-            fact, number, captured=captured, purchase_ids=ids, by=by, silent=silent
+        recorded = self._ledger.record_external(
+            stripe_refund,
+            number,
+            amount_received=amount_received,
+            purchase_ids=self._purchases.ids_of(stripe_refund.payment_intent),
+            actor=actor,
         )
         self._observers.refund_changed(recorded)
-        self.align(fact.payment_intent)
-        _tell_status(Decision.RECORDED, recorded, fact, by=by)
-        return self.announce(recorded)
+        self.sync_purchases(stripe_refund.payment_intent)
+        _log_status(LogEvent.EXTERNAL_REFUND_RECORDED, recorded, stripe_refund, actor=actor)
+        return self.send_signals(recorded)
 
-    def refuse(self, refund: Refund, failure: Failure, *, by: str, request_id: str | None) -> Refund:
-        """End a refund that Stripe would not make; only by the call that owns it.
+    def mark_rejected(
+        self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
+    ) -> Refund:
+        """Mark a refund that Stripe rejected as failed. Only the call that holds its lease may do so.
 
-        :return: the row as it now is.
-        :raises DatabaseUnavailable: 500; it may have been done.
+        :return: the refund as it is now.
+        :raises DatabaseUnavailable: 500; it may be marked.
         """
-        refused = self._ledger.refuse(refund, failure, by=by, silent=self._is_silent(), request_id=request_id)
-        if refused is None:
+        rejected = self._ledger.mark_rejected(refund, failure, actor=actor, request_id=request_id)
+        if rejected is None:
             return self._ledger.get(refund.id)
-        self._observers.refund_changed(refused)
-        decided(Decision.REFUSED, refund_id=refund.id, code=failure.code, by=by, stripe_request_id=request_id)
-        return self.announce(refused)
+        self._observers.refund_changed(rejected)
+        log_event(
+            LogEvent.REFUND_REJECTED,
+            refund_id=refund.id,
+            code=failure.code,
+            actor=actor,
+            stripe_request_id=request_id,
+        )
+        return self.send_signals(rejected)
 
-    def give_up(self, refund: Refund, *, by: str, why: str) -> Refund | None:
-        """End, on a person's word, a refund of which nobody else could say how it ended.
+    def mark_failed_manually(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
-        :return: the row as it now is, or ``None`` where it asks for nobody, or is being worked on.
-        :raises DatabaseUnavailable: 500; it may have been done.
+        :return: the refund as it is now, or ``None`` if it doesn't need review or another call works on it.
+        :raises DatabaseUnavailable: 500; it may be marked.
         """
-        given_up = self._ledger.give_up(refund, by=by, why=why, silent=self._is_silent())
-        if given_up is None:
+        failed = self._ledger.mark_failed_manually(refund, actor=actor, comment=comment)
+        if failed is None:
             return None
-        self._observers.refund_changed(given_up)
-        return self.announce(given_up)
+        self._observers.refund_changed(failed)
+        return self.send_signals(failed)
 
-    def flag(self, refund: Refund, why: str, *, by: str, fact: StripeRefund | None = None) -> Refund:
-        """Ask for a person, once.
+    def request_review(
+        self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
+    ) -> Refund:
+        """Request a review of a refund, unless one is open.
 
-        :param fact: what Stripe shows, where that is the reason.
-        :return: the row as it now is.
+        :param stripe_refund: what Stripe shows, if that is the reason.
+        :return: the refund as it is now.
         :raises DatabaseUnavailable: 500.
         """
-        flagged = self._ledger.ask_for_attention(refund, why, by=by, silent=self._is_silent(), fact=fact)
-        if flagged is None:
+        updated = self._ledger.request_review(refund, code, actor=actor, stripe_refund=stripe_refund)
+        if updated is None:
             return refund
-        _tell_attention(flagged)
-        return self.announce(flagged)
+        _log_review(updated)
+        return self.send_signals(updated)
 
-    def announce(self, refund: Refund) -> Refund:
-        """Tell the receivers of a row's present state, unless they have heard of it.
+    def send_signals(self, refund: Refund) -> Refund:
+        """Send the signals of a refund's current state, unless every receiver has handled it.
 
-        :return: the row as it now is.
+        :return: the refund as it is now.
         """
-        if refund.announced or not self._announcer.announce(refund):
+        if refund.signals_sent or not self._signal_sender.send(refund):
             return refund
         try:
-            self._ledger.mark_announced(refund)
+            self._ledger.mark_signals_sent(refund)
         except DatabaseUnavailable:
-            decided(Decision.TOLD_AGAIN, refund_id=refund.id)
+            log_event(LogEvent.SIGNAL_REDELIVERY_SCHEDULED, refund_id=refund.id)
             return refund
-        return replace(refund, announced=True)
+        return replace(refund, signals_sent=True)
 
-    def check(self, refund: Refund) -> None:
-        """Make sure that the purchases follow a row; see :attr:`Refund.checked`.
+    def verify_purchases(self, refund: Refund) -> None:
+        """Make sure that the purchases match a refund; see :attr:`Refund.purchases_verified`.
 
-        Only when no call that read the row before its last change can still be under way: such a call may yet
-        write the purchases, and die before it looks at the row again.
+        Call this only when no call that read the record before its last change can still be in progress. Such
+        a call might still mark the purchases and then crash.
 
-        :raises DatabaseUnavailable: 500; the row stays to be checked.
+        :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
-        # Where Stripe never showed a refund, no purchase followed it: what the host marked is the host's.
-        followed = refund.status is RefundStatus.SUCCEEDED or (
-            refund.status.ended_unpaid and refund.stripe_refund_id is not None
+        # Without a refund at Stripe, this library never marked a purchase: any mark is the app's own.
+        marks_purchases = refund.status is RefundStatus.SUCCEEDED or (
+            refund.status.is_failed_or_canceled and refund.stripe_refund_id is not None
         )
-        if not followed or self.align(refund.payment_intent):
-            self._ledger.mark_checked(refund)
+        if not marks_purchases or self.sync_purchases(refund.payment_intent):
+            self._ledger.mark_purchases_verified(refund)
 
-    def align(self, payment_intent: str) -> bool:
-        """Make the purchases follow the log; again, if the log changed meanwhile.
+    def sync_purchases(self, payment_intent: str) -> bool:
+        """Make the purchases match the payment's refunds, repeatedly if these change meanwhile.
 
-        :return: whether they do; not while a call may be about to change both.
+        :return: whether they match. ``False`` while another call may be about to change both.
         :raises DatabaseUnavailable: 500.
         """
-        log = self._ledger.read_log(payment_intent)
-        for _ in range(_ALIGN_TRIES):
-            if is_refunded(log):
+        refunds = self._ledger.list_for_payment(payment_intent)
+        for _ in range(_SYNC_ATTEMPTS):
+            if is_refunded(refunds):
                 self._purchases.mark_refunded(payment_intent)
-            elif any(refund.status is RefundStatus.PROCESSING for refund in log):
-                # Its owner writes the purchases before the row, and may just have.
+            elif any(refund.status is RefundStatus.PROCESSING for refund in refunds):
+                # The call that holds the lease marks the purchases before the record, and may just have.
                 return False
             else:
                 self._purchases.mark_completed(payment_intent)
-            seen, log = log, self._ledger.read_log(payment_intent)
-            if _statuses(seen) == _statuses(log):
+            before, refunds = refunds, self._ledger.list_for_payment(payment_intent)
+            if _statuses(before) == _statuses(refunds):
                 return True
         return False
 
     def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> None:
-        """Let the purchases follow a refund of ours, which is for all that its payment has left."""
+        """Mark the purchases after a refund created here, which is for the whole remaining amount."""
         if status is RefundStatus.SUCCEEDED:
             self._purchases.mark_refunded(payment_intent)
-        elif status.ended_unpaid:
+        elif status.is_failed_or_canceled:
             self._purchases.mark_completed(payment_intent)
 
-    def _is_silent(self) -> bool:
-        return not self._announcer.has_listeners()
+
+def _revives(refund: Refund, stripe_refund: StripeRefund) -> bool:
+    """Return whether Stripe shows a refund that was marked as failed without being found at Stripe."""
+    return (
+        refund.status.is_failed_or_canceled
+        and refund.stripe_refund_id is None
+        and not stripe_refund.status.is_failed_or_canceled
+    )
 
 
-def _revives(refund: Refund, fact: StripeRefund) -> bool:
-    """Whether Stripe shows a refund that we had given up as failed without ever seeing it."""
-    return refund.status.ended_unpaid and refund.stripe_refund_id is None and not fact.status.ended_unpaid
-
-
-def _differs(refund: Refund, fact: StripeRefund) -> bool:
-    """Whether Stripe shows another amount or currency than it did before, or has."""
-    if refund.attention is not None and refund.attention.why == AMOUNT_DIFFERS:
+def _amount_differs(refund: Refund, stripe_refund: StripeRefund) -> bool:
+    """Return whether Stripe shows a different amount or currency than before, or did so earlier."""
+    if refund.review is not None and refund.review.code is ReviewCode.AMOUNT_DIFFERS:
         return True
-    return refund.amount is not None and (refund.amount, refund.currency) != (fact.amount, fact.currency)
+    shown = (stripe_refund.amount, stripe_refund.currency)
+    return refund.amount is not None and (refund.amount, refund.currency) != shown
 
 
-def _tell_status(decision: Decision, refund: Refund, fact: StripeRefund, *, by: str) -> None:
-    decided(
-        decision,
+def _log_status(event: LogEvent, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> None:
+    log_event(
+        event,
         refund_id=refund.id,
         status=refund.status.value,
         code=refund.failure.code if refund.failure else None,
         amount=refund.amount,
         currency=refund.currency,
-        by=by,
-        stripe_refund_id=fact.id,
-        stripe_request_id=fact.request_id,
+        actor=actor,
+        stripe_refund_id=stripe_refund.id,
+        stripe_request_id=stripe_refund.request_id,
     )
-    _tell_attention(refund)
+    _log_review(refund)
 
 
-def _tell_attention(refund: Refund) -> None:
-    if refund.attention is not None:
-        decided(Decision.ATTENTION, refund_id=refund.id, status=refund.status.value, why=refund.attention.why)
+def _log_review(refund: Refund) -> None:
+    if refund.review is not None:
+        log_event(
+            LogEvent.REFUND_NEEDS_REVIEW,
+            refund_id=refund.id,
+            status=refund.status.value,
+            code=refund.review.code.value,
+        )
 
 
-def _statuses(log: Sequence[Refund]) -> list[RefundStatus]:
-    return [refund.status for refund in log]
+def _statuses(refunds: Sequence[Refund]) -> list[RefundStatus]:
+    return [refund.status for refund in refunds]

@@ -12,7 +12,7 @@ import jwt
 
 from ..clock import Deadline
 from ..errors import IdentityProviderUnavailable
-from ..http_pool import HTTPPool, NoAnswer
+from ..http_pool import HTTPPool, IncompleteResponse
 
 FRESH_SECONDS = 300.0
 """How long keys are used without asking again."""
@@ -77,9 +77,9 @@ class KeySet:
         if time.monotonic() - self._failed_at < OUTAGE_SECONDS:
             raise IdentityProviderUnavailable
         try:
-            body, status, _ = self._pool.exchange(Deadline.after(FETCH_SECONDS), "GET", self._url)
+            body, status, _ = self._pool.request(Deadline.after(FETCH_SECONDS), "GET", self._url)
             return _signing_keys(body, status)
-        except (NoAnswer, ValueError, LookupError, TypeError, RecursionError) as error:
+        except (IncompleteResponse, ValueError, LookupError, TypeError, RecursionError) as error:
             self._failed_at = time.monotonic()
             raise IdentityProviderUnavailable from error
 

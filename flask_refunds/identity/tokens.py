@@ -37,10 +37,10 @@ class TokenVerifier:
             raise
         except Exception as error:
             # PyJWT raises its own errors for most malformed tokens, and TypeError or ValueError for some.
-            raise NotAuthenticated(why=_why(error)) from error
+            raise NotAuthenticated(reason=_reason(error)) from error
         # Flask-JWT-Extended signs its refresh tokens with the same key; they are good for one thing only.
         if claims.get("type") == "refresh":
-            raise NotAuthenticated(why="refresh_token")
+            raise NotAuthenticated(reason="refresh_token")
         return claims
 
     def identity(self, claims: Mapping[str, Any]) -> str | int:
@@ -50,7 +50,7 @@ class TokenVerifier:
         """
         identity = claims.get(self._settings.jwt_identity_claim)
         if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
-            raise NotAuthenticated(why="claims")
+            raise NotAuthenticated(reason="claims")
         return identity
 
     def _decode(self, token: str) -> Mapping[str, Any]:
@@ -74,15 +74,15 @@ class TokenVerifier:
         key_id = header.get("kid")
         # A token that cannot be good, whoever signed it, is not worth a fetch.
         if not isinstance(key_id, str) or header.get("alg") not in self._settings.jwt_decode_algorithms:
-            raise NotAuthenticated(why="key")
+            raise NotAuthenticated(reason="key")
         published = self._published.find(key_id)
         if published is None:
-            raise NotAuthenticated(why="key")
+            raise NotAuthenticated(reason="key")
         # The bare key: a published key need not name its algorithm, and PyJWT would guess one.
         return published.key
 
 
-_WHY: tuple[tuple[type[Exception], str], ...] = (
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
     (jwt.ExpiredSignatureError, "expired"),
     (jwt.InvalidSignatureError, "signature"),
     (jwt.InvalidAlgorithmError, "key"),
@@ -93,8 +93,8 @@ _WHY: tuple[tuple[type[Exception], str], ...] = (
 """Which check it was that PyJWT's error speaks of; the narrower class first."""
 
 
-def _why(error: Exception) -> str:
-    return next((why for kind, why in _WHY if isinstance(error, kind)), "malformed")
+def _reason(error: Exception) -> str:
+    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "malformed")
 
 
 def _key_set(url: str | None) -> KeySet | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..config import Settings
 from ..errors import NotAuthenticated
-from ..storage.connection import Collection, operation, stored_ids
+from ..storage.connection import Collection, database_timeout, stored_ids
 
 
 class Users:
@@ -19,7 +19,7 @@ class Users:
 
     def __init__(self, collection: Collection, settings: Settings) -> None:
         self._collection = collection
-        self._key = settings.refunds_user_key
+        self._key = settings.user_id_field
         self._load = settings.refunds_user_loader
         self._judge = settings.refunds_is_admin or _has_admin_role
 
@@ -37,7 +37,7 @@ class Users:
         return user or None
 
     def _find(self, identity: str | int) -> Any | None:
-        with operation():
+        with database_timeout():
             return self._collection.find_one({self._key: {"$in": _stored_forms(identity)}})
 
     def ids(self, user: Any, identity: str | int) -> list[Any]:
@@ -56,11 +56,13 @@ class Users:
 def _stored_forms(identity: str | int) -> list[Any]:
     """What the id may be in the database."""
     if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
-        raise NotAuthenticated(why="claims")
+        raise NotAuthenticated(reason="claims")
     try:
         str(identity).encode("utf-8")
     except UnicodeEncodeError:
-        raise NotAuthenticated(why="claims") from None  # JSON can spell half of a surrogate pair, BSON cannot
+        raise NotAuthenticated(
+            reason="claims"
+        ) from None  # JSON can spell half of a surrogate pair, BSON cannot
     return stored_ids(identity)
 
 

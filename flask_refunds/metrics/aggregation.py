@@ -2,8 +2,9 @@
 
 Amounts are Stripe's minor units from the ledger, never the host's. Only operators that mongomock has, too.
 
-Cheap by the indexes of :mod:`~flask_refunds.storage.indexes`: the ledger's that begin with ``settledAt``, ``status``
-and ``attention.since``, and the purchases' on ``status`` and ``_id``, which holds all that the rate needs.
+Cheap by the indexes of :mod:`~flask_refunds.storage.indexes`: the ledger's that begin with ``settledAt``,
+``status`` and ``review.since``, and the purchases' on ``status`` and ``_id``, which holds all that the rate
+needs.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from typing import Any
 from bson import ObjectId
 
 from ..models import RefundStatus
-from ..storage.connection import REPORT_SECONDS, Collection, operation
+from ..storage.connection import REPORT_SECONDS, Collection, database_timeout
 from ..storage.purchases import COMPLETED, REFUNDED
-from .report import AGES, OLDER, Period, Report, Standing, name_month, parse_bounds
+from .report import AGES, OLDER, Backlog, MetricsReport, Period, name_month, parse_bounds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LAST_SECOND = 2**32 - 1
 _OPEN = [status.value for status in RefundStatus if not status.is_settled]
 
 
-class Figures:
+class MetricsQuery:
     """Counts, for one app.
 
     :param rows: the ledger's collection, majority read concern.
@@ -34,12 +35,12 @@ class Figures:
     :param clock: the aware UTC time.
     """
 
-    def __init__(self, rows: Collection, purchases: Collection, clock: Callable[[], datetime]) -> None:
-        self._rows = rows
+    def __init__(self, records: Collection, purchases: Collection, clock: Callable[[], datetime]) -> None:
+        self._records = records
         self._purchases = purchases
         self._clock = clock
 
-    def compute(self, start: datetime | None = None, end: datetime | None = None) -> Report:
+    def report(self, start: datetime | None = None, end: datetime | None = None) -> MetricsReport:
         """Every figure of a range, per month and in total.
 
         A refund counts in the month in which it was settled, by its present status: one that failed after it
@@ -51,22 +52,22 @@ class Figures:
         :raises DatabaseUnavailable: 500; all of it has 15 s.
         """
         start, end = parse_bounds(start, end, self._clock())
-        with operation(REPORT_SECONDS):
-            report = Report(start, end, self._stand())
+        with database_timeout(REPORT_SECONDS):
+            report = MetricsReport(start, end, self._current_backlog())
             self._count_refunds(report)
             self._count_durations(report)
             self._count_purchases(report)
         return report
 
-    def stand(self) -> Standing:
+    def current_backlog(self) -> Backlog:
         """What is open and what asks for a person now, by age.
 
         :raises DatabaseUnavailable: 500.
         """
-        with operation():
-            return self._stand()
+        with database_timeout():
+            return self._current_backlog()
 
-    def _count_refunds(self, report: Report) -> None:
+    def _count_refunds(self, report: MetricsReport) -> None:
         ended = [status.value for status in RefundStatus if status.is_settled]
         key = {
             "month": _month_of("$settledAt"),
@@ -75,26 +76,26 @@ class Figures:
             "reason": {"$ifNull": ["$reason", "none"]},
         }
         wanted = {"settledAt": _within(report), "status": {"$in": ended}}
-        for group in _grouped(self._rows, wanted, key, amount={"$sum": "$amount"}):
+        for group in _grouped(self._records, wanted, key, amount={"$sum": "$amount"}):
             for period in report.periods_of(group["_id"]["month"]):
                 _add_refunds(period, group)
 
-    def _count_durations(self, report: Report) -> None:
+    def _count_durations(self, report: MetricsReport) -> None:
         took = {"$subtract": ["$settledAt", "$createdAt"]}
         key = {"month": _month_of("$settledAt"), "seconds": {"$floor": {"$divide": [took, 1000]}}}
         wanted = {
             "settledAt": _within(report),
             "status": RefundStatus.SUCCEEDED.value,
             # When a refund of the Dashboard's was asked for, nobody told us.
-            "source": {"$ne": "dashboard"},
+            "source": {"$ne": "external"},
         }
-        for group in _grouped(self._rows, wanted, key, milliseconds={"$sum": took}):
+        for group in _grouped(self._records, wanted, key, milliseconds={"$sum": took}):
             for period in report.periods_of(group["_id"]["month"]):
                 period.add_durations(int(group["_id"]["seconds"]), group["count"], group["milliseconds"])
 
-    def _count_purchases(self, report: Report) -> None:
+    def _count_purchases(self, report: MetricsReport) -> None:
         # Counts are read from the index alone; sorting ids into the months' buckets took 15 times as long.
-        borders = [*report.turns, report.end]
+        borders = [*report.month_starts, report.end]
         for start, end in pairwise(borders):
             made = {"$gte": _first_id(start), "$lt": _first_id(end)}
             completed, refunded = (
@@ -104,26 +105,26 @@ class Figures:
             for period in report.periods_of(name_month(start)):
                 period.add_purchases(completed + refunded, refunded)
 
-    def _stand(self) -> Standing:
+    def _current_backlog(self) -> Backlog:
         # A date's range, rather than "not null": an index without the rows that have none serves it.
-        asking = {"attention.since": {"$gte": _EPOCH}}
-        return Standing(
+        asking = {"review.since": {"$gte": _EPOCH}}
+        return Backlog(
             open=self._count_by_age({"status": {"$in": _OPEN}}, "$status", "$createdAt"),
-            attention=self._count_by_age(asking, "$attention.why", "$attention.since"),
+            reviews=self._count_by_age(asking, "$review.code", "$review.since"),
         )
 
     def _count_by_age(self, wanted: Mapping[str, Any], word: str, since: str) -> Counter[tuple[str, str]]:
         now = self._clock()
         cases = [{"case": {"$gt": [since, now - age]}, "then": name} for name, age in AGES.items()]
         key = {"word": word, "age": {"$switch": {"branches": cases, "default": OLDER}}}
-        groups = _grouped(self._rows, wanted, key)
+        groups = _grouped(self._records, wanted, key)
         return Counter({(group["_id"]["word"], group["_id"]["age"]): group["count"] for group in groups})
 
 
 def _grouped(
-    rows: Collection, wanted: Mapping[str, Any], key: Mapping[str, Any], **sums: Mapping[str, Any]
+    records: Collection, wanted: Mapping[str, Any], key: Mapping[str, Any], **sums: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    return rows.aggregate([{"$match": wanted}, {"$group": {"_id": key, "count": {"$sum": 1}, **sums}}])
+    return records.aggregate([{"$match": wanted}, {"$group": {"_id": key, "count": {"$sum": 1}, **sums}}])
 
 
 def _add_refunds(period: Period, group: Mapping[str, Any]) -> None:
@@ -136,7 +137,7 @@ def _add_refunds(period: Period, group: Mapping[str, Any]) -> None:
         period.canceled += count
 
 
-def _within(report: Report) -> dict[str, datetime]:
+def _within(report: MetricsReport) -> dict[str, datetime]:
     return {"$gte": report.start, "$lt": report.end}
 
 

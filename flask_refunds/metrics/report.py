@@ -27,7 +27,7 @@ OLDER = "older"
 
 
 @dataclass
-class Money:
+class CurrencyTotals:
     """The refunds in one currency."""
 
     refunds: int = 0
@@ -81,7 +81,7 @@ class Durations:
 class Period:
     """What happened in a month, or in a whole range."""
 
-    currencies: dict[str, Money] = field(default_factory=dict)
+    currencies: dict[str, CurrencyTotals] = field(default_factory=dict)
     failed: int = 0
     canceled: int = 0
     durations: Durations = field(default_factory=Durations)
@@ -93,12 +93,12 @@ class Period:
     @property
     def refunds(self) -> int:
         """How many succeeded, in all currencies."""
-        return sum(money.refunds for money in self.currencies.values())
+        return sum(totals.refunds for totals in self.currencies.values())
 
     @property
     def reasons(self) -> Counter[str]:
         """How many succeeded for each reason, in all currencies."""
-        return sum((money.reasons for money in self.currencies.values()), Counter())
+        return sum((totals.reasons for totals in self.currencies.values()), Counter())
 
     @property
     def refund_rate(self) -> float | None:
@@ -109,10 +109,10 @@ class Period:
 
     def add_refunds(self, currency: str, reason: str, count: int, amount: int) -> None:
         """Count refunds that succeeded."""
-        money = self.currencies.setdefault(currency, Money())
-        money.refunds += count
-        money.amount += amount
-        money.reasons[reason] += count
+        totals = self.currencies.setdefault(currency, CurrencyTotals())
+        totals.refunds += count
+        totals.amount += amount
+        totals.reasons[reason] += count
 
     def add_durations(self, seconds: int, count: int, milliseconds: int) -> None:
         """Count refunds that took so many whole seconds, and so many milliseconds together."""
@@ -126,30 +126,30 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Backlog:
     """What is not done at one moment: counts by word and age."""
 
     open: Counter[tuple[str, str]]
     """By status and age since the asking."""
-    attention: Counter[tuple[str, str]]
+    reviews: Counter[tuple[str, str]]
     """By why a person is asked for, and the age of that."""
 
 
-class Report:
+class MetricsReport:
     """Every figure of a range.
 
     :param start: its first moment.
     :param end: the moment after its last.
-    :param standing: as it is now, whatever the range.
+    :param backlog: as it is now, whatever the range.
     """
 
-    def __init__(self, start: datetime, end: datetime, standing: Standing) -> None:
+    def __init__(self, start: datetime, end: datetime, backlog: Backlog) -> None:
         self.start = start
         self.end = end
-        self.standing = standing
+        self.backlog = backlog
         self.total = Period()
-        self.turns = _split_months(start, end)
-        self.months = {name_month(turn): Period() for turn in self.turns}
+        self.month_starts = _split_months(start, end)
+        self.months = {name_month(start): Period() for start in self.month_starts}
         """By month in UTC, as in ``2024-03``: every month that the range touches, in order."""
 
     def periods_of(self, month: str) -> tuple[Period, Period]:
@@ -172,11 +172,11 @@ def parse_bounds(start: datetime | None, end: datetime | None, now: datetime) ->
 
 
 def _split_months(start: datetime, end: datetime) -> Sequence[datetime]:
-    """The range's start, and each turn of a month inside it."""
-    turns = [start]
-    while (turn := _next_month(turns[-1])) < end:
-        turns.append(turn)
-    return turns
+    """The range's start, and each start of a month inside it."""
+    month_starts = [start]
+    while (start := _next_month(month_starts[-1])) < end:
+        month_starts.append(start)
+    return month_starts
 
 
 def name_month(moment: datetime) -> str:

@@ -12,10 +12,7 @@ from ..models import find_object_id
 from ..storage.search import RefundCursor
 
 DEFAULT_LIMIT = 20
-
-
 MAX_LIMIT = 100
-
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _CURSOR = re.compile(r"(\d{1,13}) (\S{1,300})", re.ASCII)
@@ -23,7 +20,7 @@ _EXPECTED = "the nextCursor of another page"
 
 
 def write_cursor(cursor: RefundCursor | None) -> str | None:
-    """A cursor as its page's ``nextCursor`` shows it."""
+    """Return a cursor as ``nextCursor`` shows it."""
     if cursor is None:
         return None
     milliseconds = (cursor.created_at - _EPOCH) // timedelta(milliseconds=1)
@@ -31,9 +28,9 @@ def write_cursor(cursor: RefundCursor | None) -> str | None:
 
 
 def read_cursor(text: str) -> RefundCursor:
-    """The cursor in an ``after``.
+    """Read the ``after`` of a page of refunds.
 
-    :raises ValueError: it is none of ours.
+    :raises ValueError: it isn't a cursor of this library.
     """
     try:
         plain = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)).decode("utf-8")

@@ -1,4 +1,4 @@
-"""Read what callers send, over HTTP, from the command line and from Python."""
+"""Parse what callers send over HTTP, on the command line and from Python."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from ..errors import InvalidRequest, PurchaseNotFound
 from ..models import Reason, find_object_id, is_bulk_name
 
 MAX_BODY_BYTES = 16 * 1024
-
-
 MAX_NOTE_LENGTH = 500
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
 
 
 def parse_purchase_id(text: str) -> ObjectId:
-    """Read a purchase's id: 24 hex digits.
+    """Parse a purchase's ID: 24 hex digits.
 
-    :raises PurchaseNotFound: 404; no purchase can have this id.
+    :raises PurchaseNotFound: 404; it isn't an ObjectId.
     """
     purchase_id = find_object_id(text)
     if purchase_id is None:
@@ -30,7 +32,7 @@ def parse_purchase_id(text: str) -> ObjectId:
 
 
 def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
-    """Read the body of a refund request: nothing, or ``{"reason": …, "note": …}``.
+    """Parse the body of a refund request: empty, or ``{"reason": …, "note": …}``.
 
     :return: the reason and the note.
     :raises InvalidRequest: 400; says what is wrong.
@@ -41,10 +43,10 @@ def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
     unknown = sorted(fields.keys() - {"reason", "note"})
     if "amount" in unknown:
         raise InvalidRequest(
-            "A refund is always for the full payment: leave out amount. Nothing was refunded."
+            "amount isn't supported: a refund is always for the full payment. Nothing was refunded."
         )
     if unknown:
-        raise InvalidRequest("Unknown field: the body takes reason and note only. Nothing was refunded.")
+        raise InvalidRequest("Unknown field. The body can have reason and note. Nothing was refunded.")
     return parse_reason(fields.get("reason")), parse_note(fields.get("note"))
 
 
@@ -56,25 +58,25 @@ def _parse_object(body: bytes) -> dict[str, Any]:
             body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
         )
     except (ValueError, RecursionError):
-        raise InvalidRequest("The body is no JSON. Nothing was refunded.") from None
+        raise InvalidRequest("The body isn't valid JSON. Nothing was refunded.") from None
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object. Nothing was refunded.")
     return value
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON (RFC 8259, section 6)")
+    raise ValueError(f"{name} isn't JSON (RFC 8259, section 6)")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name is repeated")
     return fields
 
 
 def parse_reason(value: Any) -> Reason | None:
-    """Read a reason: one of Stripe's three, or nothing.
+    """Parse a reason: one of Stripe's three, or ``None``.
 
     :raises InvalidRequest: 400; says what is wrong.
     """
@@ -88,7 +90,7 @@ def parse_reason(value: Any) -> Reason | None:
 
 
 def parse_note(value: Any) -> str | None:
-    """Read a note: text that MongoDB can keep, or nothing.
+    """Parse a note: text that MongoDB can store, or ``None``.
 
     :raises InvalidRequest: 400; says what is wrong.
     """
@@ -102,7 +104,7 @@ def parse_note(value: Any) -> str | None:
 
 
 def _is_storable(text: str) -> bool:
-    """Whether MongoDB can keep the text: JSON can spell half of a surrogate pair, UTF-8 cannot."""
+    """Return whether MongoDB can store the text: JSON can contain half of a surrogate pair, UTF-8 can't."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -110,19 +112,10 @@ def _is_storable(text: str) -> bool:
     return True
 
 
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-
-
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
-
-
-_EPOCH, _LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
-
-
 def parse_moment(text: str) -> datetime:
-    """A day (its first moment, UTC) or a time.
+    """Parse a day, as its first moment in UTC, or a time.
 
-    :raises ValueError: what it must be.
+    :raises ValueError: says what it must be.
     """
     if not _DAY.fullmatch(text) and not _TIME.fullmatch(text):
         raise ValueError("a day like 2024-03-15, or a time like 2024-03-15T10:30:00Z (and + written as %2B)")
@@ -131,26 +124,36 @@ def parse_moment(text: str) -> datetime:
         moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
         moment = moment.astimezone(timezone.utc)
     except (ValueError, OverflowError):
-        raise ValueError("a day or a time that there is") from None
-    if not _EPOCH <= moment <= _LAST:
+        raise ValueError("an existing day or time") from None
+    if not _FIRST <= moment <= _LAST:
         raise ValueError("between 1970-01-01 and 2100-01-01")
     return moment
 
 
 def parse_end(text: str) -> datetime:
-    """The moment after a range: a day's last moment belongs to it, a time does not.
+    """Parse the end of a range: a day is part of the range, a time isn't.
 
-    :raises ValueError: what it must be.
+    :raises ValueError: says what it must be.
     """
     moment = parse_moment(text)
     return moment + timedelta(days=1) if _DAY.fullmatch(text) else moment
 
 
-def parse_bulk_name(text: str) -> str:
-    """The name of a bulk run.
+def check_range(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """Return the bounds of a range, if it doesn't end before it starts.
 
-    :raises ValueError: what it must be.
+    :raises InvalidRequest: 400.
+    """
+    if since is not None and until is not None and since >= until:
+        raise InvalidRequest("from must be before to.")
+    return since, until
+
+
+def parse_bulk_name(text: str) -> str:
+    """Parse the name of a bulk run.
+
+    :raises ValueError: says what it must be.
     """
     if not is_bulk_name(text):
-        raise ValueError("1 to 64 of A-Z, a-z, 0-9, ., _ and -, and begin with a letter or digit")
+        raise ValueError("1 to 64 of A-Z, a-z, 0-9, ., _ and -, starting with a letter or digit")
     return text

@@ -1,4 +1,4 @@
-"""How MongoDB is reached: which database, with which guarantees, and for how long."""
+"""The MongoDB connection: which database, with which guarantees and time limits."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Collection = pymongo.collection.Collection[dict[str, Any]]
 Database = pymongo.database.Database[dict[str, Any]]
 
 OPERATION_SECONDS = 2.0
-"""The longest that one MongoDB operation may take, retries and elections included."""
+"""The time limit of one MongoDB operation in seconds, including retries and elections."""
 
 REPORT_SECONDS = 15.0
-"""The same where a person waits for figures or a list, and no refund does."""
+"""The time limit for reports and lists, which no refund waits for."""
 
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
 
 @contextmanager
-def operation(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
-    """Bound MongoDB operations in time, and tell their failures in the library's own words.
+def database_timeout(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
+    """Limit the time of the MongoDB operations inside, and raise their failures as this library's error.
 
-    A failed write may have been applied: whoever comes here decides what that means. ``DuplicateKeyError``
-    passes, because it is an answer.
+    A failed write may have been applied, so callers decide what that means. ``DuplicateKeyError`` passes,
+    because it is an answer.
 
-    :param seconds: how long everything inside may take together; ``None`` for as long as it takes.
+    :param seconds: for everything inside together; ``None`` for no limit.
     :raises DatabaseUnavailable: 500.
     """
     try:
@@ -51,10 +51,10 @@ def operation(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
         raise DatabaseUnavailable from error
 
 
-def durable(database: Database, name: str) -> Collection:
-    """A collection whose reads cannot be rolled back and whose writes survive a failover and a power cut.
+def majority_collection(database: Database, name: str) -> Collection:
+    """Return a collection whose reads can't be rolled back and whose writes survive a failover.
 
-    Whatever the host's defaults are: read and write concern majority, journaled, on the primary.
+    Whatever the app's defaults are: read and write concern majority, journaled, on the primary.
     """
     return database.get_collection(
         name,
@@ -66,28 +66,28 @@ def durable(database: Database, name: str) -> Collection:
 
 
 def stored_ids(identity: Any) -> list[Any]:
-    """The forms in which a document may hold an id, so that one read serves hosts that keep it either way."""
+    """Return the forms in which a document may store an ID: as text, or as an ObjectId."""
     forms = [identity] if isinstance(identity, str) else [identity, str(identity)]
     object_id = None if isinstance(identity, ObjectId) else find_object_id(str(identity))
     return forms if object_id is None else [*forms, object_id]
 
 
 def is_server(database: Any) -> bool:
-    """Whether this is a database of a real MongoDB: mongomock's serves one process, and knows less."""
+    """Return whether this is a real MongoDB database, and not mongomock's, which has fewer features."""
     return isinstance(database, pymongo.database.Database)
 
 
 def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
     if not is_server(database):
-        return _CODEC  # mongomock knows one way to read dates
-    # A host's date beyond Python's years must not make its purchase unreadable.
+        return _CODEC  # mongomock has one way to read dates
+    # A date beyond Python's range must not make the app's purchase unreadable.
     return _CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
 def connect(settings: Settings) -> Database:
-    """The host's database: its own pool where ``REFUNDS_MONGO`` gives one, else one of ours on ``MONGO_URI``.
+    """Return the app's database: from ``REFUNDS_MONGO``, or a new connection to ``MONGO_URI``.
 
-    :raises ConfigurationError: 500; what was given leads to no database.
+    :raises ConfigurationError: 500; the setting doesn't lead to a database.
     """
     given = settings.refunds_mongo
     if given is None:
@@ -98,15 +98,15 @@ def connect(settings: Settings) -> Database:
         given = given.db
     if not is_database(given):
         raise ConfigurationError(
-            {"REFUNDS_MONGO": "leads to no database; a PyMongo needs init_app, and a URI with a database"}
+            {"REFUNDS_MONGO": "doesn't lead to a database; PyMongo needs init_app and a URI with a database"}
         )
     database: Database = given
     return database
 
 
 def _connect_to(uri: str | None) -> Database:
-    # Flask-PyMongo replaces the JSON provider and the URL converters of the app it is given, so it is given
-    # one of its own. It reads the URI and connects at first use only.
+    # Flask-PyMongo replaces the JSON provider and the URL converters of its app, so it gets an app of its
+    # own. It reads the URI now and connects at first use.
     from dns.exception import DNSException
     from flask import Flask
     from flask_pymongo import PyMongo
@@ -114,10 +114,10 @@ def _connect_to(uri: str | None) -> Database:
     try:
         database = PyMongo(Flask("flask_refunds", static_folder=None), uri).db
     except Exception as error:
-        # PyMongo resolves the names of a mongodb+srv:// URI at once. Its errors may quote the password.
+        # PyMongo resolves the names of a mongodb+srv:// URI immediately. Its errors may contain the password.
         if isinstance(error.__cause__ or error.__context__, DNSException):
             raise DatabaseUnavailable from None
-        raise ConfigurationError({"MONGO_URI": f"cannot be used ({type(error).__name__})"}) from None
+        raise ConfigurationError({"MONGO_URI": f"can't be used ({type(error).__name__})"}) from None
     if database is None:
-        raise ConfigurationError({"MONGO_URI": "names no database"})
+        raise ConfigurationError({"MONGO_URI": "doesn't name a database"})
     return database

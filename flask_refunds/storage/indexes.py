@@ -1,7 +1,6 @@
-"""The indexes that our queries need, on our collection and on the host's: which, why, and which are there.
+"""The indexes that the library's queries need, on the ledger and on the app's collections.
 
-Nothing builds one by itself: ``flask refunds init-db`` does. Without them everything works, and more slowly
-with every purchase.
+Only ``flask refunds init-db`` builds them. Everything works without them, and becomes slower as data grows.
 """
 
 from __future__ import annotations
@@ -12,31 +11,31 @@ from enum import Enum
 from typing import Any
 
 from ..config import Settings
-from .connection import Database, durable, operation
+from .connection import Database, database_timeout, majority_collection
 
 Keys = Sequence[tuple[str, int]]
 
-_MATTERS = ("sparse", "partialFilterExpression", "hidden")
-"""Options that decide whether MongoDB can use an index for a query of ours."""
-_WITH_BULK = {"partialFilterExpression": {"bulk": {"$exists": True}}}
+_RELEVANT_OPTIONS = ("sparse", "partialFilterExpression", "hidden")
+"""Options that decide whether MongoDB can use an index for these queries."""
+_WITH_BULK_RUN = {"partialFilterExpression": {"bulkRun": {"$exists": True}}}
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index that should be there.
+    """A required index.
 
-    :param why: what would be slow without it.
-    :param options: as MongoDB knows them.
+    :param purpose: what is slow without it.
+    :param options: as in MongoDB's ``createIndexes``.
     """
 
     collection: str
     keys: Keys
-    why: str
+    purpose: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What it is called where we build it."""
+        """The name of the index when this library builds it."""
         return "flask_refunds_" + "_".join(f"{key}_{direction}" for key, direction in self.keys)
 
     def __str__(self) -> str:
@@ -45,100 +44,111 @@ class Index:
 
 
 class State(str, Enum):
-    """Whether an index is there."""
+    """Whether a required index exists."""
 
-    THERE = "there"
+    PRESENT = "present"
     MISSING = "missing"
-    TAKEN = "taken"
-    """Its name is another index's, which is left alone."""
+    NAME_CONFLICT = "name_conflict"
+    """Another index has its name, and is left unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What was found of one index.
+class IndexStatus:
+    """The state of one required index.
 
-    :param serving: the name of the index that serves, ours or the host's; or that has our name.
-    :param beside: names of indexes on the same fields that do not serve, because they leave out documents or
-        compare otherwise.
+    :param served_by: the name of the index that serves its queries, or that has its name.
+    :param similar: names of indexes on the same fields that can't serve, because they omit documents or use
+        another collation.
     """
 
     index: Index
     state: State
-    serving: str | None
-    beside: Sequence[str]
+    served_by: str | None
+    similar: Sequence[str]
 
 
-def wanted_indexes(settings: Settings) -> list[Index]:
-    """Every index that should be there, the ledger's first."""
+def required_indexes(settings: Settings) -> list[Index]:
+    """Return every required index, the ledger's first."""
     ledger, purchases = settings.refunds_collection, settings.refunds_purchases_collection
-    users, user_key = settings.refunds_users_collection, settings.refunds_user_key
-    wanted = [
+    users, user_id = settings.refunds_users_collection, settings.user_id_field
+    required = [
         Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
         Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "unfinished refunds, lists by status"),
-        Index(ledger, [("announced", 1), ("updatedAt", 1)], "what is left unsaid", _only("announced")),
-        Index(ledger, [("checked", 1), ("updatedAt", 1)], "what is left unchecked", _only("checked")),
-        Index(ledger, [("attention.since", 1)], "refunds that need a person", {"sparse": True}),
-        Index(ledger, [("settledAt", 1)], "figures"),
-        Index(ledger, [("bulk", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK),
-        Index(purchases, [(settings.refunds_payment_intent_field, 1)], "every refund, event and status"),
+        Index(ledger, [("signalsSent", 1), ("updatedAt", 1)], "signals to be sent", _only("signalsSent")),
+        Index(
+            ledger,
+            [("purchasesVerified", 1), ("updatedAt", 1)],
+            "purchases to be verified",
+            _only("purchasesVerified"),
+        ),
+        Index(ledger, [("review.since", 1)], "refunds that need review", {"sparse": True}),
+        Index(ledger, [("settledAt", 1)], "refund reports"),
+        Index(
+            ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
+        ),
+        Index(purchases, [(settings.payment_field, 1)], "every refund, event and status request"),
         Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
         Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),
         Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
         Index(users, [("email", 1)], "lists of purchases by e-mail address"),
     ]
-    if user_key not in ("_id", "email") and settings.refunds_user_loader is None:
-        wanted.append(Index(users, [(user_key, 1)], "every call of a user"))
-    return wanted
+    if user_id not in ("_id", "email") and settings.refunds_user_loader is None:
+        required.append(Index(users, [(user_id, 1)], "every request of a user"))
+    return required
 
 
-def survey(database: Database, wanted: Iterable[Index]) -> list[Survey]:
-    """Look which indexes are there.
+def inspect_indexes(database: Database, required: Iterable[Index]) -> list[IndexStatus]:
+    """Return the state of each required index.
 
     :raises DatabaseUnavailable: 500.
     """
-    there: dict[str, list[Mapping[str, Any]]] = {}
+    existing: dict[str, list[Mapping[str, Any]]] = {}
     found = []
-    for index in wanted:
-        if index.collection not in there:
-            with operation():
-                there[index.collection] = list(durable(database, index.collection).list_indexes())
-        found.append(_compare(index, there[index.collection]))
+    for index in required:
+        if index.collection not in existing:
+            with database_timeout():
+                existing[index.collection] = list(
+                    majority_collection(database, index.collection).list_indexes()
+                )
+        found.append(_compare(index, existing[index.collection]))
     return found
 
 
 def build(database: Database, index: Index) -> None:
-    """Build an index, however long it takes. Reads and writes go on meanwhile (MongoDB 4.2 or later).
+    """Build an index, without a time limit. Reads and writes continue meanwhile.
 
-    :raises DatabaseUnavailable: 500; also where MongoDB refuses it.
+    :raises DatabaseUnavailable: 500; also if MongoDB rejects it.
     """
-    with operation(None):
-        durable(database, index.collection).create_index(index.keys, name=index.name, **index.options)
+    with database_timeout(None):
+        majority_collection(database, index.collection).create_index(
+            index.keys, name=index.name, **index.options
+        )
 
 
 def _only(flag: str) -> dict[str, Any]:
-    """The options of an index that holds only the rows whose flag is down, which are few."""
+    """Return the options of an index of the few records whose flag is false."""
     return {"partialFilterExpression": {flag: False}}
 
 
-def _compare(index: Index, there: Sequence[Mapping[str, Any]]) -> Survey:
-    same_fields = [each for each in there if _covers(list(each["key"].items()), index.keys)]
-    serving = next((each["name"] for each in same_fields if _serves(each, index)), None)
-    beside = [each["name"] for each in same_fields if not _serves(each, index)]
-    if serving is not None:
-        return Survey(index, State.THERE, serving, beside)
-    if any(each["name"] == index.name for each in there):
-        return Survey(index, State.TAKEN, index.name, beside)
-    return Survey(index, State.MISSING, None, beside)
+def _compare(index: Index, existing: Sequence[Mapping[str, Any]]) -> IndexStatus:
+    same_fields = [each for each in existing if _covers(list(each["key"].items()), index.keys)]
+    served_by = next((each["name"] for each in same_fields if _serves(each, index)), None)
+    similar = [each["name"] for each in same_fields if not _serves(each, index)]
+    if served_by is not None:
+        return IndexStatus(index, State.PRESENT, served_by, similar)
+    if any(each["name"] == index.name for each in existing):
+        return IndexStatus(index, State.NAME_CONFLICT, index.name, similar)
+    return IndexStatus(index, State.MISSING, None, similar)
 
 
-def _covers(keys: Keys, wanted: Keys) -> bool:
-    """Whether an index's keys begin with those wanted, forwards or backwards."""
-    begin = list(keys[: len(wanted)])
-    return begin == list(wanted) or begin == [(key, -direction) for key, direction in wanted]
+def _covers(keys: Keys, required: Keys) -> bool:
+    """Return whether an index's keys begin with the required ones, in either direction."""
+    begin = list(keys[: len(required)])
+    return begin == list(required) or begin == [(key, -direction) for key, direction in required]
 
 
-def _serves(there: Mapping[str, Any], index: Index) -> bool:
-    if any(there.get(option) != index.options.get(option) for option in _MATTERS):
+def _serves(existing: Mapping[str, Any], index: Index) -> bool:
+    if any(existing.get(option) != index.options.get(option) for option in _RELEVANT_OPTIONS):
         return False
-    # Ours has the collection's own collation, and so have our queries.
-    return "collation" not in there or there["name"] == index.name
+    # Queries and indexes of this library use the collection's own collation.
+    return "collation" not in existing or existing["name"] == index.name

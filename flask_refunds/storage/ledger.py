@@ -1,11 +1,11 @@
-"""Our own collection: per payment intent, a numbered log of its refunds.
+"""The ledger: one collection with a numbered list of refund records for each payment intent.
 
-The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that race to write the same
-number meet MongoDB's own unique index, on any number of machines. Number n+1 is written only by a caller who
-has read that no refund of ours up to n is alive, and a refund that ended unpaid stays so, so the view that he
-acts on cannot grow false.
+The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that insert the same number
+meet MongoDB's unique index on ``_id``, on any number of machines. A caller inserts number n+1 only after
+reading that every refund created here up to n has failed or was canceled, which is final, so the reading
+stays valid.
 
-No row is ever deleted. A row changes only by conditional updates, each of which says what it needs to find.
+Records are never deleted. They change only by conditional updates, each of which names the state it requires.
 """
 
 from __future__ import annotations
@@ -19,68 +19,74 @@ from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..models import (
-    _WHAT_TO_DO,
-    FAILED_AFTER_SUCCESS,
-    FOUND_AFTER_FAILURE,
     Failure,
-    Reason,
     Refund,
+    RefundRequest,
     RefundStatus,
+    ReviewCode,
     Source,
     StripeRefund,
-    doer,
 )
-from .connection import REPORT_SECONDS, Collection, operation
-from .refund_documents import ASKS_FOR_A_PERSON, failure_document, log_span, read_row
+from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
+from .refund_documents import NEEDS_REVIEW, failure_document, payment_range, read_record
 
 
 class NumberTaken(Exception):
-    """Another call wrote this number of the log first."""
+    """Another call inserted this number of the payment first."""
 
 
 class Ledger:
-    """The log, for one app.
+    """The refund records of one app.
 
-    :param collection: majority read and write concern, journaled.
-    :param clock: the aware UTC time, in whole milliseconds, as MongoDB keeps it.
-    :param lease: how long a call owns a row before another may work on it.
+    :param collection: with majority read and write concern, journaled.
+    :param clock: returns the aware UTC time in whole milliseconds, as MongoDB stores it.
+    :param lease: how long a call holds a record before another call may work on it.
+    :param has_listeners: returns whether signals must be sent after a change.
     """
 
-    def __init__(self, collection: Collection, clock: Callable[[], datetime], lease: timedelta) -> None:
-        self._rows = collection
+    def __init__(
+        self,
+        collection: Collection,
+        clock: Callable[[], datetime],
+        lease: timedelta,
+        has_listeners: Callable[[], bool],
+    ) -> None:
+        self._records = collection
         self._clock = clock
         self._lease = lease
+        self._has_listeners = has_listeners
 
-    def read_log(self, payment_intent: str) -> list[Refund]:
-        """Every refund of a payment intent, by number.
+    def list_for_payment(self, payment_intent: str) -> list[Refund]:
+        """Return every refund of a payment intent, by number.
 
         :raises DatabaseUnavailable: 500.
         """
-        with operation():
-            rows = list(self._rows.find({"_id": log_span(payment_intent)}))
-        return sorted((read_row(row) for row in rows), key=lambda refund: refund.number)
+        return self.list_for_payments([payment_intent])[payment_intent]
 
-    def read_logs(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
-        """Every refund of these payment intents, by payment intent and then by number.
+    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
+        """Return every refund of these payment intents, by payment intent and then by number.
 
         :param payment_intents: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        logs: dict[str, list[Refund]] = {each: [] for each in payment_intents}
-        if not logs:
-            return logs
-        spans = [{"_id": log_span(each)} for each in logs]
-        with operation(REPORT_SECONDS):
-            for row in self._rows.find({"$or": spans}):
-                logs[row["paymentIntent"]].append(read_row(row))
-        for log in logs.values():
-            log.sort(key=lambda refund: refund.number)
-        return logs
+        found: dict[str, list[Refund]] = {each: [] for each in payment_intents}
+        if not found:
+            return found
+        ranges = [{"_id": payment_range(each)} for each in found]
+        query, seconds = (
+            ({"$or": ranges}, REPORT_SECONDS) if len(found) > 1 else (ranges[0], OPERATION_SECONDS)
+        )
+        with database_timeout(seconds):
+            for document in self._records.find(query):
+                found[document["paymentIntent"]].append(read_record(document))
+        for refunds in found.values():
+            refunds.sort(key=lambda refund: refund.number)
+        return found
 
     def get(self, refund_id: str) -> Refund:
-        """One row.
+        """Return one refund.
 
-        :raises KeyError: there is none.
+        :raises KeyError: it doesn't exist.
         :raises DatabaseUnavailable: 500.
         """
         refund = self.find(refund_id)
@@ -89,81 +95,73 @@ class Ledger:
         return refund
 
     def find(self, refund_id: str) -> Refund | None:
-        """One row, or ``None``.
+        """Return one refund, or ``None``.
 
         :raises DatabaseUnavailable: 500.
         """
-        with operation():
-            row = self._rows.find_one({"_id": refund_id})
-        return read_row(row) if row else None
+        with database_timeout():
+            document = self._records.find_one({"_id": refund_id})
+        return read_record(document) if document else None
 
-    def open(
-        self,
-        payment_intent: str,
-        number: int,
-        *,
-        purchase_ids: Sequence[Any],
-        reason: Reason | None,
-        note: str | None,
-        requested_by: str | None,
-        source: Source,
-        bulk: str | None = None,
+    def create(
+        self, payment_intent: str, number: int, *, purchase_ids: Sequence[Any], request: RefundRequest
     ) -> Refund:
-        """Write down that a refund is about to be asked for, and own it for a lease.
+        """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
-        :param bulk: the name of the bulk run that asks.
         :raises NumberTaken: another call was first.
-        :raises DatabaseUnavailable: 500; it may have been written, and nobody has asked Stripe.
+        :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
         refund_id = f"{payment_intent}:{number}"
-        request: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
-        if reason is not None:
-            request["reason"] = reason
-        opened = {"by": doer(source, requested_by)}
-        row = self._new_row(payment_intent, number, source, RefundStatus.PROCESSING, opened) | {
+        parameters: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
+        if request.reason is not None:
+            parameters["reason"] = request.reason
+        entry = {"actor": request.actor}
+        document = self._new_document(
+            payment_intent, number, request.source, RefundStatus.PROCESSING, entry
+        ) | {
             "purchaseIds": list(purchase_ids),
-            "reason": reason,
-            "note": note,
-            "requestedBy": requested_by,
-            "request": request,
-            "owner": secrets.token_hex(16),
-            "calls": 1,
-            "leasedUntil": self._clock() + self._lease,
+            "reason": request.reason,
+            "note": request.note,
+            "requestedBy": request.requested_by,
+            "request": parameters,
+            "leaseToken": secrets.token_hex(16),
+            "attempts": 1,
+            "leaseExpiresAt": self._clock() + self._lease,
         }
-        if bulk is not None:
-            row["bulk"] = bulk  # else absent, and so are the rows of its partial index
-        self._insert(row)
-        return read_row(row)
+        if request.bulk_run is not None:
+            document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
+        self._insert(document)
+        return read_record(document)
 
-    def record(
+    def record_external(
         self,
-        fact: StripeRefund,
+        stripe_refund: StripeRefund,
         number: int,
         *,
-        captured: int,
+        amount_received: int,
         purchase_ids: Sequence[Any],
-        by: str,
-        silent: bool,
+        actor: str,
     ) -> Refund:
-        """Write down a refund that was made elsewhere.
+        """Store a refund that was made elsewhere.
 
-        :param captured: what the payment intent had received, in minor units.
-        :param by: who brought the news, for the history.
-        :param silent: whether nobody needs to be told.
+        :param amount_received: what the payment intent had received, in minor units.
+        :param actor: what found it, for the history.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500.
         """
-        brought = {"by": by, "stripeRequestId": fact.request_id}
-        row = self._new_row(fact.payment_intent, number, "dashboard", fact.status, brought) | {
+        entry = {"actor": actor, "stripeRequestId": stripe_refund.request_id}
+        document = self._new_document(
+            stripe_refund.payment_intent, number, "external", stripe_refund.status, entry
+        ) | {
             "purchaseIds": list(purchase_ids),
-            "captured": captured,
-            "announced": silent,
-            **self._what_stripe_says(fact),
+            "amountReceived": amount_received,
+            "signalsSent": not self._has_listeners(),
+            **self._changes_from_stripe(stripe_refund),
         }
-        self._insert(row)
-        return read_row(row)
+        self._insert(document)
+        return read_record(document)
 
-    def _new_row(
+    def _new_document(
         self,
         payment_intent: str,
         number: int,
@@ -180,251 +178,256 @@ class Ledger:
             "status": status.value,
             "createdAt": now,
             "updatedAt": now,
-            "leasedUntil": now,
-            "announced": True,
-            "checked": status is RefundStatus.PROCESSING,
+            "leaseExpiresAt": now,
+            "signalsSent": True,
+            "purchasesVerified": status is RefundStatus.PROCESSING,
             "history": [{"at": now, "status": status.value, **entry}],
         }
 
-    def _insert(self, row: dict[str, Any]) -> None:
-        """Insert; know one's own row from a rival's where the first try was applied and its answer lost."""
-        with operation():
+    def _insert(self, document: dict[str, Any]) -> None:
+        """Insert a record. If the answer to a first attempt was lost, recognize its own record."""
+        with database_timeout():
             try:
                 try:
-                    self._rows.insert_one(row)
+                    self._records.insert_one(document)
                 except AutoReconnect:
-                    self._rows.insert_one(row)
+                    self._records.insert_one(document)
             except DuplicateKeyError:
-                found = self._rows.find_one({"_id": row["_id"]})
-                if not found or "owner" not in row or found.get("owner") != row["owner"]:
-                    raise NumberTaken(row["_id"]) from None
+                found = self._records.find_one({"_id": document["_id"]})
+                token = document.get("leaseToken")
+                if not found or token is None or found.get("leaseToken") != token:
+                    raise NumberTaken(document["_id"]) from None
 
-    def take(self, refund: Refund) -> Refund | None:
-        """Own an unfinished refund for a lease, if no other call owns it.
+    def acquire_lease(self, refund: Refund) -> Refund | None:
+        """Acquire the lease of an unfinished refund, unless another call holds it.
 
-        :return: the row as it now is, or ``None``.
+        :return: the refund as it is now, or ``None``.
         :raises DatabaseUnavailable: 500.
         """
         now = self._clock()
         return self._update(
-            {"_id": refund.id, "status": RefundStatus.PROCESSING.value, "leasedUntil": {"$lte": now}},
+            {"_id": refund.id, "status": RefundStatus.PROCESSING.value, "leaseExpiresAt": {"$lte": now}},
             {
-                "$set": {"owner": secrets.token_hex(16), "leasedUntil": now + self._lease},
-                "$inc": {"calls": 1},
+                "$set": {"leaseToken": secrets.token_hex(16), "leaseExpiresAt": now + self._lease},
+                "$inc": {"attempts": 1},
             },
         )
 
-    def release(self, refund: Refund) -> None:
-        """Let others work on an unfinished refund at once.
+    def release_lease(self, refund: Refund) -> None:
+        """Let other calls work on an unfinished refund immediately.
 
-        :raises DatabaseUnavailable: 500; they must wait for the lease to end.
+        :raises DatabaseUnavailable: 500; they must wait until the lease expires.
         """
-        with operation():
-            self._rows.update_one(
-                {"_id": refund.id, "owner": refund.owner, "status": RefundStatus.PROCESSING.value},
-                {"$set": {"leasedUntil": self._clock()}},
+        with database_timeout():
+            self._records.update_one(
+                {
+                    "_id": refund.id,
+                    "leaseToken": refund.lease_token,
+                    "status": RefundStatus.PROCESSING.value,
+                },
+                {"$set": {"leaseExpiresAt": self._clock()}},
             )
 
-    def owns(self, refund: Refund) -> bool:
-        """Whether the lease that this row shows still runs."""
-        return self._clock() < refund.leased_until
+    def holds_lease(self, refund: Refund) -> bool:
+        """Return whether the lease that this refund shows hasn't expired."""
+        return self._clock() < refund.lease_expires_at
 
-    def climb(
-        self, refund_id: str, fact: StripeRefund, *, by: str, silent: bool, attention: str | None = None
+    def advance(
+        self, refund_id: str, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None = None
     ) -> Refund | None:
-        """Move a row up to what Stripe says, if that is up.
+        """Move a refund to the status that Stripe shows, if its rank is higher.
 
-        :param by: who brought the news, for the history.
-        :param silent: whether nobody needs to be told.
-        :param attention: why a person must look at it, whatever it comes from.
-        :return: the row as it now is, or ``None`` where it did not move.
+        :param actor: what brought the status, for the history.
+        :param review: requests a review, whatever status the refund had before.
+        :return: the refund as it is now, or ``None`` if it didn't move.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
-        changes = self._what_stripe_says(fact)
-        entry = {"status": fact.status.value, "by": by, "stripeRequestId": fact.request_id}
-        for needed, why in _ways_up(fact.status):
-            changes["attention"] = self._attention(why or attention)
-            entry["attention"] = why or attention
-            climbed = self._move(refund_id, needed, changes, entry, silent=silent)
-            if climbed is not None:
-                return climbed
+        changes = self._changes_from_stripe(stripe_refund)
+        entry: dict[str, Any] = {
+            "status": stripe_refund.status.value,
+            "actor": actor,
+            "stripeRequestId": stripe_refund.request_id,
+        }
+        for required, code in _allowed_transitions(stripe_refund.status):
+            changes["review"] = self._review(code or review)
+            entry["review"] = changes["review"] and changes["review"]["code"]
+            advanced = self._change(refund_id, required, changes, entry)
+            if advanced is not None:
+                return advanced
         return None
 
-    def refuse(
-        self, refund: Refund, failure: Failure, *, by: str, silent: bool, request_id: str | None
+    def mark_rejected(
+        self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
     ) -> Refund | None:
-        """End a refund that Stripe would not make. Only its owner may: another call may have got further.
+        """Mark a refund that Stripe rejected as failed, if this call still holds its lease.
 
-        :return: the row as it now is, or ``None`` where it did not move.
+        :return: the refund as it is now, or ``None`` if it didn't move.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
-        needed = {"status": RefundStatus.PROCESSING.value, "owner": refund.owner}
-        entry = {"by": by, "stripeRequestId": request_id}
-        return self._fail(refund, needed, failure, entry, silent=silent)
+        required = {"status": RefundStatus.PROCESSING.value, "leaseToken": refund.lease_token}
+        return self._fail(refund, required, failure, {"actor": actor, "stripeRequestId": request_id})
 
-    def give_up(self, refund: Refund, *, by: str, why: str, silent: bool) -> Refund | None:
-        """End, on a person's word, a refund of which nobody else could say how it ended.
+    def mark_failed_manually(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
-        :param why: his reason, for the history.
-        :return: the row as it now is, or ``None`` where it did not ask for a person, or is being worked on.
+        :param comment: the person's findings, for the history.
+        :return: the refund as it is now, or ``None`` if it doesn't need review or another call works on it.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
-        needed = {
+        required = {
             "status": RefundStatus.PROCESSING.value,
-            "attention": {"$ne": None},
-            "leasedUntil": {"$lte": self._clock()},
+            "review": {"$ne": None},
+            "leaseExpiresAt": {"$lte": self._clock()},
         }
-        failure = Failure("given_up", "A person found that Stripe never made this refund.")
-        return self._fail(refund, needed, failure, {"by": by, "why": why}, silent=silent)
+        failure = Failure("marked_failed", "A person found that Stripe didn't make this refund.")
+        return self._fail(refund, required, failure, {"actor": actor, "comment": comment})
 
     def _fail(
-        self,
-        refund: Refund,
-        needed: Mapping[str, Any],
-        failure: Failure,
-        entry: Mapping[str, Any],
-        *,
-        silent: bool,
+        self, refund: Refund, required: Mapping[str, Any], failure: Failure, entry: Mapping[str, Any]
     ) -> Refund | None:
         changes = {
             "status": RefundStatus.FAILED.value,
             "failure": failure_document(failure),
-            "attention": None,
+            "review": None,
             "settledAt": self._clock(),
         }
-        entry = {"status": RefundStatus.FAILED.value, **entry}
-        return self._move(refund.id, needed, changes, entry, silent=silent)
+        return self._change(refund.id, required, changes, {"status": RefundStatus.FAILED.value, **entry})
 
-    def ask_for_attention(
-        self, refund: Refund, why: str, *, by: str, silent: bool, fact: StripeRefund | None = None
+    def request_review(
+        self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
     ) -> Refund | None:
-        """Say that a person must look at a refund; once said, it keeps its first date.
+        """Request a review of a refund, unless one is open.
 
-        :param fact: what Stripe shows now, where that is the reason; the row takes its amount, so that it is
-            not asked again once a person has looked.
-        :return: the row as it now is, or ``None`` where it was said already, or the row has moved.
+        :param stripe_refund: what Stripe shows, if that is the reason. The record takes its amount, so that
+            the same difference doesn't cause another review later.
+        :return: the refund as it is now, or ``None`` if a review was open or the refund has moved.
         :raises DatabaseUnavailable: 500.
         """
-        needed = {"status": refund.status.value, "attention": None}
-        entry: dict[str, Any] = {"status": refund.status.value, "by": by, "attention": why}
-        changes: dict[str, Any] = {"attention": self._attention(why)}
-        if fact is not None:
-            changes |= {"amount": fact.amount, "currency": fact.currency}
-            entry |= {"stripeRequestId": fact.request_id, "amountBefore": refund.amount}
-        return self._move(refund.id, needed, changes, entry, silent=silent)
+        required = {"status": refund.status.value, "review": None}
+        entry: dict[str, Any] = {"status": refund.status.value, "actor": actor, "review": code.value}
+        changes: dict[str, Any] = {"review": self._review(code)}
+        if stripe_refund is not None:
+            changes |= {"amount": stripe_refund.amount, "currency": stripe_refund.currency}
+            entry |= {"stripeRequestId": stripe_refund.request_id, "previousAmount": refund.amount}
+        return self._change(refund.id, required, changes, entry)
 
-    def dismiss(self, refund: Refund, *, by: str, why: str) -> Refund | None:
-        """Say that a person has looked at an ended refund and dealt with it.
+    def dismiss(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        """Close the review of a refund that has ended.
 
-        :param why: what he found, for the history.
-        :return: the row as it now is, or ``None`` where it has not ended, or nobody was asked for.
-        :raises DatabaseUnavailable: 500; it may have been said.
+        :param comment: the person's findings, for the history.
+        :return: the refund as it is now, or ``None`` if it hasn't ended or no review is open.
+        :raises DatabaseUnavailable: 500; it may be closed.
         """
-        needed = {"status": {"$ne": RefundStatus.PROCESSING.value}, "attention": {"$ne": None}}
-        entry = {"status": refund.status.value, "by": by, "why": why}
-        return self._move(refund.id, needed, {"attention": None}, entry, silent=refund.announced)
+        required = {"status": {"$ne": RefundStatus.PROCESSING.value}, "review": {"$ne": None}}
+        entry = {"status": refund.status.value, "actor": actor, "comment": comment}
+        return self._change(refund.id, required, {"review": None, "signalsSent": refund.signals_sent}, entry)
 
-    def mark_announced(self, refund: Refund) -> None:
-        """Say that every receiver has heard of the row as it is here.
+    def mark_signals_sent(self, refund: Refund) -> None:
+        """Store that every receiver has handled the refund in this state.
 
-        :raises DatabaseUnavailable: 500; they will hear of it again.
+        :raises DatabaseUnavailable: 500; they will be called again.
         """
-        self._mark(refund, "announced")
+        self._set_flag(refund, "signalsSent")
 
-    def mark_checked(self, refund: Refund) -> None:
-        """Say that the purchases follow the row as it is here.
+    def mark_purchases_verified(self, refund: Refund) -> None:
+        """Store that the purchases match the refund in this state.
 
-        :raises DatabaseUnavailable: 500; they will be looked at again.
+        :raises DatabaseUnavailable: 500; they will be verified again.
         """
-        self._mark(refund, "checked")
+        self._set_flag(refund, "purchasesVerified")
 
-    def _mark(self, refund: Refund, flag: str) -> None:
-        with operation():
-            # Every change adds to the history, so its length is the row's version.
-            self._rows.update_one(
+    def _set_flag(self, refund: Refund, flag: str) -> None:
+        with database_timeout():
+            # Every change adds to the history, so its length is the record's version.
+            self._records.update_one(
                 {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {flag: True}}
             )
 
     def find_unfinished(self, before: datetime) -> list[str]:
-        """The ids of the rows about which something is still to be done, the longest untouched first.
+        """Return the IDs of records that need further work, unsettled ones first, then by last change.
 
-        Those that have not ended come first: a receiver that ends the process, each time that it hears of a
-        row, must not keep them waiting for ever.
+        A receiver that ends the process whenever it is called must not keep unsettled refunds waiting.
 
-        :param before: rows that changed later are left to the calls that changed them.
+        :param before: records that changed later are left to the calls that changed them.
         :raises DatabaseUnavailable: 500.
         """
-        unfinished = [status.value for status in RefundStatus if not status.is_settled]
+        unsettled = [status.value for status in RefundStatus if not status.is_settled]
         reasons: list[dict[str, Any]] = [
-            {"status": {"$in": unfinished}},
-            {"announced": False},
-            {"checked": False},
+            {"status": {"$in": unsettled}},
+            {"signalsSent": False},
+            {"purchasesVerified": False},
         ]
-        # The time stands in each branch, so that each has an index of its own (see indexes.py).
-        to_do = [{**reason, "updatedAt": {"$lte": before}} for reason in reasons]
-        with operation():
-            rows = self._rows.find({"$or": to_do}, {"_id": 1})
-            return [row["_id"] for row in rows.sort([("settledAt", 1), ("updatedAt", 1)])]
+        # The time is part of each branch, so that each can use its own index (see indexes.py).
+        unfinished = [{**reason, "updatedAt": {"$lte": before}} for reason in reasons]
+        with database_timeout():
+            documents = self._records.find({"$or": unfinished}, {"_id": 1})
+            return [each["_id"] for each in documents.sort([("settledAt", 1), ("updatedAt", 1)])]
 
-    def find_attention(self) -> list[Refund]:
-        """The rows that ask for a person, the longest waiting first.
+    def find_needing_review(self) -> list[Refund]:
+        """Return the refunds with an open review, the longest open first.
 
         :raises DatabaseUnavailable: 500.
         """
-        with operation():
-            rows = list(self._rows.find(ASKS_FOR_A_PERSON).sort("attention.since", 1))
-        return [read_row(row) for row in rows]
+        with database_timeout():
+            documents = list(self._records.find(NEEDS_REVIEW).sort("review.since", 1))
+        return [read_record(each) for each in documents]
 
-    def _what_stripe_says(self, fact: StripeRefund) -> dict[str, Any]:
+    def _changes_from_stripe(self, stripe_refund: StripeRefund) -> dict[str, Any]:
         changes: dict[str, Any] = {
-            "status": fact.status.value,
-            "stripeRefundId": fact.id,
-            "amount": fact.amount,
-            "currency": fact.currency,
-            "failure": failure_document(fact.failure),
+            "status": stripe_refund.status.value,
+            "stripeRefundId": stripe_refund.id,
+            "amount": stripe_refund.amount,
+            "currency": stripe_refund.currency,
+            "failure": failure_document(stripe_refund.failure),
         }
-        if fact.reason is not None:
-            changes["reason"] = fact.reason
-        if fact.status.is_settled:
+        if stripe_refund.reason is not None:
+            changes["reason"] = stripe_refund.reason
+        if stripe_refund.status.is_settled:
             changes["settledAt"] = self._clock()
         return changes
 
-    def _attention(self, why: str | None) -> dict[str, Any] | None:
-        return {"why": why, "whatToDo": _WHAT_TO_DO[why], "since": self._clock()} if why else None
+    def _review(self, code: ReviewCode | None) -> dict[str, Any] | None:
+        return {"code": code.value, "since": self._clock()} if code else None
 
-    def _move(
+    def _change(
         self,
         refund_id: str,
-        needed: Mapping[str, Any],
+        required: Mapping[str, Any],
         changes: Mapping[str, Any],
         entry: Mapping[str, Any],
-        *,
-        silent: bool,
     ) -> Refund | None:
-        """Change a row that is as needed, and write who did it into its history."""
+        """Change a record that is in the required state, and add an entry to its history."""
         now = self._clock()
-        flags = {"updatedAt": now, "leasedUntil": now, "announced": silent, "checked": False}
+        flags = {
+            "updatedAt": now,
+            "leaseExpiresAt": now,
+            "signalsSent": not self._has_listeners(),
+            "purchasesVerified": False,
+        }
         return self._update(
-            {"_id": refund_id, **needed},
-            {"$set": {**changes, **flags}, "$push": {"history": {"at": now, **entry}}},
+            {"_id": refund_id, **required},
+            {"$set": {**flags, **changes}, "$push": {"history": {"at": now, **entry}}},
         )
 
-    def _update(self, needed: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
-        with operation():
-            row = self._rows.find_one_and_update(needed, update, return_document=ReturnDocument.AFTER)
-        return read_row(row) if row else None
+    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
+        with database_timeout():
+            document = self._records.find_one_and_update(
+                required, update, return_document=ReturnDocument.AFTER
+            )
+        return read_record(document) if document else None
 
 
-def _ways_up(status: RefundStatus) -> list[tuple[dict[str, Any], str | None]]:
-    """From where a row may climb to this status, and why a person must look when it comes from there."""
-    if status.ended_unpaid:
-        plain = [below.value for below in status.below() if below is not RefundStatus.SUCCEEDED]
+def _allowed_transitions(status: RefundStatus) -> list[tuple[dict[str, Any], ReviewCode | None]]:
+    """Return the states from which a record may move to this status, and the review that each requires."""
+    lower = [each for each in RefundStatus if each.rank < status.rank]
+    if status.is_failed_or_canceled:
+        unpaid = [each.value for each in lower if each is not RefundStatus.SUCCEEDED]
         return [
-            ({"status": {"$in": plain}}, None),
-            ({"status": RefundStatus.SUCCEEDED.value}, FAILED_AFTER_SUCCESS),
+            ({"status": {"$in": unpaid}}, None),
+            ({"status": RefundStatus.SUCCEEDED.value}, ReviewCode.FAILED_AFTER_SUCCESS),
         ]
     return [
-        ({"status": {"$in": [below.value for below in status.below()]}}, None),
-        # A failure concluded from a refusal, or from silence, gives way to what Stripe shows.
-        ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, FOUND_AFTER_FAILURE),
+        ({"status": {"$in": [each.value for each in lower]}}, None),
+        # A failure that was concluded without Stripe showing the refund is overruled by what Stripe shows.
+        ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, ReviewCode.FOUND_AFTER_FAILURE),
     ]

@@ -1,4 +1,4 @@
-"""Which purchases a bulk run is about: their ids, in order and each once, twelve bytes apiece."""
+"""The purchase IDs of a bulk run: sorted, without duplicates, at twelve bytes each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SIZE = 12
 
 
 class PurchaseIds(Sequence[ObjectId]):
-    """Ids by their value: the purchases of one cart were made together, so they stand together."""
+    """Sorted IDs. The purchases of one cart were created together, so they are adjacent."""
 
     def __init__(self, ids: Iterable[ObjectId]) -> None:
         self._packed = b"".join(sorted({each.binary for each in ids}))
@@ -26,8 +26,8 @@ class PurchaseIds(Sequence[ObjectId]):
     def __iter__(self) -> Iterator[ObjectId]:
         return map(self.__getitem__, range(len(self)))
 
-    def from_place(self, begin: int) -> Iterator[ObjectId]:
-        """All of them, those before a place after those that follow it."""
+    def starting_at(self, begin: int) -> Iterator[ObjectId]:
+        """Yield all IDs from this position to the end, then those before it."""
         return map(self.__getitem__, chain(range(begin, len(self)), range(begin)))
 
     def __contains__(self, purchase_id: object) -> bool:

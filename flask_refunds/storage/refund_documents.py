@@ -1,56 +1,54 @@
-"""How a refund stands in MongoDB: the one place that knows the names of a row's fields on the way out."""
+"""How a refund record is stored in MongoDB: the field names, in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..models import Attention, Failure, Refund, RefundStatus
+from ..models import Failure, Refund, RefundStatus, ReviewCode, ReviewRequest
 
-ASKS_FOR_A_PERSON: Mapping[str, Any] = {"attention.since": {"$exists": True}}
-"""The rows with an attention, in the words that its sparse index understands."""
+NEEDS_REVIEW: Mapping[str, Any] = {"review.since": {"$exists": True}}
+"""Matches records with an open review, in a form that the sparse index supports."""
 
 
-def read_row(row: Mapping[str, Any]) -> Refund:
-    """The refund that a row of the ledger keeps."""
-    failure, attention = row.get("failure"), row.get("attention")
+def read_record(document: Mapping[str, Any]) -> Refund:
+    """Return the refund that a document of the ledger stores."""
+    failure, review = document.get("failure"), document.get("review")
     return Refund(
-        id=row["_id"],
-        payment_intent=row["paymentIntent"],
-        number=row["number"],
-        purchase_ids=row.get("purchaseIds", []),
-        status=RefundStatus(row["status"]),
-        amount=row.get("amount"),
-        currency=row.get("currency"),
-        reason=row.get("reason"),
-        note=row.get("note"),
-        requested_by=row.get("requestedBy"),
-        source=row["source"],
-        bulk=row.get("bulk"),
-        stripe_refund_id=row.get("stripeRefundId"),
-        captured=row.get("captured"),
+        id=document["_id"],
+        payment_intent=document["paymentIntent"],
+        number=document["number"],
+        purchase_ids=document.get("purchaseIds", []),
+        status=RefundStatus(document["status"]),
+        amount=document.get("amount"),
+        currency=document.get("currency"),
+        reason=document.get("reason"),
+        note=document.get("note"),
+        requested_by=document.get("requestedBy"),
+        source=document["source"],
+        bulk_run=document.get("bulkRun"),
+        stripe_refund_id=document.get("stripeRefundId"),
+        amount_received=document.get("amountReceived"),
         failure=Failure(failure["code"], failure["message"]) if failure else None,
-        attention=Attention(attention["why"], attention["whatToDo"], attention["since"])
-        if attention
-        else None,
-        created_at=row["createdAt"],
-        updated_at=row["updatedAt"],
-        settled_at=row.get("settledAt"),
-        request=row.get("request", {}),
-        owner=row.get("owner"),
-        calls=row.get("calls", 0),
-        leased_until=row["leasedUntil"],
-        announced=row["announced"],
-        checked=row["checked"],
-        history=row["history"],
+        review=ReviewRequest(ReviewCode(review["code"]), review["since"]) if review else None,
+        created_at=document["createdAt"],
+        updated_at=document["updatedAt"],
+        settled_at=document.get("settledAt"),
+        request=document.get("request", {}),
+        lease_token=document.get("leaseToken"),
+        attempts=document.get("attempts", 0),
+        lease_expires_at=document["leaseExpiresAt"],
+        signals_sent=document["signalsSent"],
+        purchases_verified=document["purchasesVerified"],
+        history=document["history"],
     )
 
 
-def log_span(payment_intent: str) -> dict[str, str]:
-    """The ``_id``s of a payment intent's rows, so that no index but that one is needed."""
+def payment_range(payment_intent: str) -> dict[str, str]:
+    """Return the range of ``_id`` that holds a payment's records, so that no other index is needed."""
     return {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}  # ";" is the byte after ":"
 
 
 def failure_document(failure: Failure | None) -> dict[str, str] | None:
-    """A failure as a row keeps it."""
+    """Return a failure as a record stores it and the API shows it."""
     return {"code": failure.code, "message": failure.message} if failure else None

@@ -1,7 +1,7 @@
-"""Stripe: the only module that imports its library, and the only one that reads its answers.
+"""Requests to Stripe. Only this module and its transport import Stripe's library.
 
-What it returns is what Stripe said. What it raises says how much can be concluded: that nothing moved, or
-that nobody knows.
+Methods return what Stripe answered. Errors tell what follows: that no money moved, or that the outcome is
+unknown.
 """
 
 from __future__ import annotations
@@ -18,23 +18,27 @@ from urllib.parse import quote
 import stripe
 
 from ..clock import Deadline
-from ..errors import KeyRejected, OutcomeUnknown, PermissionMissing, Refused, StripeAnswer, Throttled
+from ..errors import (
+    KeyRejected,
+    OutcomeUnknown,
+    PermissionMissing,
+    RateLimited,
+    RequestRejected,
+    StripeCallError,
+)
 from ..instrumentation import Observers
-from ..log import Decision, decided
+from ..log import LogEvent, log_event
 from ..models import Payment, StripeRefund
 from .parsing import (
     WebhookEndpoint,
-    parse_captured,
+    parse_amount_received,
     parse_payment,
     parse_refund,
     parse_refund_page,
     parse_webhook_endpoints,
 )
-from .rate_limit import in_turn
-from .transport import Transport, until
-
-ALREADY_REFUNDED = "charge_already_refunded"
-"""Stripe's code for a payment of which nothing is left to refund."""
+from .rate_limit import rate_limit_slot
+from .transport import Transport, request_deadline
 
 _REFUNDS = "/v1/refunds"
 _PAYMENT_INTENTS = "/v1/payment_intents"
@@ -45,30 +49,30 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class KeyTrial:
-    """What the key may do.
+class KeyPermissions:
+    """The permissions of the secret key.
 
-    :param lacking: what refunds need and it may not.
-    :param date: the time at Stripe, to the second; ``None`` where no answer told it.
+    :param missing: required permissions that the key lacks.
+    :param date: Stripe's time, in whole seconds; ``None`` if no answer had it.
     """
 
-    lacking: Sequence[str]
+    missing: Sequence[str]
     date: datetime | None
 
 
 class Gateway:
-    """Asks Stripe, by raw requests: turning answers into the library's objects would cost more than the rest
-    of its work, and we read them ourselves.
+    """Sends requests to Stripe and parses the answers.
 
-    Belongs to one process: a forked child that shared its connections would read its
-    siblings' answers.
+    It uses raw requests, because creating the objects of Stripe's library would cost more than the rest of
+    its work. A gateway belongs to one process: a forked child on the same connections would read answers
+    meant for its siblings.
 
     :param api_key: the secret key.
-    :param api_base: ``https://api.stripe.com``, or a sandbox's.
-    :param retries: how often to try again when an answer is missing or means "later".
-    :param transport: what carries the requests.
-    :param sleep: waits between two tries; a test passes its own.
-    :param observers: who is told of each request's end.
+    :param api_base: ``https://api.stripe.com``, or a sandbox's URL.
+    :param retries: how often to retry without an answer or after a 429.
+    :param transport: sends the requests.
+    :param sleep: waits between two attempts; tests pass their own.
+    :param observers: notified of the end of each request.
     """
 
     def __init__(
@@ -93,62 +97,68 @@ class Gateway:
     def connect(
         cls, api_key: str, api_base: str, *, timeout: float, retries: int, observers: Observers | None = None
     ) -> Gateway:
-        """A gateway on a transport of its own. Opens no connection yet."""
+        """Return a gateway with its own transport. It connects at the first request."""
         transport = Transport(api_base, timeout)
         return cls(api_key, api_base, retries=retries, transport=transport, observers=observers)
 
-    def create(
+    def create_refund(
         self, request: Mapping[str, Any], key: str, deadline: Deadline, *, in_doubt: bool
     ) -> StripeRefund:
-        """Ask for a refund; ask again with the same key while the answer is missing and there is time.
+        """Create a refund. Without an answer, retry with the same key until the deadline.
 
-        :param request: the parameters, the same to the letter at every try of this key.
+        :param request: the parameters, exactly the same in every attempt with this key.
         :param key: the idempotency key (https://docs.stripe.com/api/idempotent_requests).
-        :param deadline: when the answer must be there.
-        :param in_doubt: whether an earlier try of this key may have been executed.
-        :raises Refused: Stripe will not make this refund, and did not.
-        :raises Throttled: 429 to every try, and no earlier try is in doubt.
-        :raises KeyRejected: 401 or 403, and no earlier try is in doubt.
-        :raises OutcomeUnknown: it may have been made, or may yet be.
+        :param deadline: for all attempts together.
+        :param in_doubt: whether an earlier attempt with this key may have been executed.
+        :raises RequestRejected: Stripe didn't make this refund, and won't.
+        :raises RateLimited: every attempt was answered with 429, and no earlier attempt is in doubt.
+        :raises KeyRejected: 401 or 403, and no earlier attempt is in doubt.
+        :raises OutcomeUnknown: it may have been made, or may still be.
         """
-        answer: StripeAnswer = OutcomeUnknown("no_time_left", "There was no time left to ask Stripe.")
+        answer: StripeCallError = OutcomeUnknown(
+            "no_time_left", "There was no time left for the request to Stripe."
+        )
         for attempt in range(self._retries + 1):
             if attempt:
                 self._sleep(_PAUSE_SECONDS * attempt)
-            if deadline.left() <= 0:
+            if deadline.remaining() <= 0:
                 break
             try:
                 return self._create_once(request, key, deadline)
             except OutcomeUnknown as unknown:
                 answer, in_doubt = unknown, True
-            except Throttled as throttled:
+            except RateLimited as throttled:
                 answer = throttled
             except KeyRejected as rejected:
                 answer = rejected
                 break
         if in_doubt and not isinstance(answer, OutcomeUnknown):
-            # "Not now" and "not with this key" say nothing of the earlier try.
+            # A 429 or a rejected key says nothing about the earlier attempt.
             raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
         raise answer
 
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         keyed = {**request, "idempotency_key": key}
-        refund = self._ask("create", "post", _REFUNDS, keyed, deadline, parse_refund)
+        refund = self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
         if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
-            raise OutcomeUnknown("answer_mismatch", "Stripe answered with a refund that was not asked for.")
+            raise OutcomeUnknown(
+                "answer_mismatch", "Stripe answered with a different refund than the requested one."
+            )
         return refund
 
-    def retrieve(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
-        """The refund as it is now.
+    def retrieve_refund(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
+        """Return a refund as it is now.
 
-        :raises StripeAnswer: it could not be had.
+        :raises StripeCallError: it isn't available.
         """
-        return self._ask("retrieve", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund)
+        return self._request(
+            "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund
+        )
 
     def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
-        """Every refund of a payment intent, oldest first, whoever made it.
+        """Return every refund of a payment intent, oldest first, whoever made it.
 
-        :raises StripeAnswer: they could not be had, all of them.
+        :raises StripeCallError: the list isn't available, or not completely.
         """
         found: list[StripeRefund] = []
         after: str | None = None
@@ -165,63 +175,78 @@ class Gateway:
         params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
         if after is not None:
             params["starting_after"] = after
-        return self._ask("list", "get", _REFUNDS, params, deadline, parse_refund_page)
+        return self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
 
-    def captured(self, payment_intent: str, deadline: Deadline) -> int:
-        """What a payment intent has received, in minor units, before any refund.
+    def retrieve_amount_received(self, payment_intent: str, deadline: Deadline) -> int:
+        """Return what a payment intent received, in minor units, before any refund.
 
-        :raises StripeAnswer: it could not be had.
+        :raises StripeCallError: it isn't available.
         """
-        return self._ask(
-            "captured", "get", _at(_PAYMENT_INTENTS, payment_intent), {}, deadline, parse_captured
+        return self._request(
+            "retrieve_payment_intent",
+            "get",
+            _at(_PAYMENT_INTENTS, payment_intent),
+            {},
+            deadline,
+            parse_amount_received,
         )
 
-    def try_key(self, deadline: Deadline) -> KeyTrial:
-        """Ask for all that a refund needs, of a payment that cannot exist: no money can move by it.
+    def check_key(self, deadline: Deadline) -> KeyPermissions:
+        """Check the permissions that refunds need, with a payment that can't exist, so that no money moves.
 
-        :raises KeyRejected: 401; Stripe does not know the key.
-        :raises StripeAnswer: Stripe did not say.
+        :raises KeyRejected: 401; Stripe doesn't know the key.
+        :raises StripeCallError: Stripe didn't answer.
         """
-        trials: Mapping[str, Callable[[], Any]] = {
-            "make refunds": lambda: self._ask(
-                "create", "post", _REFUNDS, {"payment_intent": _NO_PAYMENT}, deadline, parse_refund
+        checks: Mapping[str, Callable[[], Any]] = {
+            "make refunds": lambda: self._request(
+                "create_refund", "post", _REFUNDS, {"payment_intent": _NO_PAYMENT}, deadline, parse_refund
             ),
             "read refunds": lambda: self._list_page(_NO_PAYMENT, None, deadline),
-            "read payments": lambda: self.captured(_NO_PAYMENT, deadline),
+            "read payments": lambda: self.retrieve_amount_received(_NO_PAYMENT, deadline),
         }
-        lacking, date = [], None
-        for permission, trial in trials.items():
+        missing, date = [], None
+        for permission, check in checks.items():
             try:
-                trial()
+                check()
             except PermissionMissing:
-                lacking.append(permission)
-            except Refused as refusal:
+                missing.append(permission)
+            except RequestRejected as refusal:
                 date = date or _date_of(refusal)
-        return KeyTrial(lacking, date)
+        return KeyPermissions(missing, date)
 
     def list_webhook_endpoints(self, deadline: Deadline) -> list[WebhookEndpoint]:
-        """Where the account's events go, in the key's mode.
+        """Return the account's webhook endpoints, in the key's mode.
 
-        :raises PermissionMissing: 403; a restricted key need not see them.
-        :raises StripeAnswer: they could not be had.
+        :raises PermissionMissing: 403; a restricted key needn't have this permission.
+        :raises StripeCallError: they aren't available.
         """
-        # An account can have 16 (https://docs.stripe.com/webhooks), so they fit one page.
+        # An account can have 16 (https://docs.stripe.com/webhooks), which fit on one page.
         params = {"limit": _PAGE}
-        return self._ask(
-            "webhook_endpoints", "get", "/v1/webhook_endpoints", params, deadline, parse_webhook_endpoints
+        return self._request(
+            "list_webhook_endpoints",
+            "get",
+            "/v1/webhook_endpoints",
+            params,
+            deadline,
+            parse_webhook_endpoints,
         )
 
-    def payment(self, payment_intent: str, deadline: Deadline) -> Payment:
-        """The payment as it is now, with the card that paid it.
+    def retrieve_payment(self, payment_intent: str, deadline: Deadline) -> Payment:
+        """Return a payment as it is now, with its card.
 
-        :raises StripeAnswer: it could not be had.
+        :raises StripeCallError: it isn't available.
         """
         params = {"expand": ["latest_charge"]}
-        return self._ask(
-            "payment", "get", _at(_PAYMENT_INTENTS, payment_intent), params, deadline, parse_payment
+        return self._request(
+            "retrieve_payment_intent",
+            "get",
+            _at(_PAYMENT_INTENTS, payment_intent),
+            params,
+            deadline,
+            parse_payment,
         )
 
-    def _ask(
+    def _request(
         self,
         name: str,
         method: str,
@@ -230,11 +255,11 @@ class Gateway:
         deadline: Deadline,
         parse: Callable[[Mapping[str, Any], str | None], _T],
     ) -> _T:
-        """Make one request, in its turn, and read its answer; each is told to the observers.
+        """Send one request when the rate limit allows it, and parse its answer.
 
-        :param params: what is asked, and ``idempotency_key``, which travels in a header.
+        :param params: the parameters, and ``idempotency_key``, which is sent as a header.
         """
-        with in_turn(), self._observed(name):
+        with rate_limit_slot(), self._observed(name):
             return _read(lambda: self._client.raw_request(method, path, **params), deadline, parse)
 
     @contextmanager
@@ -242,13 +267,13 @@ class Gateway:
         began, outcome = time.monotonic(), OutcomeUnknown.outcome
         try:
             yield
-            outcome = "answered"
-        except StripeAnswer as answer:
+            outcome = "ok"
+        except StripeCallError as answer:
             outcome = answer.outcome
             raise
         finally:
-            # Also where the server kills the call: then nobody knows.
-            self._observers.stripe_answered(request, outcome, time.monotonic() - began)
+            # Also when the server ends the call: then the outcome is unknown.
+            self._observers.stripe_request_finished(request, outcome, time.monotonic() - began)
 
 
 def _read(
@@ -256,25 +281,25 @@ def _read(
     deadline: Deadline,
     parse: Callable[[Mapping[str, Any], str | None], _T],
 ) -> _T:
-    """What one request was answered; whatever cannot be read is an unknown outcome."""
+    """Return the answer of one request. If it can't be parsed, the outcome is unknown."""
     try:
-        with until(deadline):
+        with request_deadline(deadline):
             response = call()
         return parse(response.data, response.request_id)
     except stripe.StripeError as error:
-        raise _understand(error) from error
+        raise _interpret(error) from error
     except Exception as error:
-        decided(Decision.UNREADABLE, error)
-        raise OutcomeUnknown("unreadable_answer", "Stripe's answer could not be read.") from error
+        log_event(LogEvent.STRIPE_RESPONSE_INVALID, error)
+        raise OutcomeUnknown("unreadable_answer", "Stripe's answer can't be parsed.") from error
 
 
 def _at(path: str, object_id: str) -> str:
-    """The path of one object. Whatever its id holds, it stays one step of the path."""
+    """Return the path of one object. Its ID is always a single path segment."""
     return f"{path}/{quote(object_id, safe='')}"
 
 
-def _date_of(answer: StripeAnswer) -> datetime | None:
-    """When Stripe gave an answer, by its own clock."""
+def _date_of(answer: StripeCallError) -> datetime | None:
+    """Return the time of an answer by Stripe's clock."""
     error = answer.__cause__
     date = (error.headers or {}).get("date") if isinstance(error, stripe.StripeError) else None
     try:
@@ -283,27 +308,27 @@ def _date_of(answer: StripeAnswer) -> datetime | None:
         return None
 
 
-def _understand(error: stripe.StripeError) -> StripeAnswer:
-    """What an error of stripe-python's says about money.
+def _interpret(error: stripe.StripeError) -> StripeCallError:
+    """Return what an error of Stripe's library means for the money.
 
-    Only an error in Stripe's own format counts as its word: a proxy's 403 page is none.
+    Only an error in Stripe's own format counts as Stripe's answer. A proxy's 403 page doesn't.
     """
-    answer: type[StripeAnswer] = OutcomeUnknown
+    answer: type[StripeCallError] = OutcomeUnknown
     if error.error is not None and not isinstance(
         error, (stripe.IdempotencyError, stripe.APIConnectionError)
     ):
         answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
     code = getattr(error.error, "code", None) or type(error).__name__
-    # Stripe quotes the end of a rejected key, so those words are not kept.
-    message = "Stripe does not accept the key." if issubclass(answer, KeyRejected) else error.user_message
+    # Stripe quotes the end of a rejected key, so that message isn't kept.
+    message = "Stripe doesn't accept the key." if issubclass(answer, KeyRejected) else error.user_message
     return answer(code, message or "Stripe gave no reason.", request_id=error.request_id)
 
 
-_MEANING: Mapping[int, type[StripeAnswer]] = {
-    400: Refused,
+_MEANING: Mapping[int, type[StripeCallError]] = {
+    400: RequestRejected,
     401: KeyRejected,
-    402: Refused,
+    402: RequestRejected,
     403: PermissionMissing,
-    404: Refused,
-    429: Throttled,
+    404: RequestRejected,
+    429: RateLimited,
 }

@@ -1,4 +1,4 @@
-"""Stripe's objects, read strictly: what is not as documented raises, and nothing is concluded from it."""
+"""Parse Stripe's objects strictly: anything that isn't as documented raises an error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund
 
 _T = TypeVar("_T")
 _NO_CHARGE = {"amount_refunded": 0}
-"""In place of the charge of a payment that nobody has made yet."""
+"""In place of the charge of a payment that wasn't made yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """Where an account's events go.
+    """A webhook endpoint of the account.
 
-    :param events: the types that it gets; ``*`` stands for all.
+    :param events: the event types that it receives; ``*`` means all.
     """
 
     url: str
@@ -27,10 +27,10 @@ class WebhookEndpoint:
 
 
 def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> StripeRefund:
-    """Read a refund (https://docs.stripe.com/api/refunds/object).
+    """Parse a refund (https://docs.stripe.com/api/refunds/object).
 
-    :param request_id: Stripe's ``req_…`` of the answer or event that holds it.
-    :raises LookupError, TypeError, ValueError: it is no refund as documented.
+    :param request_id: Stripe's ``req_…`` of the answer or event.
+    :raises LookupError, TypeError, ValueError: it isn't a refund as documented.
     """
     if answer["object"] != "refund":
         raise ValueError("not a refund")
@@ -51,27 +51,27 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
 
 
 def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
-    """Read one page of a list of refunds.
+    """Parse one page of a list of refunds.
 
     :return: the refunds, and whether there are more.
-    :raises LookupError, TypeError, ValueError: it is no such list.
+    :raises LookupError, TypeError, ValueError: it isn't such a list.
     """
     refunds = [parse_refund(each, request_id) for each in expect(answer["data"], list)]
     return refunds, expect(answer["has_more"], bool)
 
 
-def parse_captured(answer: Mapping[str, Any], request_id: str | None) -> int:
-    """Read what a payment intent has received, in minor units.
+def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> int:
+    """Parse what a payment intent received, in minor units.
 
-    :raises LookupError, TypeError: it is no payment intent.
+    :raises LookupError, TypeError: it isn't a payment intent.
     """
     return expect(answer["amount_received"], int)
 
 
 def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -> list[WebhookEndpoint]:
-    """Read a list of webhook endpoints (https://docs.stripe.com/api/webhook_endpoints/object).
+    """Parse a list of webhook endpoints (https://docs.stripe.com/api/webhook_endpoints/object).
 
-    :raises LookupError, TypeError: it is no such list.
+    :raises LookupError, TypeError: it isn't such a list.
     """
     return [
         WebhookEndpoint(
@@ -84,14 +84,14 @@ def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -
 
 
 def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
-    """Read a payment intent whose ``latest_charge`` is expanded.
+    """Parse a payment intent whose ``latest_charge`` is expanded.
 
-    :raises LookupError, TypeError: it is no such payment intent.
+    :raises LookupError, TypeError: it isn't such a payment intent.
     """
     charge = answer["latest_charge"] or _NO_CHARGE
     return Payment(
         id=expect(answer["id"], str),
-        received=expect(answer["amount_received"], int),
+        amount_received=expect(answer["amount_received"], int),
         refunded=expect(charge["amount_refunded"], int),
         currency=expect(answer["currency"], str),
         livemode=expect(answer["livemode"], bool),
@@ -105,9 +105,9 @@ def _parse_card(details: Any) -> Card | None:
 
 
 def expect(value: Any, kind: type[_T]) -> _T:
-    """The value, if it is exactly of that type: JSON's ``true`` is no number.
+    """Return the value if it is exactly of that type: JSON's ``true`` isn't a number.
 
-    :raises TypeError: it is of another.
+    :raises TypeError: it is of another type.
     """
     if type(value) is not kind:
         raise TypeError(f"expected {kind.__name__}")
@@ -120,16 +120,16 @@ def _refund_id(metadata: Any) -> str | None:
 
 
 def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
-    if not status.ended_unpaid:
+    if not status.is_failed_or_canceled:
         return None
     code = _text(str(answer.get("failure_reason") or status.value))
-    return Failure(code, f"Stripe says that the refund is {status.value} ({code}).")
+    return Failure(code, f"Stripe reports this refund as {status.value} ({code}).")
 
 
 def _text(value: Any) -> str:
-    """Text that MongoDB can keep: JSON can spell half of a surrogate pair, UTF-8 cannot.
+    """Return text that MongoDB can store: JSON can contain half of a surrogate pair, UTF-8 can't.
 
-    :raises TypeError, ValueError: it is none.
+    :raises TypeError, ValueError: it isn't such text.
     """
     text = expect(value, str)
     text.encode("utf-8")
@@ -137,9 +137,9 @@ def _text(value: Any) -> str:
 
 
 def _amount(value: Any) -> int:
-    """Minor units that MongoDB can keep.
+    """Return an amount in minor units that MongoDB can store.
 
-    :raises TypeError, ValueError: it is none.
+    :raises TypeError, ValueError: it isn't one.
     """
     amount = expect(value, int)
     if not 0 <= amount < 2**63:
@@ -148,9 +148,9 @@ def _amount(value: Any) -> int:
 
 
 def _time(seconds: Any) -> datetime:
-    """A time from the seconds since the epoch.
+    """Return the time of seconds since the epoch.
 
-    :raises TypeError, ValueError: it is none.
+    :raises TypeError, ValueError: it isn't a time.
     """
     try:
         return datetime.fromtimestamp(expect(seconds, int), timezone.utc)
@@ -159,5 +159,5 @@ def _time(seconds: Any) -> datetime:
 
 
 def _id_of(value: Any) -> Any:
-    """The id of an object that Stripe may have expanded."""
+    """Return the ID of an object that Stripe may have expanded."""
     return value["id"] if isinstance(value, Mapping) else value

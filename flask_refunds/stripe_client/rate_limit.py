@@ -11,27 +11,27 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import Throttled
+from ..errors import RateLimited
 
 LIVE_RATE = 80.0
 TEST_RATE = 20.0
 """Requests a second for work in bulk: what Stripe allows (100 live, 25 in test mode), less what the app's own
 calls need."""
 
-MOST_TURNS = 32
+MAX_RESERVED_SLOTS = 32
 """How many turns are reserved at once, at most; at 80 a second they last 0.4 s."""
 
 _AHEAD_SECONDS = 0.2
 """How long before the last reserved turn the next are reserved: a round trip to MongoDB, and some."""
 
 _LAPSED_SECONDS = 0.25
-"""A turn that is missed by so much is not taken: its time is others'."""
+"""A turn that is missed by so much is not slots_taken: its time is others'."""
 
 _CATCHING_UP = 0.96
 """How much of the gap must lie between two departures, however late they are."""
 
 
-class Turns(Protocol):
+class SlotAllocator(Protocol):
     """Where turns are given out: in this process, or among all of them."""
 
     def reserve(self, count: int) -> tuple[float, float]:
@@ -44,7 +44,7 @@ class Turns(Protocol):
         """Stripe said that it was too fast: be slower for a while."""
 
 
-class Slowness:
+class Backoff:
     """How much slower than wanted turns are given since Stripe said 429.
 
     A stray 429 costs next to nothing; where they go on, the rate falls to what Stripe takes.
@@ -74,8 +74,8 @@ class Slowness:
         self._factor, self._since = min(self.MOST, self.factor() * self.GROWTH), self._now()
 
 
-class LocalTurns:
-    """Turns for one process alone.
+class LocalSlots:
+    """SlotAllocator for one process alone.
 
     :param rate: turns a second.
     :param now: a monotonic clock; a test steps its own.
@@ -84,14 +84,14 @@ class LocalTurns:
     def __init__(self, rate: float, now: Callable[[], float] = time.monotonic) -> None:
         self._gap = 1 / rate
         self._now = now
-        self._slowness = Slowness(now)
+        self._backoff = Backoff(now)
         self._next = now()
         self._lock = threading.Lock()
 
     def reserve(self, count: int) -> tuple[float, float]:
         """Take so many turns that nobody else has."""
         with self._lock:
-            now, gap = self._now(), self._gap * self._slowness.factor()
+            now, gap = self._now(), self._gap * self._backoff.factor()
             first = max(self._next, now)
             self._next = first + count * gap
         return first - now, gap
@@ -99,19 +99,19 @@ class LocalTurns:
     def slow_down(self) -> None:
         """Be slower for a while."""
         with self._lock:
-            self._slowness.grow()
-            self._next = max(self._next, self._now() + Slowness.PAUSE_SECONDS)
+            self._backoff.grow()
+            self._next = max(self._next, self._now() + Backoff.PAUSE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class _Slot:
     """A turn's moment, and the time from it to the next."""
 
     at: float
     gap: float
 
 
-class Pace:
+class RateLimiter:
     """Gives turns, one at a time, to any number of threads.
 
     Whoever finds none reserved reserves them for all who wait, so that a reservation may cost a round trip.
@@ -123,17 +123,17 @@ class Pace:
 
     def __init__(
         self,
-        turns: Turns,
+        allocator: SlotAllocator,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._turns = turns
+        self._allocator = allocator
         self._now = now
         self._sleep = sleep
         self._counting = threading.Lock()
         self._waiting = 0
         self._choosing = threading.Lock()
-        self._reserved: deque[_Turn] = deque()
+        self._reserved: deque[_Slot] = deque()
         self._last = now()
         self._departing = threading.Lock()
         self._departed = now() - 1
@@ -153,7 +153,7 @@ class Pace:
 
     def slow_down(self) -> None:
         """Stripe said 429: give turns more slowly for a while."""
-        self._turns.slow_down()
+        self._allocator.slow_down()
 
     def _depart(self, gap: float) -> None:
         """Go; where threads wake late, not all at once."""
@@ -167,7 +167,7 @@ class Pace:
         if pause > 0:
             self._sleep(pause)
 
-    def _choose(self) -> _Turn:
+    def _choose(self) -> _Slot:
         with self._counting:
             self._waiting += 1
         try:
@@ -183,50 +183,51 @@ class Pace:
         # Others come meanwhile, and one round trip serves them all.
         self._sleep_until(self._last - _AHEAD_SECONDS)
         with self._counting:
-            count = min(self._waiting, MOST_TURNS)
-        first, gap = self._turns.reserve(count)
+            count = min(self._waiting, MAX_RESERVED_SLOTS)
+        first, gap = self._allocator.reserve(count)
         begin = self._now() + first
-        self._reserved.extend(_Turn(begin + number * gap, gap) for number in range(count))
+        self._reserved.extend(_Slot(begin + number * gap, gap) for number in range(count))
         self._last = self._reserved[-1].at
 
 
 @dataclass
-class _Paced:
+class _RateLimited:
     """The pace of some work, and how many of its turns were waited for beforehand."""
 
-    pace: Pace
-    taken: int
+    rate_limiter: RateLimiter
+    slots_taken: int
 
 
-_paced: ContextVar[_Paced | None] = ContextVar("flask_refunds_pace", default=None)
+_current: ContextVar[_RateLimited | None] = ContextVar("flask_refunds_rate_limiter", default=None)
 
 
 @contextmanager
-def paced(pace: Pace, *, taken: int = 0) -> Iterator[None]:
+def rate_limited(rate_limiter: RateLimiter, *, slots_taken: int = 0) -> Iterator[None]:
     """Every request to Stripe made inside waits for its turn.
 
-    :param taken: how many turns were waited for already: a call whose time is short waits before it begins.
+    :param slots_taken: how many turns were waited for already: a call whose time is short waits before it
+        begins.
     """
-    token = _paced.set(_Paced(pace, taken))
+    token = _current.set(_RateLimited(rate_limiter, slots_taken))
     try:
         yield
     finally:
-        _paced.reset(token)
+        _current.reset(token)
 
 
 @contextmanager
-def in_turn() -> Iterator[None]:
+def rate_limit_slot() -> Iterator[None]:
     """Make one request in its turn, if this work is paced, and tell the pace where it was too fast."""
-    mine = _paced.get()
+    mine = _current.get()
     if mine is None:
         yield
         return
-    if mine.taken:
-        mine.taken -= 1
+    if mine.slots_taken:
+        mine.slots_taken -= 1
     else:
-        mine.pace.wait()
+        mine.rate_limiter.wait()
     try:
         yield
-    except Throttled:
-        mine.pace.slow_down()
+    except RateLimited:
+        mine.rate_limiter.slow_down()
         raise

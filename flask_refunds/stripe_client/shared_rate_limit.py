@@ -13,8 +13,8 @@ from pymongo.write_concern import WriteConcern
 
 from ..config import Settings
 from ..errors import DatabaseUnavailable
-from ..storage.connection import Collection, Database, is_server, operation
-from .rate_limit import LIVE_RATE, TEST_RATE, LocalTurns, Pace, Slowness
+from ..storage.connection import Collection, Database, database_timeout, is_server
+from .rate_limit import LIVE_RATE, TEST_RATE, Backoff, LocalSlots, RateLimiter
 
 LONGEST_QUEUE_SECONDS = 60.0
 """A next turn that lies further ahead is no queue, but a clock that was set back."""
@@ -22,8 +22,8 @@ LONGEST_QUEUE_SECONDS = 60.0
 _NOW: Any = {"$toDouble": "$$NOW"}  # milliseconds
 
 
-class SharedTurns:
-    """Turns for all who use the same document.
+class SharedSlots:
+    """SlotAllocator for all who use the same document.
 
     Where MongoDB does not answer, this process keeps to its rate by itself.
 
@@ -36,7 +36,7 @@ class SharedTurns:
         self._collection = collection
         self._key = key
         self._gap = 1000 / rate
-        self._alone = LocalTurns(rate)
+        self._alone = LocalSlots(rate)
 
     def reserve(self, count: int) -> tuple[float, float]:
         """Take so many turns that nobody else has."""
@@ -61,7 +61,7 @@ class SharedTurns:
             return self._update_once(stages)  # two made the document at once; it is there now
 
     def _update_once(self, stages: list[dict[str, Any]]) -> dict[str, Any]:
-        with operation():
+        with database_timeout():
             found: Any = self._collection.find_one_and_update(
                 {"_id": self._key}, stages, upsert=True, return_document=ReturnDocument.AFTER
             )
@@ -69,23 +69,23 @@ class SharedTurns:
         return taken
 
 
-def make_pace(database: Database, settings: Settings, rate: float | None = None) -> Pace:
+def make_rate_limiter(database: Database, settings: Settings, rate: float | None = None) -> RateLimiter:
     """The pace of work in bulk for an app, shared with all its processes.
 
     :param rate: requests a second; by default 80 with a live key and 20 with a test key.
     """
     rate = rate or (LIVE_RATE if settings.livemode else TEST_RATE)
     if not is_server(database):
-        return Pace(LocalTurns(rate))
-    name = f"{settings.refunds_collection}.pace"
+        return RateLimiter(LocalSlots(rate))
+    name = f"{settings.refunds_collection}.rate"
     collection: Collection = database.get_collection(name, write_concern=WriteConcern(w=1))
-    return Pace(SharedTurns(collection, "live" if settings.livemode else "test", rate))
+    return RateLimiter(SharedSlots(collection, "live" if settings.livemode else "test", rate))
 
 
 def _factor() -> dict[str, Any]:
-    """By what the gap is multiplied now: :meth:`Slowness.factor`, in MongoDB's words."""
+    """By what the gap is multiplied now: :meth:`Backoff.factor`, in MongoDB's words."""
     seconds = {"$divide": [{"$subtract": [_NOW, {"$ifNull": ["$slowedAt", 0]}]}, 1000]}
-    worn = {"$subtract": [{"$ifNull": ["$slowness", 1]}, {"$multiply": [Slowness.RECOVERY, seconds]}]}
+    worn = {"$subtract": [{"$ifNull": ["$slowness", 1]}, {"$multiply": [Backoff.RECOVERY, seconds]}]}
     return {"$max": [1, worn]}
 
 
@@ -104,9 +104,9 @@ def _reserving(count: int, gap: float) -> list[dict[str, Any]]:
 
 
 def _slowing() -> list[dict[str, Any]]:
-    """:meth:`Slowness.grow`, and the pause that follows it, in MongoDB's words."""
-    pause = {"$add": [_NOW, Slowness.PAUSE_SECONDS * 1000]}
-    grown = {"$min": [Slowness.MOST, {"$multiply": [Slowness.GROWTH, _factor()]}]}
+    """:meth:`Backoff.grow`, and the pause that follows it, in MongoDB's words."""
+    pause = {"$add": [_NOW, Backoff.PAUSE_SECONDS * 1000]}
+    grown = {"$min": [Backoff.MOST, {"$multiply": [Backoff.GROWTH, _factor()]}]}
     return [{"$set": {"slowness": grown, "slowedAt": _NOW, "next": {"$max": [_first(), pause]}}}]
 
 

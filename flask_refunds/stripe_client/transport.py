@@ -1,6 +1,6 @@
-"""How stripe-python's requests travel: over one pool of ours, each with an end.
+"""The HTTP transport of Stripe's library: one connection pool, and a deadline for each request.
 
-Its own transport cannot be told per call how long there is, and keeps a ``requests`` session per thread.
+The library's own transport has no deadline per call, and keeps a ``requests`` session per thread.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import stripe
 
 from ..clock import Deadline
-from ..http_pool import HTTPPool, NoAnswer
+from ..http_pool import HTTPPool, IncompleteResponse
 
 _deadline: ContextVar[Deadline] = ContextVar("flask_refunds_stripe_deadline")
 
 
 @contextmanager
-def until(deadline: Deadline) -> Iterator[None]:
-    """Every request made inside must be over by the deadline."""
+def request_deadline(deadline: Deadline) -> Iterator[None]:
+    """End every request made inside by the deadline."""
     token = _deadline.set(deadline)
     try:
         yield
@@ -29,10 +29,10 @@ def until(deadline: Deadline) -> Iterator[None]:
 
 
 class Transport(stripe.HTTPClient):
-    """Carries stripe-python's requests, inside :func:`until`, and never tries one twice.
+    """Sends the requests of Stripe's library, inside :func:`request_deadline`, and never retries.
 
-    :param api_base: where they go.
-    :param timeout: the longest to wait for any one answer, in seconds.
+    :param api_base: the URL of Stripe's API.
+    :param timeout: the time limit of one answer, in seconds.
     """
 
     name = "flask_refunds"
@@ -45,15 +45,15 @@ class Transport(stripe.HTTPClient):
     def request(  # type: ignore[override]
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Send one request and read its whole answer.
+        """Send one request and return its complete answer.
 
-        :raises stripe.APIConnectionError: it did not come in time, or not at all.
+        :raises stripe.APIConnectionError: it didn't arrive in time.
         """
         overall = _deadline.get()
         deadline = Deadline(min(overall.at, overall.now() + self._timeout), overall.now)
         try:
-            return self._pool.exchange(deadline, method.upper(), url, headers, post_data)
-        except NoAnswer as error:
+            return self._pool.request(deadline, method.upper(), url, headers, post_data)
+        except IncompleteResponse as error:
             message = f"No answer from Stripe ({error})"
             raise stripe.APIConnectionError(message) from error  # type: ignore[no-untyped-call]
 

@@ -1,6 +1,7 @@
-"""Whether a webhook came from Stripe, and now (https://docs.stripe.com/webhooks#verify-manually).
+"""Verify that a webhook request was sent by Stripe, recently
+(https://docs.stripe.com/webhooks#verify-manually).
 
-Stripe's own library accepts a timestamp from the future, and knows one secret at a time.
+Stripe's own library accepts timestamps from the future, and supports one secret at a time.
 """
 
 from __future__ import annotations
@@ -10,24 +11,24 @@ import hmac
 from collections.abc import Sequence
 
 TOLERANCE_SECONDS = 300
-"""How far a signature's time may be from ours, in either direction."""
+"""The maximum difference between the signature's time and the current time, in either direction."""
 
 _MAX_HEADER_LENGTH = 4096
 
 
 def is_signed(body: bytes, header: str, secrets: Sequence[str], now: float) -> bool:
-    """Whether a body was signed with one of the secrets, within the tolerance.
+    """Return whether a body was signed with one of the secrets, within the tolerance.
 
-    :param body: the raw body, byte for byte as it came.
-    :param header: ``Stripe-Signature``, as in ``t=1492774577,v1=5257a8…``.
-    :param secrets: every secret that serves now; more than one while rotating.
+    :param body: the raw body, unchanged.
+    :param header: ``Stripe-Signature``, such as ``t=1492774577,v1=5257a8…``.
+    :param secrets: all current secrets; more than one during a rotation.
     :param now: seconds since the epoch.
     """
     timestamp, signatures = _parse(header)
     if timestamp is None or abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         return False
     expected = [_sign(secret, timestamp, body) for secret in secrets]
-    # Every pair is compared, so that the time taken does not tell which one is near.
+    # Compare every pair, so that the time taken doesn't tell which one is close.
     matches = [hmac.compare_digest(made, given) for made in expected for given in signatures]
     return any(matches)
 
@@ -37,7 +38,7 @@ def _sign(secret: str, timestamp: str, body: bytes) -> bytes:
 
 
 def _parse(header: str) -> tuple[str | None, list[bytes]]:
-    """The one timestamp, and the signatures of the scheme that Stripe uses."""
+    """Return the timestamp, and the signatures of the scheme ``v1``."""
     if len(header) > _MAX_HEADER_LENGTH:
         return None, []
     pairs = [item.partition("=") for item in header.split(",")]

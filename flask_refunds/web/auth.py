@@ -15,7 +15,7 @@ from werkzeug.local import LocalProxy
 
 from ..errors import AdminRequired, NotAuthenticated
 from ..extension import current_refunds
-from ..log import Decision, decided
+from ..log import LogEvent, log_event
 from .responses import answer_error
 
 _View = TypeVar("_View", bound=Callable[..., Any])
@@ -54,7 +54,7 @@ def _identify_and_log() -> Caller:
     try:
         return _identify()
     except NotAuthenticated as error:
-        decided(Decision.NOT_AUTHENTICATED, why=error.why, endpoint=request.endpoint)
+        log_event(LogEvent.AUTHENTICATION_FAILED, reason=error.reason, endpoint=request.endpoint)
         raise
 
 
@@ -64,7 +64,7 @@ def _identify() -> Caller:
     identity = refunds.verifier.identity(claims)
     user = refunds.users.find(identity, claims)
     if user is None:
-        raise NotAuthenticated(why="user_gone")
+        raise NotAuthenticated(reason="user_not_found")
     return Caller(str(identity), user)
 
 
@@ -72,7 +72,7 @@ def _bearer_token() -> str:
     """The token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
     header = request.headers.get("Authorization")
     if header is None:
-        raise NotAuthenticated(why="missing")
+        raise NotAuthenticated(reason="missing")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or token.split() != [token]:
         raise NotAuthenticated
@@ -88,7 +88,7 @@ def identify_admin() -> Caller:
     caller = identify()
     refunds = current_refunds()
     if not refunds.users.is_admin(caller.user):
-        decided(Decision.FORBIDDEN, identity=caller.identity, endpoint=request.endpoint)
+        log_event(LogEvent.ADMIN_REQUIRED, identity=caller.identity, endpoint=request.endpoint)
         raise AdminRequired
     return caller
 

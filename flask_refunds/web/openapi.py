@@ -7,17 +7,17 @@ from pathlib import Path
 
 from flask import Response
 
-from .responses import answered, uncached
+from .responses import json_errors, no_store
 
 
-@answered
+@json_errors
 def show_contract() -> Response:
     """``GET /openapi.json``: the contract, the same for everybody.
 
     It asks for no token and reads no config: it tells what the package tells whoever installs it, and who
     sets an app up can read it before anything else works.
     """
-    return uncached(Response(_document(), mimetype="application/json"))
+    return no_store(Response(_document(), mimetype="application/json"))
 
 
 @cache

@@ -1,13 +1,13 @@
-"""Strict on the way in: what may stand behind a URL's question mark.
+"""Parse query parameters strictly.
 
-A parameter that is not known, stands twice or cannot be read is refused in words. To pass over a misspelt
-``status`` would show every purchase to who asked for some.
+Unknown, repeated and invalid parameters are errors: a misspelled ``status`` must not return every purchase.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
@@ -17,7 +17,7 @@ from werkzeug.datastructures import MultiDict
 from ..errors import InvalidRequest
 from ..models import Reason, RefundStatus
 from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_purchase_cursor
-from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
+from ..schemas.inputs import check_range, parse_bulk_name, parse_end, parse_moment
 from ..storage.purchases import PURCHASE_STATUSES
 from ..storage.search import PurchaseFilter, RefundCursor, RefundFilter
 
@@ -25,136 +25,152 @@ MAX_PAGE = 1_000_000
 _MAX_TEXT = 320
 """The longest e-mail address (RFC 5321, section 4.5.3.1)."""
 
-
-_WHOLE = re.compile(r"[1-9]\d{0,9}", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
 _T = TypeVar("_T")
 
 
-class Query:
-    """The parameters of one request, read one at a time; :meth:`end` refuses the rest."""
+@dataclass(frozen=True, slots=True)
+class PurchaseQuery:
+    """The parameters of ``GET /admin/all``."""
+
+    filters: PurchaseFilter
+    limit: int
+    page: int | None
+    """From 1."""
+    after: ObjectId | None
+
+    @property
+    def skip(self) -> int:
+        """How many purchases the previous pages contain."""
+        return ((self.page or 1) - 1) * self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class RefundQuery:
+    """The parameters of ``GET /admin/refunds``."""
+
+    filters: RefundFilter
+    limit: int
+    after: RefundCursor | None
+    history: bool
+
+
+class QueryParams:
+    """The parameters of one request, read one by one; :meth:`end` rejects the remaining ones."""
 
     def __init__(self, parameters: MultiDict[str, str]) -> None:
-        self._left = parameters.to_dict(flat=False)
+        self._unread = parameters.to_dict(flat=False)
 
     def read(self, name: str, parse: Callable[[str], _T]) -> _T | None:
-        """One parameter, or ``None`` where it is not there.
+        """Return a parameter, or ``None`` if it is missing.
 
-        :raises InvalidRequest: 400; it stands twice, or ``parse`` refuses it with a ``ValueError`` in words.
+        :raises InvalidRequest: 400; it is repeated, or ``parse`` raises a ``ValueError`` with what it must
+            be.
         """
-        values = self._left.pop(name, [])
+        values = self._unread.pop(name, [])
         if not values:
             return None
         if len(values) > 1:
-            raise InvalidRequest(f"{name} stands twice.")
+            raise InvalidRequest(f"{name} is repeated.")
         try:
             return parse(values[0])
         except ValueError as error:
             raise InvalidRequest(f"{name} must be {error}.") from None
 
     def end(self) -> None:
-        """Refuse what nobody has read.
+        """Reject parameters that weren't read.
 
         :raises InvalidRequest: 400.
         """
-        if self._left:
-            raise InvalidRequest("Unknown parameter: see the documentation for those that there are.")
+        if self._unread:
+            raise InvalidRequest("Unknown query parameter. See the API reference for supported parameters.")
 
 
-def parse_purchase_query(query: Query) -> tuple[PurchaseFilter, int, int | None, ObjectId | None]:
-    """What ``GET /admin/all`` is asked for.
+def parse_purchase_query(params: QueryParams) -> PurchaseQuery:
+    """Parse the parameters of ``GET /admin/all``.
 
-    :return: the filter, the limit, the page's number (from 1) or ``None``, and the cursor or ``None``.
     :raises InvalidRequest: 400; says what is wrong.
     """
-    since, until = parse_range(query)
-    wanted = PurchaseFilter(
-        status=query.read("status", _one_of(PURCHASE_STATUSES)),
-        user=query.read("user", _text),
-        payment_intent=query.read("paymentIntent", _text),
+    since, until = _parse_range(params)
+    filters = PurchaseFilter(
+        status=params.read("status", _one_of(PURCHASE_STATUSES)),
+        user=params.read("user", _text),
+        payment_intent=params.read("paymentIntent", _text),
         since=since,
         until=until,
     )
-    limit, page, after = (
-        _limit(query),
-        query.read("page", _whole(MAX_PAGE)),
-        query.read("after", read_purchase_cursor),
-    )
-    query.end()
+    page = params.read("page", _whole_number(MAX_PAGE))
+    after = params.read("after", read_purchase_cursor)
+    query = PurchaseQuery(filters, _parse_limit(params), page, after)
+    params.end()
     if page is not None and after is not None:
-        raise InvalidRequest("Say page or after, not both.")
-    return wanted, limit, page, after
+        raise InvalidRequest("Use page or after, not both.")
+    return query
 
 
-def parse_refund_query(query: Query) -> tuple[RefundFilter, int, RefundCursor | None]:
-    """What ``GET /admin/refunds`` is asked for.
+def parse_refund_query(params: QueryParams) -> RefundQuery:
+    """Parse the parameters of ``GET /admin/refunds``.
 
-    :return: the filter, the limit, and the cursor or ``None``.
     :raises InvalidRequest: 400; says what is wrong.
     """
-    since, until = parse_range(query)
-    status = query.read("status", _one_of([each.value for each in RefundStatus]))
-    reason: Any = query.read("reason", _one_of(get_args(Reason)))
-    wanted = RefundFilter(
+    since, until = _parse_range(params)
+    status = params.read("status", _one_of([each.value for each in RefundStatus]))
+    reason: Any = params.read("reason", _one_of(get_args(Reason)))
+    filters = RefundFilter(
         status=RefundStatus(status) if status else None,
-        attention=query.read("attention", _true_or_false),
+        needs_review=params.read("needsReview", _boolean),
         reason=reason,
-        requested_by=query.read("requestedBy", _text),
-        bulk=query.read("bulk", parse_bulk_name),
-        payment_intent=query.read("paymentIntent", _text),
+        requested_by=params.read("requestedBy", _text),
+        bulk_run=params.read("bulkRun", parse_bulk_name),
+        payment_intent=params.read("paymentIntent", _text),
         since=since,
         until=until,
     )
-    limit, after = _limit(query), query.read("after", read_cursor)
-    query.end()
-    return wanted, limit, after
+    after, history = params.read("after", read_cursor), params.read("history", _boolean)
+    query = RefundQuery(filters, _parse_limit(params), after, bool(history))
+    params.end()
+    return query
 
 
-def parse_report_query(query: Query) -> tuple[datetime | None, datetime | None]:
-    """What ``GET /admin/refunds/metrics`` is asked for.
+def parse_report_query(params: QueryParams) -> tuple[datetime | None, datetime | None]:
+    """Parse the parameters of ``GET /admin/refunds/metrics``.
 
-    :return: the range, as :func:`parse_range` reads it.
+    :return: the range: its first moment and its end; aware, in UTC.
     :raises InvalidRequest: 400; says what is wrong.
     """
-    bounds = parse_range(query)
-    query.end()
-    return bounds
-
-
-def parse_range(query: Query) -> tuple[datetime | None, datetime | None]:
-    """``from`` and ``to``: a day, or a time with its offset. A day given as ``to`` is part of the range.
-
-    :return: the first moment, and the one after the last; aware, in UTC.
-    :raises InvalidRequest: 400; also where the range ends before it begins.
-    """
-    since, until = query.read("from", parse_moment), query.read("to", parse_end)
-    if since is not None and until is not None and since >= until:
-        raise InvalidRequest("from must be before to.")
+    since, until = _parse_range(params)
+    params.end()
     return since, until
 
 
-def _limit(query: Query) -> int:
-    return query.read("limit", _whole(MAX_LIMIT)) or DEFAULT_LIMIT
+def _parse_range(params: QueryParams) -> tuple[datetime | None, datetime | None]:
+    """Parse ``from`` and ``to``: days or times with an offset. A day given as ``to`` is part of the range."""
+    return check_range(params.read("from", parse_moment), params.read("to", parse_end))
 
 
-def _whole(most: int) -> Callable[[str], int]:
+def _parse_limit(params: QueryParams) -> int:
+    return params.read("limit", _whole_number(MAX_LIMIT)) or DEFAULT_LIMIT
+
+
+def _whole_number(maximum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not _WHOLE.fullmatch(text) or int(text) > most:
-            raise ValueError(f"a whole number from 1 to {most}")
+        if not _WHOLE_NUMBER.fullmatch(text) or int(text) > maximum:
+            raise ValueError(f"a whole number from 1 to {maximum}")
         return int(text)
 
     return parse
 
 
-def _one_of(words: Any) -> Callable[[str], str]:
+def _one_of(values: Any) -> Callable[[str], str]:
     def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(f"one of {', '.join(words)}")
+        if text not in values:
+            raise ValueError(f"one of {', '.join(values)}")
         return text
 
     return parse
 
 
-def _true_or_false(text: str) -> bool:
+def _boolean(text: str) -> bool:
     return _one_of(("true", "false"))(text) == "true"
 
 

@@ -10,7 +10,7 @@ from flask import Flask, Response, current_app, got_request_exception, request
 from werkzeug.exceptions import HTTPException
 
 from ..errors import RefundsError
-from ..log import Decision, decided
+from ..log import LogEvent, log_event
 from ..schemas.rendering import render_refund, to_json
 
 
@@ -18,16 +18,16 @@ def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer that no cache may keep."""
-    return uncached(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
+    return no_store(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
 
 
-def uncached(response: Response) -> Response:
+def no_store(response: Response) -> Response:
     """Forbid every cache to keep an answer."""
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def answered(view: Callable[..., Response]) -> Callable[..., Response]:
+def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
     """Make every exception of a view of ours an answer of the contract.
 
     A decorator rather than a handler on the blueprint: a handler would also catch what the host's own hooks
@@ -70,4 +70,4 @@ def _report(error: Exception) -> None:
 
 def _log_failure(answer: RefundsError, error: Exception) -> None:
     endpoint = request.endpoint if request else None
-    decided(Decision.FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)
+    log_event(LogEvent.REQUEST_FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)

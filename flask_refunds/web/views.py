@@ -1,21 +1,20 @@
-"""Our HTTP routes: parse, ask the service, answer."""
+"""HTTP routes: parse the request, call the service, render the answer."""
 
 from __future__ import annotations
 
 from flask import Response, request
 
-from ..core.service import Ask
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import RefundStatus
+from ..models import RefundRequest, RefundStatus
 from ..schemas.cursors import MAX_LIMIT, write_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
-from ..schemas.rendering import render, render_payment, render_refund, render_report, render_with_history
+from ..schemas.rendering import render, render_payment, render_refund, render_report
 from ..storage.search import PurchaseFilter
 from .auth import identify, identify_admin
-from .query_params import Query, parse_purchase_query, parse_refund_query, parse_report_query
+from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
 from .request_body import read_body
-from .responses import answered, json_response
+from .responses import json_errors, json_response
 
 _ANSWERS = {
     RefundStatus.SUCCEEDED: (200, "Refund successful"),
@@ -25,57 +24,60 @@ _ANSWERS = {
 }
 
 
-@answered
+@json_errors
 def refund_purchase(purchase_id: str) -> Response:
-    """``POST /admin/refund/<purchaseId>``: refund a completed purchase, in full."""
+    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full."""
     caller = identify_admin()
     reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
-    ask = Ask(requested_by=caller.identity, source="endpoint", reason=reason, note=note)
-    outcome = current_refunds().service.refund(parse_purchase_id(purchase_id), ask)
-    status, message = _ANSWERS[outcome.refund.status]
+    refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
+    result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
+    status, message = _ANSWERS[result.refund.status]
     body = {
         "message": message,
-        "purchase": render(outcome.purchase),
-        "refund": render_refund(outcome.refund),
+        "purchase": render(result.purchase),
+        "refund": render_refund(result.refund),
     }
     return json_response(body, status)
 
 
-@answered
+@json_errors
 def preview_refund(purchase_id: str) -> Response:
-    """``GET /admin/refund/<purchaseId>``: what a refund would do; it does nothing."""
+    """``GET /admin/refund/<purchaseId>``: preview a refund."""
     identify_admin()
     refunds = current_refunds()
     preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
-    together = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
+    purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
     body = {
         "payment": render_payment(preview.payment),
-        "purchases": render(together.items),
+        "purchases": render(purchases.items),
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
     return json_response(body)
 
 
-@answered
+@json_errors
 def list_purchases() -> Response:
-    """``GET /admin/all``: purchases, newest first."""
+    """``GET /admin/all``: list purchases, newest first."""
     identify_admin()
-    wanted, limit, number, after = parse_purchase_query(Query(request.args))
-    skip = ((number or 1) - 1) * limit
-    page = current_refunds().purchase_search.page(wanted, limit, after=after, skip=skip)
+    query = parse_purchase_query(QueryParams(request.args))
+    search = current_refunds().purchase_search
+    page = search.page(query.filters, query.limit, after=query.after, skip=query.skip)
     body = {
         "purchases": render(page.items),
-        "totalPages": -(-page.total // limit),
-        "currentPage": None if after is not None else number or 1,
+        "totalPages": -(-page.total // query.limit),
+        "currentPage": None if query.after is not None else query.page or 1,
         "totalPurchases": page.total,
         "nextCursor": render(page.next),
     }
     return json_response(body)
 
 
-@answered
+@json_errors
 def show_purchase(payment_intent_id: str) -> Response:
-    """``GET /status/<paymentIntentId>``: the caller's own purchase. Another's is like none."""
+    """``GET /status/<paymentIntentId>``: show the caller's own purchase.
+
+    The answer for another user's purchase is identical to that for a missing one.
+    """
     caller = identify()
     refunds = current_refunds()
     owner = refunds.users.ids(caller.user, caller.identity)
@@ -85,33 +87,33 @@ def show_purchase(payment_intent_id: str) -> Response:
     return json_response({"purchase": render(purchase)})
 
 
-@answered
+@json_errors
 def list_refunds() -> Response:
-    """``GET /admin/refunds``: the ledger, newest first."""
+    """``GET /admin/refunds``: list refunds, newest first."""
     identify_admin()
-    wanted, limit, after = parse_refund_query(Query(request.args))
-    page = current_refunds().refund_search.page(wanted, limit, after=after)
+    query = parse_refund_query(QueryParams(request.args))
+    page = current_refunds().refund_search.page(query.filters, query.limit, after=query.after)
     body = {
-        "refunds": [render_refund(refund) for refund in page.items],
+        "refunds": [render_refund(refund, history=query.history) for refund in page.items],
         "totalRefunds": page.total,
         "nextCursor": write_cursor(page.next),
     }
     return json_response(body)
 
 
-@answered
+@json_errors
 def show_refund(refund_id: str) -> Response:
-    """``GET /admin/refunds/<refundId>``: one refund, with its history."""
+    """``GET /admin/refunds/<refundId>``: show a refund with its history."""
     identify_admin()
     refund = current_refunds().ledger.find(refund_id)
     if refund is None:
         raise RefundNotFound
-    return json_response({"refund": render_with_history(refund)})
+    return json_response({"refund": render_refund(refund, history=True)})
 
 
-@answered
+@json_errors
 def show_metrics() -> Response:
-    """``GET /admin/refunds/metrics``: the figures of a range."""
+    """``GET /admin/refunds/metrics``: show the refund report of a range."""
     identify_admin()
-    since, until = parse_report_query(Query(request.args))
-    return json_response(render_report(current_refunds().figures.compute(since, until)))
+    since, until = parse_report_query(QueryParams(request.args))
+    return json_response(render_report(current_refunds().metrics_query.report(since, until)))

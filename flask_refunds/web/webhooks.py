@@ -9,17 +9,17 @@ from typing import Any
 
 from flask import Response, request
 
-from ..core.webhook_events import refused
+from ..core.webhook_events import rejected
 from ..errors import WebhookNotConfigured
 from ..extension import current_refunds
 from ..stripe_client.webhook_signature import is_signed
 from .request_body import read_body
-from .responses import answered, json_response
+from .responses import json_errors, json_response
 
 _MAX_EVENT_BYTES = 1024 * 1024
 
 
-@answered
+@json_errors
 def receive_event() -> Response:
     """``POST /webhook/refunds``: take in a signed event. 2xx only once what it says is durably written."""
     refunds = current_refunds()
@@ -28,7 +28,7 @@ def receive_event() -> Response:
         raise WebhookNotConfigured
     body = read_body(_MAX_EVENT_BYTES)
     if not is_signed(body, request.headers.get("Stripe-Signature", ""), secrets, time.time()):
-        raise refused("signature", "The event is not signed by Stripe, or not just now.")
+        raise rejected("signature", "The event is not signed by Stripe, or not just now.")
     refunds.events.handle(_parse(body))
     return json_response({"received": True})
 
@@ -47,7 +47,7 @@ def handle_event(event: Any) -> bool:
     """
     plain = _plain(event)
     if not isinstance(plain, Mapping):
-        raise refused("malformed", "The event is not as Stripe sends them.")
+        raise rejected("malformed", "The event is not as Stripe sends them.")
     return current_refunds().events.handle(plain)
 
 
@@ -65,7 +65,7 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     try:
         event = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise refused("malformed", "The event is no JSON.") from None
+        raise rejected("malformed", "The event is no JSON.") from None
     if not isinstance(event, dict):
-        raise refused("malformed", "The event is no JSON object.")
+        raise rejected("malformed", "The event is no JSON object.")
     return event

@@ -41,7 +41,7 @@ def test_each_once_and_in_order_from_any_place() -> None:
     ids = PurchaseIds(map(ObjectId, (C, A, B, A)))
     assert len(ids) == 3
     assert (str(ids[0]), str(ids[-1])) == (A, C)
-    assert [str(each) for each in ids.from_place(2)] == [C, A, B]
+    assert [str(each) for each in ids.starting_at(2)] == [C, A, B]
     assert all(ObjectId(each) in ids for each in (A, B, C))
     assert ObjectId("d" * 24) not in ids
     assert ObjectId("0" * 24) not in ids

@@ -1,4 +1,4 @@
-"""The protocol's world: a ledger on mongomock, a scripted Stripe, and a clock that the test steps."""
+"""The protocol's harness: a ledger on mongomock, a scripted Stripe, and a clock that the test steps."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ import pytest
 from bson import ObjectId
 
 from flask_refunds.clock import Deadline
-from flask_refunds.core.service import Ask, RefundService
-from flask_refunds.core.stripe_sync import Intake
-from flask_refunds.core.transitions import Books
+from flask_refunds.core.service import RefundService
+from flask_refunds.core.stripe_sync import StripeSync
+from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.instrumentation import Observers
-from flask_refunds.models import UNKNOWN_TOO_LONG, Failure, Refund, RefundStatus, StripeRefund
-from flask_refunds.signals import Announcer, refund_attention, refund_failed, refund_pending, refund_succeeded
+from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.signals import (
+    SignalSender,
+    refund_failed,
+    refund_needs_review,
+    refund_pending,
+    refund_succeeded,
+)
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client.gateway import Gateway
@@ -26,13 +32,13 @@ CREATE = ("POST", "/v1/refunds")
 LIST = ("GET", "/v1/refunds")
 RETRIEVE = ("GET", "/v1/refunds/re_1")
 CAPTURED = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
-ASK = Ask(requested_by="admin", source="endpoint")
+ASK = RefundRequest(requested_by="admin", source="api")
 WHOLE = replace(ASK, reason="duplicate", note="paid twice")
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
-ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_attention)
+ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_needs_review)
 
 
-class World:
+class RefundHarness:
     """A ledger, two purchases of one payment, a scripted Stripe, and who listens, taking notes."""
 
     def __init__(self) -> None:
@@ -48,18 +54,20 @@ class World:
                 {"_id": purchase, "status": "completed", "stripePaymentIntentId": PAYMENT}
             )
         gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
-        self.ledger = Ledger(self.db.refunds, lambda: self.now, timedelta(seconds=60))
+        signal_sender = SignalSender(self.app)
+        lease = timedelta(seconds=60)
+        self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
         purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
         observers = Observers()
         observers.add(self)
-        self.books = Books(self.ledger, purchases, Announcer(self.app), observers)
-        self.intake = Intake(self.ledger, purchases, lambda: gateway, self.books)
+        self.transitions = RefundTransitions(self.ledger, purchases, signal_sender, observers)
+        self.stripe_sync = StripeSync(self.ledger, purchases, lambda: gateway, self.transitions)
         self.service = RefundService(
             ledger=self.ledger,
             purchases=purchases,
             gateway=lambda: gateway,
-            books=self.books,
-            intake=self.intake,
+            transitions=self.transitions,
+            stripe_sync=self.stripe_sync,
             clock=lambda: self.now,
         )
 
@@ -73,17 +81,17 @@ class World:
     def statuses(self) -> set[str]:
         return {purchase["status"] for purchase in self.db.purchases.find()}
 
-    def row(self, number: int = 1) -> Refund:
+    def record(self, number: int = 1) -> Refund:
         return self.ledger.get(f"{PAYMENT}:{number}")
 
     def refund_changed(self, refund: Refund) -> None:
-        """The world is its own observer."""
+        """The harness is its own observer."""
         self.observed.append((refund.id, refund.status.value))
 
-    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None: ...
+    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None: ...
 
     def listen(self) -> None:
-        """Hear every signal; the receivers live as long as this world."""
+        """Hear every signal; the receivers live as long as this harness."""
         self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
 
     def _hear_by(self, signal: Any) -> Any:
@@ -107,38 +115,36 @@ def listed(*refunds: dict[str, Any]) -> Any:
     return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
 
 
-def open_row(world: World) -> Refund:
-    return world.ledger.open(
-        PAYMENT,
-        1,
-        purchase_ids=world.cart,
-        reason=None,
-        note=None,
-        requested_by="admin",
-        source="endpoint",
-    )
+def create_record(harness: RefundHarness) -> Refund:
+    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, request=ASK)
 
 
-def freeze_after_opening(world: World, monkeypatch: pytest.MonkeyPatch, how_long: timedelta) -> None:
+def freeze_after_opening(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, how_long: timedelta
+) -> None:
     """Let time pass between a call's row and its request."""
-    opened = Ledger.open
+    opened = Ledger.create
 
     def freeze(*args: Any, **kwargs: Any) -> Refund:
         refund = opened(*args, **kwargs)
-        world.now += how_long
+        harness.now += how_long
         return refund
 
     monkeypatch.setattr(Ledger, "open", freeze)
 
 
-def news_from_elsewhere(world: World) -> None:
-    world.stripe.script[:] = [CAPTURED]
-    world.intake.take_in(fact("succeeded", refund_id=None), Deadline.after(10), by="webhook")
+def news_from_elsewhere(harness: RefundHarness) -> None:
+    harness.stripe.script[:] = [CAPTURED]
+    harness.stripe_sync.upsert_from_stripe(
+        fact("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
+    )
 
 
-def give_up(world: World) -> Refund | None:
+def give_up(harness: RefundHarness) -> Refund | None:
     """A person's word on a row of which Stripe never said how it ended."""
-    open_row(world)
-    world.now += timedelta(hours=25)
-    world.books.flag(world.row(), UNKNOWN_TOO_LONG, by="reconcile")
-    return world.books.give_up(world.row(), by="command:ann", why="not at Stripe")
+    create_record(harness)
+    harness.now += timedelta(hours=25)
+    harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    return harness.transitions.mark_failed_manually(
+        harness.record(), actor="cli:ann", comment="not at Stripe"
+    )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask_refunds.models import RefundStatus
+from tests.faults.environments import Room
 from tests.faults.invariants import DISAGREES, Violation
-from tests.faults.rooms import Room
 from tests.faults.scenarios import Action, Answer
 
 _GONE = ("failed", "canceled")
@@ -41,7 +41,7 @@ class Witness:
             return answer.status in (409, 500, 503)
         obj = self._action["event"]["data"]["object"]
         facts = [obj] if obj["object"] == "refund" else self._at_stripe()
-        rows = {row.get("stripeRefundId"): row for row in self._room.rows()}
+        rows = {row.get("stripeRefundId"): row for row in self._room.records()}
         return all(fact["id"] in rows and _covers(rows[fact["id"]], fact) for fact in facts)
 
     def _of_refund(self, answer: Answer) -> bool:
@@ -63,11 +63,11 @@ class Witness:
     def _is_submitted(self, answer: Answer) -> bool:
         if answer.body["refund"]["status"] != "processing":
             return self._is_on_its_way(answer)
-        # "Nobody knows" is no lie where somebody could have known: the books may have lost the answer again.
-        return any(row["_id"] == answer.body["refund"]["id"] for row in self._room.rows())
+        # "Nobody knows" is no lie where somebody could have known: the transitions may have lost the answer again.
+        return any(row["_id"] == answer.body["refund"]["id"] for row in self._room.records())
 
     def _is_on_its_way(self, answer: Answer) -> bool:
-        return any(row["status"] not in _GONE for row in self._room.rows())
+        return any(row["status"] not in _GONE for row in self._room.records())
 
     def _is_refused(self, answer: Answer) -> bool:
         if answer.body["code"] == "purchase_not_refundable":
@@ -93,4 +93,4 @@ class Witness:
 
 
 def _covers(row: Mapping[str, Any], fact: Mapping[str, Any]) -> bool:
-    return RefundStatus(row["status"]).rung >= RefundStatus(fact["status"]).rung
+    return RefundStatus(row["status"]).rank >= RefundStatus(fact["status"]).rank

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.bulk.worker_pool import FIRST_THREADS, MOST_THREADS, Crew
-from flask_refunds.stripe_client.rate_limit import LocalTurns, Pace, in_turn
+from flask_refunds.bulk.worker_pool import FIRST_THREADS, MOST_THREADS, WorkerPool
+from flask_refunds.stripe_client.rate_limit import LocalSlots, RateLimiter, rate_limit_slot
 
 
-def make_crew(work: Callable[[int], Any], **options: Any) -> Crew[int, Any]:
+def make_crew(work: Callable[[int], Any], **options: Any) -> WorkerPool[int, Any]:
     given: dict[str, Any] = {
         "asks_stripe": lambda item: False,
-        "pace": Pace(LocalTurns(1e6)),
+        "pace": RateLimiter(LocalSlots(1e6)),
         "context": nullcontext,
         "stopped": threading.Event(),
     }
-    return Crew(work, **(given | options))
+    return WorkerPool(work, **(given | options))
 
 
 def test_each_item_once() -> None:
@@ -47,13 +47,13 @@ def test_an_error_ends_it_once_the_others_have_finished() -> None:
         finished.append(item)
         return item
 
-    stopped = threading.Event()
-    results = make_crew(work, stopped=stopped).results(iter(range(FIRST_THREADS)))
+    stop_event = threading.Event()
+    results = make_crew(work, stop_event=stop_event).results(iter(range(FIRST_THREADS)))
     got = []
     with pytest.raises(KeyError):
         got.extend(results)
     assert sorted(finished) == [each for each in range(FIRST_THREADS) if each != 3]
-    assert stopped.is_set()
+    assert stop_event.is_set()
 
 
 def test_an_error_of_the_items_themselves() -> None:
@@ -87,21 +87,23 @@ def test_who_turns_away_waits_for_what_is_under_way() -> None:
 
 
 def test_stopped_it_begins_nothing_more() -> None:
-    stopped = threading.Event()
-    results = make_crew(lambda item: stopped.set() or item, stopped=stopped).results(itertools.count())
+    stop_event = threading.Event()
+    results = make_crew(lambda item: stop_event.set() or item, stop_event=stop_event).results(
+        itertools.count()
+    )
     assert len(list(results)) <= FIRST_THREADS
 
 
 def test_stopped_nobody_begins_after_his_turn_has_come() -> None:
-    stopped, begun = threading.Event(), []
+    stop_event, begun = threading.Event(), []
 
-    class StopsMeanwhile(Pace):
+    class StopsMeanwhile(RateLimiter):
         def wait(self) -> float:
-            stopped.set()
+            stop_event.set()
             return 1.0
 
-    pace = StopsMeanwhile(LocalTurns(1e6))
-    crew = make_crew(begun.append, pace=pace, asks_stripe=lambda item: True, stopped=stopped)
+    pace = StopsMeanwhile(LocalSlots(1e6))
+    crew = make_crew(begun.append, rate_limiter=pace, asks_stripe=lambda item: True, stop_event=stop_event)
     assert list(crew.results(itertools.count())) == []
     assert begun == []
 
@@ -122,22 +124,22 @@ def test_it_grows_while_turns_lie_idle_and_no_further() -> None:
 def test_a_turn_is_taken_before_the_work_and_not_within() -> None:
     waits = []
 
-    class CountedPace(Pace):
+    class CountedPace(RateLimiter):
         def wait(self) -> float:
             waits.append(threading.get_ident())
             return 1.0
 
     def work(item: int) -> int:
         before = len(waits)
-        with in_turn():
+        with rate_limit_slot():
             pass
         assert len(waits) >= before
         return item
 
-    pace = CountedPace(LocalTurns(1e6))
-    list(make_crew(work, pace=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([0])))
+    pace = CountedPace(LocalSlots(1e6))
+    list(make_crew(work, rate_limiter=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([0])))
     assert len(waits) == 1
-    list(make_crew(work, pace=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([1])))
+    list(make_crew(work, rate_limiter=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([1])))
     assert len(waits) == 2  # none was taken before, so the request waits
 
 

@@ -1,4 +1,4 @@
-"""Figures on a real MongoDB against a recount, and over HTTP."""
+"""MetricsQuery on a real MongoDB against a recount, and over HTTP."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from flask_refunds.metrics.aggregation import Figures
+from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.schemas.rendering import render_report
-from flask_refunds.storage.connection import durable
+from flask_refunds.storage.connection import majority_collection
 from flask_refunds.testing import StripeSandbox
-from tests.recount import NOW, Books, books, recount
+from tests.metrics_oracle import NOW, RefundTransitions, recount, transitions
 from tests.shop import Shop
 
 PATH = "/api/payments/admin/refunds/metrics"
@@ -22,15 +22,17 @@ def get(shop: Shop, caller: Any = None, **query: str) -> Any:
     return shop.client.get(PATH, query_string=query, headers=shop.headers(caller))
 
 
-@given(books())
+@given(transitions())
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_figures_equal_a_recount(database: Any, books: Books) -> None:
-    for name, documents in (("refunds", books.rows), ("purchases", books.purchases)):
+def test_figures_equal_a_recount(database: Any, transitions: RefundTransitions) -> None:
+    for name, documents in (("refunds", transitions.rows), ("purchases", transitions.purchases)):
         database[name].delete_many({})
         if documents:
             database[name].insert_many(documents)
-    figures = Figures(durable(database, "refunds"), durable(database, "purchases"), lambda: NOW)
-    assert render_report(figures.compute(books.start, books.end)) == recount(books)
+    figures = MetricsQuery(
+        majority_collection(database, "refunds"), majority_collection(database, "purchases"), lambda: NOW
+    )
+    assert render_report(figures.compute(transitions.start, transitions.end)) == recount(transitions)
 
 
 @pytest.fixture(params=["shop", "mock_shop"])
@@ -80,7 +82,7 @@ def test_the_figures_of_what_was_really_refunded(any_shop: Shop, sandbox: Stripe
     assert len(response.json["months"]) == 12
     assert response.json["open"]["byStatus"] == {"processing": 1}
     assert response.json["open"]["byAge"]["under_1h"] == 1
-    assert response.json["attention"]["refunds"] == 0
+    assert response.json["review"]["refunds"] == 0
 
 
 def test_a_range_by_days_has_its_last_day(shop: Shop) -> None:

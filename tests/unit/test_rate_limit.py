@@ -1,4 +1,4 @@
-"""Turns are given evenly, to any number of threads, and more slowly where Stripe says so."""
+"""SlotAllocator are given evenly, to any number of threads, and more slowly where Stripe says so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_refunds.errors import Refused, Throttled
-from flask_refunds.stripe_client.rate_limit import LocalTurns, Pace, in_turn, paced
+from flask_refunds.errors import RateLimited, RequestRejected
+from flask_refunds.stripe_client.rate_limit import LocalSlots, RateLimiter, rate_limit_slot, rate_limited
 
 
 class Clock:
@@ -25,8 +25,8 @@ class Clock:
         self.seconds += seconds
 
 
-class CountedTurns(LocalTurns):
-    """Turns that are said to be elsewhere: how many were reserved at each call.
+class CountedTurns(LocalSlots):
+    """SlotAllocator that are said to be elsewhere: how many were reserved at each call.
 
     :param on_reserve: called at each.
     """
@@ -42,18 +42,18 @@ class CountedTurns(LocalTurns):
         return super().reserve(count)
 
 
-def make_pace(rate: float, clock: Clock) -> Pace:
-    return Pace(LocalTurns(rate, clock), clock, clock.sleep)
+def make_rate_limiter(rate: float, clock: Clock) -> RateLimiter:
+    return RateLimiter(LocalSlots(rate, clock), clock, clock.sleep)
 
 
 def ask(work: Callable[[], None] = lambda: None) -> None:
-    with in_turn():
+    with rate_limit_slot():
         work()
 
 
 def test_so_many_a_second() -> None:
     clock = Clock()
-    pace = make_pace(20, clock)
+    pace = make_rate_limiter(20, clock)
     for _ in range(101):
         pace.wait()
     assert abs(clock.seconds - 5.0) < 1e-6
@@ -61,7 +61,7 @@ def test_so_many_a_second() -> None:
 
 def test_what_was_not_used_is_not_saved_up() -> None:
     clock = Clock()
-    pace = make_pace(20, clock)
+    pace = make_rate_limiter(20, clock)
     clock.seconds += 3600
     for _ in range(21):
         pace.wait()
@@ -70,7 +70,7 @@ def test_what_was_not_used_is_not_saved_up() -> None:
 
 def test_it_says_how_long_there_was_to_wait() -> None:
     clock = Clock()
-    pace = make_pace(10, clock)
+    pace = make_rate_limiter(10, clock)
     assert (pace.wait(), round(pace.wait(), 6)) == (0.0, 0.1)
     clock.seconds += 1
     assert pace.wait() == 0.0
@@ -96,7 +96,7 @@ def test_one_reservation_serves_all_who_wait() -> None:
         pace.wait()
 
     turns = CountedTurns(1000, clock, let_the_others_come)
-    pace = Pace(turns, clock, lambda seconds: None)
+    pace = RateLimiter(turns, clock, lambda seconds: None)
     pace.wait()
     for thread in waiting:
         thread.join()
@@ -108,18 +108,18 @@ def test_a_turn_that_was_missed_is_not_taken() -> None:
     clock = Clock()
     answers = iter([(-0.3, 0.1), (0.5, 0.1)])
 
-    class StoodStill(LocalTurns):
+    class StoodStill(LocalSlots):
         def reserve(self, count: int) -> tuple[float, float]:
             return next(answers)
 
-    pace = Pace(StoodStill(10, clock), clock, clock.sleep)
+    pace = RateLimiter(StoodStill(10, clock), clock, clock.sleep)
     assert pace.wait() == 0.5
     assert clock.seconds == 0.5
 
 
 def test_late_ones_do_not_go_all_at_once() -> None:
     clock = Clock()
-    pace = make_pace(100, clock)
+    pace = make_rate_limiter(100, clock)
     turns = [pace._choose() for _ in range(4)]
     clock.seconds = turns[-1].at + 0.1
     pace._choose = iter(turns).__next__  # type: ignore[method-assign]
@@ -130,9 +130,9 @@ def test_late_ones_do_not_go_all_at_once() -> None:
 
 def test_only_paced_work_waits() -> None:
     clock = Clock()
-    pace = make_pace(1, clock)
+    pace = make_rate_limiter(1, clock)
     ask()
-    with paced(pace):
+    with rate_limited(pace):
         ask()
         ask()
     ask()
@@ -141,9 +141,9 @@ def test_only_paced_work_waits() -> None:
 
 def test_a_turn_that_was_taken_beforehand_is_not_waited_for() -> None:
     clock = Clock()
-    pace = make_pace(1, clock)
+    pace = make_rate_limiter(1, clock)
     pace.wait()
-    with paced(pace, taken=1):
+    with rate_limited(pace, slots_taken=1):
         ask()
         assert clock.seconds == 0
         ask()
@@ -151,13 +151,13 @@ def test_a_turn_that_was_taken_beforehand_is_not_waited_for() -> None:
 
 
 def throttle() -> None:
-    raise Throttled("rate_limited", "Too many.")
+    raise RateLimited("rate_limited", "Too many.")
 
 
 def test_after_a_429_nobody_goes_for_a_moment_and_then_more_slowly() -> None:
     clock = Clock()
-    pace = make_pace(100, clock)
-    with paced(pace, taken=1), pytest.raises(Throttled):
+    pace = make_rate_limiter(100, clock)
+    with rate_limited(pace, slots_taken=1), pytest.raises(RateLimited):
         ask(throttle)
     began = clock.seconds
     pace.wait()
@@ -168,7 +168,7 @@ def test_after_a_429_nobody_goes_for_a_moment_and_then_more_slowly() -> None:
 
 def test_a_stray_429_is_forgotten_and_many_are_not() -> None:
     clock = Clock()
-    turns = LocalTurns(100, clock)
+    turns = LocalSlots(100, clock)
     turns.slow_down()
     clock.seconds += 1
     assert turns.reserve(1)[1] == 0.01
@@ -183,11 +183,11 @@ def test_a_stray_429_is_forgotten_and_many_are_not() -> None:
 
 def test_another_answer_slows_nothing_down() -> None:
     clock = Clock()
-    pace = make_pace(100, clock)
+    pace = make_rate_limiter(100, clock)
 
     def refuse() -> None:
-        raise Refused("charge_disputed", "No.")
+        raise RequestRejected("charge_disputed", "No.")
 
-    with paced(pace, taken=1), pytest.raises(Refused):
+    with rate_limited(pace, slots_taken=1), pytest.raises(RequestRejected):
         ask(refuse)
     assert pace.wait() == 0.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
+from tests.faults.environments import Room
 from tests.faults.invariants import DISAGREES, DOUBLED, Violation
-from tests.faults.rooms import Room
+from tests.faults.response_checks import Witness
 from tests.faults.scenarios import Action, Scenario, perform
-from tests.faults.truth import Witness
 
 
 def end(
@@ -52,7 +52,7 @@ def call_again(room: Room) -> list[Violation]:
 
 def _live_status(room: Room) -> str | None:
     """How the refund stands that bars a further one; ``None`` where there is something left to refund."""
-    rows = [row for row in room.rows() if row["status"] not in ("failed", "canceled")]
+    rows = [row for row in room.records() if row["status"] not in ("failed", "canceled")]
     ours = [row for row in rows if row["source"] != "dashboard"]
     if ours:
         return str(ours[-1]["status"])

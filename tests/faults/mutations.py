@@ -16,10 +16,10 @@ from pymongo import WriteConcern
 from flask_refunds import extension
 from flask_refunds.clock import Deadline
 from flask_refunds.core.service import RefundService
-from flask_refunds.core.transitions import Books
-from flask_refunds.errors import OutcomeUnknown, Refused
+from flask_refunds.core.transitions import RefundTransitions
+from flask_refunds.errors import OutcomeUnknown, RequestRejected
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
-from flask_refunds.storage.connection import Collection, Database, durable
+from flask_refunds.storage.connection import Collection, Database, majority_collection
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client.gateway import Gateway
@@ -48,7 +48,7 @@ def a_key_for_each_try() -> Iterator[None]:
 @contextlib.contextmanager
 def the_row_comes_after_stripe() -> Iterator[None]:
     """The ledger is written when Stripe has answered, and not before it is asked."""
-    insert, climb = Ledger._insert, Ledger.climb
+    insert, advance = Ledger._insert, Ledger.advance
     unwritten: dict[str, dict[str, Any]] = {}
 
     def insert_later(ledger: Ledger, row: dict[str, Any]) -> None:
@@ -60,11 +60,11 @@ def the_row_comes_after_stripe() -> Iterator[None]:
     def insert_and_climb(ledger: Ledger, refund_id: str, fact: StripeRefund, **how: Any) -> Refund | None:
         if refund_id in unwritten:
             insert(ledger, unwritten.pop(refund_id))
-        return climb(ledger, refund_id, fact, **how)
+        return advance(ledger, refund_id, fact, **how)
 
     with (
         mock.patch.object(Ledger, "_insert", insert_later),
-        mock.patch.object(Ledger, "climb", insert_and_climb),
+        mock.patch.object(Ledger, "advance", insert_and_climb),
     ):
         yield
 
@@ -78,7 +78,7 @@ def silence_is_failure() -> Iterator[None]:
         try:
             return create(gateway, *arguments)
         except OutcomeUnknown as unknown:
-            raise Refused(unknown.code, unknown.message) from unknown
+            raise RequestRejected(unknown.code, unknown.message) from unknown
 
     with mock.patch.object(Gateway, "_create_once", create_once):
         yield
@@ -95,13 +95,13 @@ def purchases_are_forgotten() -> Iterator[None]:
 def announced_too_early() -> Iterator[None]:
     """The row says that the receivers have run, and then they run."""
 
-    def announce(books: Books, refund: Refund) -> Refund:
-        if not refund.announced:
-            books._ledger.mark_announced(refund)
-            books._announcer.announce(refund)
-        return replace(refund, announced=True)
+    def announce(transitions: RefundTransitions, refund: Refund) -> Refund:
+        if not refund.signals_sent:
+            transitions._ledger.mark_signals_sent(refund)
+            transitions._announcer.announce(refund)
+        return replace(refund, signals_sent=True)
 
-    with mock.patch.object(Books, "announce", announce):
+    with mock.patch.object(RefundTransitions, "announce", announce):
         yield
 
 
@@ -120,10 +120,10 @@ def reconcile_leaves_the_unknown() -> Iterator[None]:
 
 @contextlib.contextmanager
 def a_half_done_refund_is_called_undone() -> Iterator[None]:
-    """Where the books cannot be brought up to date, the caller hears of that alone."""
+    """Where the transitions cannot be brought up to date, the caller hears of that alone."""
 
-    def finish(service: RefundService, refund: Refund, deadline: Deadline, *, by: str) -> Refund:
-        return service._drive(refund, deadline, by=by)
+    def finish(service: RefundService, refund: Refund, deadline: Deadline, *, actor: str) -> Refund:
+        return service._drive(refund, deadline, actor=actor)
 
     with mock.patch.object(RefundService, "_finish", finish):
         yield
@@ -134,7 +134,7 @@ def one_member_will_do() -> Iterator[None]:
     """A write counts when the primary alone has it."""
 
     def written_once(database: Database, name: str) -> Collection:
-        return durable(database, name).with_options(write_concern=WriteConcern(w=1))
+        return majority_collection(database, name).with_options(write_concern=WriteConcern(w=1))
 
     with mock.patch.object(extension, "durable", written_once):
         yield

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flask_refunds.bulk.database_retry import outlast
+from flask_refunds.bulk.database_retry import retry_while_unavailable
 from flask_refunds.errors import DatabaseUnavailable, PurchaseNotFound
 
 
@@ -35,28 +35,28 @@ def failing(times: int, error: type[Exception] = DatabaseUnavailable) -> Callabl
 
 
 def test_it_asks_until_there_is_an_answer() -> None:
-    stopped = Stopped()
-    assert outlast(failing(7), stopped, lambda: 0.0) == "answered"
-    assert stopped.pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    stop_event = Stopped()
+    assert retry_while_unavailable(failing(7), stop_event, lambda: 0.0) == "answered"
+    assert stop_event.pauses == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
 
 
 def test_it_gives_up_after_a_minute() -> None:
-    stopped = Stopped()
+    stop_event = Stopped()
     with pytest.raises(DatabaseUnavailable):
-        outlast(failing(1000), stopped, lambda: sum(stopped.pauses))
-    assert 60 < sum(stopped.pauses) <= 66
+        retry_while_unavailable(failing(1000), stop_event, lambda: sum(stop_event.pauses))
+    assert 60 < sum(stop_event.pauses) <= 66
 
 
 def test_it_gives_up_at_once_when_it_is_stopped() -> None:
-    stopped = Stopped()
-    stopped.set()
+    stop_event = Stopped()
+    stop_event.set()
     with pytest.raises(DatabaseUnavailable):
-        outlast(failing(1000), stopped)
-    assert len(stopped.pauses) == 1
+        retry_while_unavailable(failing(1000), stop_event)
+    assert len(stop_event.pauses) == 1
 
 
 def test_another_error_is_an_answer() -> None:
-    stopped = Stopped()
+    stop_event = Stopped()
     with pytest.raises(PurchaseNotFound):
-        outlast(failing(1, PurchaseNotFound), stopped)
-    assert stopped.pauses == []
+        retry_while_unavailable(failing(1, PurchaseNotFound), stop_event)
+    assert stop_event.pauses == []

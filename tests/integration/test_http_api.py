@@ -60,11 +60,11 @@ def test_a_refund_that_succeeds(shop: Shop, sandbox: StripeSandbox) -> None:
         "reason": "duplicate",
         "note": "bought it twice",
         "requestedBy": str(shop.admin_id),
-        "source": "endpoint",
+        "source": "api",
         "bulk": None,
         "stripeRefundId": sandbox.refunds(payment)[0]["id"],
         "failure": None,
-        "attention": None,
+        "review": None,
     }
     assert shop.status_of(purchase) == "refunded"
     assert sandbox.money_refunded(payment) == 1999
@@ -101,7 +101,7 @@ def test_a_purchase_that_is_not_completed(shop: Shop, sandbox: StripeSandbox, st
         shop.refund(purchase), 400, "Only completed purchases can be refunded", "purchase_not_refundable"
     )
     assert sandbox.requests == []
-    assert shop.rows() == []
+    assert shop.records() == []
 
 
 @pytest.mark.parametrize("card", ["4000000000007726"])
@@ -167,7 +167,7 @@ def test_an_unknown_outcome_is_no_failure(shop: Shop, sandbox: StripeSandbox, fa
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (200, "Refund successful")
     assert sandbox.money_refunded(payment) == 1999
-    assert len(sandbox.refunds(payment)) == len(shop.rows()) == 1
+    assert len(sandbox.refunds(payment)) == len(shop.records()) == 1
 
 
 def test_one_lost_answer_is_made_up_for_within_the_call(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -203,7 +203,7 @@ def test_our_database_fails_after_stripe_answered(shop: Shop, sandbox: StripeSan
     assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
     assert sandbox.money_refunded(payment) == 1999
 
-    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": datetime.now(timezone.utc)}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (200, "Refund successful")
     assert sandbox.money_refunded(payment) == 1999
@@ -216,7 +216,7 @@ def test_a_crash_between_the_purchases_and_the_row(shop: Shop, sandbox: StripeSa
         assert shop.refund(purchase).status_code == 202
     assert shop.status_of(purchase) == "refunded"
 
-    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": datetime.now(timezone.utc)}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (200, "Refund successful")
     assert response.json["purchase"]["status"] == "refunded"
@@ -241,7 +241,7 @@ def test_another_call_holds_the_refund(shop: Shop, sandbox: StripeSandbox) -> No
     sandbox.inject("drop_after", times=2)
     shop.refund(purchase)
     in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
-    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": in_a_minute}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": in_a_minute}})
 
     response = shop.refund(purchase)
 
@@ -374,7 +374,7 @@ def test_refunded_in_the_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
 
     assert_error(response, 400, "Only completed purchases can be refunded", "purchase_not_refundable")
     assert shop.status_of(purchase) == "refunded"
-    ours, *elsewhere = shop.rows()
+    ours, *elsewhere = shop.records()
     assert (ours["status"], ours["failure"]["code"]) == ("failed", "charge_already_refunded")
     assert [(row["source"], row["status"], row["amount"]) for row in elsewhere] == [
         ("dashboard", "succeeded", 1000),
@@ -382,7 +382,7 @@ def test_refunded_in_the_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
     ]
     assert [row["stripeRefundId"] for row in elsewhere] == [each["id"] for each in made]
     assert shop.refund(purchase).status_code == 400
-    assert len(shop.rows()) == 3
+    assert len(shop.records()) == 3
 
 
 def test_partly_refunded_in_the_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -401,13 +401,13 @@ def test_a_row_too_old_to_be_sent_again(shop: Shop, sandbox: StripeSandbox) -> N
     sandbox.inject("drop_before", times=2)
     shop.refund(purchase)
     a_day_ago = datetime.now(timezone.utc) - timedelta(hours=23, minutes=1)
-    shop.db.refunds.update_one({}, {"$set": {"createdAt": a_day_ago}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_day_ago}})
     sandbox.advance(25 * 3600)
 
     for _ in range(2):
         response = shop.refund(purchase)
         assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
-        assert response.json["refund"]["attention"]["why"] == "unknown_too_long"
+        assert response.json["refund"]["review"]["code"] == "unknown_too_long"
         assert response.json["refund"]["status"] == "processing"
     assert sandbox.money_refunded(payment) == NOTHING
 
@@ -418,7 +418,7 @@ def test_an_old_row_whose_refund_stripe_shows(shop: Shop, sandbox: StripeSandbox
     sandbox.inject("drop_after", times=2)
     shop.refund(purchase)
     a_week_ago = datetime.now(timezone.utc) - timedelta(days=7)
-    shop.db.refunds.update_one({}, {"$set": {"createdAt": a_week_ago}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_week_ago}})
     sandbox.advance(7 * 24 * 3600)
     assert shop.refund(purchase).status_code == 200
     assert sandbox.money_refunded(payment) == 1999

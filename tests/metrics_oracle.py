@@ -26,7 +26,7 @@ _DAY = timedelta(days=1)
 
 
 @dataclass
-class Books:
+class RefundTransitions:
     """What is in the database, and which range is asked for."""
 
     rows: list[dict[str, Any]]
@@ -58,7 +58,7 @@ def _rows(draw: st.DrawFn) -> dict[str, Any]:
     row: dict[str, Any] = {
         "status": status,
         "source": draw(st.sampled_from(("endpoint", "command", "dashboard"))),
-        "attention": draw(st.none() | _attentions()),
+        "review": draw(st.none() | _attentions()),
     }
     row |= _times(draw, status)
     if status in ("succeeded", "pending") or draw(st.booleans()):
@@ -81,7 +81,7 @@ def _times(draw: st.DrawFn, status: str) -> dict[str, Any]:
 
 def _attentions() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
-        {"why": st.sampled_from(WHYS), "whatToDo": st.just("Look."), "since": _since()}
+        {"why": st.sampled_from(WHYS), "recommendedAction": st.just("Look."), "since": _since()}
     )
 
 
@@ -91,14 +91,14 @@ def _purchases() -> st.SearchStrategy[dict[str, Any]]:
 
 
 @st.composite
-def books(draw: st.DrawFn) -> Books:
+def transitions(draw: st.DrawFn) -> RefundTransitions:
     """Any ledger, any purchases, and a range, open or not."""
     rows = draw(st.lists(_rows(), max_size=12))
     purchases = draw(st.lists(_purchases(), max_size=12))
     start, end = draw(st.none() | moments()), draw(st.none() | moments())
     if start is not None and end is not None and start >= end:
         start, end = end, start + _MILLISECOND
-    return Books(
+    return RefundTransitions(
         [{"_id": f"pi_{number}:1", **row} for number, row in enumerate(rows)],
         [{"_id": _id_at(each.pop("made"), number), **each} for number, each in enumerate(purchases)],
         start,
@@ -110,11 +110,13 @@ def _id_at(moment: datetime, number: int) -> ObjectId:
     return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big"))
 
 
-def recount(books: Books) -> dict[str, Any]:
+def recount(transitions: RefundTransitions) -> dict[str, Any]:
     """The figures as the endpoint shows them."""
-    start, end = _range(books)
-    settled = [row for row in books.rows if row["status"] in SETTLED and start <= row["settledAt"] < end]
-    paid = [each for each in books.purchases if each["status"] in ("completed", "refunded")]
+    start, end = _range(transitions)
+    settled = [
+        row for row in transitions.rows if row["status"] in SETTLED and start <= row["settledAt"] < end
+    ]
+    paid = [each for each in transitions.purchases if each["status"] in ("completed", "refunded")]
     paid = [each for each in paid if start <= each["_id"].generation_time < end]
     months = []
     for month in _months(start, end):
@@ -127,19 +129,19 @@ def recount(books: Books) -> dict[str, Any]:
         "total": _period(settled, paid),
         "months": months,
         "open": _standing(
-            [(r["status"], r["createdAt"]) for r in books.rows if r["status"] in OPEN], "byStatus"
+            [(r["status"], r["createdAt"]) for r in transitions.rows if r["status"] in OPEN], "byStatus"
         ),
-        "attention": _standing(
-            [(r["attention"]["why"], r["attention"]["since"]) for r in books.rows if r["attention"]], "byWhy"
+        "review": _standing(
+            [(r["review"]["code"], r["review"]["since"]) for r in transitions.rows if r["review"]], "byCode"
         ),
     }
 
 
-def _range(books: Books) -> tuple[datetime, datetime]:
-    end = books.end or datetime(2024, 4, 1, tzinfo=timezone.utc)
+def _range(transitions: RefundTransitions) -> tuple[datetime, datetime]:
+    end = transitions.end or datetime(2024, 4, 1, tzinfo=timezone.utc)
     last = end - _MILLISECOND
     year, month = (last.year - 1, last.month + 1) if last.month < 12 else (last.year, 1)
-    return books.start or datetime(year, month, 1, tzinfo=timezone.utc), end
+    return transitions.start or datetime(year, month, 1, tzinfo=timezone.utc), end
 
 
 def _months(start: datetime, end: datetime) -> list[str]:

@@ -17,7 +17,7 @@ from flask_refunds import (
     current_user,
     handle_event,
     plan_bulk_refund,
-    refund_attention,
+    refund_needs_review,
     refund_succeeded,
     refunds_bp,
     require_admin,
@@ -33,7 +33,7 @@ instrument(app)
 
 with app.app_context():
     assert_type(plan_bulk_refund("recall", ["6b0635cf3cab3f672ac1a80a"], amounts=False).refundable, int)
-    assert_type(bulk_refund("recall", [], on_result=lambda result: None).undone, int)
+    assert_type(bulk_refund("recall", [], on_result=lambda result: None).incomplete, int)
 
 
 @app.get("/me/<int:number>")
@@ -65,7 +65,7 @@ def mail(sender: Flask, **news: Any) -> None:
     """A receiver."""
 
 
-refund_attention.connect(mail)
+refund_needs_review.connect(mail)
 
 
 @app.errorhandler(RefundsError)

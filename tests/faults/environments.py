@@ -41,7 +41,7 @@ _SIGNALS = (
     flask_refunds.refund_succeeded,
     flask_refunds.refund_pending,
     flask_refunds.refund_failed,
-    flask_refunds.refund_attention,
+    flask_refunds.refund_needs_review,
 )
 _NEWS = (
     "refund.created",
@@ -199,16 +199,16 @@ class Room:
         assert not report.counts["errors"], report
         return report
 
-    def rows(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         """The payment's ledger."""
-        return list(self.db.refunds.find({"paymentIntent": self.payment}).sort("number", 1))
+        return list(self.db.flask_refunds.find({"paymentIntent": self.payment}).sort("number", 1))
 
     def violations(self) -> list[Violation]:
         """What is wrong with the payment now."""
         return violations(
             self.payment,
             at_stripe=self.sandbox.refunds(self.payment),
-            rows=self.rows(),
+            rows=self.records(),
             purchases=list(self.db.purchases.find({"_id": {"$in": self.purchases}})),
             heard=[(each["refund"], each["status"]) for each in self.db.heard.find()],
         )

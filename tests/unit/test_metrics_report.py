@@ -1,4 +1,4 @@
-"""Figures on mongomock against a recount, and the arithmetic at its edges."""
+"""MetricsQuery on mongomock against a recount, and the arithmetic at its edges."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ import pytest
 from hypothesis import given, settings
 
 from flask_refunds.errors import InvalidRequest
-from flask_refunds.metrics.aggregation import Figures
+from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.metrics.report import Durations, parse_bounds
 from flask_refunds.schemas.rendering import render_report
-from tests.recount import NOW, Books, books, recount
+from tests.metrics_oracle import NOW, RefundTransitions, recount, transitions
 
 
 def day(*date: int) -> datetime:
     return datetime(*date, tzinfo=timezone.utc)  # type: ignore[misc, arg-type]
 
 
-@given(books())
+@given(transitions())
 @settings(max_examples=50, deadline=None)
-def test_figures_equal_a_recount(books: Books) -> None:
+def test_figures_equal_a_recount(transitions: RefundTransitions) -> None:
     database = mongomock.MongoClient(tz_aware=True).shop
-    if books.rows:
-        database.refunds.insert_many(books.rows)
-    if books.purchases:
-        database.purchases.insert_many(books.purchases)
-    report = Figures(database.refunds, database.purchases, lambda: NOW).compute(books.start, books.end)
-    assert render_report(report) == recount(books)
+    if transitions.rows:
+        database.flask_refunds.insert_many(transitions.rows)
+    if transitions.purchases:
+        database.purchases.insert_many(transitions.purchases)
+    report = MetricsQuery(database.refunds, database.purchases, lambda: NOW).compute(
+        transitions.start, transitions.end
+    )
+    assert render_report(report) == recount(transitions)
 
 
 def test_a_range_that_nobody_names_is_twelve_months_with_the_present_one() -> None:

@@ -35,7 +35,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_refunds import InvalidRequest, PurchaseNotFound
-from flask_refunds.models import Attention, Failure, Reason, Refund, RefundStatus
+from flask_refunds.models import Failure, Reason, Refund, RefundStatus, ReviewRequest
 from flask_refunds.schemas.inputs import (
     MAX_BODY_BYTES,
     MAX_NOTE_LENGTH,
@@ -196,21 +196,21 @@ REFUND_FIELDS: dict[str, Any] = dict(  # noqa: C408
     reason="duplicate",
     note='<b>"note"</b>',
     requested_by=ID,
-    source="endpoint",
+    source="api",
     bulk="recall-2024",
     stripe_refund_id="re_1",
-    captured=1999,
+    amount_received=1999,
     failure=Failure("card_declined", "No."),
-    attention=Attention("failed_after_success", "Tell him.", AT),
+    review=ReviewRequest("failed_after_success", "Tell him.", AT),
     created_at=AT,
     updated_at=AT,
     settled_at=None,
     request={"payment_intent": "pi_1"},
     owner="a token of the owner's",
     calls=1,
-    leased_until=AT,
-    announced=False,
-    history=[{"at": AT, "by": "endpoint"}],
+    lease_expires_at=AT,
+    signals_sent=False,
+    history=[{"at": AT, "actor": "endpoint"}],
 )
 REFUND = Refund(**{field.name: REFUND_FIELDS.get(field.name) for field in dataclasses.fields(Refund)})
 
@@ -227,11 +227,11 @@ def test_a_refund() -> None:
         "reason": "duplicate",
         "note": '<b>"note"</b>',
         "requestedBy": ID,
-        "source": "endpoint",
+        "source": "api",
         "bulk": "recall-2024",
         "stripeRefundId": "re_1",
         "failure": {"code": "card_declined", "message": "No."},
-        "attention": {"why": "failed_after_success", "whatToDo": "Tell him.", "since": time},
+        "review": {"why": "failed_after_success", "recommendedAction": "Tell him.", "since": time},
         "createdAt": time,
         "updatedAt": time,
         "settledAt": None,

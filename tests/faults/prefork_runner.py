@@ -29,10 +29,9 @@ import stripe
 from pymongo import monitoring
 
 from flask_refunds.clock import Deadline
-from flask_refunds.errors import StripeAnswer
+from flask_refunds.errors import StripeCallError
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.transport import Transport
-from tests.faults import broken, rooms
 from tests.faults.scenarios import Answer, perform
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +67,7 @@ class Zygote:
         """Have a child do a job, and wait for its end.
 
         :param job: ``uri``, ``stripe``, ``headers``, ``action``, ``kill_at`` (a step's number from 1, or 0)
-            and ``broken`` (a name of :mod:`tests.faults.broken`, or ``None``).
+            and ``broken`` (a name of :mod:`tests.faults.mutations`, or ``None``).
         :raises RuntimeError: the child failed by itself.
         """
         streams = self._process.stdin, self._process.stdout
@@ -144,9 +143,9 @@ def _work(job: Mapping[str, Any]) -> dict[str, Any]:
     steps = Steps(job["kill_at"])
     steps.watch_stripe()
     client: pymongo.MongoClient[Any] = pymongo.MongoClient(job["uri"], tz_aware=True, event_listeners=[steps])
-    app = rooms.make_shop_app(client.get_default_database(), job["stripe"])
-    rooms.listen(app, client.get_default_database())
-    with broken.without(job["broken"]):
+    app = environments.make_shop_app(client.get_default_database(), job["stripe"])
+    environments.listen(app, client.get_default_database())
+    with mutations.without(job["broken"]):
         answer = perform(app, job["headers"], job["action"])
     return {"steps": steps.passed, "status": answer.status, "body": answer.body}
 
@@ -194,12 +193,12 @@ def _import_everything() -> None:
     gateway = Gateway("sk_test_nobody", "http://127.0.0.1:9", retries=0, transport=_Nowhere())
     deadline = Deadline.after(JOB_SECONDS)
     for ask in (
-        lambda: gateway.create({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
-        lambda: gateway.retrieve("re_0", deadline),
+        lambda: gateway.create_refund({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
+        lambda: gateway.retrieve_refund("re_0", deadline),
         lambda: gateway.list_refunds("pi_0", deadline),
-        lambda: gateway.captured("pi_0", deadline),
+        lambda: gateway.retrieve_amount_received("pi_0", deadline),
     ):
-        with contextlib.suppress(StripeAnswer):
+        with contextlib.suppress(StripeCallError):
             ask()
 
 
@@ -208,7 +207,7 @@ def serve() -> None:
     logging.disable(logging.CRITICAL)
     _import_everything()
     gc.freeze()
-    with rooms.quick_retries():
+    with environments.quick_retries():
         for line in sys.stdin:
             print(json.dumps(_fork(json.loads(line))), flush=True)
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from .cards import Card
 from .errors import card_declined, invalid, missing
-from .events import BY_STRIPE, Call, EventLog, StoredEvent
+from .events import NO_API_CALL, ApiCall, EventLog, StoredEvent
 from .objects import (
     JsonObject,
     money,
@@ -23,10 +23,10 @@ from .objects import (
     refund_action,
     snapshot,
 )
-from .schedule import Schedule
+from .delayed_transitions import DelayedTransitions
 
-GONE = frozenset({"failed", "canceled"})
-STATUSES = frozenset({"pending", "requires_action", "succeeded"}) | GONE
+FAILED_OR_CANCELED = frozenset({"failed", "canceled"})
+REFUND_STATUSES = frozenset({"pending", "requires_action", "succeeded"}) | FAILED_OR_CANCELED
 _FORCED_ENDS = {"pending": "succeeded"}
 
 
@@ -61,7 +61,7 @@ class Account:
         self._refunds: dict[str, JsonObject] = {}
         self._refunds_of: dict[str, list[JsonObject]] = {}
         self._cards: dict[str, Card] = {}
-        self._schedule = Schedule()
+        self._schedule = DelayedTransitions()
         self.webhook_endpoints: list[JsonObject] = []
 
     # Reading
@@ -134,7 +134,7 @@ class Account:
         currency: str,
         card: Card | None = None,
         confirm: bool = False,
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         **optional: Any,
     ) -> JsonObject:
         """A new payment intent, paid at once when ``confirm`` is true.
@@ -156,7 +156,7 @@ class Account:
         return self._pay(intent, call) if confirm else intent
 
     def confirm_payment_intent(
-        self, identifier: str, *, card: Card | None = None, call: Call = BY_STRIPE
+        self, identifier: str, *, card: Card | None = None, call: ApiCall = NO_API_CALL
     ) -> JsonObject:
         """Pay a payment intent.
 
@@ -178,7 +178,7 @@ class Account:
         self._cards[intent["id"]] = card
         intent.update(payment_method=new_id("pm"), status="requires_confirmation")
 
-    def _pay(self, intent: JsonObject, call: Call) -> JsonObject:
+    def _pay(self, intent: JsonObject, call: ApiCall) -> JsonObject:
         card = self._cards.get(intent["id"])
         if card is None:
             raise invalid(
@@ -198,10 +198,10 @@ class Account:
         if card.disputed:
             charge["disputed"] = True
             dispute = new_dispute(charge, created=self._time())
-            self.events.emit("charge.dispute.created", dispute, BY_STRIPE)
+            self.events.emit("charge.dispute.created", dispute, NO_API_CALL)
         return intent
 
-    def _decline(self, intent: JsonObject, charge: JsonObject, decline_code: str, call: Call) -> None:
+    def _decline(self, intent: JsonObject, charge: JsonObject, decline_code: str, call: ApiCall) -> None:
         error = card_declined(decline_code, charge=charge["id"])
         del self._cards[intent["id"]]
         intent.update(
@@ -223,7 +223,7 @@ class Account:
         charge: str | None = None,
         amount: int | None = None,
         instructions_email: str = "customer@example.com",
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         **optional: Any,
     ) -> JsonObject:
         """Refund a payment, in full unless ``amount`` says how much.
@@ -242,7 +242,7 @@ class Account:
         self.events.emit("refund.created", refund, call)
         if refund["status"] == "failed":
             self.events.emit("refund.failed", refund, call)
-        if refund["status"] not in GONE:
+        if refund["status"] not in FAILED_OR_CANCELED:
             self.events.emit("charge.refunded", paid, call)
         ends = card.refund_ends if call.forced_status is None else _FORCED_ENDS.get(call.forced_status)
         if ends is not None:
@@ -254,7 +254,7 @@ class Account:
         identifier: str,
         *,
         metadata: Mapping[str, str] | None = None,
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
     ) -> JsonObject:
         """Change a refund's metadata: ``""`` unsets a key, an empty mapping all of them.
 
@@ -268,7 +268,7 @@ class Account:
             self._emit_update(refund, {"metadata": old}, call)
         return refund
 
-    def cancel_refund(self, identifier: str, *, call: Call = BY_STRIPE) -> JsonObject:
+    def cancel_refund(self, identifier: str, *, call: ApiCall = NO_API_CALL) -> JsonObject:
         """Cancel a refund that waits for the customer.
 
         :raises ApiError: 404; 400 in any other state
@@ -292,10 +292,10 @@ class Account:
         """
         refund = self.refund(identifier)
         was = refund["status"]
-        backwards = was == "succeeded" and status not in GONE
-        if status not in STATUSES or was in GONE or was == status or backwards:
+        backwards = was == "succeeded" and status not in FAILED_OR_CANCELED
+        if status not in REFUND_STATUSES or was in FAILED_OR_CANCELED or was == status or backwards:
             raise ValueError(f"a refund that is {was} cannot become {status}")
-        self._change(refund, status, failure_reason, BY_STRIPE)
+        self._change(refund, status, failure_reason, NO_API_CALL)
         return refund
 
     def run_due(self) -> None:
@@ -303,7 +303,7 @@ class Account:
         for due in self._schedule.pop_due(self._now()):
             refund = self._refunds[due.refund_id]
             if refund["status"] == due.before:
-                self._change(refund, due.after, None, BY_STRIPE)
+                self._change(refund, due.after, None, NO_API_CALL)
 
     def _refundable(self, payment_intent: str | None, charge: str | None) -> JsonObject:
         if charge is not None:
@@ -339,7 +339,7 @@ class Account:
             )
         return amount or left
 
-    def _change(self, refund: JsonObject, status: str, failure_reason: str | None, call: Call) -> None:
+    def _change(self, refund: JsonObject, status: str, failure_reason: str | None, call: ApiCall) -> None:
         old = {key: refund[key] for key in refund if key != "metadata"}
         self._become(refund, status, failure_reason)
         changed = {key: value for key, value in old.items() if refund[key] != value}
@@ -354,7 +354,7 @@ class Account:
         failure_reason: str | None = None,
         email: str = "customer@example.com",
     ) -> None:
-        gone = status in GONE
+        gone = status in FAILED_OR_CANCELED
         default = "merchant_request" if status == "canceled" else "expired_or_canceled_card"
         refund.update(
             status=status,
@@ -373,9 +373,9 @@ class Account:
 
     def _live(self, payment_intent: str) -> Iterable[JsonObject]:
         refunds = self._refunds_of.get(payment_intent, ())
-        return (refund for refund in refunds if refund["status"] not in GONE)
+        return (refund for refund in refunds if refund["status"] not in FAILED_OR_CANCELED)
 
-    def _emit_update(self, refund: JsonObject, previous: Mapping[str, Any], call: Call) -> None:
+    def _emit_update(self, refund: JsonObject, previous: Mapping[str, Any], call: ApiCall) -> None:
         # charge.refund.updated is what API versions before 2024-10-28 sent; Stripe sends both.
         for type_ in ("refund.updated", "charge.refund.updated"):
             self.events.emit(type_, refund, call, previous)

@@ -19,11 +19,11 @@ from typing import Any
 from .account import Account
 from .endpoints import Endpoint, resolve
 from .errors import ApiError, invalid, key_missing, key_rejected, rate_limited, unauthorized
-from .events import Call
-from .idempotency import IdempotencyKeys, Ticket
+from .events import ApiCall
+from .idempotency import IdempotencyKeys, KeyRecord
 from .params import parse_form
 from .signatures import API_VERSION
-from .wire import Request, Response
+from .http_server import Request, Response
 
 _KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
 _FORM = "application/x-www-form-urlencoded"
@@ -32,14 +32,14 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
-class Admitted:
+class AcceptedRequest:
     """A request that may run: ``ticket`` is its key's, and answered if it ran before."""
 
     account: Account
     endpoint: Endpoint
-    call: Call
+    call: ApiCall
     headers: tuple[tuple[str, str], ...]
-    ticket: Ticket | None
+    ticket: KeyRecord | None
 
 
 class RateLimit:
@@ -90,7 +90,7 @@ class Api:
         self._limit = limit
         self._secret_key = secret_key
 
-    def admit(self, request: Request, request_id: str) -> Admitted:
+    def admit(self, request: Request, request_id: str) -> AcceptedRequest:
         """Everything up to the endpoint.
 
         :raises ApiError: when the request is refused; nothing is remembered of it.
@@ -107,16 +107,16 @@ class Api:
                 key, livemode=livemode, path=request.path, params=params, request_id=request_id
             )
         headers = self.common_headers(request, request_id) + _key_headers(ticket)
-        return Admitted(self._account(livemode), endpoint, Call(request_id, key), headers, ticket)
+        return AcceptedRequest(self._account(livemode), endpoint, ApiCall(request_id, key), headers, ticket)
 
-    def run(self, admitted: Admitted, call: Call) -> Response:
+    def run(self, admitted: AcceptedRequest, call: ApiCall) -> Response:
         """Run the endpoint, or refuse to."""
         try:
             return Response(200, _encode(admitted.endpoint(admitted.account, call)).encode())
         except ApiError as error:
-            return refusal(error, call.request_id or "", livemode=admitted.account.livemode)
+            return error_response(error, call.request_id or "", livemode=admitted.account.livemode)
 
-    def conclude(self, admitted: Admitted, answer: Response) -> None:
+    def conclude(self, admitted: AcceptedRequest, answer: Response) -> None:
         """Store what the endpoint answered."""
         if admitted.ticket is not None:
             self._keys.answered(admitted.ticket, answer)
@@ -179,7 +179,7 @@ def parameters(request: Request) -> dict[str, Any]:
     return parse_form(body)
 
 
-def refusal(error: ApiError, request_id: str, *, livemode: bool = False) -> Response:
+def error_response(error: ApiError, request_id: str, *, livemode: bool = False) -> Response:
     """An error as a response."""
     mode = "" if livemode else "test/"
     log = f"https://dashboard.stripe.com/{mode}logs/{request_id}"
@@ -187,7 +187,7 @@ def refusal(error: ApiError, request_id: str, *, livemode: bool = False) -> Resp
     return Response(error.status, body.encode(), error.headers)
 
 
-def _key_headers(ticket: Ticket | None) -> tuple[tuple[str, str], ...]:
+def _key_headers(ticket: KeyRecord | None) -> tuple[tuple[str, str], ...]:
     if ticket is None:
         return ()
     replayed = (("Idempotent-Replayed", "true"),) if ticket.answer is not None else ()

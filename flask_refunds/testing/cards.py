@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Card:
     """A test card, and what comes of charging and refunding it.
 
-    ``decline_code`` is the issuer's refusal to be charged; a refund is born with
+    ``decline_code`` is the issuer's error_response to be charged; a refund is born with
     ``refund_status`` and, where ``refund_ends`` says so, turns into that later.
     """
 

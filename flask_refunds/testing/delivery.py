@@ -50,7 +50,7 @@ class Delivery:
     status: int | None
 
 
-class Sender:
+class WebhookSender:
     """Posts events one after the other, over one connection at a time."""
 
     def __init__(self, timeout: float = 10.0) -> None:
@@ -85,7 +85,7 @@ class Sender:
                 sock.shutdown(socket.SHUT_RDWR)
 
 
-class Courier:
+class EventDispatcher:
     """The thread that delivers to the endpoints, in the order of the events."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Courier:
         self._undelivered = 0
         self._deliveries: list[Delivery] = []
         self._stopped = False
-        self._sender = Sender()
+        self._sender = WebhookSender()
         self._thread: threading.Thread | None = None
 
     @property

@@ -14,10 +14,10 @@ from . import params as p
 from .account import Account
 from .cards import Card, find_card
 from .errors import ApiError, invalid, missing
-from .events import Call
+from .events import ApiCall
 from .objects import JsonObject
 
-Endpoint = Callable[[Account, Call], JsonObject]
+Endpoint = Callable[[Account, ApiCall], JsonObject]
 Builder = Callable[..., Endpoint]
 
 # kind of object -> its expandable properties -> the kind of object behind each
@@ -178,7 +178,7 @@ def _list_events(params: p.Params) -> Endpoint:
     read = p.read(params, {"type": p.text, "types": p.listed, **_PAGE})
     types = {read["type"]} if "type" in read else set(read.get("types", ()))
 
-    def endpoint(account: Account, call: Call) -> JsonObject:
+    def endpoint(account: Account, call: ApiCall) -> JsonObject:
         wanted = (event for event in account.events if not types or event.type in types)
         stubs = ({"id": event.id, "created": event.created} for event in wanted)
         page = _page("event", "/v1/events", stubs, read)
@@ -252,7 +252,7 @@ def _expanding(kind: str, read: Mapping[str, Any], endpoint: Endpoint) -> Endpoi
     if not paths:
         return endpoint
 
-    def expanded(account: Account, call: Call) -> JsonObject:
+    def expanded(account: Account, call: ApiCall) -> JsonObject:
         thing = endpoint(account, call)
         for path in paths:
             thing = _expand(account, kind, thing, path)

@@ -15,7 +15,7 @@ from .signatures import make_event
 
 
 @dataclass(frozen=True)
-class Call:
+class ApiCall:
     """The API request behind a change; the default is Stripe itself, or its Dashboard.
 
     ``forced_status`` is the status that a refund gets whatever the card says.
@@ -26,7 +26,7 @@ class Call:
     forced_status: str | None = None
 
 
-BY_STRIPE = Call()
+NO_API_CALL = ApiCall()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class EventLog:
         self,
         event_type: str,
         subject: Mapping[str, Any],
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         previous_attributes: Mapping[str, Any] | None = None,
     ) -> None:
         """Something happened to an object, by an API request or by Stripe."""

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ApiError, invalid, key_in_use
-from .wire import Response
+from .http_server import Response
 
 KEY_LENGTH = 255
 KEPT_FOR_SECONDS = 24 * 3600
 
 
 @dataclass
-class Ticket:
+class KeyRecord:
     """The first use of a key: what it asked, and what it was answered."""
 
     key: str
@@ -37,11 +37,11 @@ class IdempotencyKeys:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._tickets: OrderedDict[tuple[bool, str], Ticket] = OrderedDict()
+        self._tickets: OrderedDict[tuple[bool, str], KeyRecord] = OrderedDict()
 
     def claim(
         self, key: str, *, livemode: bool, path: str, params: dict[str, Any], request_id: str
-    ) -> Ticket:
+    ) -> KeyRecord:
         """This key's ticket: an answered one is to be replayed, one without an answer is ours.
 
         :raises ApiError: 400 when the key was used for something else or is too long; 409 when its
@@ -53,7 +53,7 @@ class IdempotencyKeys:
         self._forget()
         first = self._tickets.get((livemode, key))
         if first is None:
-            first = Ticket(key, livemode, path, params, request_id, self._now())
+            first = KeyRecord(key, livemode, path, params, request_id, self._now())
             self._tickets[livemode, key] = first
             return first
         if (first.path, first.params) != (path, params):
@@ -62,7 +62,7 @@ class IdempotencyKeys:
             raise key_in_use(key)
         return first
 
-    def answered(self, ticket: Ticket, answer: Response) -> None:
+    def answered(self, ticket: KeyRecord, answer: Response) -> None:
         """Store the answer: it stands as long as the key is known."""
         ticket.answer = answer
 
@@ -79,7 +79,7 @@ class IdempotencyKeys:
             self._tickets.popitem(last=False)
 
 
-def _misused(first: Ticket, path: str) -> ApiError:
+def _misused(first: KeyRecord, path: str) -> ApiError:
     scope = "with the same parameters they were first used with"
     if first.path != path:
         scope = f"for the same endpoint they were first used for ('{path}' vs '{first.path}')"

@@ -9,20 +9,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from . import control
+from . import control_api
 from .account import Account
 from .api import Api, RateLimit
 from .cards import find_card
 from .clock import Clock
-from .delivery import Courier, Delivery, Sender, WebhookEndpoint
+from .delivery import EventDispatcher, Delivery, WebhookSender, WebhookEndpoint
 from .errors import ApiError
 from .events import StoredEvent
 from .faults import Fault, FaultPlan, Injected
 from .idempotency import IdempotencyKeys
-from .journal import Journal, ReceivedRequest
+from .request_log import RequestLog, ReceivedRequest
 from .objects import JsonObject, snapshot
-from .service import Service
-from .wire import Connection, HttpServer, Request
+from .request_handler import RequestHandler
+from .http_server import Connection, HttpServer, Request
 
 
 class StripeSandbox:
@@ -71,11 +71,11 @@ class StripeSandbox:
         self._keys = IdempotencyKeys(self._clock)
         self._limit = RateLimit(rate_limit, self._clock)
         self._faults = FaultPlan()
-        self._journal = Journal()
-        self._courier = Courier()
+        self._journal = RequestLog()
+        self._courier = EventDispatcher()
         self._endpoints: list[WebhookEndpoint] = []
         self._server: HttpServer | None = None
-        self._service = Service(
+        self._service = RequestHandler(
             Api(self._account, keys=self._keys, limit=self._limit, now=self._clock, secret_key=secret_key),
             faults=self._faults,
             journal=self._journal,
@@ -381,7 +381,7 @@ class StripeSandbox:
         :return: the HTTP status answered.
         :raises OSError: when nobody answers.
         """
-        return Sender().send(event, url, secret, timestamp)
+        return WebhookSender().send(event, url, secret, timestamp)
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -399,8 +399,8 @@ class StripeSandbox:
     # Inside
 
     def _serve(self, connection: Connection, request: Request) -> None:
-        if request.path.startswith(control.PREFIX):
-            connection.respond(control.answer(self, request))
+        if request.path.startswith(control_api.PREFIX):
+            connection.respond(control_api.answer(self, request))
         else:
             self._service.serve(connection, request)
 

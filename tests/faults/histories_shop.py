@@ -23,7 +23,7 @@ from flask_refunds.gateway import Gateway
 from flask_refunds.models import Refund
 from flask_refunds.testing import StripeSandbox, signed_event
 from flask_refunds.testing.account import GONE
-from flask_refunds.testing.wire import Connection, Request, Response
+from flask_refunds.testing.http_server import Connection, Request, Response
 from tests.faults.invariants import Violation, violations
 from tests.shop import Shop, make_app
 

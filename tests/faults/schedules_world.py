@@ -27,7 +27,7 @@ from flask_refunds.testing.account import GONE, Account
 from flask_refunds.testing.api import Api, RateLimit
 from flask_refunds.testing.cards import find_card
 from flask_refunds.testing.idempotency import IdempotencyKeys
-from flask_refunds.testing.wire import Request
+from flask_refunds.testing.http_server import Request
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 CART = (ObjectId("65f424a80000000000000001"), ObjectId("65f424a80000000000000002"))

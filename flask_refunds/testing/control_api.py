@@ -6,9 +6,9 @@ import json
 from typing import Any, Protocol
 
 from . import params as p
-from .api import parameters, refusal
+from .api import parameters, error_response
 from .errors import ApiError
-from .wire import Request, Response
+from .http_server import Request, Response
 
 PREFIX = "/_sandbox/"
 
@@ -20,7 +20,7 @@ _PAYMENTS: dict[str, p.Reader] = {
 }
 
 
-class Controlled(Protocol):
+class SandboxControl(Protocol):
     """What of the sandbox these routes use."""
 
     def create_payment(self, amount: int, currency: str = ..., card: str = ...) -> str:
@@ -33,18 +33,18 @@ class Controlled(Protocol):
         """How many requests were answered with each status."""
 
 
-def answer(sandbox: Controlled, request: Request) -> Response:
+def answer(sandbox: SandboxControl, request: Request) -> Response:
     """Answer a request below ``/_sandbox/``."""
     try:
         found = _find(sandbox, request)
     except ApiError as error:
-        return refusal(error, "")
+        return error_response(error, "")
     except ValueError as error:
-        return refusal(ApiError(400, str(error)), "")
+        return error_response(ApiError(400, str(error)), "")
     return Response(200, json.dumps(found).encode())
 
 
-def _find(sandbox: Controlled, request: Request) -> dict[str, Any]:
+def _find(sandbox: SandboxControl, request: Request) -> dict[str, Any]:
     params = parameters(request)
     route = request.method, request.path.removeprefix(PREFIX)
     if route == ("GET", "health"):
@@ -58,7 +58,7 @@ def _find(sandbox: Controlled, request: Request) -> dict[str, Any]:
     raise ApiError(404, f"The sandbox has no {request.method} {request.path}")
 
 
-def _create_payments(sandbox: Controlled, params: p.Params) -> list[str]:
+def _create_payments(sandbox: SandboxControl, params: p.Params) -> list[str]:
     read = p.read(params, _PAYMENTS)
     p.required(read, "amount")
     count = read.pop("count", 1)

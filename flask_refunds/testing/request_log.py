@@ -30,7 +30,7 @@ class ReceivedRequest:
     status: int | None = None
 
 
-class Journal:
+class RequestLog:
     """The last 200,000 requests, oldest first."""
 
     def __init__(self) -> None:

@@ -10,12 +10,12 @@ from functools import partial
 from typing import cast
 
 from . import errors
-from .api import Admitted, Api, idempotency_key, parameters, refusal, secret_key
+from .api import AcceptedRequest, Api, idempotency_key, parameters, error_response, secret_key
 from .errors import ApiError
 from .faults import FORCED_STATUSES, Fault, FaultPlan
-from .journal import Journal, ReceivedRequest
+from .request_log import RequestLog, ReceivedRequest
 from .objects import new_id
-from .wire import Connection, Request, Response
+from .http_server import Connection, Request, Response
 
 _DRIP_SECONDS = 0.05
 _ENDLESS = 1_000_000
@@ -42,13 +42,13 @@ _SILENT = _SILENT_BEFORE | {Fault.DROP_AFTER, Fault.HANG_AFTER}
 
 
 @dataclass
-class Exchange:
+class PendingRequest:
     """A request, on its way to its answer."""
 
     connection: Connection
     request: Request
     record: ReceivedRequest
-    admitted: Admitted | None = None
+    admitted: AcceptedRequest | None = None
 
     @property
     def fault(self) -> Fault | None:
@@ -56,7 +56,7 @@ class Exchange:
         return self.record.fault
 
 
-class Service:
+class RequestHandler:
     """Runs on the loop's thread; holds the lock for what touches the accounts, never to wait.
 
     :param changed: the lock around all state, notified after each step.
@@ -68,7 +68,7 @@ class Service:
         api: Api,
         *,
         faults: FaultPlan,
-        journal: Journal,
+        journal: RequestLog,
         changed: threading.Condition,
         run_due: Callable[[], None],
         latency: float,
@@ -80,7 +80,7 @@ class Service:
         self._run_due = run_due
         self.latency = latency
         self._hanging: list[Connection] = []
-        self._late: list[Exchange] = []
+        self._late: list[PendingRequest] = []
 
     def serve(self, connection: Connection, request: Request) -> None:
         """Take a request from the wire.
@@ -124,7 +124,7 @@ class Service:
         else:
             finish()
 
-    def _receive(self, connection: Connection, request: Request) -> Exchange:
+    def _receive(self, connection: Connection, request: Request) -> PendingRequest:
         record = ReceivedRequest(
             request.method,
             request.path,
@@ -135,9 +135,9 @@ class Service:
         )
         self._journal.add(record)
         self._changed.notify_all()
-        return Exchange(connection, request, record)
+        return PendingRequest(connection, request, record)
 
-    def _admit(self, exchange: Exchange) -> Response | None:
+    def _admit(self, exchange: PendingRequest) -> Response | None:
         """Let the request in, or give the answer that it gets without being executed."""
         request, request_id = exchange.request, exchange.record.request_id
         headers = self._api.common_headers(request, request_id)
@@ -148,14 +148,14 @@ class Service:
                 raise _REFUSED_BEFORE[exchange.fault](request)
             exchange.admitted = self._api.admit(request, request_id)
         except ApiError as error:
-            answer = refusal(error, request_id, livemode=_livemode(request))
+            answer = error_response(error, request_id, livemode=_livemode(request))
             return replace(answer, headers=headers + answer.headers)
         ticket = exchange.admitted.ticket
         if ticket is None or ticket.answer is None:
             return None
         return _with_headers(ticket.answer, exchange.admitted)
 
-    def _finish(self, exchange: Exchange, answer: Response | None) -> None:
+    def _finish(self, exchange: PendingRequest, answer: Response | None) -> None:
         try:
             with self._changed:
                 if answer is None:
@@ -169,8 +169,8 @@ class Service:
             exchange.connection.abort()
             raise
 
-    def _execute(self, exchange: Exchange) -> Response:
-        fault, admitted = exchange.fault, cast(Admitted, exchange.admitted)
+    def _execute(self, exchange: PendingRequest) -> Response:
+        fault, admitted = exchange.fault, cast(AcceptedRequest, exchange.admitted)
         call = admitted.call
         if fault is not None and fault in FORCED_STATUSES:
             call = replace(call, forced_status=fault.value)
@@ -183,11 +183,11 @@ class Service:
         self._api.conclude(admitted, answer)
         return _with_headers(answer, admitted)
 
-    def _refuse(self, admitted: Admitted, error: ApiError) -> Response:
+    def _refuse(self, admitted: AcceptedRequest, error: ApiError) -> Response:
         request_id = admitted.call.request_id or ""
-        return refusal(error, request_id, livemode=admitted.account.livemode)
+        return error_response(error, request_id, livemode=admitted.account.livemode)
 
-    def _send(self, exchange: Exchange, answer: Response) -> None:
+    def _send(self, exchange: PendingRequest, answer: Response) -> None:
         connection, fault = exchange.connection, exchange.fault
         if fault in _SILENT:
             self._fall_silent(exchange)
@@ -201,7 +201,7 @@ class Service:
         else:
             connection.respond(answer)
 
-    def _fall_silent(self, exchange: Exchange) -> None:
+    def _fall_silent(self, exchange: PendingRequest) -> None:
         if exchange.fault in (Fault.HANG_BEFORE, Fault.HANG_AFTER):
             self._hanging.append(exchange.connection)
         else:
@@ -225,7 +225,7 @@ def _garbled(answer: Response, fault: Fault | None) -> Response:
     return answer
 
 
-def _with_headers(answer: Response, admitted: Admitted) -> Response:
+def _with_headers(answer: Response, admitted: AcceptedRequest) -> Response:
     return replace(answer, headers=admitted.headers + answer.headers)
 
 

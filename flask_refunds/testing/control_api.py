@@ -1,4 +1,4 @@
-"""The sandbox's own routes, for a caller in another process. They need no key."""
+"""The sandbox's own routes, for tests in another process. They need no API key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any, Protocol
 
 from . import params as p
-from .api import parameters, error_response
+from .api import error_response, parse_parameters
 from .errors import ApiError
 from .http_server import Request, Response
 
@@ -15,47 +15,47 @@ PREFIX = "/_sandbox/"
 _PAYMENTS: dict[str, p.Reader] = {
     "amount": p.amount,
     "currency": p.currency,
-    "card": p.text,
+    "card": p.string,
     "count": p.integer,
 }
 
 
 class SandboxControl(Protocol):
-    """What of the sandbox these routes use."""
+    """The methods of StripeSandbox that these routes use."""
 
     def create_payment(self, amount: int, currency: str = ..., card: str = ...) -> str:
-        """A payment that somebody has made."""
+        """Create a payment and return its payment intent's ID."""
 
     def refunds(self, payment_intent: str | None = None) -> list[dict[str, Any]]:
-        """The refunds so far."""
+        """Return the refunds."""
 
     def count_requests(self) -> dict[str, int]:
-        """How many requests were answered with each status."""
+        """Return the number of requests by response status."""
 
 
-def answer(sandbox: SandboxControl, request: Request) -> Response:
-    """Answer a request below ``/_sandbox/``."""
+def respond(sandbox: SandboxControl, request: Request) -> Response:
+    """Return the response to a request below ``/_sandbox/``."""
     try:
-        found = _find(sandbox, request)
+        result = _dispatch(sandbox, request)
     except ApiError as error:
         return error_response(error, "")
     except ValueError as error:
         return error_response(ApiError(400, str(error)), "")
-    return Response(200, json.dumps(found).encode())
+    return Response(200, json.dumps(result).encode())
 
 
-def _find(sandbox: SandboxControl, request: Request) -> dict[str, Any]:
-    params = parameters(request)
+def _dispatch(sandbox: SandboxControl, request: Request) -> dict[str, Any]:
+    params = parse_parameters(request)
     route = request.method, request.path.removeprefix(PREFIX)
     if route == ("GET", "health"):
         return {"status": "ok"}
     if route == ("POST", "payments"):
         return {"ids": _create_payments(sandbox, params)}
     if route == ("GET", "refunds"):
-        return {"data": sandbox.refunds(**p.read(params, {"payment_intent": p.text}))}
+        return {"data": sandbox.refunds(**p.read(params, {"payment_intent": p.string}))}
     if route == ("GET", "requests"):
         return {"byStatus": sandbox.count_requests()}
-    raise ApiError(404, f"The sandbox has no {request.method} {request.path}")
+    raise ApiError(404, f"Unknown sandbox route: {request.method} {request.path}")
 
 
 def _create_payments(sandbox: SandboxControl, params: p.Params) -> list[str]:

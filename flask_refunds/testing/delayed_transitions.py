@@ -1,4 +1,4 @@
-"""What the banks will make of refunds later."""
+"""Refund status changes that happen later."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from dataclasses import dataclass, field
 
 @dataclass(order=True)
 class DelayedTransition:
-    """A refund that changes from ``before`` to ``after`` at a time, unless it has changed by then."""
+    """A status change at a given time. It is skipped if the refund is no longer in ``from_status``."""
 
     at: float
-    order: int
+    sequence: int
     refund_id: str = field(compare=False)
-    before: str = field(compare=False)
-    after: str = field(compare=False)
+    from_status: str = field(compare=False)
+    to_status: str = field(compare=False)
 
 
 class DelayedTransitions:
-    """Changes to come, soonest first; those of the same time in the order of their planning."""
+    """A queue of transitions, ordered by time and then by the order in which they were added."""
 
     def __init__(self) -> None:
-        self._dues: list[DelayedTransition] = []
-        self._planned = 0
+        self._heap: list[DelayedTransition] = []
+        self._added = 0
 
-    def add(self, at: float, refund_id: str, *, before: str, after: str) -> None:
-        """Plan a change, ``at`` seconds since the epoch."""
-        self._planned += 1
-        heapq.heappush(self._dues, DelayedTransition(at, self._planned, refund_id, before, after))
+    def add(self, at: float, refund_id: str, *, from_status: str, to_status: str) -> None:
+        """Add a transition at ``at``, in seconds since the epoch."""
+        self._added += 1
+        heapq.heappush(self._heap, DelayedTransition(at, self._added, refund_id, from_status, to_status))
 
     def pop_due(self, now: float) -> Iterator[DelayedTransition]:
-        """Take out what is due."""
-        while self._dues and self._dues[0].at <= now:
-            yield heapq.heappop(self._dues)
+        """Remove and yield the transitions that are due."""
+        while self._heap and self._heap[0].at <= now:
+            yield heapq.heappop(self._heap)

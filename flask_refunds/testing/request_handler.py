@@ -1,4 +1,4 @@
-"""Serving requests: when each is executed, what it suffers, and what leaves on the wire."""
+"""Request handling: apply faults and latency, run the endpoint, send the response."""
 
 from __future__ import annotations
 
@@ -10,57 +10,68 @@ from functools import partial
 from typing import cast
 
 from . import errors
-from .api import AcceptedRequest, Api, idempotency_key, parameters, error_response, secret_key
+from .api import (
+    AcceptedRequest,
+    Api,
+    error_response,
+    parse_parameters,
+    read_idempotency_key,
+    read_secret_key,
+    store_response,
+)
 from .errors import ApiError
 from .faults import FORCED_STATUSES, Fault, FaultPlan
-from .request_log import RequestLog, ReceivedRequest
-from .objects import new_id
 from .http_server import Connection, Request, Response
+from .objects import new_id
+from .request_log import ReceivedRequest, RequestLog
 
-_DRIP_SECONDS = 0.05
-_ENDLESS = 1_000_000
+_DRIP_INTERVAL_SECONDS = 0.05
+_SLOW_DRIP_LENGTH = 1_000_000
 _BAD_GATEWAY = Response(
     502,
     b"<html><head><title>502 Bad Gateway</title></head><body>502 Bad Gateway</body></html>\n",
     content_type="text/html",
 )
-_REFUSED_BEFORE: dict[Fault, Callable[[Request], ApiError]] = {
-    Fault.RATE_LIMITED: lambda request: errors.rate_limited(_livemode(request)),
+_ERRORS_BEFORE_CHECKS: dict[Fault, Callable[[Request], ApiError]] = {
+    Fault.RATE_LIMITED: lambda request: errors.rate_limited(_is_livemode(request)),
     Fault.LOCK_TIMEOUT: lambda request: errors.lock_timeout(),
-    Fault.CONFLICT: lambda request: errors.key_in_use(idempotency_key(request)),
-    Fault.KEY_REJECTED: lambda request: errors.key_rejected(secret_key(request.headers)),
-    Fault.KEY_FORBIDDEN: lambda request: errors.key_forbidden(secret_key(request.headers)),
+    Fault.CONFLICT: lambda request: errors.idempotency_key_in_use(read_idempotency_key(request)),
+    Fault.KEY_REJECTED: lambda request: errors.key_rejected(read_secret_key(request.headers)),
+    Fault.KEY_FORBIDDEN: lambda request: errors.key_forbidden(read_secret_key(request.headers)),
     Fault.ERROR_503: lambda request: errors.server_error(503),
 }
-_REFUSED_WITHIN: dict[Fault, Callable[[], ApiError]] = {
+_ERRORS_IN_ENDPOINT: dict[Fault, Callable[[], ApiError]] = {
     Fault.ERROR_500: lambda: errors.server_error(retry=False),
     Fault.CARD_ERROR: lambda: errors.card_declined("generic_decline"),
     Fault.INSUFFICIENT_BALANCE: errors.balance_insufficient,
 }
-_SILENT_BEFORE = frozenset({Fault.DROP_BEFORE, Fault.HANG_BEFORE})
-_SILENT = _SILENT_BEFORE | {Fault.DROP_AFTER, Fault.HANG_AFTER}
+_NOT_EXECUTED_NO_RESPONSE = frozenset({Fault.DROP_BEFORE, Fault.HANG_BEFORE})
+_NO_RESPONSE = _NOT_EXECUTED_NO_RESPONSE | {Fault.DROP_AFTER, Fault.HANG_AFTER}
 
 
 @dataclass
 class PendingRequest:
-    """A request, on its way to its answer."""
+    """A request that has no response yet."""
 
     connection: Connection
     request: Request
-    record: ReceivedRequest
-    admitted: AcceptedRequest | None = None
+    log_entry: ReceivedRequest
+    accepted: AcceptedRequest | None = None
 
     @property
     def fault(self) -> Fault | None:
-        """What it suffers."""
-        return self.record.fault
+        """The fault that applies to this request."""
+        return self.log_entry.fault
 
 
 class RequestHandler:
-    """Runs on the loop's thread; holds the lock for what touches the accounts, never to wait.
+    """Handles requests on the event loop's thread.
 
-    :param changed: the lock around all state, notified after each step.
-    :param run_due: settles what fell due.
+    It holds the lock while it uses the accounts, and never waits while it holds it.
+
+    :param changed: the lock around all state; it is notified after each step.
+    :param apply_due_transitions: called with the lock held, before each request.
+    :param latency: seconds between the arrival of a request and its execution.
     """
 
     def __init__(
@@ -68,55 +79,55 @@ class RequestHandler:
         api: Api,
         *,
         faults: FaultPlan,
-        journal: RequestLog,
+        request_log: RequestLog,
         changed: threading.Condition,
-        run_due: Callable[[], None],
+        apply_due_transitions: Callable[[], None],
         latency: float,
     ) -> None:
         self._api = api
         self._faults = faults
-        self._journal = journal
+        self._request_log = request_log
         self._changed = changed
-        self._run_due = run_due
+        self._apply_due_transitions = apply_due_transitions
         self.latency = latency
         self._hanging: list[Connection] = []
         self._late: list[PendingRequest] = []
 
-    def serve(self, connection: Connection, request: Request) -> None:
-        """Take a request from the wire.
+    def handle(self, connection: Connection, request: Request) -> None:
+        """Handle a request that arrived on a connection.
 
-        The lock is held until a request without latency is done: whoever sees it in the journal sees
-        what it did.
+        Without latency, the lock is held until the request has been executed. A test that sees the
+        request in the log therefore also sees its effects.
         """
         with self._changed:
-            self._run_due()
-            exchange = self._receive(connection, request)
-            if exchange.fault in _SILENT_BEFORE:
-                self._fall_silent(exchange)
+            self._apply_due_transitions()
+            pending = self._log(connection, request)
+            if pending.fault in _NOT_EXECUTED_NO_RESPONSE:
+                self._withhold_response(pending)
                 return
-            answer = self._admit(exchange)
-            if exchange.fault is Fault.LATE and answer is None:
-                self._late.append(exchange)
+            response = self._accept(pending)
+            if pending.fault is Fault.LATE and response is None:
+                self._late.append(pending)
                 return
-            self._after_latency(partial(self._finish, exchange, answer))
+            self._after_latency(partial(self._finish, pending, response))
 
-    def release(self) -> None:
-        """Execute what is late."""
+    def execute_late(self) -> None:
+        """Execute the requests that are held by :attr:`Fault.LATE`."""
         late, self._late = self._late, []
-        for exchange in late:
-            self._finish(exchange, None)
+        for pending in late:
+            self._finish(pending, None)
 
-    def hang_up(self) -> None:
-        """Close the connections that wait for an answer which will not come."""
+    def drop_late(self) -> None:
+        """Close the connections of the requests that are held by :attr:`Fault.LATE`; don't execute them."""
+        late, self._late = self._late, []
+        for pending in late:
+            pending.connection.close()
+
+    def close_hanging(self) -> None:
+        """Close the connections that will never get a response."""
         hanging, self._hanging = self._hanging, []
         for connection in hanging:
             connection.close()
-
-    def forget(self) -> None:
-        """Drop what is late: it is never executed."""
-        late, self._late = self._late, []
-        for exchange in late:
-            exchange.connection.close()
 
     def _after_latency(self, finish: Callable[[], None]) -> None:
         if self.latency > 0:
@@ -124,117 +135,116 @@ class RequestHandler:
         else:
             finish()
 
-    def _receive(self, connection: Connection, request: Request) -> PendingRequest:
-        record = ReceivedRequest(
+    def _log(self, connection: Connection, request: Request) -> PendingRequest:
+        log_entry = ReceivedRequest(
             request.method,
             request.path,
-            _readable(request),
-            idempotency_key(request),
+            _loggable_parameters(request),
+            read_idempotency_key(request),
             new_id("req"),
             self._faults.pick(request.method, request.path),
         )
-        self._journal.add(record)
+        self._request_log.add(log_entry)
         self._changed.notify_all()
-        return PendingRequest(connection, request, record)
+        return PendingRequest(connection, request, log_entry)
 
-    def _admit(self, exchange: PendingRequest) -> Response | None:
-        """Let the request in, or give the answer that it gets without being executed."""
-        request, request_id = exchange.request, exchange.record.request_id
+    def _accept(self, pending: PendingRequest) -> Response | None:
+        """Accept the request, or return the response that it gets without being executed."""
+        request, request_id = pending.request, pending.log_entry.request_id
         headers = self._api.common_headers(request, request_id)
-        if exchange.fault is Fault.ERROR_502_HTML:
+        if pending.fault is Fault.ERROR_502_HTML:
             return _BAD_GATEWAY
         try:
-            if exchange.fault in _REFUSED_BEFORE:
-                raise _REFUSED_BEFORE[exchange.fault](request)
-            exchange.admitted = self._api.admit(request, request_id)
+            if pending.fault in _ERRORS_BEFORE_CHECKS:
+                raise _ERRORS_BEFORE_CHECKS[pending.fault](request)
+            accepted = pending.accepted = self._api.accept(request, request_id)
         except ApiError as error:
-            answer = error_response(error, request_id, livemode=_livemode(request))
-            return replace(answer, headers=headers + answer.headers)
-        ticket = exchange.admitted.ticket
-        if ticket is None or ticket.answer is None:
+            response = error_response(error, request_id, livemode=_is_livemode(request))
+            return replace(response, headers=headers + response.headers)
+        if accepted.key_record is None or accepted.key_record.response is None:
             return None
-        return _with_headers(ticket.answer, exchange.admitted)
+        return _with_headers(accepted.key_record.response, accepted)
 
-    def _finish(self, exchange: PendingRequest, answer: Response | None) -> None:
+    def _finish(self, pending: PendingRequest, response: Response | None) -> None:
         try:
             with self._changed:
-                if answer is None:
-                    answer = self._execute(exchange)
-                answer = _garbled(answer, exchange.fault)
-                if exchange.connection.alive and exchange.fault not in _SILENT:
-                    exchange.record.status = answer.status
+                if response is None:
+                    response = self._execute(pending)
+                response = _corrupt(response, pending.fault)
+                if pending.connection.alive and pending.fault not in _NO_RESPONSE:
+                    pending.log_entry.status = response.status
                 self._changed.notify_all()
-            self._send(exchange, answer)
+            self._send(pending, response)
         except BaseException:
-            exchange.connection.abort()
+            pending.connection.abort()
             raise
 
-    def _execute(self, exchange: PendingRequest) -> Response:
-        fault, admitted = exchange.fault, cast(AcceptedRequest, exchange.admitted)
-        call = admitted.call
+    def _execute(self, pending: PendingRequest) -> Response:
+        fault, accepted = pending.fault, cast(AcceptedRequest, pending.accepted)
+        call = accepted.call
         if fault is not None and fault in FORCED_STATUSES:
             call = replace(call, forced_status=fault.value)
-        if fault in _REFUSED_WITHIN:
-            answer = self._refuse(admitted, _REFUSED_WITHIN[fault]())
+        if fault in _ERRORS_IN_ENDPOINT:
+            response = _reject(accepted, _ERRORS_IN_ENDPOINT[fault]())
         else:
-            answer = self._api.run(admitted, call)
+            response = self._api.run(accepted, call)
         if fault is Fault.ERROR_500_AFTER:
-            answer = self._refuse(admitted, errors.server_error(retry=False))
-        self._api.conclude(admitted, answer)
-        return _with_headers(answer, admitted)
+            response = _reject(accepted, errors.server_error(retry=False))
+        store_response(accepted, response)
+        return _with_headers(response, accepted)
 
-    def _refuse(self, admitted: AcceptedRequest, error: ApiError) -> Response:
-        request_id = admitted.call.request_id or ""
-        return error_response(error, request_id, livemode=admitted.account.livemode)
-
-    def _send(self, exchange: PendingRequest, answer: Response) -> None:
-        connection, fault = exchange.connection, exchange.fault
-        if fault in _SILENT:
-            self._fall_silent(exchange)
+    def _send(self, pending: PendingRequest, response: Response) -> None:
+        connection, fault = pending.connection, pending.fault
+        if fault in _NO_RESPONSE:
+            self._withhold_response(pending)
         elif fault is Fault.TRUNCATED:
-            connection.write(answer.encode(length=len(answer.body) + 100))
+            connection.write(response.encode(length=len(response.body) + 100))
             connection.close()
         elif fault is Fault.SLOW_DRIP:
             self._hanging.append(connection)
-            connection.write(answer.head(_ENDLESS, close=False))
-            _drip(connection, answer.body)
+            connection.write(response.head(_SLOW_DRIP_LENGTH, close=False))
+            _drip(connection, response.body)
         else:
-            connection.respond(answer)
+            connection.respond(response)
 
-    def _fall_silent(self, exchange: PendingRequest) -> None:
-        if exchange.fault in (Fault.HANG_BEFORE, Fault.HANG_AFTER):
-            self._hanging.append(exchange.connection)
+    def _withhold_response(self, pending: PendingRequest) -> None:
+        if pending.fault in (Fault.HANG_BEFORE, Fault.HANG_AFTER):
+            self._hanging.append(pending.connection)
         else:
-            exchange.connection.close()
+            pending.connection.close()
 
 
 def _drip(connection: Connection, rest: bytes) -> None:
     if connection.alive:
         connection.write(rest[:1] or b" ")
-        asyncio.get_running_loop().call_later(_DRIP_SECONDS, _drip, connection, rest[1:])
+        asyncio.get_running_loop().call_later(_DRIP_INTERVAL_SECONDS, _drip, connection, rest[1:])
 
 
-def _garbled(answer: Response, fault: Fault | None) -> Response:
+def _corrupt(response: Response, fault: Fault | None) -> Response:
     if fault is Fault.GARBAGE:
-        return replace(answer, status=200, body=b"\x00\xff<!-- not JSON -->")
+        return replace(response, status=200, body=b"\x00\xff<!-- not JSON -->")
     if fault is Fault.EMPTY:
-        return replace(answer, status=200, body=b"")
+        return replace(response, status=200, body=b"")
     if fault is Fault.WRONG_OBJECT:
         body = f'{{"id":"{new_id("cus")}","object":"customer","livemode":false}}'
-        return replace(answer, status=200, body=body.encode())
-    return answer
+        return replace(response, status=200, body=body.encode())
+    return response
 
 
-def _with_headers(answer: Response, admitted: AcceptedRequest) -> Response:
-    return replace(answer, headers=admitted.headers + answer.headers)
+def _reject(accepted: AcceptedRequest, error: ApiError) -> Response:
+    return error_response(error, accepted.call.request_id or "", livemode=accepted.account.livemode)
 
 
-def _livemode(request: Request) -> bool:
-    return secret_key(request.headers)[3:8] == "live_"
+def _with_headers(response: Response, accepted: AcceptedRequest) -> Response:
+    return replace(response, headers=accepted.headers + response.headers)
 
 
-def _readable(request: Request) -> dict[str, object]:
+def _is_livemode(request: Request) -> bool:
+    return read_secret_key(request.headers)[3:8] == "live_"
+
+
+def _loggable_parameters(request: Request) -> dict[str, object]:
     try:
-        return parameters(request)
+        return parse_parameters(request)
     except ApiError:
         return {}

@@ -9,7 +9,7 @@ from tests.testing.http_client import HttpClient
 
 
 @pytest.fixture
-def five(sandbox: StripeSandbox, payment: str) -> list[str]:
+def refund_ids(sandbox: StripeSandbox, payment: str) -> list[str]:
     """The IDs of five refunds of one payment, newest first. Another payment has a refund too."""
     ids = []
     for _ in range(5):
@@ -26,32 +26,34 @@ def list_ids(stripe_api: HttpClient, **params: object) -> tuple[list[str], bool]
 
 
 def test_refunds_of_payment_intent_are_newest_first(
-    stripe_api: HttpClient, payment: str, five: list[str]
+    stripe_api: HttpClient, payment: str, refund_ids: list[str]
 ) -> None:
-    assert list_ids(stripe_api, payment_intent=payment) == (five, False)
+    assert list_ids(stripe_api, payment_intent=payment) == (refund_ids, False)
 
 
 def test_refunds_are_filtered_by_charge(
-    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str, five: list[str]
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str, refund_ids: list[str]
 ) -> None:
-    assert list_ids(stripe_api, charge=sandbox.charge(payment)["id"]) == (five, False)
+    assert list_ids(stripe_api, charge=sandbox.charge(payment)["id"]) == (refund_ids, False)
 
 
-def test_all_refunds_are_listed_without_filter(stripe_api: HttpClient, five: list[str]) -> None:
-    assert list_ids(stripe_api)[0][1:] == five
+def test_all_refunds_are_listed_without_filter(stripe_api: HttpClient, refund_ids: list[str]) -> None:
+    assert list_ids(stripe_api)[0][1:] == refund_ids
 
 
 def test_refunds_of_unknown_payment_intent_is_404(stripe_api: HttpClient) -> None:
     assert stripe_api.get("/v1/refunds", {"payment_intent": "pi_x"}).status == 404
 
 
-def test_cursors_page_forwards_and_backwards(stripe_api: HttpClient, payment: str, five: list[str]) -> None:
+def test_cursors_page_forwards_and_backwards(
+    stripe_api: HttpClient, payment: str, refund_ids: list[str]
+) -> None:
     query = {"payment_intent": payment, "limit": 2}
-    assert list_ids(stripe_api, **query) == (five[:2], True)
-    assert list_ids(stripe_api, **query, starting_after=five[1]) == (five[2:4], True)
-    assert list_ids(stripe_api, **query, starting_after=five[3]) == (five[4:], False)
-    assert list_ids(stripe_api, **query, ending_before=five[3]) == (five[1:3], True)
-    assert list_ids(stripe_api, **query, ending_before=five[2]) == (five[:2], False)
+    assert list_ids(stripe_api, **query) == (refund_ids[:2], True)
+    assert list_ids(stripe_api, **query, starting_after=refund_ids[1]) == (refund_ids[2:4], True)
+    assert list_ids(stripe_api, **query, starting_after=refund_ids[3]) == (refund_ids[4:], False)
+    assert list_ids(stripe_api, **query, ending_before=refund_ids[3]) == (refund_ids[1:3], True)
+    assert list_ids(stripe_api, **query, ending_before=refund_ids[2]) == (refund_ids[:2], False)
 
 
 def test_default_page_size_is_ten(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
@@ -62,19 +64,19 @@ def test_default_page_size_is_ten(sandbox: StripeSandbox, stripe_api: HttpClient
 
 
 def test_created_filter_bounds_are_applied(
-    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str, five: list[str]
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str, refund_ids: list[str]
 ) -> None:
-    middle = sandbox.refund(five[2])["created"]
+    middle = sandbox.refund(refund_ids[2])["created"]
     found = {
         name: list_ids(stripe_api, payment_intent=payment, **{f"created{name}": middle})[0]
         for name in ("", "[gt]", "[gte]", "[lt]", "[lte]")
     }
     assert found == {
-        "": five[2:3],
-        "[gt]": five[:2],
-        "[gte]": five[:3],
-        "[lt]": five[3:],
-        "[lte]": five[2:],
+        "": refund_ids[2:3],
+        "[gt]": refund_ids[:2],
+        "[gte]": refund_ids[:3],
+        "[lt]": refund_ids[3:],
+        "[lte]": refund_ids[2:],
     }
 
 
@@ -94,9 +96,11 @@ def test_invalid_list_parameter_is_rejected(stripe_api: HttpClient, params: dict
     assert stripe_api.get("/v1/refunds", params).status in (400, 404)
 
 
-def test_expand_replaces_ids_with_objects(stripe_api: HttpClient, payment: str, five: list[str]) -> None:
+def test_expand_replaces_ids_with_objects(
+    stripe_api: HttpClient, payment: str, refund_ids: list[str]
+) -> None:
     params = {"expand[0]": "charge.payment_intent", "expand[1]": "payment_intent"}
-    refund = stripe_api.get(f"/v1/refunds/{five[0]}", params).json
+    refund = stripe_api.get(f"/v1/refunds/{refund_ids[0]}", params).json
     page = stripe_api.get("/v1/refunds", {"expand[]": "data.charge", "limit": 1}).json
 
     assert refund["charge"]["payment_intent"]["id"] == refund["payment_intent"]["id"] == payment
@@ -121,11 +125,8 @@ def test_balance_is_paid_minus_refunded_by_currency(
     sandbox.refund_in_dashboard(payment, 300)
     sandbox.create_payment(7, "eur")
 
-    balance = stripe_api.get("/v1/balance").json
-    assert [(each["currency"], each["amount"]) for each in balance["available"]] == [
-        ("eur", 7),
-        ("usd", 1700),
-    ]
+    available = stripe_api.get("/v1/balance").json["available"]
+    assert [(each["currency"], each["amount"]) for each in available] == [("eur", 7), ("usd", 1700)]
 
 
 def test_changing_a_returned_copy_does_not_change_account(sandbox: StripeSandbox, payment: str) -> None:

@@ -49,7 +49,7 @@ def seed(database: Any, purchases: int, refunded: float, now: datetime) -> int:
         records = [_refund_record(each, now, rng) for each in batch if each["status"] == "refunded"]
         database.purchases.insert_many(batch, ordered=False)
         if records:
-            database.refunds.insert_many(records, ordered=False)
+            database.flask_refunds.insert_many(records, ordered=False)
         refunds += len(records)
     return refunds
 
@@ -99,14 +99,14 @@ def _refund_record(purchase: dict[str, Any], now: datetime, rng: random.Random) 
         purchase["status"] = "completed"
     settled_at = None if status == "pending" else created_at + timedelta(seconds=rng.expovariate(1 / 3))
     refund_id = f"{intent}:1"
-    history = [{"at": created_at, "status": "processing", "by": "endpoint"}]
+    history = [{"at": created_at, "status": "processing", "actor": "api:seed"}]
     if settled_at:
-        history.append({"at": settled_at, "status": status, "by": "endpoint"})
+        history.append({"at": settled_at, "status": status, "actor": "api:seed"})
     return {
         "_id": refund_id,
         "paymentIntent": intent,
         "number": 1,
-        "source": "endpoint",
+        "source": "api",
         "status": status,
         "purchaseIds": [purchase["_id"]],
         "amount": purchase["amount"],
@@ -117,15 +117,15 @@ def _refund_record(purchase: dict[str, Any], now: datetime, rng: random.Random) 
         "request": {"payment_intent": intent, "metadata": {"refund_id": refund_id}},
         "stripeRefundId": f"re_{intent[3:]}",
         "failure": {"code": "unknown", "message": "Test data."} if status == "failed" else None,
-        "attention": None,
+        "review": None,
         "createdAt": created_at,
         "updatedAt": settled_at or created_at,
         "settledAt": settled_at,
-        "owner": None,
-        "calls": 1,
-        "leasedUntil": created_at,
-        "announced": True,
-        "checked": True,
+        "leaseToken": None,
+        "attempts": 1,
+        "leaseExpiresAt": created_at,
+        "signalsSent": True,
+        "purchasesVerified": True,
         "history": history,
     }
 

@@ -22,6 +22,6 @@ def storefront() -> Iterator[Storefront]:
         warnings = [
             line for line in logged.splitlines() if line.startswith(("WARNING", "ERROR", "Traceback"))
         ]
-        assert all("A known caller is no admin" in line for line in warnings), logged
+        assert all("A caller isn't an admin" in line for line in warnings), logged
     finally:
         running.kill()

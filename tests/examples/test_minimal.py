@@ -38,5 +38,5 @@ def test_minimal_app_refunds_and_protects_its_own_view(app: Flask, sandbox: Stri
 
     purchase_id = shop.add_purchase(sandbox.create_payment(1999))
     response = shop.refund(purchase_id)
-    assert (response.status_code, response.get_json()["message"]) == (200, "Refund successful")
+    assert (response.status_code, response.get_json()["refund"]["status"]) == (200, "succeeded")
     assert shop.status_of(purchase_id) == "refunded"

@@ -63,7 +63,7 @@ def notify_customers(app: Flask, refund: Any, refund_id: str, **extra: Any) -> N
     """
     purchases = list(db().purchases.find({"_id": {"$in": list(refund.purchase_ids)}}))
     for user in db().users.find({"_id": {"$in": [purchase["user"] for purchase in purchases]}}):
-        if refund.status.ended_unpaid and not _was_notified(refund_id, user):
+        if refund.status.is_failed_or_canceled and not _was_notified(refund_id, user):
             continue  # The customer was never told about this refund.
         own = [purchase for purchase in purchases if purchase["user"] == user["_id"]]
         _send_once(refund_id, refund.status.value, user, _compose(refund, user, own))

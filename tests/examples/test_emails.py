@@ -78,7 +78,7 @@ def test_refund_is_emailed_once_when_signal_is_sent_again(shop: ShopHarness, ser
     assert shop.refund(shop.buy_and_complete(CARD_SUCCEEDS))[0] == 200
     assert server.subjects == ["Your refund is on its way"]
     assert server.emails[0]["To"] == demo.BEN.email
-    assert "Dear Ben Sato, we have refunded 19.50 EUR for The Compost Handbook" in server.text()
+    assert "Dear Ben Sato, We have refunded 19.50 EUR for The Compost Handbook" in server.text()
 
     with shop.app.app_context():
         db().flask_refunds.update_many({}, {"$set": {"signalsSent": False}})

@@ -30,17 +30,17 @@ _log = logging.getLogger("shop.emails")
 
 _SUBMITTED = (
     "Your refund was submitted",
-    "we have submitted your refund of {amount} for {titles}. You can open what you bought until the refund "
+    "We have submitted your refund of {amount} for {titles}. You can open what you bought until the refund "
     "is complete. We will email you when it is complete, or if it fails.",
 )
 _REFUNDED = (
     "Your refund is on its way",
-    "we have refunded {amount} for {titles} to your card. The money should arrive within ten days. You can "
+    "We have refunded {amount} for {titles} to your card. The money should arrive within ten days. You can "
     "no longer open what you bought. If your bank returns the money, we will email you again.",
 )
 _FAILED = (
     "Your refund failed",
-    "your refund of {amount} for {titles} failed: {reason}. You have not received the money.{access} Please "
+    "Your refund of {amount} for {titles} failed: {reason}. You have not received the money.{access} Please "
     "reply to this email, so that we can pay you another way.",
 )
 _TEMPLATES = {"requires_action": _SUBMITTED, "pending": _SUBMITTED, "succeeded": _REFUNDED}

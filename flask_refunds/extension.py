@@ -18,6 +18,7 @@ from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
 from .core.service import RefundService
 from .core.stripe_sync import StripeSync
+from .core.sweep import RefundSweep
 from .core.transitions import RefundTransitions
 from .core.webhook_events import EventHandler
 from .identity.tokens import TokenVerifier
@@ -29,6 +30,7 @@ from .storage.connection import connect, majority_collection
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.search import PurchaseSearch, RefundSearch
+from .storage.sweep_state import SweepState
 
 if TYPE_CHECKING:
     from .bulk import Bulk
@@ -73,7 +75,15 @@ class Refunds:
         self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
         self.reconciler = Reconciler(self.ledger, self.transitions, self.service, now)
-        self.manual_review = ManualReview(self.ledger, self.transitions, self.service)
+        sweep_state = majority_collection(database, f"{settings.refunds_collection}.sweep")
+        self.sweep = RefundSweep(
+            state=SweepState(sweep_state, now),
+            ledger=self.ledger,
+            stripe_sync=self.stripe_sync,
+            gateway=self.gateway,
+            clock=now,
+        )
+        self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
 
     def gateway(self) -> Gateway:
         """Return the gateway to Stripe. The first call imports Stripe's library, which is slow."""

@@ -12,7 +12,8 @@ from typing import Any, Literal
 from bson import ObjectId
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_PAYMENT_INTENT = re.compile(r"pi_[0-9A-Za-z_]{1,200}", re.ASCII)
+_PAYMENT_INTENT = re.compile(r"pi_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
+"""Not a client secret (``pi_…_secret_…``), which must not be stored or logged."""
 _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
@@ -70,6 +71,8 @@ class ReviewCode(str, Enum):
     FOUND_AFTER_FAILURE = "found_after_failure"
     UNKNOWN_TOO_LONG = "unknown_too_long"
     AMOUNT_DIFFERS = "amount_differs"
+    UNREADABLE_AT_STRIPE = "unreadable_at_stripe"
+    PURCHASE_NOT_UPDATED = "purchase_not_updated"
 
 
 _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
@@ -88,6 +91,14 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
     ReviewCode.AMOUNT_DIFFERS: (
         "Stripe shows a different amount or currency for this refund than before.",
         "Check in Stripe how much the customer received.",
+    ),
+    ReviewCode.UNREADABLE_AT_STRIPE: (
+        "Stripe hasn't returned this refund or its payment's refunds for 23 hours.",
+        "Check that the key belongs to the payment's account, then find the refund in Stripe and resolve it.",
+    ),
+    ReviewCode.PURCHASE_NOT_UPDATED: (
+        "The database rejected the purchase's new status, for example by a unique index or a validator.",
+        "Correct the purchase or the rule. Reconcile retries, and closes this review when it succeeds.",
     ),
 }
 """What happened, and what to do. Only the code is stored, so that old records show the current text."""
@@ -204,6 +215,15 @@ class StripeRefund:
     failure: Failure | None
     created: datetime
     request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRefund:
+    """A refund that Stripe shows in a form that this library doesn't know, such as with a new status."""
+
+    id: str
+    refund_id: str | None
+    """``metadata[refund_id]``, as in :class:`StripeRefund`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import NothingToResolve
 from ..log import LogEvent, log_event
 from ..models import Refund, RefundRequest, RefundStatus
 from ..storage.ledger import Ledger
+from ..storage.purchases import Purchases
 from .service import RefundResult, RefundService
 from .transitions import RefundTransitions
 
@@ -16,8 +19,15 @@ class ManualReview:
     Every method takes the person's name, and a comment with their findings, for the history.
     """
 
-    def __init__(self, ledger: Ledger, transitions: RefundTransitions, service: RefundService) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        purchases: Purchases,
+        transitions: RefundTransitions,
+        service: RefundService,
+    ) -> None:
         self._ledger = ledger
+        self._purchases = purchases
         self._transitions = transitions
         self._service = service
 
@@ -47,17 +57,36 @@ class ManualReview:
         return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
 
     def retry(self, refund_id: str, *, name: str, comment: str) -> RefundResult:
-        """Close a review and refund again, under the next number.
+        """Refund again, under the next number, and close the review.
 
-        :raises NothingToResolve: 400; also if the refund succeeded.
+        :raises NothingToResolve: 400; also if the refund succeeded, or its purchase has another payment now.
         :raises RefundsError: as :meth:`RefundService.refund` does.
         """
         refund = self._find(refund_id)
-        if not refund.purchase_ids:
-            raise NothingToResolve(f"{refund_id} has no purchase.")
-        self.fail(refund_id, name=name, comment=comment)
+        purchase_id = self._purchase_to_retry(refund)
         request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
-        return self._service.refund(refund.purchase_ids[0], request)
+        if refund.status is RefundStatus.PROCESSING:
+            self.fail(refund_id, name=name, comment=comment)
+            return self._service.refund(purchase_id, request)
+        result = self._service.refund(purchase_id, request)
+        current = self._ledger.get(refund_id)
+        if current.review is not None:
+            self._ledger.dismiss(current, actor=request.actor, comment=comment)
+        return result
+
+    def _purchase_to_retry(self, refund: Refund) -> Any:
+        """Return the purchase to refund again, which must be completed and still have this payment."""
+        if not refund.purchase_ids:
+            raise NothingToResolve(f"{refund.id} has no purchase.")
+        if refund.status is RefundStatus.SUCCEEDED:
+            raise NothingToResolve(f"{refund.id} is {refund.status.value} at Stripe, not failed.")
+        purchase_id = refund.purchase_ids[0]
+        purchase = self._purchases.find(purchase_id)
+        if purchase is None:
+            raise NothingToResolve(f"Purchase {purchase_id} no longer exists. Nothing was refunded.")
+        if purchase.payment_intent != refund.payment_intent:
+            raise NothingToResolve(f"Purchase {purchase_id} has another payment now. Nothing was refunded.")
+        return purchase_id
 
     def _find(self, refund_id: str) -> Refund:
         refund = self._ledger.find(refund_id)

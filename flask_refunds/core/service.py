@@ -227,7 +227,7 @@ class RefundService:
                 actor=call.actor,
                 stripe_request_id=unknown.request_id,
             )
-            return self._release_lease(refund)
+            return self._leave_unknown(refund, call)
         except DatabaseUnavailable as error:
             # Stripe may have acted, and the ledger doesn't show it yet. The record will be resumed.
             log_event(LogEvent.LEDGER_UPDATE_FAILED, error, refund_id=refund.id, actor=call.actor)
@@ -240,8 +240,8 @@ class RefundService:
             found = self._find_at_stripe(refund, call)
             if found is not None:
                 return self._transitions.apply(refund, found, actor=call.actor)
-            if self._clock() - refund.created_at > RESEND_WITHIN:
-                return self._request_review(refund, call)
+            if self._is_too_old(refund):
+                return self._request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, call)
         if not self._ledger.holds_lease(refund):
             # This process was suspended so long that another call may be at work, or the key forgotten.
             raise OutcomeUnknown("lease_lost", "The lease expired before the request to Stripe.")
@@ -265,7 +265,9 @@ class RefundService:
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
-            listed = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+            listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+        if any(each.refund_id == refund.id for each in unreadable):
+            raise OutcomeUnknown("unreadable_refund", "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.refund_id == refund.id), None)
 
     def _refresh(self, refund: Refund, call: CallContext) -> Refund:
@@ -283,10 +285,19 @@ class RefundService:
             self._transitions.sync_purchases(refund.payment_intent)
         return refreshed
 
-    def _request_review(self, refund: Refund, call: CallContext) -> Refund:
-        """Leave a refund to a person: it is too old to be sent again, and Stripe doesn't list it."""
-        reviewed = self._transitions.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor=call.actor)
+    def _leave_unknown(self, refund: Refund, call: CallContext) -> Refund:
+        """Release a refund whose outcome stays unknown; to a person, if Stripe hasn't told it for long."""
+        if self._is_too_old(refund):
+            return self._request_review(refund, ReviewCode.UNREADABLE_AT_STRIPE, call)
+        return self._release_lease(refund)
+
+    def _request_review(self, refund: Refund, code: ReviewCode, call: CallContext) -> Refund:
+        reviewed = self._transitions.request_review(refund, code, actor=call.actor)
         return self._release_lease(refund) if reviewed is refund else reviewed
+
+    def _is_too_old(self, refund: Refund) -> bool:
+        """Return whether Stripe may have forgotten the refund's idempotency key."""
+        return self._clock() - refund.created_at > RESEND_WITHIN
 
     def _release_lease(self, refund: Refund) -> Refund:
         """Release the lease, so that the next call needn't wait until it expires."""
@@ -303,8 +314,7 @@ class RefundService:
     def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
         """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
         with _unknown_without_answer():
-            for listed in self._stripe_sync.list_refunds(refund.payment_intent, call.deadline):
-                self._stripe_sync.upsert_from_stripe(listed, call.deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
         # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
         rejected = self._mark_rejected(refund, rejection, rejection.code, call)
         self._transitions.sync_purchases(refund.payment_intent)
@@ -324,7 +334,8 @@ def _result(refund: Refund, purchase: Purchase) -> RefundResult:
     """Return what the record means for the caller, or raise it."""
     if refund.status.is_failed_or_canceled:
         raise _error(refund)
-    if refund.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED:
+    not_updated = refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
+    if refund.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED and not not_updated:
         return RefundResult(refund, {**purchase.document, "status": REFUNDED})
     return RefundResult(refund, purchase.document)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import Refund, StripeRefund, is_payment_intent, next_number
+from ..models import Refund, StripeRefund, UnreadableRefund, is_payment_intent, next_number
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import Purchases
 from .transitions import RefundTransitions
@@ -45,12 +45,49 @@ class StripeSync:
             return False
         return bool(self._ledger.list_for_payment(payment_intent) or self._purchases.ids_of(payment_intent))
 
-    def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
+    def known_payments(self, payment_intents: Collection[str]) -> set[str]:
+        """Return those of these payments that belong to this app, in two queries.
+
+        :param payment_intents: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        valid = [each for each in payment_intents if is_payment_intent(each)]
+        refunds = self._ledger.list_for_payments(valid)
+        return {each for each in valid if refunds[each]} | self._purchases.payments_among(valid)
+
+    def list_refunds(
+        self, payment_intent: str, deadline: Deadline
+    ) -> tuple[list[StripeRefund], list[UnreadableRefund]]:
         """Return every refund of a payment that Stripe shows, oldest first.
 
+        :return: the refunds, and those in a form that this library doesn't know.
         :raises StripeCallError: the list isn't available, or not completely.
         """
         return self._gateway().list_refunds(payment_intent, deadline)
+
+    def retrieve_refund(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
+        """Return a refund as Stripe shows it now.
+
+        :raises StripeCallError: it isn't available.
+        """
+        return self._gateway().retrieve_refund(stripe_refund_id, deadline)
+
+    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
+        """Return the payment intent of a charge, or ``None``.
+
+        :raises StripeCallError: the charge isn't available.
+        """
+        return self._gateway().find_payment_intent(charge, deadline)
+
+    def upsert_all(self, payment_intent: str, deadline: Deadline, *, actor: str) -> None:
+        """Store every refund of a payment that Stripe shows.
+
+        :raises StripeCallError: as :meth:`list_refunds` and :meth:`upsert_from_stripe` do.
+        :raises DatabaseUnavailable: 500; they can be stored again.
+        """
+        refunds, _ = self.list_refunds(payment_intent, deadline)
+        for each in refunds:
+            self.upsert_from_stripe(each, deadline, actor=actor)
 
     def upsert_from_stripe(self, stripe_refund: StripeRefund, deadline: Deadline, *, actor: str) -> Refund:
         """Store a refund that Stripe shows.

@@ -16,7 +16,7 @@ from ..log import LogEvent, log_event
 from ..models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
-from ..storage.purchases import Purchases
+from ..storage.purchases import Purchases, StatusRejected
 
 _SYNC_ATTEMPTS = 3
 
@@ -54,8 +54,8 @@ class RefundTransitions:
             if review is None:
                 return refund
             return self.request_review(refund, review, actor=actor, stripe_refund=stripe_refund)
-        if refund.created_here:
-            self._mark_purchases(refund.payment_intent, stripe_refund.status)
+        if refund.created_here and not self._mark_purchases(refund.payment_intent, stripe_refund.status):
+            review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund.id, stripe_refund, actor=actor, review=review)
         if advanced is None or not refund.created_here or stripe_refund.status.is_failed_or_canceled:
             # Another call moved the record, or may have marked the purchases by its previous status.
@@ -161,16 +161,31 @@ class RefundTransitions:
         marks_purchases = refund.status is RefundStatus.SUCCEEDED or (
             refund.status.is_failed_or_canceled and refund.stripe_refund_id is not None
         )
-        if not marks_purchases or self.sync_purchases(refund.payment_intent):
-            self._ledger.mark_purchases_verified(refund)
+        if marks_purchases and not self.sync_purchases(refund.payment_intent):
+            return
+        if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
+            comment = "The purchases are updated now."
+            refund = self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
+        self._ledger.mark_purchases_verified(refund)
 
     def sync_purchases(self, payment_intent: str) -> bool:
         """Make the purchases match the payment's refunds, repeatedly if these change meanwhile.
+
+        If MongoDB rejects the status of a purchase, the payment's last settled refund needs review.
 
         :return: whether they match. ``False`` while another call may be about to change both.
         :raises DatabaseUnavailable: 500.
         """
         refunds = self._ledger.list_for_payment(payment_intent)
+        try:
+            return self._sync_purchases(payment_intent, refunds)
+        except StatusRejected:
+            settled = [each for each in refunds if each.status.is_settled]
+            if settled and settled[-1].review is None:
+                self.request_review(settled[-1], ReviewCode.PURCHASE_NOT_UPDATED, actor="sync")
+            return False
+
+    def _sync_purchases(self, payment_intent: str, refunds: Sequence[Refund]) -> bool:
         for _ in range(_SYNC_ATTEMPTS):
             if is_refunded(refunds):
                 self._purchases.mark_refunded(payment_intent)
@@ -184,12 +199,19 @@ class RefundTransitions:
                 return True
         return False
 
-    def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> None:
-        """Mark the purchases after a refund created here, which is for the whole remaining amount."""
-        if status is RefundStatus.SUCCEEDED:
-            self._purchases.mark_refunded(payment_intent)
-        elif status.is_failed_or_canceled:
-            self._purchases.mark_completed(payment_intent)
+    def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> bool:
+        """Mark the purchases after a refund created here, which is for the whole remaining amount.
+
+        :return: whether MongoDB accepted it. If not, the ledger must show the status all the same.
+        """
+        try:
+            if status is RefundStatus.SUCCEEDED:
+                self._purchases.mark_refunded(payment_intent)
+            elif status.is_failed_or_canceled:
+                self._purchases.mark_completed(payment_intent)
+        except StatusRejected:
+            return False
+        return True
 
 
 def _revives(refund: Refund, stripe_refund: StripeRefund) -> bool:

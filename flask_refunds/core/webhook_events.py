@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ..clock import Deadline
-from ..errors import InvalidRequest, StripeCallError, StripeUnavailable
+from ..errors import InvalidRequest, RequestRejected, StripeCallError, StripeUnavailable
 from ..log import LogEvent, log_event
 from ..models import StripeRefund
 from ..stripe_client.parsing import expect, parse_refund
@@ -22,6 +22,9 @@ CHARGE_EVENTS = frozenset({"charge.refunded"})
 REQUIRED_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"}) | CHARGE_EVENTS
 """The events that a webhook endpoint at Stripe must subscribe to."""
 
+THIN_EVENT = "v2.core.event"
+"""The ``object`` of thin events, whose types begin with ``v1.`` (https://docs.stripe.com/event-destinations)."""
+
 EVENT_SECONDS = 15.0
 """How long processing one event may take: Stripe waits about 20 s, and then sends it again."""
 
@@ -32,7 +35,7 @@ _EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}", re.ASCII)
 class EventHandler:
     """Applies events to the ledger.
 
-    :param livemode: whether the app's key moves real money. Events of the other mode are rejected.
+    :param livemode: whether the app's key moves real money. Events of the other mode are ignored.
     """
 
     def __init__(self, stripe_sync: StripeSync, *, livemode: bool) -> None:
@@ -44,51 +47,79 @@ class EventHandler:
 
         :param event: the event as Stripe sends it.
         :return: whether it concerns a payment of this app.
-        :raises InvalidRequest: 400; it isn't an event, or is of the other mode.
+        :raises InvalidRequest: 400; it isn't an event.
         :raises StripeUnavailable: 503; it must be sent again.
         :raises DatabaseUnavailable: 500; it must be sent again.
         """
-        kind, obj = self._read(event)
-        processed = self._handle(kind, obj, event)
+        kind = self._read_type(event)
+        processed = kind is not None and self._handle(kind, event)
         log_event(LogEvent.WEBHOOK_PROCESSED if processed else LogEvent.WEBHOOK_IGNORED, **_log_fields(event))
         return processed
 
-    def _handle(self, kind: str, obj: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
-        deadline = Deadline.after(EVENT_SECONDS)
-        try:
-            if kind in REFUND_EVENTS:
-                return self._upsert([_read_refund(obj, event)], deadline)
-            if kind in CHARGE_EVENTS:
-                return self._upsert_charge(obj, deadline)
-        except StripeCallError as error:
-            raise StripeUnavailable from error
-        return False
+    def _read_type(self, event: Mapping[str, Any]) -> str | None:
+        """Return the type of an event about refunds, without a thin event's version; ``None`` for others.
 
-    def _read(self, event: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        The type comes first: Stripe also sends other types, v2 events, test events to live endpoints of
+        Connect platforms, and events of connected accounts, whose payments aren't this app's.
+        """
         try:
-            kind = expect(event["type"], str)
+            kind = expect(event["type"], str).removeprefix("v1.")
+            if kind not in REFUND_EVENTS | CHARGE_EVENTS:
+                return None
             livemode = expect(event["livemode"], bool)
-            obj = expect(event["data"]["object"], dict)
         except (LookupError, TypeError):
             raise rejected("malformed", "The body isn't a Stripe event.", event) from None
-        if livemode is not self._livemode:
-            mode = "live" if livemode else "test"
-            raise rejected("mode", f"This is a {mode}-mode event, and this server's key isn't.", event)
-        return kind, obj
+        is_own = livemode is self._livemode and not (event.get("account") or event.get("context"))
+        return kind if is_own else None
 
-    def _upsert_charge(self, charge: Mapping[str, Any], deadline: Deadline) -> bool:
-        payment_intent = charge.get("payment_intent")
-        if not isinstance(payment_intent, str) or not self._stripe_sync.is_known_payment(payment_intent):
+    def _handle(self, kind: str, event: Mapping[str, Any]) -> bool:
+        deadline = Deadline.after(EVENT_SECONDS)
+        try:
+            if event.get("object") == THIN_EVENT:
+                return self._handle_thin(kind, event, deadline)
+            obj = _read_object(event)
+            if kind in REFUND_EVENTS:
+                return self._upsert(_read_refund(obj, event), deadline)
+            return self._upsert_payment(_payment_intent_of(obj), deadline)
+        except StripeCallError as error:
+            raise StripeUnavailable from error
+
+    def _handle_thin(self, kind: str, event: Mapping[str, Any], deadline: Deadline) -> bool:
+        """Retrieve the object of a thin event, which contains only its ID."""
+        try:
+            object_id = expect(event["related_object"]["id"], str)
+        except (LookupError, TypeError):
+            raise rejected("malformed", "The thin event has no related object.", event) from None
+        try:
+            if kind in REFUND_EVENTS:
+                return self._upsert(self._stripe_sync.retrieve_refund(object_id, deadline), deadline)
+            return self._upsert_payment(self._stripe_sync.find_payment_intent(object_id, deadline), deadline)
+        except RequestRejected:
+            return False  # Stripe doesn't show it to this key, so it isn't this app's
+
+    def _upsert_payment(self, payment_intent: str | None, deadline: Deadline) -> bool:
+        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
             return False
-        return self._upsert(self._stripe_sync.list_refunds(payment_intent, deadline), deadline)
+        self._stripe_sync.upsert_all(payment_intent, deadline, actor="webhook")
+        return True
 
-    def _upsert(self, stripe_refunds: Sequence[StripeRefund | None], deadline: Deadline) -> bool:
-        known = False
-        for each in stripe_refunds:
-            if each is not None and self._stripe_sync.is_known_payment(each.payment_intent):
-                self._stripe_sync.upsert_from_stripe(each, deadline, actor="webhook")
-                known = True
-        return known
+    def _upsert(self, stripe_refund: StripeRefund | None, deadline: Deadline) -> bool:
+        if stripe_refund is None or not self._stripe_sync.is_known_payment(stripe_refund.payment_intent):
+            return False
+        self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
+        return True
+
+
+def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return expect(event["data"]["object"], dict)
+    except (LookupError, TypeError):
+        raise rejected("malformed", "The body isn't a Stripe event.", event) from None
+
+
+def _payment_intent_of(charge: Mapping[str, Any]) -> str | None:
+    payment_intent = charge.get("payment_intent")
+    return payment_intent if isinstance(payment_intent, str) else None
 
 
 def _read_refund(obj: Mapping[str, Any], event: Mapping[str, Any]) -> StripeRefund | None:
@@ -106,7 +137,7 @@ def _read_refund(obj: Mapping[str, Any], event: Mapping[str, Any]) -> StripeRefu
 def rejected(reason: str, message: str, event: Mapping[str, Any] | None = None) -> InvalidRequest:
     """Log a rejected webhook request, and return its error.
 
-    :param reason: ``signature``, ``malformed`` or ``mode``.
+    :param reason: ``signature`` or ``malformed``.
     :param event: what the request contains, once its signature was verified.
     """
     log_event(LogEvent.WEBHOOK_REJECTED, reason=reason, **_log_fields(event or {}))

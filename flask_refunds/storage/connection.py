@@ -11,7 +11,7 @@ import pymongo.collection
 import pymongo.database
 from bson import CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
@@ -28,6 +28,10 @@ OPERATION_SECONDS = 2.0
 
 REPORT_SECONDS = 15.0
 """The time limit for reports and lists, which no refund waits for."""
+
+_FINAL_CODES = frozenset({2, 9, 13, 14, 28, 52, 55, 57, 66, 121, 166, 11000, 17419, 31249})
+"""Errors that a retry won't change: unauthorized, a validator, a view, a path that can't be created, …
+(https://www.mongodb.com/docs/manual/reference/error-codes/)."""
 
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
@@ -49,6 +53,25 @@ def database_timeout(seconds: float | None = OPERATION_SECONDS) -> Iterator[None
         raise
     except PyMongoError as error:
         raise DatabaseUnavailable from error
+
+
+@contextmanager
+def rejections_as(rejection: type[Exception]) -> Iterator[None]:
+    """Raise this error if MongoDB answered that it won't execute an operation, now or later.
+
+    Use it around :func:`database_timeout`. Lost connections, timeouts and elections aren't rejections.
+
+    :raises DatabaseUnavailable: 500; for any other failure.
+    """
+    try:
+        yield
+    except DuplicateKeyError as error:
+        raise rejection from error
+    except DatabaseUnavailable as error:
+        cause = error.__cause__
+        if not isinstance(cause, OperationFailure) or cause.timeout or cause.code not in _FINAL_CODES:
+            raise
+        raise rejection from error
 
 
 def majority_collection(database: Database, name: str) -> Collection:
@@ -79,9 +102,11 @@ def is_server(database: Any) -> bool:
 
 def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
     if not is_server(database):
-        return _CODEC  # mongomock has one way to read dates
-    # A date beyond Python's range must not make the app's purchase unreadable.
-    return _CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+        return _CODEC  # mongomock supports no other options
+    # A date beyond Python's range, or invalid UTF-8, must not make one of the app's documents unreadable.
+    return _CODEC.with_options(
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+    )
 
 
 def connect(settings: Settings) -> Database:

@@ -271,13 +271,14 @@ class Ledger:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
         :param comment: the person's findings, for the history.
-        :return: the refund as it is now, or ``None`` if it doesn't need review or another call works on it.
+        :return: the refund as it is now, or ``None`` if it has changed, or another call works on it.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
         required = {
             "status": RefundStatus.PROCESSING.value,
             "review": {"$ne": None},
             "leaseExpiresAt": {"$lte": self._clock()},
+            **_same_version(refund),
         }
         failure = Failure("marked_failed", "A person found that Stripe didn't make this refund.")
         return self._fail(refund, required, failure, {"actor": actor, "comment": comment})
@@ -315,10 +316,14 @@ class Ledger:
         """Close the review of a refund that has ended.
 
         :param comment: the person's findings, for the history.
-        :return: the refund as it is now, or ``None`` if it hasn't ended or no review is open.
+        :return: the refund as it is now, or ``None`` if it hasn't ended, or has changed since it was read.
         :raises DatabaseUnavailable: 500; it may be closed.
         """
-        required = {"status": {"$ne": RefundStatus.PROCESSING.value}, "review": {"$ne": None}}
+        required = {
+            "status": {"$ne": RefundStatus.PROCESSING.value},
+            "review": {"$ne": None},
+            **_same_version(refund),
+        }
         entry = {"status": refund.status.value, "actor": actor, "comment": comment}
         return self._change(refund.id, required, {"review": None, "signalsSent": refund.signals_sent}, entry)
 
@@ -338,10 +343,7 @@ class Ledger:
 
     def _set_flag(self, refund: Refund, flag: str) -> None:
         with database_timeout():
-            # Every change adds to the history, so its length is the record's version.
-            self._records.update_one(
-                {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {flag: True}}
-            )
+            self._records.update_one({"_id": refund.id, **_same_version(refund)}, {"$set": {flag: True}})
 
     def find_unfinished(self, before: datetime) -> list[str]:
         """Return the IDs of records that need further work, unsettled ones first, then by last change.
@@ -415,6 +417,11 @@ class Ledger:
                 required, update, return_document=ReturnDocument.AFTER
             )
         return read_record(document) if document else None
+
+
+def _same_version(refund: Refund) -> dict[str, Any]:
+    """Require a record to be unchanged since it was read: every change adds to the history."""
+    return {"history": {"$size": len(refund.history)}}
 
 
 def _allowed_transitions(status: RefundStatus) -> list[tuple[dict[str, Any], ReviewCode | None]]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo.collection
 from bson import ObjectId
 
 from ..models import is_payment_intent
-from .connection import REPORT_SECONDS, Collection, database_timeout
+from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
 PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
+
+
+class StatusRejected(Exception):
+    """MongoDB rejected the new status of a purchase, for example by a unique index or a validator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Purchases:
         """
         wanted = {"$in": list(purchase_ids)}
         fields = {"status": 1, self._field: 1}
-        shown = fields | {f"{_SIBLINGS}._id": 1}
+        shown = fields | {f"{_SIBLINGS}.{each}": 1 for each in ("_id", self._field)}
         with database_timeout(REPORT_SECONDS):
             found = list(self._purchases.aggregate([*self._with_siblings(wanted), {"$project": shown}]))
             paid = {each["_id"]: self._read(each) for each in found}
@@ -77,12 +83,14 @@ class Purchases:
         Purchases without a payment have no siblings: an app may have any number of them.
         """
         paid = {"_id": wanted, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
-        siblings = {
+        siblings: dict[str, Any] = {
             "from": self._purchases.name,
             "localField": self._field,
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
+        if isinstance(self._purchases, pymongo.collection.Collection):  # mongomock has no such pipelines
+            siblings["pipeline"] = [{"$project": {self._field: 1}}]  # whole documents may exceed 16 MB
         return [{"$match": paid}, {"$lookup": siblings}]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
@@ -91,31 +99,70 @@ class Purchases:
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
-            return [each["_id"] for each in self._purchases.find({self._field: payment_intent}, {"_id": 1})]
+            found = self._purchases.find(self._paid_by(payment_intent), {"_id": 1})
+            return [each["_id"] for each in found]
 
-    def mark_refunded(self, payment_intent: str) -> int:
+    def _paid_by(self, payment_intent: str) -> dict[str, Any]:
+        """Match purchases whose field is exactly this payment, and not a list that contains it.
+
+        The first condition uses the index, but MongoDB also matches a value inside an array.
+        """
+        return {
+            self._field: payment_intent,
+            "$expr": {"$eq": [f"${self._field}", {"$literal": payment_intent}]},
+        }
+
+    def payments_among(self, payment_intents: AnyCollection[str]) -> set[str]:
+        """Return those of these payment intents that paid a purchase.
+
+        :param payment_intents: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        if not payment_intents:
+            return set()
+        query = {self._field: {"$in": list(payment_intents)}}
+        with database_timeout():
+            found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
+        return {each for each in found if isinstance(each, str)}
+
+    def mark_refunded(self, payment_intent: str) -> None:
         """Mark every completed purchase of a payment as refunded.
 
-        :return: how many were marked.
+        :raises StatusRejected: MongoDB rejected the status of one; the others are marked.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, COMPLETED, REFUNDED)
+        self._mark(payment_intent, COMPLETED, REFUNDED)
 
-    def mark_completed(self, payment_intent: str) -> int:
+    def mark_completed(self, payment_intent: str) -> None:
         """Mark every refunded purchase of a payment as completed, because its refund failed after it
         succeeded.
 
-        :return: how many were marked.
+        :raises StatusRejected: MongoDB rejected the status of one; the others are marked.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, REFUNDED, COMPLETED)
+        self._mark(payment_intent, REFUNDED, COMPLETED)
 
-    def _mark(self, payment_intent: str, before: str, after: str) -> int:
+    def _mark(self, payment_intent: str, before: str, after: str) -> None:
+        query = {**self._paid_by(payment_intent), "status": before}
+        try:
+            with rejections_as(StatusRejected), database_timeout():
+                self._purchases.update_many(query, {"$set": {"status": after}})
+        except StatusRejected:
+            self._mark_each(query, after)
+
+    def _mark_each(self, query: Mapping[str, Any], after: str) -> None:
+        """Mark one purchase after the other, so that one rejected status doesn't stop the others."""
+        rejected: StatusRejected | None = None
         with database_timeout():
-            result = self._purchases.update_many(
-                {self._field: payment_intent, "status": before}, {"$set": {"status": after}}
-            )
-        return result.modified_count
+            purchase_ids = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
+        for purchase_id in purchase_ids:
+            try:
+                with rejections_as(StatusRejected), database_timeout():
+                    self._purchases.update_one({**query, "_id": purchase_id}, {"$set": {"status": after}})
+            except StatusRejected as error:
+                rejected = error
+        if rejected is not None:
+            raise rejected
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}
@@ -123,7 +170,8 @@ class Purchases:
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.
             return Purchase(document, None, [document["_id"]])
-        return Purchase(document, payment_intent, [each["_id"] for each in found[_SIBLINGS]])
+        together = [each["_id"] for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
+        return Purchase(document, payment_intent, together)
 
 
 def _at(document: Mapping[str, Any], path: str) -> Any:

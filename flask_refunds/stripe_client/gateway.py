@@ -28,10 +28,12 @@ from ..errors import (
 )
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Payment, StripeRefund
+from ..models import Payment, StripeRefund, UnreadableRefund
 from .parsing import (
+    RefundPage,
     WebhookEndpoint,
     parse_amount_received,
+    parse_charge_payment_intent,
     parse_payment,
     parse_refund,
     parse_refund_page,
@@ -42,7 +44,9 @@ from .transport import Transport, request_deadline
 
 _REFUNDS = "/v1/refunds"
 _PAYMENT_INTENTS = "/v1/payment_intents"
+_CHARGES = "/v1/charges"
 _PAUSE_SECONDS = 0.5
+_MAX_TEXT = 500
 _PAGE = 100
 _NO_PAYMENT = "pi_flask_refunds_check"
 _T = TypeVar("_T")
@@ -155,27 +159,46 @@ class Gateway:
             "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund
         )
 
-    def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
+    def list_refunds(
+        self, payment_intent: str, deadline: Deadline
+    ) -> tuple[list[StripeRefund], list[UnreadableRefund]]:
         """Return every refund of a payment intent, oldest first, external ones included.
 
+        :return: the refunds, and those in a form that this library doesn't know.
         :raises StripeCallError: the list isn't available, or not completely.
         """
-        found: list[StripeRefund] = []
+        refunds: list[StripeRefund] = []
+        unreadable: list[UnreadableRefund] = []
         after: str | None = None
         while True:
-            page, has_more = self._list_page(payment_intent, after, deadline)
-            found += page
-            if not has_more or not page:
-                return found[::-1]
-            after = page[-1].id
+            page = self._list_page({"payment_intent": payment_intent}, after, deadline)
+            refunds += page.refunds
+            unreadable += page.unreadable
+            if not page.has_more or page.last_id is None:
+                return refunds[::-1], unreadable
+            after = page.last_id
 
-    def _list_page(
-        self, payment_intent: str, after: str | None, deadline: Deadline
-    ) -> tuple[list[StripeRefund], bool]:
-        params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
+    def list_recent_refunds(self, since: datetime, after: str | None, deadline: Deadline) -> RefundPage:
+        """Return one page of the account's refunds created since a time, newest first.
+
+        :param after: the ID of the last refund of the previous page.
+        :raises StripeCallError: the page isn't available.
+        """
+        return self._list_page({"created": {"gte": int(since.timestamp())}}, after, deadline)
+
+    def _list_page(self, filters: Mapping[str, Any], after: str | None, deadline: Deadline) -> RefundPage:
+        params = {**filters, "limit": _PAGE}
         if after is not None:
             params["starting_after"] = after
         return self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
+
+    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
+        """Return the payment intent of a charge, or ``None``.
+
+        :raises StripeCallError: the charge isn't available.
+        """
+        path = _at(_CHARGES, charge)
+        return self._request("retrieve_charge", "get", path, {}, deadline, parse_charge_payment_intent)
 
     def retrieve_amount_received(self, payment_intent: str, deadline: Deadline) -> int:
         """Return what a payment intent received, in minor units, before any refund.
@@ -201,7 +224,7 @@ class Gateway:
             "make refunds": lambda: self._request(
                 "create_refund", "post", _REFUNDS, {"payment_intent": _NO_PAYMENT}, deadline, parse_refund
             ),
-            "read refunds": lambda: self._list_page(_NO_PAYMENT, None, deadline),
+            "read refunds": lambda: self._list_page({"payment_intent": _NO_PAYMENT}, None, deadline),
             "read payments": lambda: self.retrieve_amount_received(_NO_PAYMENT, deadline),
         }
         missing, date = [], None
@@ -318,11 +341,32 @@ def _interpret(error: stripe.StripeError) -> StripeCallError:
         error, (stripe.IdempotencyError, stripe.APIConnectionError)
     ):
         answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
-    code = getattr(error.error, "code", None) or type(error).__name__
+    code = _short_text(getattr(error.error, "code", None)) or _OWN_CODES.get(type(error), "unknown_error")
     # Stripe quotes the end of a rejected key, so that message isn't kept.
     message = "Stripe doesn't accept the key." if issubclass(answer, KeyRejected) else error.user_message
-    return answer(code, message or "Stripe gave no reason.", request_id=error.request_id)
+    return answer(
+        code, _short_text(message) or "Stripe gave no reason.", request_id=_short_text(error.request_id)
+    )
 
+
+def _short_text(value: Any) -> str | None:
+    """Return text that MongoDB can store, at most 500 characters; ``None`` for anything else."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
+
+
+_OWN_CODES: Mapping[type[stripe.StripeError], str] = {
+    stripe.APIConnectionError: "connection_failed",
+    stripe.APIError: "api_error",
+    stripe.AuthenticationError: "authentication_failed",
+    stripe.CardError: "card_error",
+    stripe.IdempotencyError: "idempotency_error",
+    stripe.InvalidRequestError: "invalid_request",
+    stripe.PermissionError: "permission_denied",
+    stripe.RateLimitError: "rate_limit",
+}
+"""The codes of errors for which Stripe gives none."""
 
 _MEANING: Mapping[int, type[StripeCallError]] = {
     400: RequestRejected,

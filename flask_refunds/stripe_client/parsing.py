@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, get_args
 
-from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund
+from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund, UnreadableRefund
 
 _T = TypeVar("_T")
 _NO_CHARGE = {"amount_refunded": 0}
@@ -50,14 +50,35 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
     )
 
 
-def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
+@dataclass(frozen=True, slots=True)
+class RefundPage:
+    """One page of a list of refunds, in Stripe's order.
+
+    :param unreadable: items of which only the ID and the metadata can be read.
+    :param last_id: the ID after which the next page starts; ``None`` on an empty page.
+    """
+
+    refunds: list[StripeRefund]
+    unreadable: list[UnreadableRefund]
+    has_more: bool
+    last_id: str | None
+
+
+def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> RefundPage:
     """Parse one page of a list of refunds.
 
-    :return: the refunds, and whether there are more.
-    :raises LookupError, TypeError, ValueError: it isn't such a list.
+    An item with an unknown status, or without a payment intent, doesn't make the others unreadable.
+
+    :raises LookupError, TypeError, ValueError: it isn't such a list, or an item has no readable ID.
     """
-    refunds = [parse_refund(each, request_id) for each in expect(answer["data"], list)]
-    return refunds, expect(answer["has_more"], bool)
+    refunds, unreadable, last_id = [], [], None
+    for item in expect(answer["data"], list):
+        last_id = _text(item["id"])
+        try:
+            refunds.append(parse_refund(item, request_id))
+        except (LookupError, TypeError, ValueError):
+            unreadable.append(UnreadableRefund(last_id, _refund_id(item.get("metadata"))))
+    return RefundPage(refunds, unreadable, expect(answer["has_more"], bool), last_id)
 
 
 def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> int:
@@ -66,6 +87,15 @@ def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> 
     :raises LookupError, TypeError: it isn't a payment intent.
     """
     return expect(answer["amount_received"], int)
+
+
+def parse_charge_payment_intent(answer: Mapping[str, Any], request_id: str | None) -> str | None:
+    """Parse the payment intent of a charge; ``None`` for a charge without one.
+
+    :raises LookupError, TypeError: it isn't a charge.
+    """
+    payment_intent = _id_of(answer["payment_intent"])
+    return None if payment_intent is None else expect(payment_intent, str)
 
 
 def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -> list[WebhookEndpoint]:

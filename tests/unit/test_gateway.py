@@ -159,7 +159,8 @@ def test_list_has_all_pages_oldest_first() -> None:
         [(*path, page("re_3", "re_2", has_more=True)), (*path, page("re_1", has_more=False))]
     )
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
-    found = gateway.list_refunds(PAYMENT, Deadline.after(10))
+    found, unreadable = gateway.list_refunds(PAYMENT, Deadline.after(10))
+    assert unreadable == []
     assert [refund.id for refund in found] == ["re_1", "re_2", "re_3"]
     assert stub.sent[0].params == {"payment_intent": PAYMENT, "limit": "100"}
     assert stub.sent[1].params["starting_after"] == "re_2"

@@ -39,7 +39,7 @@ def test_unknown_outcome_is_logged_with_code_and_request_id(
         return {"event": "outcome_unknown", "code": code, "stripe_request_id": request_id, **BY}
 
     harness.refund((*CREATE, lost()))
-    assert log_records() == [OPENED, unknown("APIConnectionError", None)]
+    assert log_records() == [OPENED, unknown("connection_failed", None)]
     for calls, code in ((2, "api_error"), (3, "lock_timeout")):
         harness.refund((*LIST, (500, error_object(code, "api_error"))))
         resumed = {"event": "refund_resumed", "attempts": calls, **BY}
@@ -98,7 +98,7 @@ def test_failed_stripe_request_is_logged_with_its_code(
     log_records()
     harness.refund((*RETRIEVE, lost()))
     assert log_records() == [
-        {"event": "stripe_request_failed", "refund_id": REFUND_ID, "code": "APIConnectionError"}
+        {"event": "stripe_request_failed", "refund_id": REFUND_ID, "code": "connection_failed"}
     ]
 
 

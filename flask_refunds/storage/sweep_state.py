@@ -1,0 +1,111 @@
+"""Where the sweep of Stripe's refunds stands: one document that all machines share."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from .connection import Collection, database_timeout
+
+LEASE = timedelta(minutes=5)
+"""How long a machine holds the sweep without finishing a page, before another may take over."""
+
+_ID = "refunds"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPosition:
+    """What was read so far. Times of refunds are Stripe's own ``created``.
+
+    :param token: identifies the machine that holds the sweep.
+    :param newest: every refund created up to then has been read; ``None`` before the first full sweep.
+    :param full_completed_at: when the last full sweep ended, or ``None``.
+    :param full_since: the lower bound of an unfinished full sweep, or ``None``.
+    :param full_newest: the newest refund when that sweep started.
+    :param full_after: the last refund that it has read.
+    """
+
+    token: str
+    newest: datetime | None
+    full_completed_at: datetime | None
+    full_since: datetime | None
+    full_newest: datetime | None
+    full_after: str | None
+
+
+class SweepState:
+    """Stores the position, and lets one machine at a time move it.
+
+    :param collection: with majority read and write concern, journaled.
+    :param clock: returns the aware UTC time.
+    """
+
+    def __init__(self, collection: Collection, clock: Callable[[], datetime]) -> None:
+        self._collection = collection
+        self._clock = clock
+
+    def acquire(self) -> SweepPosition | None:
+        """Return the position, or ``None`` while another machine holds the sweep.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        token, now = secrets.token_hex(16), self._clock()
+        try:
+            with database_timeout():
+                found = self._collection.find_one_and_update(
+                    {"_id": _ID, "leaseExpiresAt": {"$not": {"$gt": now}}},
+                    {"$set": {"leaseToken": token, "leaseExpiresAt": now + LEASE}},
+                    upsert=True,
+                    return_document=ReturnDocument.AFTER,
+                )
+        except DuplicateKeyError:
+            return None
+        return _read(found)
+
+    def save(self, position: SweepPosition, **changes: Any) -> bool:
+        """Store changes of the position, and hold the sweep for another lease.
+
+        :return: whether this machine still holds it.
+        :raises DatabaseUnavailable: 500.
+        """
+        return self._update(position, {**changes, "leaseExpiresAt": self._clock() + LEASE})
+
+    def release(self, position: SweepPosition) -> None:
+        """Let other machines sweep immediately.
+
+        :raises DatabaseUnavailable: 500; they must wait until the lease expires.
+        """
+        self._update(position, {"leaseExpiresAt": self._clock()})
+
+    def find_last_full(self) -> datetime | None:
+        """Return when the last full sweep ended, or ``None``.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout():
+            found = self._collection.find_one({"_id": _ID}) or {}
+        return found.get("fullCompletedAt")
+
+    def _update(self, position: SweepPosition, changes: dict[str, Any]) -> bool:
+        with database_timeout():
+            result = self._collection.update_one(
+                {"_id": _ID, "leaseToken": position.token}, {"$set": changes}
+            )
+        return bool(result.matched_count)
+
+
+def _read(document: dict[str, Any]) -> SweepPosition:
+    return SweepPosition(
+        token=document["leaseToken"],
+        newest=document.get("newest"),
+        full_completed_at=document.get("fullCompletedAt"),
+        full_since=document.get("fullSince"),
+        full_newest=document.get("fullNewest"),
+        full_after=document.get("fullAfter"),
+    )

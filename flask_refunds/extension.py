@@ -78,7 +78,6 @@ class Refunds:
         sweep_state = majority_collection(database, f"{settings.refunds_collection}.sweep")
         self.sweep = RefundSweep(
             state=SweepState(sweep_state, now),
-            ledger=self.ledger,
             stripe_sync=self.stripe_sync,
             gateway=self.gateway,
             clock=now,

@@ -45,15 +45,15 @@ class StripeSync:
             return False
         return bool(self._ledger.list_for_payment(payment_intent) or self._purchases.ids_of(payment_intent))
 
-    def known_payments(self, payment_intents: Collection[str]) -> set[str]:
-        """Return those of these payments that belong to this app, in two queries.
+    def find_known(self, payment_intents: Collection[str]) -> dict[str, list[Refund]]:
+        """Return the refund records of those of these payments that belong to this app, in two queries.
 
         :param payment_intents: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        valid = [each for each in payment_intents if is_payment_intent(each)]
-        refunds = self._ledger.list_for_payments(valid)
-        return {each for each in valid if refunds[each]} | self._purchases.payments_among(valid)
+        refunds = self._ledger.list_for_payments(filter(is_payment_intent, payment_intents))
+        paid = self._purchases.payments_among([each for each in refunds if not refunds[each]])
+        return {each: refunds[each] for each in refunds if refunds[each] or each in paid}
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline

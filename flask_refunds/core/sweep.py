@@ -1,7 +1,7 @@
 """Read the account's refunds from Stripe, so that everything that happened there is found without a webhook.
 
-An ordinary sweep reads what was created since the last one. A full sweep reads the last 60 days, because a bank can
-return a refund weeks later; it is made once a day, and continues where an earlier one was interrupted.
+An ordinary sweep reads what was created since the last one. A full sweep reads the last 60 days, because a
+bank can return a refund weeks later. It is made once a day, and resumes where an earlier one was interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ..clock import CALL_SECONDS, Deadline
 from ..errors import RefundsError, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund, StripeRefund
-from ..storage.ledger import Ledger
 from ..storage.sweep_state import SweepPosition, SweepState
 from .stripe_sync import StripeSync
 
@@ -41,8 +40,8 @@ class _Interrupted(Exception):
 class SweepReport:
     """What a sweep found.
 
-    ``counts`` has, by name: ``read`` (refunds at Stripe), ``unchanged``, ``stored`` (new or changed), ``foreign``
-    (payments that aren't this app's), ``unreadable`` and ``errors``.
+    ``counts`` has, by name: ``read`` (refunds at Stripe), ``unchanged``, ``stored`` (new or changed),
+    ``foreign`` (payments that aren't this app's), ``unreadable`` and ``errors``.
 
     :param is_full: whether it covered the last 60 days.
     :param is_complete: whether it was read to its end.
@@ -64,13 +63,11 @@ class RefundSweep:
         self,
         *,
         state: SweepState,
-        ledger: Ledger,
         stripe_sync: StripeSync,
         gateway: Callable[[], Gateway],
         clock: Callable[[], datetime],
     ) -> None:
         self._state = state
-        self._ledger = ledger
         self._stripe_sync = stripe_sync
         self._gateway = gateway
         self._clock = clock
@@ -149,15 +146,13 @@ class RefundSweep:
 
     def _store(self, page: RefundPage, report: SweepReport) -> None:
         """Store what has changed on one page. An error with one refund doesn't affect the others."""
-        payments = {each.payment_intent for each in page.refunds}
-        known = self._stripe_sync.known_payments(payments)
-        refunds = self._ledger.list_for_payments(known)
+        known = self._stripe_sync.find_known({each.payment_intent for each in page.refunds})
         report.counts["read"] += len(page.refunds) + len(page.unreadable)
         report.counts["unreadable"] += len(page.unreadable)
         for each in reversed(page.refunds):
             if each.payment_intent not in known:
                 report.counts["foreign"] += 1
-            elif _is_stored(refunds[each.payment_intent], each):
+            elif _is_stored(known[each.payment_intent], each):
                 report.counts["unchanged"] += 1
             else:
                 report.counts[self._store_one(each)] += 1

@@ -58,7 +58,7 @@ class SweepState:
         token, now = secrets.token_hex(16), self._clock()
         try:
             with database_timeout():
-                found = self._collection.find_one_and_update(
+                found: Any = self._collection.find_one_and_update(
                     {"_id": _ID, "leaseExpiresAt": {"$not": {"$gt": now}}},
                     {"$set": {"leaseToken": token, "leaseExpiresAt": now + LEASE}},
                     upsert=True,

@@ -54,7 +54,7 @@ class RefundHarness:
             self.db.purchases.insert_one(
                 {"_id": purchase, "status": "completed", "stripePaymentIntentId": PAYMENT}
             )
-        gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
+        self.gateway = gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         signal_sender = SignalSender(self.app)
         lease = timedelta(seconds=60)
         self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)

@@ -174,3 +174,30 @@ def test_list_with_an_invalid_item_raises() -> None:
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
     with pytest.raises(OutcomeUnknown):
         gateway.list_refunds(PAYMENT, Deadline.after(10))
+
+
+@pytest.mark.parametrize("status", [None, "reversing"])
+def test_list_item_with_unknown_status_is_unreadable_and_the_others_are_not(status: str | None) -> None:
+    items = [refund_object(id="re_2"), refund_object(id="re_1", status=status)]
+    answer = (200, {"object": "list", "data": items, "has_more": False})
+    stub = StubTransport([("GET", "/v1/refunds", answer)])
+    gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
+    refunds, unreadable = gateway.list_refunds(PAYMENT, Deadline.after(10))
+    assert [refund.id for refund in refunds] == ["re_2"]
+    assert [(each.id, each.refund_id) for each in unreadable] == [("re_1", REFUND_ID)]
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "expected"),
+    [
+        (4711, "No.", ("invalid_request", "No.")),
+        ({"a": 1}, None, ("invalid_request", "Stripe gave no reason.")),
+        ("charge_disputed", "half \ud83d of a pair", ("charge_disputed", "half ? of a pair")),
+        ("x" * 9000, "y" * 9000, ("x" * 500, "y" * 500)),
+    ],
+)
+def test_error_texts_are_storable_and_bounded(code: Any, message: Any, expected: tuple[str, str]) -> None:
+    error = {"error": {"code": code, "message": message, "type": "invalid_request_error"}}
+    answer, _ = create((400, error), retries=0)
+    assert isinstance(answer, RequestRejected)
+    assert (answer.code, answer.message) == expected

@@ -413,3 +413,31 @@ def test_resuming_a_refund_that_succeeded_since_returns_it(harness: RefundHarnes
     harness.transitions.apply(stale, stripe_refund("succeeded"), actor="webhook")
     harness.stripe.script[:] = [(*RETRIEVE, (200, refund_object()))]
     assert harness.service.resume(stale, actor="reconcile").status is RefundStatus.SUCCEEDED
+
+
+def test_refund_that_stripe_lists_with_an_unknown_status_is_not_sent_again(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, lost()))
+    assert harness.refund(listed(refund_object(status=None))).refund.status is RefundStatus.PROCESSING
+    assert harness.refund(listed(refund_object())).refund.status is RefundStatus.SUCCEEDED
+
+
+def test_unknown_refund_adopts_its_own_beside_an_unreadable_one(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, lost()))
+    odd = refund_object(id="re_0", status="reversing", metadata={})
+    assert harness.refund(listed(refund_object(), odd)).refund.status is RefundStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("answer", [lost(), (404, error_object("resource_missing"))])
+def test_refund_that_stripe_does_not_list_for_23_hours_needs_review_and_can_be_failed(
+    harness: RefundHarness, answer: Any
+) -> None:
+    harness.refund((*CREATE, lost()))
+    harness.now += timedelta(hours=22)
+    assert harness.refund((*LIST, answer)).refund.review is None
+    harness.now += timedelta(hours=2)
+    review = harness.refund((*LIST, answer)).refund.review
+    assert review is not None
+    assert review.code == "unreadable_at_stripe"
+    failed = harness.transitions.mark_failed_manually(harness.record(), actor="cli:ann", comment="checked")
+    assert failed is not None
+    assert failed.status is RefundStatus.FAILED

@@ -1,0 +1,164 @@
+"""RefundSweep: refunds that nothing reported are found, at one request when nothing is new."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from flask_refunds.core.sweep import RefundSweep
+from flask_refunds.errors import StripeCallError
+from flask_refunds.models import RefundStatus
+from flask_refunds.storage.sweep_state import LEASE, SweepState
+from tests.unit.refund_harness import CREATE, LIST, RETRIEVE_PAYMENT, RefundHarness
+from tests.unit.stripe_stub import PAYMENT, error_object, lost, refund_object
+
+CREATED = int(datetime(2024, 3, 15, 10, 29, tzinfo=timezone.utc).timestamp())
+
+
+@pytest.fixture
+def sweep(harness: RefundHarness) -> RefundSweep:
+    return make_sweep(harness)
+
+
+def make_sweep(harness: RefundHarness) -> RefundSweep:
+    state = SweepState(harness.db.sweep, lambda: harness.now)
+    return RefundSweep(
+        state=state,
+        stripe_sync=harness.stripe_sync,
+        gateway=lambda: harness.gateway,
+        clock=lambda: harness.now,
+    )
+
+
+def page(*refunds: dict[str, Any], has_more: bool = False) -> Any:
+    return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": has_more}))
+
+
+def external(**fields: Any) -> dict[str, Any]:
+    return refund_object(metadata={}, created=CREATED) | fields
+
+
+def run(harness: RefundHarness, sweep: RefundSweep, *script: Any, **options: Any) -> Any:
+    harness.stripe.sent.clear()
+    harness.stripe.script[:] = script
+    try:
+        return sweep.run(**options)
+    finally:
+        harness.stripe.assert_done()
+
+
+def test_first_sweep_reads_sixty_days_and_records_an_external_refund(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    report = run(harness, sweep, page(external()), RETRIEVE_PAYMENT)
+    assert (report.is_full, report.is_complete) == (True, True)
+    assert report.counts == {"read": 1, "unreadable": 0, "stored": 1}
+    since = harness.now - timedelta(days=60)
+    assert harness.stripe.sent[0].params == {"created[gte]": str(int(since.timestamp())), "limit": "100"}
+    assert harness.statuses() == {"refunded"}
+
+
+def test_returned_refund_is_taken_back_and_needs_review(harness: RefundHarness, sweep: RefundSweep) -> None:
+    harness.refund((*CREATE, (200, refund_object(created=CREATED))))
+    run(harness, sweep, page(refund_object(created=CREATED)))
+    harness.now += timedelta(days=9)
+    report = run(harness, sweep, page(refund_object(created=CREATED, status="failed")))
+    assert (report.is_full, report.counts["stored"]) == (True, 1)
+    assert harness.statuses() == {"completed"}
+    assert harness.record().status is RefundStatus.FAILED
+    review = harness.record().review
+    assert review is not None
+    assert review.code == "failed_after_success"
+    assert harness.record().history[-1]["actor"] == "reconcile"
+
+
+def test_ordinary_sweep_reads_from_an_hour_before_the_newest_refund(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    run(harness, sweep, page(external(payment_intent="pi_other_app")))
+    harness.now += timedelta(hours=5)
+    report = run(harness, sweep, page())
+    assert (report.is_full, report.counts["read"], len(harness.stripe.sent)) == (False, 0, 1)
+    assert harness.stripe.sent[0].params["created[gte]"] == str(CREATED - 3600)
+
+
+def test_unknown_payments_are_counted_and_cause_no_request(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    foreign = [external(id=f"re_{number}", payment_intent=f"pi_x{number}") for number in range(40)]
+    report = run(harness, sweep, page(*foreign))
+    assert report.counts == {"read": 40, "unreadable": 0, "foreign": 40}
+    assert harness.db.flask_refunds.count_documents({}) == 0
+
+
+def test_unreadable_items_do_not_stop_the_others(harness: RefundHarness, sweep: RefundSweep) -> None:
+    odd = [external(id="re_8", status=None), external(id="re_9", status="reversing")]
+    report = run(harness, sweep, page(odd[0], external(), odd[1]), RETRIEVE_PAYMENT)
+    assert (report.counts["unreadable"], report.counts["stored"], report.is_complete) == (2, 1, True)
+
+
+def test_failed_store_is_counted_and_keeps_the_cursor(harness: RefundHarness, sweep: RefundSweep) -> None:
+    run(harness, sweep, page())
+    harness.now += timedelta(hours=1)
+    later = external(created=CREATED + 1800)
+    report = run(harness, sweep, page(later), (RETRIEVE_PAYMENT[0], RETRIEVE_PAYMENT[1], lost()))
+    assert report.counts["errors"] == 1
+    report = run(harness, sweep, page(later), RETRIEVE_PAYMENT)
+    assert report.counts["stored"] == 1
+
+
+def test_interrupted_full_sweep_resumes_after_the_last_page(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    first = page(external(id="re_3", payment_intent="pi_x"), has_more=True)
+    with pytest.raises(StripeCallError):
+        run(harness, sweep, first, (*LIST, (500, error_object("", "api_error"))))
+    report = run(harness, make_sweep(harness), page(external(id="re_1", payment_intent="pi_x")))
+    assert harness.stripe.sent[0].params["starting_after"] == "re_3"
+    assert (report.is_full, report.is_complete) == (True, True)
+
+
+def test_stopped_sweep_ends_before_the_next_page(harness: RefundHarness, sweep: RefundSweep) -> None:
+    answers = iter([False, True])
+    first = page(external(payment_intent="pi_x"), has_more=True)
+    report = run(harness, sweep, first, should_stop=lambda: next(answers))
+    assert (report.counts["read"], report.is_complete) == (1, False)
+
+
+def test_full_sweep_is_due_after_a_day_or_on_demand(harness: RefundHarness, sweep: RefundSweep) -> None:
+    run(harness, sweep, page())
+    harness.now += timedelta(hours=23)
+    assert not run(harness, sweep, page()).is_full
+    assert run(harness, sweep, page(), full=True).is_full
+    harness.now += timedelta(hours=24)
+    assert run(harness, sweep, page()).is_full
+
+
+def test_second_machine_does_not_sweep_until_the_lease_expires(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    state = SweepState(harness.db.sweep, lambda: harness.now)
+    assert state.acquire() is not None  # and then that machine is killed
+    assert run(harness, sweep) is None
+    harness.now += LEASE
+    assert run(harness, sweep, page()).is_complete
+
+
+def test_machine_that_lost_its_lease_does_not_move_the_cursor(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    def take_over(sent: Any) -> None:
+        harness.now += LEASE
+        assert SweepState(harness.db.sweep, lambda: harness.now).acquire() is not None
+
+    harness.stripe.before = take_over
+    report = run(harness, sweep, page(external(payment_intent="pi_x")))
+    assert not report.is_complete
+    assert "newest" not in harness.db.sweep.find_one()
+
+
+def test_payment_of_purchases_in_a_list_is_unknown(harness: RefundHarness, sweep: RefundSweep) -> None:
+    harness.db.purchases.update_many({}, {"$set": {"stripePaymentIntentId": [PAYMENT, "pi_2"]}})
+    assert run(harness, sweep, page(external())).counts["foreign"] == 1

@@ -27,8 +27,8 @@ elsewhere at Stripe, such as in its Dashboard."""
 class RefundStatus(str, Enum):
     """A refund's status: Stripe's own values, and ``processing`` for a refund with an unknown outcome.
 
-    A status only moves to a higher rank, so that answers and events may arrive late, twice or in any order
-    and lead to the same status.
+    Any status can follow another: a bank may return a refund weeks after it succeeded, and Stripe may then
+    ask the customer for their details again. So only a fresh read at Stripe changes a stored status.
     """
 
     PROCESSING = "processing"
@@ -37,11 +37,6 @@ class RefundStatus(str, Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
-
-    @property
-    def rank(self) -> int:
-        """The position in the order of statuses, from 0. ``failed`` and ``canceled`` share the last."""
-        return _RANKS[self]
 
     @property
     def is_failed_or_canceled(self) -> bool:
@@ -54,16 +49,6 @@ class RefundStatus(str, Enum):
         return self is RefundStatus.SUCCEEDED or self.is_failed_or_canceled
 
 
-_RANKS = {
-    RefundStatus.PROCESSING: 0,
-    RefundStatus.REQUIRES_ACTION: 1,
-    RefundStatus.PENDING: 2,
-    RefundStatus.SUCCEEDED: 3,
-    RefundStatus.FAILED: 4,
-    RefundStatus.CANCELED: 4,
-}
-
-
 class ReviewCode(str, Enum):
     """Why a person must review a refund."""
 
@@ -73,6 +58,7 @@ class ReviewCode(str, Enum):
     AMOUNT_DIFFERS = "amount_differs"
     UNREADABLE_AT_STRIPE = "unreadable_at_stripe"
     PURCHASE_NOT_UPDATED = "purchase_not_updated"
+    ACTION_REQUIRED_AGAIN = "action_required_again"
 
 
 _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
@@ -91,6 +77,10 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
     ReviewCode.AMOUNT_DIFFERS: (
         "Stripe shows a different amount or currency for this refund than before.",
         "Check in Stripe how much the customer received.",
+    ),
+    ReviewCode.ACTION_REQUIRED_AGAIN: (
+        "The customer's bank returned the money, and Stripe asks the customer for their details again.",
+        "Ask the customer to follow Stripe's e-mail, or cancel the refund in Stripe and pay another way.",
     ),
     ReviewCode.UNREADABLE_AT_STRIPE: (
         "Stripe hasn't returned this refund or its payment's refunds for 23 hours.",
@@ -162,6 +152,9 @@ class Refund:
     payment_intent: str
     number: int
     purchase_ids: Sequence[Any]
+    marked_purchase_ids: Sequence[Any]
+    """The purchases that this library marks as refunded, and may mark as completed again; not the app's own
+    marks."""
     status: RefundStatus
     amount: int | None
     """In minor units, as reported by Stripe; ``None`` until then."""
@@ -174,8 +167,8 @@ class Refund:
     bulk_run: str | None
     """The name of the bulk run that requested it, or ``None``."""
     stripe_refund_id: str | None
-    amount_received: int | None
-    """What the payment intent had received, in minor units; known for external refunds only."""
+    amount_captured: int | None
+    """What the payment's charge had captured when Stripe showed this refund, in minor units."""
     failure: Failure | None
     review: ReviewRequest | None
     created_at: datetime
@@ -195,6 +188,11 @@ class Refund:
     history: Sequence[Mapping[str, Any]]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether this refund alone returns everything that the payment had captured."""
+        return 0 < (self.amount_captured or 0) <= (self.amount or 0)
+
+    @property
     def created_here(self) -> bool:
         """Whether this ledger requested the refund, rather than found it at Stripe."""
         return self.source != "external"
@@ -208,6 +206,8 @@ class StripeRefund:
     payment_intent: str
     status: RefundStatus
     amount: int
+    amount_captured: int
+    """What its charge had captured at that moment, in minor units."""
     currency: str
     refund_id: str | None
     """``metadata[refund_id]``: the refund record that requested it, or ``None`` for an external refund."""
@@ -276,19 +276,30 @@ def next_number(refunds: Sequence[Refund]) -> int:
 
 
 def find_active(refunds: Sequence[Refund]) -> Refund | None:
-    """Return the refund that prevents another one: the last created here that didn't fail."""
+    """Return the last refund created here that didn't fail, if any: it may prevent another one."""
     active = [each for each in refunds if each.created_here and not each.status.is_failed_or_canceled]
     return active[-1] if active else None
 
 
 def is_refunded(refunds: Sequence[Refund]) -> bool:
-    """Return whether a payment with these refunds was refunded in full.
+    """Return whether these refunds of a payment returned everything that it captured, as far as is known."""
+    captured = max((each.amount_captured or 0 for each in refunds), default=0)
+    return 0 < captured <= _succeeded_amount(refunds)
 
-    A refund created here is for the whole remaining amount, so its success completes the payment. External
-    refunds can be partial, so their amounts are added up.
+
+def keeps_marks(refunds: Sequence[Refund]) -> bool:
+    """Return whether the purchases that were marked as refunded stay so.
+
+    They do if the refunds still cover what was captured when they were marked: more captured later doesn't
+    make a purchase completed again.
     """
-    succeeded = [each for each in refunds if each.status is RefundStatus.SUCCEEDED]
-    if any(each.created_here for each in succeeded):
-        return True
-    received = max((each.amount_received or 0 for each in succeeded), default=0)
-    return received > 0 and sum(each.amount or 0 for each in succeeded) >= received
+    captured = [each.amount_captured for each in refunds if each.marked_purchase_ids and each.amount_captured]
+    return bool(captured) and min(captured) <= _succeeded_amount(refunds)
+
+
+def _succeeded_amount(refunds: Sequence[Refund]) -> int:
+    """Return the sum of the succeeded refunds, each refund at Stripe once."""
+    amounts = {
+        each.stripe_refund_id: each.amount or 0 for each in refunds if each.status is RefundStatus.SUCCEEDED
+    }
+    return sum(amounts.values())

@@ -20,6 +20,7 @@ from ..errors import (
     KeyRejected,
     OutcomeUnknown,
     PaymentIntentMissing,
+    PermissionMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
     RateLimited,
@@ -40,6 +41,7 @@ from ..models import (
     ReviewCode,
     StripeRefund,
     find_active,
+    is_refunded,
     next_number,
 )
 from ..storage.ledger import Ledger, NumberTaken
@@ -57,7 +59,7 @@ RESEND_WITHIN = timedelta(hours=23)
 _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
-_CLAIM_ATTEMPTS = 3
+_CLAIM_ATTEMPTS = 4
 _ALREADY_REFUNDED = "charge_already_refunded"
 _RATE_LIMITED = "rate_limited"
 _KEY_REJECTED = "key_rejected"
@@ -132,11 +134,8 @@ class RefundService:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
-        claimed = self._claim(purchase, purchase.payment_intent, request)
-        refund = self._finish(claimed, call)
-        if claimed.status is refund.status is RefundStatus.SUCCEEDED:
-            raise PurchaseNotRefundable(refund=refund)
-        return _result(refund, purchase)
+        claimed = self._claim(purchase, purchase.payment_intent, request, call)
+        return self._result(self._finish(claimed, call), purchase)
 
     def resume(self, refund: Refund, *, actor: str) -> Refund:
         """Continue an unfinished refund, unless another call holds its lease.
@@ -151,21 +150,45 @@ class RefundService:
             refund = self._acquire_lease(refund, actor=actor)
         return self._finish(refund, call)
 
+    def _result(self, refund: Refund, purchase: Purchase) -> RefundResult:
+        """Return what the record means for the caller, or raise it."""
+        if refund.status.is_failed_or_canceled:
+            raise _error(refund)
+        purchase_id = purchase.document["_id"]
+        if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
+            return RefundResult(refund, purchase.document)
+        if refund.is_whole and purchase_id in refund.marked_purchase_ids:
+            return RefundResult(refund, {**purchase.document, "status": REFUNDED})
+        current = self._purchases.find(purchase_id) or purchase
+        return RefundResult(refund, current.document)
+
     # Claim: the record that this call works on.
 
-    def _claim(self, purchase: Purchase, payment_intent: str, request: RefundRequest) -> Refund:
+    def _claim(
+        self, purchase: Purchase, payment_intent: str, request: RefundRequest, call: CallContext
+    ) -> Refund:
         """Return the record that this call works on: a new one, or the active one of another call."""
         # A completed purchase usually has no refunds, so the first number is tried before anything is read.
         refunds = [] if purchase.status == COMPLETED else self._ledger.list_for_payment(payment_intent)
+        partial: str | None = None
         for _ in range(_CLAIM_ATTEMPTS):
             active = find_active(refunds)
-            if active is not None:
-                return self._join(active, purchase, actor=request.actor)
+            if active is not None and active.status is RefundStatus.PROCESSING:
+                return self._acquire_lease(active, actor=request.actor)
+            if active is not None and active.status is not RefundStatus.SUCCEEDED:
+                return active
             if purchase.status != COMPLETED:
-                raise PurchaseNotRefundable
+                raise PurchaseNotRefundable(refund=active)
+            if active is not None and active.id != partial:
+                refunds, partial = self._require_remaining(purchase, active, call), active.id
+                continue
             try:
                 created = self._ledger.create(
-                    payment_intent, next_number(refunds), purchase_ids=purchase.ids, request=request
+                    payment_intent,
+                    next_number(refunds),
+                    purchase_ids=purchase.ids,
+                    to_mark=purchase.completed_ids,
+                    request=request,
                 )
             except NumberTaken:
                 refunds = self._ledger.list_for_payment(payment_intent)
@@ -186,13 +209,26 @@ class RefundService:
                     LogEvent.REFUND_RESOLVED, refund_id=refund.id, status=refund.status.value, actor=actor
                 )
 
-    def _join(self, active: Refund, purchase: Purchase, *, actor: str) -> Refund:
-        """Continue an existing refund."""
-        if active.status is RefundStatus.PROCESSING:
-            return self._acquire_lease(active, actor=actor)
-        if active.status is RefundStatus.SUCCEEDED and self._is_marked(purchase):
+    def _require_remaining(self, purchase: Purchase, active: Refund, call: CallContext) -> list[Refund]:
+        """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
+
+        :return: the payment's refunds as they are now.
+        :raises PurchaseNotRefundable: 400; the payment is refunded, or Stripe doesn't show what remains.
+        """
+        if self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=active)
-        return active
+        deadline = call.for_stripe().deadline
+        try:
+            self._stripe_sync.refresh(active, deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(active.payment_intent, deadline, actor=call.actor)
+        except StripeCallError as error:
+            log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=active.id, code=error.code)
+            raise PurchaseNotRefundable(refund=active) from error
+        self._transitions.sync_purchases(active.payment_intent)
+        refunds = self._ledger.list_for_payment(active.payment_intent)
+        if is_refunded(refunds):
+            raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
+        return refunds
 
     def _is_marked(self, purchase: Purchase) -> bool:
         """Return whether the purchase is no longer completed. It may have been marked since it was read."""
@@ -239,7 +275,8 @@ class RefundService:
         if in_doubt:
             found = self._find_at_stripe(refund, call)
             if found is not None:
-                return self._transitions.apply(refund, found, actor=call.actor)
+                with _unknown_without_answer():
+                    return self._stripe_sync.upsert_from_stripe(found, call.deadline, actor=call.actor)
             if self._is_too_old(refund):
                 return self._request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, call)
         if not self._ledger.holds_lease(refund):
@@ -258,9 +295,29 @@ class RefundService:
             return self._mark_rejected(refund, rejection, rejection.code, call)
         except RateLimited as limited:
             return self._mark_rejected(refund, limited, _RATE_LIMITED, call)
+        except PermissionMissing as missing:
+            # It may concern the expanded charge only, so this key has to show that it made no refund.
+            found = self._find_at_stripe(refund, call)
+            if found is None:
+                return self._mark_rejected(refund, missing, _KEY_REJECTED, call)
+            created = found
         except KeyRejected as rejected:
             return self._mark_rejected(refund, rejected, _KEY_REJECTED, call)
-        return self._transitions.apply(refund, created, actor=call.actor)
+        applied = self._transitions.apply(refund, created, actor=call.actor)
+        if applied is not None:
+            self._add_external_parts(applied, call)
+            return applied
+        with _unknown_without_answer():  # an event was faster
+            return self._stripe_sync.upsert_from_stripe(created, call.deadline, actor=call.actor)
+
+    def _add_external_parts(self, refund: Refund, call: CallContext) -> None:
+        """Record the refunds made elsewhere, if this one returned only the rest of the payment."""
+        if refund.status is not RefundStatus.SUCCEEDED or refund.is_whole:
+            return
+        try:
+            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+        except (StripeCallError, DatabaseUnavailable):
+            return  # the purchases stay completed until an event or reconcile brings the other parts
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
@@ -275,15 +332,10 @@ class RefundService:
         if refund.stripe_refund_id is None:
             return refund
         try:
-            retrieved = self._gateway().retrieve_refund(refund.stripe_refund_id, call.for_stripe().deadline)
+            return self._stripe_sync.refresh(refund, call.for_stripe().deadline, actor=call.actor)
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=refund.id, code=error.code)
             return refund
-        refreshed = self._transitions.apply(refund, retrieved, actor=call.actor)
-        if refreshed is refund and refund.status is RefundStatus.SUCCEEDED:
-            # Nothing changed, but a crash may have prevented the purchases from being marked earlier.
-            self._transitions.sync_purchases(refund.payment_intent)
-        return refreshed
 
     def _leave_unknown(self, refund: Refund, call: CallContext) -> Refund:
         """Release a refund whose outcome stays unknown; to a person, if Stripe hasn't told it for long."""
@@ -328,16 +380,6 @@ def _unknown_without_answer() -> Iterator[None]:
         yield
     except StripeCallError as error:
         raise OutcomeUnknown(error.code, error.message, request_id=error.request_id) from error
-
-
-def _result(refund: Refund, purchase: Purchase) -> RefundResult:
-    """Return what the record means for the caller, or raise it."""
-    if refund.status.is_failed_or_canceled:
-        raise _error(refund)
-    not_updated = refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
-    if refund.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED and not not_updated:
-        return RefundResult(refund, {**purchase.document, "status": REFUNDED})
-    return RefundResult(refund, purchase.document)
 
 
 def _error(refund: Refund) -> RefundsError:

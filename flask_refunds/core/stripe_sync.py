@@ -89,35 +89,81 @@ class StripeSync:
         for each in refunds:
             self.upsert_from_stripe(each, deadline, actor=actor)
 
-    def upsert_from_stripe(self, stripe_refund: StripeRefund, deadline: Deadline, *, actor: str) -> Refund:
-        """Store a refund that Stripe shows.
+    def upsert_from_stripe(self, hint: StripeRefund, deadline: Deadline, *, actor: str) -> Refund:
+        """Store a refund that Stripe shows in a list. If that is news, the refund is read again.
 
         :param actor: what brought it, for the history.
         :return: the refund record as it is now.
-        :raises StripeCallError: Stripe didn't return the payment's amount, or other calls kept adding
-            records.
+        :raises StripeCallError: the refund can't be read, or other calls kept changing the records.
         :raises DatabaseUnavailable: 500; the same refund can be stored again.
         """
-        for _ in range(_ATTEMPTS):
-            refunds = self._ledger.list_for_payment(stripe_refund.payment_intent)
-            known = _find_record(refunds, stripe_refund)
-            if known is not None:
-                return self._update(known, stripe_refund, actor=actor)
-            amount_received = self._gateway().retrieve_amount_received(stripe_refund.payment_intent, deadline)
-            try:
-                return self._transitions.record_external(
-                    stripe_refund, next_number(refunds), amount_received=amount_received, actor=actor
-                )
-            except NumberTaken:
-                continue
-        raise OutcomeUnknown("ledger_busy", "Too many calls are adding refunds to this payment.")
+        return self._upsert(hint.id, hint.payment_intent, lambda each: is_shown(each, hint), deadline, actor)
 
-    def _update(self, known: Refund, stripe_refund: StripeRefund, *, actor: str) -> Refund:
-        current = self._transitions.apply(known, stripe_refund, actor=actor)
-        if current is known and not known.created_here:
-            # Nothing changed, but a crash may have prevented the purchases from being marked earlier.
-            self._transitions.sync_purchases(known.payment_intent)
-        return current
+    def upsert_from_event(
+        self, stripe_refund_id: str, payment_intent: str, status: str | None, deadline: Deadline
+    ) -> Refund:
+        """Store a refund that an event names. If its status is news, the refund is read.
+
+        :param status: from the event, whose API version isn't known, so nothing else in it is used.
+        :return: the refund record as it is now.
+        :raises StripeCallError: the refund can't be read, or other calls kept changing the records.
+        :raises DatabaseUnavailable: 500; the same event can be handled again.
+        """
+        return self._upsert(
+            stripe_refund_id,
+            payment_intent,
+            lambda each: (each.stripe_refund_id, each.status.value) == (stripe_refund_id, status),
+            deadline,
+            "webhook",
+        )
+
+    def _upsert(
+        self,
+        stripe_refund_id: str,
+        payment_intent: str,
+        is_current: Callable[[Refund], bool],
+        deadline: Deadline,
+        actor: str,
+    ) -> Refund:
+        refunds = self._ledger.list_for_payment(payment_intent)
+        known = next(filter(is_current, refunds), None)
+        if known is not None:
+            if not known.created_here:
+                # A crash may have prevented the purchases from being marked when it was recorded.
+                self._transitions.sync_purchases(payment_intent)
+            return known
+        for _ in range(_ATTEMPTS):
+            current = self._gateway().retrieve_refund(stripe_refund_id, deadline)
+            stored = self._store(current, refunds, actor=actor)
+            if stored is not None:
+                return stored
+            refunds = self._ledger.list_for_payment(payment_intent)
+        raise OutcomeUnknown("ledger_busy", "Too many calls are changing this payment's refunds.")
+
+    def _store(self, current: StripeRefund, refunds: list[Refund], *, actor: str) -> Refund | None:
+        """Store a fresh read; ``None`` if the records have changed since they were read."""
+        known = _find_record(refunds, current)
+        if known is not None:
+            return self._transitions.apply(known, current, actor=actor)
+        try:
+            return self._transitions.record_external(current, next_number(refunds), actor=actor)
+        except NumberTaken:
+            return None
+
+    def refresh(self, refund: Refund, deadline: Deadline, *, actor: str) -> Refund:
+        """Update a refund that Stripe knows.
+
+        :return: the refund record as it is now.
+        :raises StripeCallError: it can't be read, or other calls kept changing it.
+        :raises DatabaseUnavailable: 500.
+        """
+        for _ in range(_ATTEMPTS):
+            current = self._gateway().retrieve_refund(refund.stripe_refund_id or "", deadline)
+            updated = self._transitions.apply(refund, current, actor=actor)
+            if updated is not None:
+                return updated
+            refund = self._ledger.get(refund.id)
+        raise OutcomeUnknown("ledger_busy", "Too many calls are changing this refund.")
 
 
 def _find_record(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refund | None:
@@ -129,3 +175,9 @@ def _find_record(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refu
     known = [each for each in refunds if each.stripe_refund_id == stripe_refund.id]
     requested = [each for each in refunds if each.id == stripe_refund.refund_id and not each.stripe_refund_id]
     return next(iter(known + requested), None)
+
+
+def is_shown(refund: Refund, stripe_refund: StripeRefund) -> bool:
+    """Return whether a record shows a refund as Stripe does."""
+    shown = (stripe_refund.id, stripe_refund.status, stripe_refund.amount, stripe_refund.currency)
+    return (refund.stripe_refund_id, refund.status, refund.amount, refund.currency) == shown

@@ -7,7 +7,7 @@ bank can return a refund weeks later. It is made once a day, and resumes where a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import RefundsError, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund, StripeRefund
+from ..models import StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
-from .stripe_sync import StripeSync
+from .stripe_sync import StripeSync, is_shown
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -152,7 +152,7 @@ class RefundSweep:
         for each in reversed(page.refunds):
             if each.payment_intent not in known:
                 report.counts["foreign"] += 1
-            elif _is_stored(known[each.payment_intent], each):
+            elif any(is_shown(record, each) for record in known[each.payment_intent]):
                 report.counts["unchanged"] += 1
             else:
                 report.counts[self._store_one(each)] += 1
@@ -167,9 +167,3 @@ class RefundSweep:
             log_event(LogEvent.RECONCILE_FAILED, error, stripe_refund_id=stripe_refund.id, code=code)
             return "errors"
         return "stored"
-
-
-def _is_stored(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> bool:
-    """Return whether a record shows this refund as Stripe does."""
-    shown = (stripe_refund.id, stripe_refund.status, stripe_refund.amount, stripe_refund.currency)
-    return any((each.stripe_refund_id, each.status, each.amount, each.currency) == shown for each in refunds)

@@ -1,22 +1,22 @@
 """Apply what Stripe reports: to the purchases, then to the ledger, then to the app's receivers.
 
-A crash between two of these steps leaves the record as it was, so the same report is applied again. Reports
-may come from an answer, an event or reconcile, in any order and more than once: the rank of the status
-decides.
+A stored status changes only by a fresh read at Stripe, made after the record was read, in an update that
+requires the record's version. Events and lists are hints that cause such a read: their order doesn't matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
+from ..models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded, keeps_marks
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
-from ..storage.purchases import Purchases, StatusRejected
+from ..storage.purchases import Purchases
 
 _SYNC_ATTEMPTS = 3
 
@@ -39,49 +39,47 @@ class RefundTransitions:
         self._signal_sender = signal_sender
         self._observers = observers
 
-    def apply(self, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> Refund:
+    def apply(self, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> Refund | None:
         """Update a refund to what Stripe shows.
 
-        The call whose update moves the record sends the signals. A call that finds the record moved already
-        makes sure that the purchases follow it.
-
-        :param actor: what brought the report, for the history.
-        :return: the refund as it is now.
-        :raises DatabaseUnavailable: 500; the same report can be applied again.
+        :param stripe_refund: a fresh read, made after the record was read.
+        :param actor: what brought it, for the history.
+        :return: the refund as it is now, or ``None`` if the record has changed since it was read. Then read
+            both again.
+        :raises DatabaseUnavailable: 500; it can be applied again.
         """
-        review = ReviewCode.AMOUNT_DIFFERS if _amount_differs(refund, stripe_refund) else None
-        if stripe_refund.status.rank <= refund.status.rank and not _revives(refund, stripe_refund):
-            if review is None:
+        differs = _amount_differs(refund, stripe_refund)
+        if stripe_refund.status is refund.status:
+            if not differs:
                 return refund
-            return self.request_review(refund, review, actor=actor, stripe_refund=stripe_refund)
-        if refund.created_here and not self._mark_purchases(refund.payment_intent, stripe_refund.status):
+            return self.request_review(
+                refund, ReviewCode.AMOUNT_DIFFERS, actor=actor, stripe_refund=stripe_refund
+            )
+        review = _review_of_transition(refund, stripe_refund)
+        if review is None and differs:
+            review = ReviewCode.AMOUNT_DIFFERS
+        # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
+        # that the record stays unfinished until they are.
+        is_whole = refund.created_here and _is_whole(stripe_refund)
+        if is_whole and not self._mark_refunded(refund.payment_intent, refund.marked_purchase_ids):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
-        advanced = self._ledger.advance(refund.id, stripe_refund, actor=actor, review=review)
-        if advanced is None or not refund.created_here or stripe_refund.status.is_failed_or_canceled:
-            # Another call moved the record, or may have marked the purchases by its previous status.
+        advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
+        if advanced is None or not is_whole:
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
-            return self._ledger.get(refund.id)
+            return None
         self._observers.refund_changed(advanced)
         _log_status(LogEvent.REFUND_STATUS_CHANGED, advanced, stripe_refund, actor=actor)
         return self.send_signals(advanced)
 
-    def record_external(
-        self, stripe_refund: StripeRefund, number: int, *, amount_received: int, actor: str
-    ) -> Refund:
+    def record_external(self, stripe_refund: StripeRefund, number: int, *, actor: str) -> Refund:
         """Record a refund that was made elsewhere.
 
-        :param amount_received: what its payment had received, in minor units.
         :raises NumberTaken: another call used this number first.
         :raises DatabaseUnavailable: 500.
         """
-        recorded = self._ledger.record_external(
-            stripe_refund,
-            number,
-            amount_received=amount_received,
-            purchase_ids=self._purchases.ids_of(stripe_refund.payment_intent),
-            actor=actor,
-        )
+        purchase_ids = self._purchases.ids_of(stripe_refund.payment_intent)
+        recorded = self._ledger.record_external(stripe_refund, number, purchase_ids=purchase_ids, actor=actor)
         self._observers.refund_changed(recorded)
         self.sync_purchases(stripe_refund.payment_intent)
         _log_status(LogEvent.EXTERNAL_REFUND_RECORDED, recorded, stripe_refund, actor=actor)
@@ -163,6 +161,7 @@ class RefundTransitions:
         )
         if marks_purchases and not self.sync_purchases(refund.payment_intent):
             return
+        self._forget_undone_marks(refund.payment_intent)
         if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
             comment = "The purchases are updated now."
             refund = self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
@@ -171,56 +170,78 @@ class RefundTransitions:
     def sync_purchases(self, payment_intent: str) -> bool:
         """Make the purchases match the payment's refunds, repeatedly if these change meanwhile.
 
-        If MongoDB rejects the status of a purchase, the payment's last settled refund needs review.
+        The sum of the succeeded refunds decides. Purchases that the app marked itself are left alone. If
+        MongoDB rejects the status of a purchase, the payment's last refund needs review.
 
         :return: whether they match. ``False`` while another call may be about to change both.
         :raises DatabaseUnavailable: 500.
         """
         refunds = self._ledger.list_for_payment(payment_intent)
-        try:
-            return self._sync_purchases(payment_intent, refunds)
-        except StatusRejected:
-            settled = [each for each in refunds if each.status.is_settled]
-            if settled and settled[-1].review is None:
-                self.request_review(settled[-1], ReviewCode.PURCHASE_NOT_UPDATED, actor="sync")
-            return False
-
-    def _sync_purchases(self, payment_intent: str, refunds: Sequence[Refund]) -> bool:
         for _ in range(_SYNC_ATTEMPTS):
-            if is_refunded(refunds):
-                self._purchases.mark_refunded(payment_intent)
-            elif any(refund.status is RefundStatus.PROCESSING for refund in refunds):
-                # The call that holds the lease marks the purchases before the record, and may just have.
+            if not self._sync_once(payment_intent, refunds):
                 return False
-            else:
-                self._purchases.mark_completed(payment_intent)
             before, refunds = refunds, self._ledger.list_for_payment(payment_intent)
             if _statuses(before) == _statuses(refunds):
                 return True
         return False
 
-    def _mark_purchases(self, payment_intent: str, status: RefundStatus) -> bool:
-        """Mark the purchases after a refund created here, which is for the whole remaining amount.
-
-        :return: whether MongoDB accepted it. If not, the ledger must show the status all the same.
-        """
-        try:
-            if status is RefundStatus.SUCCEEDED:
-                self._purchases.mark_refunded(payment_intent)
-            elif status.is_failed_or_canceled:
-                self._purchases.mark_completed(payment_intent)
-        except StatusRejected:
+    def _sync_once(self, payment_intent: str, refunds: Sequence[Refund]) -> bool:
+        if is_refunded(refunds):
+            settled = [each for each in refunds if each.status is RefundStatus.SUCCEEDED][-1]
+            completed = self._purchases.find_completed(payment_intent)
+            if completed:
+                self._ledger.add_marks(settled, completed)
+            return self._mark_refunded(payment_intent, completed) or self._report_rejected(settled)
+        if _is_any_processing(refunds):
+            # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        return True
+        marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
+        if not marked or keeps_marks(refunds):
+            return True
+        # The marks stay stored until no call can be in progress that may yet write what it had planned.
+        rejected = self._purchases.mark_completed(payment_intent, marked)
+        return not rejected or self._report_rejected(refunds[-1])
+
+    def _forget_undone_marks(self, payment_intent: str) -> None:
+        """Leave purchases that were marked as completed again to the app."""
+        refunds = self._ledger.list_for_payment(payment_intent)
+        marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
+        if marked and not _is_any_processing(refunds) and not keeps_marks(refunds):
+            self._ledger.remove_marks(payment_intent, marked)
+
+    def _mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> bool:
+        """Mark purchases, and forget the marks of those whose status MongoDB rejects.
+
+        :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
+        """
+        rejected = self._purchases.mark_refunded(payment_intent, purchase_ids)
+        if rejected:
+            self._ledger.remove_marks(payment_intent, rejected)
+        return not rejected
+
+    def _report_rejected(self, refund: Refund) -> bool:
+        if refund.review is None:
+            self.request_review(refund, ReviewCode.PURCHASE_NOT_UPDATED, actor="reconcile")
+        return False
 
 
-def _revives(refund: Refund, stripe_refund: StripeRefund) -> bool:
-    """Return whether Stripe shows a refund that was marked as failed without being found at Stripe."""
-    return (
-        refund.status.is_failed_or_canceled
-        and refund.stripe_refund_id is None
-        and not stripe_refund.status.is_failed_or_canceled
-    )
+def _is_whole(stripe_refund: StripeRefund) -> bool:
+    """Return whether a refund returned everything that the payment had captured."""
+    if stripe_refund.status is not RefundStatus.SUCCEEDED:
+        return False
+    return 0 < stripe_refund.amount_captured <= stripe_refund.amount
+
+
+def _review_of_transition(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+    """Return why a person must review a refund that moves to this status."""
+    before, after = refund.status, stripe_refund.status
+    if before is RefundStatus.SUCCEEDED and after.is_failed_or_canceled:
+        return ReviewCode.FAILED_AFTER_SUCCESS
+    if before.is_failed_or_canceled and not after.is_failed_or_canceled:
+        return ReviewCode.FOUND_AFTER_FAILURE
+    if before in (RefundStatus.SUCCEEDED, RefundStatus.PENDING) and after is RefundStatus.REQUIRES_ACTION:
+        return ReviewCode.ACTION_REQUIRED_AGAIN
+    return None
 
 
 def _amount_differs(refund: Refund, stripe_refund: StripeRefund) -> bool:
@@ -254,6 +275,10 @@ def _log_review(refund: Refund) -> None:
             status=refund.status.value,
             code=refund.review.code.value,
         )
+
+
+def _is_any_processing(refunds: Sequence[Refund]) -> bool:
+    return any(each.status is RefundStatus.PROCESSING for each in refunds)
 
 
 def _statuses(refunds: Sequence[Refund]) -> list[RefundStatus]:

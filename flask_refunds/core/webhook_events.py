@@ -9,8 +9,7 @@ from typing import Any
 from ..clock import Deadline
 from ..errors import InvalidRequest, RequestRejected, StripeCallError, StripeUnavailable
 from ..log import LogEvent, log_event
-from ..models import StripeRefund
-from ..stripe_client.parsing import expect, parse_refund
+from ..stripe_client.parsing import expect
 from .stripe_sync import StripeSync
 
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
@@ -28,6 +27,7 @@ THIN_EVENT = "v2.core.event"
 EVENT_SECONDS = 15.0
 """How long processing one event may take: Stripe waits about 20 s, and then sends it again."""
 
+_REFUND_ID = re.compile(r"(re|pyr)_[0-9A-Za-z_]{1,200}", re.ASCII)
 _EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,100}", re.ASCII)
 _EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}", re.ASCII)
 
@@ -78,9 +78,11 @@ class EventHandler:
             if event.get("object") == THIN_EVENT:
                 return self._handle_thin(kind, event, deadline)
             obj = _read_object(event)
-            if kind in REFUND_EVENTS:
-                return self._upsert(_read_refund(obj, event), deadline)
-            return self._upsert_payment(_payment_intent_of(obj), deadline)
+            if kind in CHARGE_EVENTS:
+                return self._upsert_payment(_payment_intent_of(obj), deadline)
+            return self._upsert_refund(obj, event, deadline)
+        except RequestRejected:
+            return False  # Stripe doesn't show it to this key, so it isn't this app's
         except StripeCallError as error:
             raise StripeUnavailable from error
 
@@ -90,23 +92,28 @@ class EventHandler:
             object_id = expect(event["related_object"]["id"], str)
         except (LookupError, TypeError):
             raise rejected("malformed", "The thin event has no related object.", event) from None
-        try:
-            if kind in REFUND_EVENTS:
-                return self._upsert(self._stripe_sync.retrieve_refund(object_id, deadline), deadline)
+        if kind in CHARGE_EVENTS:
             return self._upsert_payment(self._stripe_sync.find_payment_intent(object_id, deadline), deadline)
-        except RequestRejected:
-            return False  # Stripe doesn't show it to this key, so it isn't this app's
+        stripe_refund = self._stripe_sync.retrieve_refund(object_id, deadline)
+        if not self._stripe_sync.is_known_payment(stripe_refund.payment_intent):
+            return False
+        self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
+        return True
+
+    def _upsert_refund(self, obj: Mapping[str, Any], event: Mapping[str, Any], deadline: Deadline) -> bool:
+        payment_intent, status = _payment_intent_of(obj), obj.get("status")
+        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
+            return False
+        if obj.get("object") != "refund" or not _REFUND_ID.fullmatch(str(obj.get("id"))):
+            raise rejected("malformed", "The event's refund isn't as Stripe documents it.", event)
+        status = status if isinstance(status, str) else None
+        self._stripe_sync.upsert_from_event(obj["id"], payment_intent, status, deadline)
+        return True
 
     def _upsert_payment(self, payment_intent: str | None, deadline: Deadline) -> bool:
         if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
             return False
         self._stripe_sync.upsert_all(payment_intent, deadline, actor="webhook")
-        return True
-
-    def _upsert(self, stripe_refund: StripeRefund | None, deadline: Deadline) -> bool:
-        if stripe_refund is None or not self._stripe_sync.is_known_payment(stripe_refund.payment_intent):
-            return False
-        self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
         return True
 
 
@@ -117,21 +124,10 @@ def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
         raise rejected("malformed", "The body isn't a Stripe event.", event) from None
 
 
-def _payment_intent_of(charge: Mapping[str, Any]) -> str | None:
-    payment_intent = charge.get("payment_intent")
+def _payment_intent_of(obj: Mapping[str, Any]) -> str | None:
+    """Return the payment intent of a refund or charge; without one it can't be this app's."""
+    payment_intent = obj.get("payment_intent")
     return payment_intent if isinstance(payment_intent, str) else None
-
-
-def _read_refund(obj: Mapping[str, Any], event: Mapping[str, Any]) -> StripeRefund | None:
-    """Return the event's refund; ``None`` if its charge has no payment intent, so it can't be this app's."""
-    if obj.get("payment_intent") is None:
-        return None
-    request = event.get("request")
-    request_id = request.get("id") if isinstance(request, Mapping) else None
-    try:
-        return parse_refund(obj, request_id if isinstance(request_id, str) else None)
-    except (LookupError, TypeError, ValueError) as error:
-        raise rejected("malformed", "The event's refund isn't as Stripe documents it.", event) from error
 
 
 def rejected(reason: str, message: str, event: Mapping[str, Any] | None = None) -> InvalidRequest:

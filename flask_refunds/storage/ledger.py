@@ -104,15 +104,26 @@ class Ledger:
         return read_record(document) if document else None
 
     def create(
-        self, payment_intent: str, number: int, *, purchase_ids: Sequence[Any], request: RefundRequest
+        self,
+        payment_intent: str,
+        number: int,
+        *,
+        purchase_ids: Sequence[Any],
+        to_mark: Sequence[Any],
+        request: RefundRequest,
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
+        :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
         refund_id = f"{payment_intent}:{number}"
-        parameters: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
+        parameters: dict[str, Any] = {
+            "payment_intent": payment_intent,
+            "metadata": {"refund_id": refund_id},
+            "expand": ["charge"],
+        }
         if request.reason is not None:
             parameters["reason"] = request.reason
         entry = {"actor": request.actor}
@@ -120,6 +131,7 @@ class Ledger:
             payment_intent, number, request.source, RefundStatus.PROCESSING, entry
         ) | {
             "purchaseIds": list(purchase_ids),
+            "markedPurchaseIds": list(to_mark),
             "reason": request.reason,
             "note": request.note,
             "requestedBy": request.requested_by,
@@ -138,13 +150,11 @@ class Ledger:
         stripe_refund: StripeRefund,
         number: int,
         *,
-        amount_received: int,
         purchase_ids: Sequence[Any],
         actor: str,
     ) -> Refund:
         """Store a refund that was made elsewhere.
 
-        :param amount_received: what the payment intent had received, in minor units.
         :param actor: what found it, for the history.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500.
@@ -154,7 +164,6 @@ class Ledger:
             stripe_refund.payment_intent, number, "external", stripe_refund.status, entry
         ) | {
             "purchaseIds": list(purchase_ids),
-            "amountReceived": amount_received,
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
@@ -233,28 +242,45 @@ class Ledger:
         return self._clock() < refund.lease_expires_at
 
     def advance(
-        self, refund_id: str, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None = None
+        self, refund: Refund, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None
     ) -> Refund | None:
-        """Move a refund to the status that Stripe shows, if its rank is higher.
+        """Store what Stripe shows of a refund, if its record hasn't changed since it was read.
 
-        :param actor: what brought the status, for the history.
-        :param review: requests a review, whatever status the refund had before.
-        :return: the refund as it is now, or ``None`` if it didn't move.
-        :raises DatabaseUnavailable: 500; it may have moved.
+        :param stripe_refund: read at Stripe after the record was read.
+        :param actor: what brought it, for the history.
+        :param review: requests a review; without it, an open one is closed.
+        :return: the refund as it is now, or ``None`` if it has changed meanwhile.
+        :raises DatabaseUnavailable: 500; it may be stored.
         """
-        changes = self._changes_from_stripe(stripe_refund)
-        entry: dict[str, Any] = {
+        changes = self._changes_from_stripe(stripe_refund) | {"review": self._review(review)}
+        entry = {
             "status": stripe_refund.status.value,
             "actor": actor,
             "stripeRequestId": stripe_refund.request_id,
+            "review": review and review.value,
         }
-        for required, code in _allowed_transitions(stripe_refund.status):
-            changes["review"] = self._review(code or review)
-            entry["review"] = changes["review"] and changes["review"]["code"]
-            advanced = self._change(refund_id, required, changes, entry)
-            if advanced is not None:
-                return advanced
-        return None
+        return self._change(refund.id, _same_version(refund), changes, entry)
+
+    def add_marks(self, refund: Refund, purchase_ids: Sequence[Any]) -> None:
+        """Store that these purchases are about to be marked as refunded.
+
+        :raises DatabaseUnavailable: 500; nothing may be marked.
+        """
+        with database_timeout():
+            self._records.update_one(
+                {"_id": refund.id}, {"$addToSet": {"markedPurchaseIds": {"$each": list(purchase_ids)}}}
+            )
+
+    def remove_marks(self, payment_intent: str, purchase_ids: Sequence[Any]) -> None:
+        """Store that these purchases of a payment aren't marked by this library any more.
+
+        :raises DatabaseUnavailable: 500; they still count as marked.
+        """
+        with database_timeout():
+            self._records.update_many(
+                {"_id": payment_range(payment_intent), "markedPurchaseIds": {"$in": list(purchase_ids)}},
+                {"$pullAll": {"markedPurchaseIds": list(purchase_ids)}},
+            )
 
     def mark_rejected(
         self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
@@ -379,13 +405,13 @@ class Ledger:
             "status": stripe_refund.status.value,
             "stripeRefundId": stripe_refund.id,
             "amount": stripe_refund.amount,
+            "amountCaptured": stripe_refund.amount_captured,
             "currency": stripe_refund.currency,
+            "settledAt": self._clock() if stripe_refund.status.is_settled else None,
             "failure": failure_document(stripe_refund.failure),
         }
         if stripe_refund.reason is not None:
             changes["reason"] = stripe_refund.reason
-        if stripe_refund.status.is_settled:
-            changes["settledAt"] = self._clock()
         return changes
 
     def _review(self, code: ReviewCode | None) -> dict[str, Any] | None:
@@ -422,19 +448,3 @@ class Ledger:
 def _same_version(refund: Refund) -> dict[str, Any]:
     """Require a record to be unchanged since it was read: every change adds to the history."""
     return {"history": {"$size": len(refund.history)}}
-
-
-def _allowed_transitions(status: RefundStatus) -> list[tuple[dict[str, Any], ReviewCode | None]]:
-    """Return the states from which a record may move to this status, and the review that each requires."""
-    lower = [each for each in RefundStatus if each.rank < status.rank]
-    if status.is_failed_or_canceled:
-        unpaid = [each.value for each in lower if each is not RefundStatus.SUCCEEDED]
-        return [
-            ({"status": {"$in": unpaid}}, None),
-            ({"status": RefundStatus.SUCCEEDED.value}, ReviewCode.FAILED_AFTER_SUCCESS),
-        ]
-    return [
-        ({"status": {"$in": [each.value for each in lower]}}, None),
-        # A failure that was concluded without Stripe showing the refund is overruled by what Stripe shows.
-        ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, ReviewCode.FOUND_AFTER_FAILURE),
-    ]

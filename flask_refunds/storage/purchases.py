@@ -20,17 +20,18 @@ PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 _SIBLINGS = "_flask_refunds_siblings"
 
 
-class StatusRejected(Exception):
-    """MongoDB rejected the new status of a purchase, for example by a unique index or a validator."""
+class _Rejected(Exception):
+    """MongoDB rejected a new status, for example by a unique index or a validator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A purchase as the app stored it, and the IDs of all purchases of its payment."""
+    """A purchase as the app stored it, and the IDs of its payment's purchases: all, and the completed ones."""
 
     document: Mapping[str, Any]
     payment_intent: str | None
     ids: Sequence[Any]
+    completed_ids: Sequence[Any]
 
     @property
     def status(self) -> Any:
@@ -59,7 +60,7 @@ class Purchases:
             if found:
                 return self._read(found[0])
             document = self._purchases.find_one({"_id": purchase_id})
-        return None if document is None else Purchase(document, None, [purchase_id])
+        return None if document is None else Purchase(document, None, [purchase_id], [])
 
     def find_many(self, purchase_ids: Sequence[ObjectId]) -> dict[ObjectId, Purchase]:
         """Return the existing ones of these purchases by ID, with only the fields that are needed.
@@ -69,13 +70,13 @@ class Purchases:
         """
         wanted = {"$in": list(purchase_ids)}
         fields = {"status": 1, self._field: 1}
-        shown = fields | {f"{_SIBLINGS}.{each}": 1 for each in ("_id", self._field)}
+        shown = fields | {f"{_SIBLINGS}.{each}": 1 for each in ("_id", "status", self._field)}
         with database_timeout(REPORT_SECONDS):
             found = list(self._purchases.aggregate([*self._with_siblings(wanted), {"$project": shown}]))
             paid = {each["_id"]: self._read(each) for each in found}
             rest = {"$in": [each for each in purchase_ids if each not in paid]}
             unpaid = list(self._purchases.find({"_id": rest}, fields)) if rest["$in"] else []
-        return paid | {each["_id"]: Purchase(each, None, [each["_id"]]) for each in unpaid}
+        return paid | {each["_id"]: Purchase(each, None, [each["_id"]], []) for each in unpaid}
 
     def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
         """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
@@ -90,7 +91,9 @@ class Purchases:
             "as": _SIBLINGS,
         }
         if isinstance(self._purchases, pymongo.collection.Collection):  # mongomock has no such pipelines
-            siblings["pipeline"] = [{"$project": {self._field: 1}}]  # whole documents may exceed 16 MB
+            siblings["pipeline"] = [
+                {"$project": {self._field: 1, "status": 1}}
+            ]  # whole documents may exceed 16 MB
         return [{"$match": paid}, {"$lookup": siblings}]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
@@ -125,53 +128,55 @@ class Purchases:
             found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
         return {each for each in found if isinstance(each, str)}
 
-    def mark_refunded(self, payment_intent: str) -> None:
-        """Mark every completed purchase of a payment as refunded.
+    def find_completed(self, payment_intent: str) -> list[Any]:
+        """Return the IDs of the completed purchases of a payment.
 
-        :raises StatusRejected: MongoDB rejected the status of one; the others are marked.
-        :raises DatabaseUnavailable: 500; some may be marked.
+        :raises DatabaseUnavailable: 500.
         """
-        self._mark(payment_intent, COMPLETED, REFUNDED)
-
-    def mark_completed(self, payment_intent: str) -> None:
-        """Mark every refunded purchase of a payment as completed, because its refund failed after it
-        succeeded.
-
-        :raises StatusRejected: MongoDB rejected the status of one; the others are marked.
-        :raises DatabaseUnavailable: 500; some may be marked.
-        """
-        self._mark(payment_intent, REFUNDED, COMPLETED)
-
-    def _mark(self, payment_intent: str, before: str, after: str) -> None:
-        query = {**self._paid_by(payment_intent), "status": before}
-        try:
-            with rejections_as(StatusRejected), database_timeout():
-                self._purchases.update_many(query, {"$set": {"status": after}})
-        except StatusRejected:
-            self._mark_each(query, after)
-
-    def _mark_each(self, query: Mapping[str, Any], after: str) -> None:
-        """Mark one purchase after the other, so that one rejected status doesn't stop the others."""
-        rejected: StatusRejected | None = None
         with database_timeout():
-            purchase_ids = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
-        for purchase_id in purchase_ids:
-            try:
-                with rejections_as(StatusRejected), database_timeout():
-                    self._purchases.update_one({**query, "_id": purchase_id}, {"$set": {"status": after}})
-            except StatusRejected as error:
-                rejected = error
-        if rejected is not None:
-            raise rejected
+            query = {**self._paid_by(payment_intent), "status": COMPLETED}
+            return [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
+
+    def mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
+        """Mark those of these purchases as refunded that are completed and still have this payment.
+
+        :return: those whose new status MongoDB rejected.
+        :raises DatabaseUnavailable: 500; some may be marked.
+        """
+        return self._mark(payment_intent, purchase_ids, COMPLETED, REFUNDED)
+
+    def mark_completed(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
+        """Mark those of these purchases as completed again that are refunded and still have this payment.
+
+        :return: those whose new status MongoDB rejected.
+        :raises DatabaseUnavailable: 500; some may be marked.
+        """
+        return self._mark(payment_intent, purchase_ids, REFUNDED, COMPLETED)
+
+    def _mark(self, payment_intent: str, purchase_ids: Sequence[Any], before: str, after: str) -> list[Any]:
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": before}
+        if not purchase_ids or self._update(query, after):
+            return []
+        # One after the other, so that one rejected status doesn't stop the others.
+        return [each for each in purchase_ids if not self._update({**query, "_id": each}, after)]
+
+    def _update(self, query: Mapping[str, Any], status: str) -> bool:
+        try:
+            with rejections_as(_Rejected), database_timeout():
+                self._purchases.update_many(query, {"$set": {"status": status}})
+        except _Rejected:
+            return False
+        return True
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.
-            return Purchase(document, None, [document["_id"]])
-        together = [each["_id"] for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
-        return Purchase(document, payment_intent, together)
+            return Purchase(document, None, [document["_id"]], [])
+        together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
+        completed = [each["_id"] for each in together if each.get("status") == COMPLETED]
+        return Purchase(document, payment_intent, [each["_id"] for each in together], completed)
 
 
 def _at(document: Mapping[str, Any], path: str) -> Any:

@@ -48,6 +48,7 @@ _CHARGES = "/v1/charges"
 _PAUSE_SECONDS = 0.5
 _MAX_TEXT = 500
 _PAGE = 100
+_EXPAND_CHARGE = {"expand": ["charge"]}
 _NO_PAYMENT = "pi_flask_refunds_check"
 _T = TypeVar("_T")
 
@@ -128,7 +129,8 @@ class Gateway:
             if deadline.remaining() <= 0:
                 break
             try:
-                return self._create_once(request, key, deadline)
+                created = self._create_once(request, key, deadline)
+                return self._read_again(created, deadline) if in_doubt else created
             except OutcomeUnknown as unknown:
                 answer, in_doubt = unknown, True
             except RateLimited as throttled:
@@ -140,6 +142,13 @@ class Gateway:
             # A 429 or a rejected key says nothing about the earlier attempt.
             raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
         raise answer
+
+    def _read_again(self, created: StripeRefund, deadline: Deadline) -> StripeRefund:
+        """Return a refund as it is now: Stripe may have replayed its answer to an earlier attempt."""
+        try:
+            return self.retrieve_refund(created.id, deadline)
+        except StripeCallError as error:
+            raise OutcomeUnknown(error.code, error.message, request_id=error.request_id) from error
 
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         keyed = {**request, "idempotency_key": key}
@@ -156,7 +165,7 @@ class Gateway:
         :raises StripeCallError: it isn't available.
         """
         return self._request(
-            "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund
+            "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), _EXPAND_CHARGE, deadline, parse_refund
         )
 
     def list_refunds(
@@ -187,7 +196,7 @@ class Gateway:
         return self._list_page({"created": {"gte": int(since.timestamp())}}, after, deadline)
 
     def _list_page(self, filters: Mapping[str, Any], after: str | None, deadline: Deadline) -> RefundPage:
-        params = {**filters, "limit": _PAGE}
+        params = {**filters, "limit": _PAGE, "expand": ["data.charge"]}
         if after is not None:
             params["starting_after"] = after
         return self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
@@ -341,6 +350,8 @@ def _interpret(error: stripe.StripeError) -> StripeCallError:
         error, (stripe.IdempotencyError, stripe.APIConnectionError)
     ):
         answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
+    if str(getattr(error.error, "param", "")).startswith("expand"):
+        answer = OutcomeUnknown  # whether the request itself was executed isn't documented
     code = _short_text(getattr(error.error, "code", None)) or _OWN_CODES.get(type(error), "unknown_error")
     # Stripe quotes the end of a rejected key, so that message isn't kept.
     message = "Stripe doesn't accept the key." if issubclass(answer, KeyRejected) else error.user_message

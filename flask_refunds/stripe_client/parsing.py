@@ -27,7 +27,7 @@ class WebhookEndpoint:
 
 
 def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> StripeRefund:
-    """Parse a refund (https://docs.stripe.com/api/refunds/object).
+    """Parse a refund whose ``charge`` is expanded (https://docs.stripe.com/api/refunds/object).
 
     :param request_id: Stripe's ``req_…`` of the answer or event.
     :raises LookupError, TypeError, ValueError: it isn't a refund as documented.
@@ -36,11 +36,15 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         raise ValueError("not a refund")
     status = RefundStatus(answer["status"])
     reason = answer.get("reason")
+    charge = answer["charge"]
+    if not isinstance(charge, Mapping):
+        raise TypeError("expected an expanded charge")
     return StripeRefund(
         id=_text(answer["id"]),
         payment_intent=_text(_id_of(answer["payment_intent"])),
         status=status,
         amount=_amount(answer["amount"]),
+        amount_captured=_amount(charge["amount_captured"]),
         currency=_text(answer["currency"]),
         refund_id=_refund_id(answer.get("metadata")),
         reason=reason if reason in get_args(Reason) else None,

@@ -27,12 +27,11 @@ from flask_refunds.signals import (
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client.gateway import Gateway
-from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, refund_object
 
 CREATE = ("POST", "/v1/refunds")
 LIST = ("GET", "/v1/refunds")
 RETRIEVE = ("GET", "/v1/refunds/re_1")
-RETRIEVE_PAYMENT = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
 REQUEST = RefundRequest(requested_by="admin", source="api")
 FULL_REQUEST = replace(REQUEST, reason="duplicate", note="paid twice")
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
@@ -57,8 +56,8 @@ class RefundHarness:
         self.gateway = gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         signal_sender = SignalSender(self.app)
         lease = timedelta(seconds=60)
+        self.purchases = purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
         self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
-        purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
         observers = Observers()
         observers.add(self)
         self.transitions = RefundTransitions(self.ledger, purchases, signal_sender, observers)
@@ -106,7 +105,7 @@ class RefundHarness:
 def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
     whole = StripeRefund(
-        "re_1", PAYMENT, RefundStatus(status), 1999, "usd", REFUND_ID, None, failure, START, "req_1"
+        "re_1", PAYMENT, RefundStatus(status), 1999, 1999, "usd", REFUND_ID, None, failure, START, "req_1"
     )
     return replace(whole, **fields)
 
@@ -122,7 +121,7 @@ def listed(*refunds: dict[str, Any]) -> Any:
 
 
 def create_record(harness: RefundHarness) -> Refund:
-    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, request=REQUEST)
+    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, to_mark=harness.cart, request=REQUEST)
 
 
 def suspend_after_creating(
@@ -140,10 +139,16 @@ def suspend_after_creating(
 
 
 def record_external_refund(harness: RefundHarness) -> None:
-    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
-    harness.stripe_sync.upsert_from_stripe(
-        stripe_refund("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
-    )
+    store(harness, "succeeded", metadata={})
+
+
+def store(harness: RefundHarness, status: str, **fields: Any) -> Refund:
+    """Store a refund that Stripe shows with this status, as a webhook event brings it."""
+    shown = refund_object(status=status, **fields)
+    harness.stripe.script[:] = [("GET", f"/v1/refunds/{shown['id']}", (200, shown))]
+    stored = harness.stripe_sync.upsert_from_event(shown["id"], PAYMENT, "another", Deadline.after(10))
+    harness.stripe.assert_done()
+    return stored
 
 
 def mark_failed_manually(harness: RefundHarness) -> Refund | None:

@@ -68,12 +68,18 @@ class StubTransport(stripe.HTTPClient):
         assert not self.script, f"never sent: {self.script}"
 
 
+def charge_object(amount_captured: int) -> dict[str, Any]:
+    """Return a charge as Stripe shows it where it is expanded."""
+    return {"id": "ch_1", "object": "charge", "amount_captured": amount_captured}
+
+
 def refund_object(**fields: Any) -> dict[str, Any]:
     """Return a refund as Stripe shows it."""
     return {
         "id": "re_1",
         "object": "refund",
         "amount": 1999,
+        "charge": charge_object(1999),
         "currency": "usd",
         "created": 1_700_000_000,
         "metadata": {"refund_id": REFUND_ID},

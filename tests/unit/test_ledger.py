@@ -28,7 +28,11 @@ class SteppedLedger(Ledger):
         """Create a refund of this payment, and set fields of its record."""
         self.now += timedelta(seconds=1)
         refund = self.create(
-            payment_intent, 1, purchase_ids=[], request=RefundRequest(requested_by="admin", source="api")
+            payment_intent,
+            1,
+            purchase_ids=[],
+            to_mark=[],
+            request=RefundRequest(requested_by="admin", source="api"),
         )
         if fields:
             self.records.update_one({"_id": refund.id}, {"$set": fields})
@@ -112,9 +116,11 @@ def test_taken_number_raises(ledger: SteppedLedger) -> None:
     ledger.add("pi_1")
     with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
         ledger.add("pi_1")
-    found = StripeRefund("re_1", "pi_1", RefundStatus.SUCCEEDED, 1, "usd", None, None, None, START, "req_1")
+    found = StripeRefund(
+        "re_1", "pi_1", RefundStatus.SUCCEEDED, 1, 1, "usd", None, None, None, START, "req_1"
+    )
     with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
-        ledger.record_external(found, 1, amount_received=1, purchase_ids=[], actor="webhook")
+        ledger.record_external(found, 1, purchase_ids=[], actor="webhook")
 
 
 def test_reviews_are_listed_by_age(ledger: SteppedLedger) -> None:
@@ -145,7 +151,7 @@ def test_settled_at_is_the_time_of_the_end_not_of_the_request(ledger: SteppedLed
     ledger.now += timedelta(days=40)
     ledger.mark_rejected(refused, Failure("x", "y"), actor="admin", request_id="req_1")
     found = StripeRefund(
-        "re_1", "pi_2", RefundStatus.SUCCEEDED, 1, "usd", made.id, None, None, START, "req_1"
+        "re_1", "pi_2", RefundStatus.SUCCEEDED, 1, 1, "usd", made.id, None, None, START, "req_1"
     )
-    ledger.advance(made.id, found, actor="admin")
+    ledger.advance(made, found, actor="admin", review=None)
     assert [ledger.get(each.id).settled_at for each in (refused, made)] == [ledger.now, ledger.now]

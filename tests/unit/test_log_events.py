@@ -156,7 +156,7 @@ def test_external_refund_is_logged(harness: RefundHarness, log_records: LogRecor
 def test_resumed_refund_is_logged_with_the_actor(harness: RefundHarness, log_records: LogRecords) -> None:
     harness.refund((*CREATE, lost()))
     log_records()
-    harness.stripe.script[:] = [listed(refund_object())]
+    harness.stripe.script[:] = [listed(refund_object()), (*RETRIEVE, (200, refund_object()))]
     harness.service.resume(harness.record(), actor="reconcile")
     resumed, settled = log_records()
     assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "actor": "reconcile", "attempts": 2}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.clock import Deadline
 from flask_refunds.errors import (
     PaymentIntentMissing,
     PurchaseNotRefundable,
@@ -26,15 +25,18 @@ from tests.unit.refund_harness import (
     LIST,
     REQUEST,
     RETRIEVE,
-    RETRIEVE_PAYMENT,
     START,
     RefundHarness,
     create_record,
     listed,
+    store,
     stripe_refund,
     suspend_after_creating,
 )
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
+
+READ = (*RETRIEVE, (200, refund_object()))
+EXTERNAL = refund_object(metadata={})
 
 
 def test_refund_record_has_every_documented_field_before_and_after_stripe_answers(
@@ -65,12 +67,14 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "signalsSent": True,
         "purchasesVerified": True,
         "purchaseIds": harness.cart,
+        "markedPurchaseIds": harness.cart,
         "reason": "duplicate",
         "note": "paid twice",
         "requestedBy": "admin",
         "request": {
             "payment_intent": PAYMENT,
             "metadata": {"refund_id": REFUND_ID},
+            "expand": ["charge"],
             "reason": "duplicate",
         },
         "leaseToken": owner,
@@ -88,6 +92,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "reason": "fraudulent",
         "stripeRefundId": "re_1",
         "amount": 1999,
+        "amountCaptured": 1999,
         "currency": "usd",
         "failure": None,
         "review": None,
@@ -100,7 +105,7 @@ def test_refund_without_reason_sends_no_reason_to_stripe(harness: RefundHarness)
     harness.refund((*CREATE, (200, refund_object())))
     record = harness.db.flask_refunds.find_one()
     assert (record["reason"], record["note"]) == (None, None)
-    assert record["request"] == {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
+    assert record["request"].keys() == {"payment_intent", "metadata", "expand"}
     assert "reason" not in harness.stripe.sent[0].params
 
 
@@ -168,7 +173,7 @@ def test_second_refund_of_a_purchase_raises_with_the_first_refund(harness: Refun
     assert again.value.refund == harness.record()
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     with pytest.raises(PurchaseNotRefundable) as left_behind:
-        harness.refund((*RETRIEVE, (200, refund_object())))
+        harness.refund(READ, listed(refund_object()))
     assert left_behind.value.refund == harness.record()
 
 
@@ -176,7 +181,7 @@ def test_unknown_refund_resumes_although_the_app_marked_the_purchase(harness: Re
     """Its refunds are read although the purchase isn't completed."""
     harness.refund((*CREATE, lost()))
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
-    result = harness.refund(listed(refund_object()))
+    result = harness.refund(listed(refund_object()), READ)
     assert (result.refund.status, result.purchase["status"]) == (RefundStatus.SUCCEEDED, "refunded")
 
 
@@ -217,6 +222,7 @@ def test_unknown_outcome_releases_the_lease_and_resumes_with_the_same_key(harnes
     result = harness.refund(
         (*LIST, (200, {"object": "list", "data": [], "has_more": False})),
         (*CREATE, (200, refund_object())),
+        READ,
     )
     assert result.refund.status is RefundStatus.SUCCEEDED
     assert {sent.headers["Idempotency-Key"] for sent in harness.stripe.sent if sent.method == "POST"} == {
@@ -226,9 +232,9 @@ def test_unknown_outcome_releases_the_lease_and_resumes_with_the_same_key(harnes
 
 def test_refund_that_stripe_lists_is_adopted_without_another_request(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
-    result = harness.refund(listed(refund_object()))
+    result = harness.refund(listed(refund_object()), READ)
     assert result.refund.status is RefundStatus.SUCCEEDED
-    assert harness.stripe.sent[-1].params["payment_intent"] == PAYMENT
+    assert harness.stripe.sent[-2].params["payment_intent"] == PAYMENT
     assert result.refund.history[-1]["actor"] == "api:admin"
 
 
@@ -242,9 +248,9 @@ ALREADY = (*CREATE, (400, error_object("charge_already_refunded")))
 
 
 def test_already_refunded_rejection_adopts_the_refund_of_a_forgotten_key(harness: RefundHarness) -> None:
-    result = harness.refund(ALREADY, listed(refund_object()))
+    result = harness.refund(ALREADY, listed(refund_object()), READ)
     assert result.refund.status is RefundStatus.SUCCEEDED
-    assert harness.stripe.sent[-1].params["payment_intent"] == PAYMENT
+    assert harness.stripe.sent[-2].params["payment_intent"] == PAYMENT
     [record] = harness.ledger.list_for_payment(PAYMENT)
     assert (record.source, record.stripe_refund_id, record.history[-1]["actor"]) == (
         "api",
@@ -256,7 +262,7 @@ def test_already_refunded_rejection_adopts_the_refund_of_a_forgotten_key(harness
 
 def test_already_refunded_rejection_records_the_external_refund(harness: RefundHarness) -> None:
     with pytest.raises(PurchaseNotRefundable):
-        harness.refund(ALREADY, listed(refund_object(metadata={})), RETRIEVE_PAYMENT)
+        harness.refund(ALREADY, listed(EXTERNAL), (*RETRIEVE, (200, EXTERNAL)))
     ours, elsewhere = harness.ledger.list_for_payment(PAYMENT)
     assert (ours.status, ours.history[-1]["actor"]) == (RefundStatus.FAILED, "api:admin")
     assert (elsewhere.source, elsewhere.purchase_ids) == ("external", harness.cart)
@@ -270,14 +276,12 @@ def test_external_refund_that_fails_during_a_call_leaves_purchases_completed(
     mark_rejected = Ledger.mark_rejected
 
     def fail_first(*args: Any, **kwargs: Any) -> Refund | None:
-        harness.stripe_sync.upsert_from_stripe(
-            stripe_refund("failed", refund_id=None), Deadline.after(10), actor="webhook"
-        )
+        store(harness, "failed", metadata={})
         return mark_rejected(*args, **kwargs)
 
     monkeypatch.setattr(Ledger, "mark_rejected", fail_first)
     with pytest.raises(PurchaseNotRefundable):
-        harness.refund(ALREADY, listed(refund_object(metadata={})), RETRIEVE_PAYMENT)
+        harness.refund(ALREADY, listed(EXTERNAL), (*RETRIEVE, (200, EXTERNAL)))
     assert harness.statuses() == {"completed"}
 
 
@@ -322,7 +326,7 @@ def test_processing_refund_can_be_resumed_only_after_its_lease(
             harness.refund()
         return
     found = (200, {"object": "list", "data": [refund_object()], "has_more": False})
-    assert harness.refund((*LIST, found)).refund.status is RefundStatus.SUCCEEDED
+    assert harness.refund((*LIST, found), READ).refund.status is RefundStatus.SUCCEEDED
 
 
 def test_call_suspended_past_its_lease_sends_nothing(
@@ -357,7 +361,8 @@ def test_unknown_refund_is_resent_within_23_hours_and_needs_review_after(
     nothing = (*LIST, (200, {"object": "list", "data": [], "has_more": False}))
     if sent:
         assert (
-            harness.refund(nothing, (*CREATE, (200, refund_object()))).refund.status is RefundStatus.SUCCEEDED
+            harness.refund(nothing, (*CREATE, (200, refund_object())), READ).refund.status
+            is RefundStatus.SUCCEEDED
         )
         return
     for _ in range(3):  # the lease is released each time
@@ -375,7 +380,7 @@ def test_repeated_call_marks_purchases_that_a_crash_left_completed(harness: Refu
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     with pytest.raises(PurchaseNotRefundable):
-        harness.refund((*RETRIEVE, (200, refund_object())))
+        harness.refund(READ, listed(refund_object()))
     assert harness.statuses() == {"refunded"}
 
 
@@ -398,14 +403,41 @@ def test_history_names_the_caller_whose_call_brought_the_status(harness: RefundH
     )
 
 
-def test_succeeded_refund_that_failed_since_raises_and_leaves_purchases_completed(
-    harness: RefundHarness,
+def test_refund_that_failed_since_is_refunded_again(harness: RefundHarness) -> None:
+    """The purchase is completed, and a fresh view shows that the customer received nothing."""
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    failed = refund_object(status="failed")
+    second = refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"})
+    result = harness.refund((*RETRIEVE, (200, failed)), listed(failed), (*CREATE, (200, second)))
+    assert (result.refund.id, harness.record().status) == (f"{PAYMENT}:2", RefundStatus.FAILED)
+    assert harness.statuses() == {"refunded"}
+
+
+@pytest.mark.parametrize("answer", [lost(), (500, error_object("", "api_error"))])
+def test_refunded_payment_is_not_refunded_again_without_a_fresh_view(
+    harness: RefundHarness, answer: Any
 ) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
-    with pytest.raises(RefundFailed):
-        harness.refund((*RETRIEVE, (200, refund_object(status="failed"))))
-    assert harness.statuses() == {"completed"}
+    with pytest.raises(PurchaseNotRefundable):
+        harness.refund((*RETRIEVE, answer))
+    with pytest.raises(PurchaseNotRefundable):
+        harness.refund(READ, (*LIST, answer))
+
+
+def test_missing_permission_fails_the_refund_only_if_stripe_lists_none(harness: RefundHarness) -> None:
+    """The permission may be missing for the expanded charge only."""
+    forbidden = (*CREATE, (403, error_object("")))
+    assert harness.refund(forbidden, listed(refund_object())).refund.status is RefundStatus.SUCCEEDED
+    harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    harness.db.flask_refunds.delete_many({})
+    assert (
+        harness.refund(forbidden, (*LIST, (403, error_object("")))).refund.status is RefundStatus.PROCESSING
+    )
+    harness.db.flask_refunds.delete_many({})
+    with pytest.raises(StripeKeyRejected):
+        harness.refund(forbidden, listed())
 
 
 def test_resuming_a_refund_that_succeeded_since_returns_it(harness: RefundHarness) -> None:
@@ -418,13 +450,13 @@ def test_resuming_a_refund_that_succeeded_since_returns_it(harness: RefundHarnes
 def test_refund_that_stripe_lists_with_an_unknown_status_is_not_sent_again(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
     assert harness.refund(listed(refund_object(status=None))).refund.status is RefundStatus.PROCESSING
-    assert harness.refund(listed(refund_object())).refund.status is RefundStatus.SUCCEEDED
+    assert harness.refund(listed(refund_object()), READ).refund.status is RefundStatus.SUCCEEDED
 
 
 def test_unknown_refund_adopts_its_own_beside_an_unreadable_one(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
     odd = refund_object(id="re_0", status="reversing", metadata={})
-    assert harness.refund(listed(refund_object(), odd)).refund.status is RefundStatus.SUCCEEDED
+    assert harness.refund(listed(refund_object(), odd), READ).refund.status is RefundStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("answer", [lost(), (404, error_object("resource_missing"))])

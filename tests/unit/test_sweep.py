@@ -11,7 +11,7 @@ from flask_refunds.core.sweep import RefundSweep
 from flask_refunds.errors import StripeCallError
 from flask_refunds.models import RefundStatus
 from flask_refunds.storage.sweep_state import LEASE, SweepState
-from tests.unit.refund_harness import CREATE, LIST, RETRIEVE_PAYMENT, RefundHarness
+from tests.unit.refund_harness import CREATE, LIST, RETRIEVE, RefundHarness
 from tests.unit.stripe_stub import PAYMENT, error_object, lost, refund_object
 
 CREATED = int(datetime(2024, 3, 15, 10, 29, tzinfo=timezone.utc).timestamp())
@@ -52,11 +52,15 @@ def run(harness: RefundHarness, sweep: RefundSweep, *script: Any, **options: Any
 def test_first_sweep_reads_sixty_days_and_records_an_external_refund(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
-    report = run(harness, sweep, page(external()), RETRIEVE_PAYMENT)
+    report = run(harness, sweep, page(external()), (*RETRIEVE, (200, external())))
     assert (report.is_full, report.is_complete) == (True, True)
     assert report.counts == {"read": 1, "unreadable": 0, "stored": 1}
     since = harness.now - timedelta(days=60)
-    assert harness.stripe.sent[0].params == {"created[gte]": str(int(since.timestamp())), "limit": "100"}
+    assert harness.stripe.sent[0].params == {
+        "created[gte]": str(int(since.timestamp())),
+        "limit": "100",
+        "expand[0]": "data.charge",
+    }
     assert harness.statuses() == {"refunded"}
 
 
@@ -64,7 +68,8 @@ def test_returned_refund_is_taken_back_and_needs_review(harness: RefundHarness, 
     harness.refund((*CREATE, (200, refund_object(created=CREATED))))
     run(harness, sweep, page(refund_object(created=CREATED)))
     harness.now += timedelta(days=9)
-    report = run(harness, sweep, page(refund_object(created=CREATED, status="failed")))
+    failed = refund_object(created=CREATED, status="failed")
+    report = run(harness, sweep, page(failed), (*RETRIEVE, (200, failed)))
     assert (report.is_full, report.counts["stored"]) == (True, 1)
     assert harness.statuses() == {"completed"}
     assert harness.record().status is RefundStatus.FAILED
@@ -95,7 +100,7 @@ def test_unknown_payments_are_counted_and_cause_no_request(
 
 def test_unreadable_items_do_not_stop_the_others(harness: RefundHarness, sweep: RefundSweep) -> None:
     odd = [external(id="re_8", status=None), external(id="re_9", status="reversing")]
-    report = run(harness, sweep, page(odd[0], external(), odd[1]), RETRIEVE_PAYMENT)
+    report = run(harness, sweep, page(odd[0], external(), odd[1]), (*RETRIEVE, (200, external())))
     assert (report.counts["unreadable"], report.counts["stored"], report.is_complete) == (2, 1, True)
 
 
@@ -103,9 +108,9 @@ def test_failed_store_is_counted_and_keeps_the_cursor(harness: RefundHarness, sw
     run(harness, sweep, page())
     harness.now += timedelta(hours=1)
     later = external(created=CREATED + 1800)
-    report = run(harness, sweep, page(later), (RETRIEVE_PAYMENT[0], RETRIEVE_PAYMENT[1], lost()))
+    report = run(harness, sweep, page(later), (*RETRIEVE, lost()))
     assert report.counts["errors"] == 1
-    report = run(harness, sweep, page(later), RETRIEVE_PAYMENT)
+    report = run(harness, sweep, page(later), (*RETRIEVE, (200, later)))
     assert report.counts["stored"] == 1
 
 

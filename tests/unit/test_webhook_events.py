@@ -9,7 +9,7 @@ import pytest
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import InvalidRequest, StripeUnavailable
 from flask_refunds.models import RefundStatus
-from tests.unit.refund_harness import CREATE, RETRIEVE, RETRIEVE_PAYMENT, RefundHarness, listed
+from tests.unit.refund_harness import CREATE, RETRIEVE, RefundHarness, listed
 from tests.unit.stripe_stub import PAYMENT, error_object, lost, refund_object
 
 
@@ -54,7 +54,7 @@ def test_thin_refund_event_retrieves_the_refund_and_applies_it(
     harness: RefundHarness, handler: EventHandler, kind: str
 ) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
-    assert handle(harness, handler, thin(kind, "re_1"), (*RETRIEVE, (200, refund_object())))
+    assert handle(harness, handler, thin(kind, "re_1"), *[(*RETRIEVE, (200, refund_object()))] * 2)
     assert harness.record().status is RefundStatus.SUCCEEDED
     assert harness.statuses() == {"refunded"}
 
@@ -63,8 +63,8 @@ def test_thin_charge_event_lists_the_refunds_of_its_payment(
     harness: RefundHarness, handler: EventHandler
 ) -> None:
     charge = ("GET", "/v1/charges/ch_7", (200, {"object": "charge", "payment_intent": PAYMENT}))
-    event = thin("v1.charge.refunded", "ch_7")
-    assert handle(harness, handler, event, charge, listed(refund_object(metadata={})), RETRIEVE_PAYMENT)
+    event, external = thin("v1.charge.refunded", "ch_7"), refund_object(metadata={})
+    assert handle(harness, handler, event, charge, listed(external), (*RETRIEVE, (200, external)))
     assert harness.record().source == "external"
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from .clock import now
 from .config import Settings, read_settings
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
@@ -30,6 +29,7 @@ from .storage.connection import connect, majority_collection
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.search import PurchaseSearch, RefundSearch
+from .storage.server_clock import ServerClock
 from .storage.sweep_state import SweepState
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Refunds:
         self._lock = threading.Lock()
         self.settings = settings
         self.database = database = connect(settings)
+        clock = ServerClock(database)
         records = majority_collection(database, settings.refunds_collection)
         users = majority_collection(database, settings.refunds_users_collection)
         contents = majority_collection(database, settings.refunds_contents_collection)
@@ -57,9 +58,9 @@ class Refunds:
         signal_sender = SignalSender(app)
         self.verifier = TokenVerifier(settings)
         self.users = Users(users, settings)
-        self.ledger = Ledger(records, now, lease, signal_sender.has_listeners)
+        self.ledger = Ledger(records, clock, lease, signal_sender.has_listeners)
         self.purchases = Purchases(purchases, settings.payment_field)
-        self.metrics_query = MetricsQuery(records, purchases, now)
+        self.metrics_query = MetricsQuery(records, purchases, clock)
         self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
         self.refund_search = RefundSearch(records)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
@@ -70,17 +71,17 @@ class Refunds:
             gateway=self.gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,
-            clock=now,
+            clock=clock,
         )
         self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
-        self.reconciler = Reconciler(self.ledger, self.transitions, self.service, now)
+        self.reconciler = Reconciler(self.ledger, self.transitions, self.service, clock)
         sweep_state = majority_collection(database, f"{settings.refunds_collection}.sweep")
         self.sweep = RefundSweep(
-            state=SweepState(sweep_state, now),
+            state=SweepState(sweep_state, clock),
             stripe_sync=self.stripe_sync,
             gateway=self.gateway,
-            clock=now,
+            clock=clock,
         )
         self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
 

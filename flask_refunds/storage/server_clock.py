@@ -1,0 +1,57 @@
+"""MongoDB's time, for all machines: a wrong local clock can't extend a lease or age a refund."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+
+from ..clock import now
+from .connection import Database, database_timeout, is_server
+
+SYNC_SECONDS = 30.0
+"""How long the difference between MongoDB's clock and the local one is used."""
+
+
+def _elapsed() -> float:
+    """Return seconds on a clock that never jumps, and that also runs while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+class ServerClock:
+    """Returns MongoDB's time; with mongomock, the local time.
+
+    It asks MongoDB at most once in :data:`SYNC_SECONDS`, and counts from there.
+
+    :param elapsed: returns seconds on a clock that never jumps; tests pass their own.
+    """
+
+    def __init__(self, database: Database, elapsed: Callable[[], float] = _elapsed) -> None:
+        self._database = database
+        self._elapsed = elapsed
+        self._lock = threading.Lock()
+        self._synced_at = float("-inf")
+        self._server_time = datetime.min.replace(tzinfo=timezone.utc)
+
+    def __call__(self) -> datetime:
+        """Return the aware UTC time in whole milliseconds.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if not is_server(self._database):
+            return now()
+        with self._lock:
+            if self._elapsed() - self._synced_at > SYNC_SECONDS:
+                self._sync()
+            passed = timedelta(milliseconds=int((self._elapsed() - self._synced_at) * 1000))
+            return self._server_time + passed
+
+    def _sync(self) -> None:
+        with database_timeout():
+            began = self._elapsed()
+            answered: datetime = self._database.command("hello")["localTime"]
+            self._synced_at = (began + self._elapsed()) / 2
+        self._server_time = answered if answered.tzinfo else answered.replace(tzinfo=timezone.utc)

@@ -110,6 +110,7 @@ def test_list_loads_again_after_the_server_was_unreachable(admin_page: AdminPage
     shop.add_purchase("pi_1")
     admin_page.page.route("**/admin/all?*", lambda route: route.abort())
     admin_page.open("#/refunds")
+    admin_page.page.get_by_role("heading", name="Refunds").wait_for()
     admin_page.open("#/purchases")
     admin_page.page.get_by_role("alert").get_by_text("The server isn't responding.").wait_for()
     admin_page.page.unroute("**/admin/all?*")

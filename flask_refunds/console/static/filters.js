@@ -1,9 +1,12 @@
-// Form fields that filter lists.
+// A form that filters a view, and its fields.
 
-import { replaceParams } from "./router.js";
+import { setParam } from "./router.js";
 import { Component, html } from "./ui.js";
 
 const TYPING_PAUSE_MS = 250;
+
+export const Filters = ({ children }) =>
+  html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>${children}</form>`;
 
 /** A search field. It searches on Enter, and when typing pauses. */
 export class SearchField extends Component {
@@ -50,7 +53,7 @@ export function DateRange({ params }) {
   const day = (name, label) =>
     html`<label class="field">
       <span>${label}</span>
-      <input type="date" value=${params[name] ?? ""} max="2099-12-31" onChange=${(event) => replaceParams({ ...params, [name]: event.currentTarget.value })} />
+      <input type="date" value=${params[name] ?? ""} max="2099-12-31" onChange=${(event) => setParam(name)(event.currentTarget.value)} />
     </label>`;
   return html`${day("from", "From")}${day("to", "To")}`;
 }

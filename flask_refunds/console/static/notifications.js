@@ -2,7 +2,6 @@
 
 import { describeChange, SEVERITY } from "./messages.js";
 import { onRefundChange } from "./polling.js";
-import { href } from "./router.js";
 import { Component, html } from "./ui.js";
 
 const MAX_SHOWN = 3;
@@ -30,7 +29,7 @@ export class Notifications extends Component {
   render(props, { items }) {
     return html`<div class="notifications" role="log" aria-live="polite" aria-label="Notifications">
       ${items.map(({ key, severity, text, payment }) => html`<div key=${key} class="note ${severity}">
-        <span>${text}${payment && html` <a href=${href("payment", payment)}>View payment</a>`}</span>
+        <span>${text}${payment && html` <a href="#/payment/${payment}">View payment</a>`}</span>
         <button type="button" class="close" aria-label="Dismiss" onClick=${() => this.dismiss(key)}>×</button>
       </div>`)}
     </div>`;

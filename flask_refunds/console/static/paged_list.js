@@ -11,7 +11,7 @@ const LIMIT = 50;
 /**
  * @prop path, params the API request
  * @prop items, total the names of the items and of their number in the response
- * @prop noun (count) => "refund" or "refunds"
+ * @prop noun the singular of the items
  * @prop children (items, isLoading) => content
  * @prop update (item, refund) => the item after a change of the refund
  * @prop empty the content if nothing was found
@@ -48,7 +48,7 @@ export class PagedList extends DataView {
   render({ children, noun, empty }, { data, error, isLoading }) {
     const { items, total, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
-      <p class="count" role="status">${data ? `${number(total)} ${noun(total)}` : " "}</p>
+      <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
       ${items.length > 0 && children(items, isLoading)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
       ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}

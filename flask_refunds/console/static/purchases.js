@@ -1,13 +1,13 @@
 // The purchases view: all purchases, filtered by customer, payment, status or date.
 
 import { Customer, PurchaseAmount, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
-import { DateRange, SearchField, SelectField } from "./filters.js";
+import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
 import { endOfDay, objectIdTime, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
 import { paymentOf } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
 import { isSettled } from "./polling.js";
-import { replaceParams } from "./router.js";
+import { setParam } from "./router.js";
 import { html } from "./ui.js";
 
 const STATUSES = [["", "Any status"], ["completed", "Completed"], ["refunded", "Refunded"], ["pending", "Pending"], ["failed", "Failed"]];
@@ -20,15 +20,13 @@ function toQuery({ q = "", status, from, to }) {
 }
 
 export function Purchases({ params, openRefundDialog }) {
-  const setParam = (name) => (value) => replaceParams({ ...params, [name]: value });
   return html`<h1 tabindex="-1">Purchases</h1>
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+    <${Filters}>
       <${SearchField} label="Customer or payment" value=${params.q} placeholder="Email, customer ID or pi_…" onSearch=${setParam("q")} />
       <${SelectField} label="Status" options=${STATUSES} value=${params.status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
-    </form>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" params=${toQuery(params)} update=${applyRefund}
-      noun=${(count) => (count === 1 ? "purchase" : "purchases")}
+    <//>
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${toQuery(params)} update=${applyRefund}
       empty=${html`<p>No purchases match.</p><p class="muted">Enter the email address exactly as your shop stores it.</p>`}>
       ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each._id} isLoading=${isLoading} />`}
     <//>`;

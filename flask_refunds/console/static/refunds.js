@@ -1,11 +1,11 @@
 // The refunds view, and the reviews view with the refunds that need manual review.
 
 import { DashboardLink, PaymentLink, Status, Table, Time } from "./components.js";
-import { DateRange, SearchField, SelectField } from "./filters.js";
+import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
 import { endOfDay, money, startOfDay } from "./format.js";
 import { REASONS, REVIEWS, STATUS } from "./messages.js";
 import { PagedList } from "./paged_list.js";
-import { replaceParams } from "./router.js";
+import { setParam } from "./router.js";
 import { html } from "./ui.js";
 
 const STATUSES = [
@@ -14,21 +14,19 @@ const STATUSES = [
 ];
 const REASON_OPTIONS = [["", "Any reason"], ...Object.entries(REASONS)];
 
-const noun = (count) => (count === 1 ? "refund" : "refunds");
 const replaceRefund = (item, refund) => (item.id === refund.id ? refund : item);
 
 export function Refunds({ params }) {
   const { q, status, reason, from, to } = params;
   const query = { paymentIntent: q, status, reason, from: startOfDay(from), to: endOfDay(to) };
-  const setParam = (name) => (value) => replaceParams({ ...params, [name]: value });
   return html`<h1 tabindex="-1">Refunds</h1>
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
+    <${Filters}>
       <${SearchField} label="Payment" value=${q} placeholder="pi_…" onSearch=${setParam("q")} />
       <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
       <${SelectField} label="Reason" options=${REASON_OPTIONS} value=${reason} onSelect=${setParam("reason")} />
       <${DateRange} params=${params} />
-    </form>
-    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun=${noun} update=${replaceRefund}
+    <//>
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun="refund" update=${replaceRefund}
       empty=${html`<p>No refunds match.</p>`}>
       ${(items, isLoading) => html`<${Table} caption="Refunds, newest first" columns=${COLUMNS} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
     <//>`;
@@ -46,7 +44,7 @@ const COLUMNS = [
 export function Reviews({ openRefundDialog }) {
   return html`<h1 tabindex="-1">Needs review</h1>
     <p class="lead">These refunds need manual review. Each one says what happened and what to do next.</p>
-    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun=${noun} update=${replaceRefund}
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${replaceRefund}
       empty=${html`<p>No refunds need review.</p><p class="muted">Every refund is settled or in progress.</p>`}>
       ${(items) => html`<ul class="reviews">${items.map((each) => html`<${Review} key=${each.id} refund=${each} openRefundDialog=${openRefundDialog} />`)}</ul>`}
     <//>`;

@@ -4,10 +4,10 @@ import { get } from "./api.js";
 import { BarChart, ColumnChart } from "./charts.js";
 import { Table } from "./components.js";
 import { DataView } from "./data_view.js";
-import { DateRange, SelectField } from "./filters.js";
+import { DateRange, Filters, SelectField } from "./filters.js";
 import { duration, money, month, number, percent, shortMonth } from "./format.js";
 import { REASONS } from "./messages.js";
-import { href, replaceParams } from "./router.js";
+import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
 export class Reports extends DataView {
@@ -21,11 +21,11 @@ export class Reports extends DataView {
     const currencies = report ? Object.entries(report.total.currencies).sort(([, a], [, b]) => b.refunds - a.refunds).map(([name]) => name) : [];
     const currency = currencies.includes(params.currency) ? params.currency : currencies[0];
     return html`<h1 tabindex="-1">Reports</h1>
-      <form class="filters" onSubmit=${(event) => event.preventDefault()}>
+      <${Filters}>
         <${DateRange} params=${params} />
         ${currencies.length > 1 && html`<${SelectField} label="Currency" value=${currency} options=${currencies.map((each) => [each, each.toUpperCase()])}
-          onSelect=${(value) => replaceParams({ ...params, currency: value })} />`}
-      </form>
+          onSelect=${setParam("currency")} />`}
+      <//>
       ${this.loadStatus()}
       ${report && html`<${Tiles} report=${report} currency=${currency} /><${Charts} report=${report} currency=${currency} /><${MonthTable} report=${report} currency=${currency} />`}`;
   }

@@ -11,12 +11,12 @@ export function href(view, id = "", params = {}) {
   return `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}${query ? `?${query}` : ""}`;
 }
 
-/** Show the current view with other params, without adding a history entry. */
-export function replaceParams(params) {
-  const { view, id } = parse();
-  history.replaceState(null, "", href(view, id, params));
+/** Make a function that sets a param of the current view, without adding a history entry. */
+export const setParam = (name) => (value) => {
+  const { view, id, params } = parse();
+  history.replaceState(null, "", href(view, id, { ...params, [name]: value }));
   window.dispatchEvent(new HashChangeEvent("hashchange"));
-}
+};
 
 function decode(text) {
   try {

@@ -85,7 +85,7 @@ def test_refund_that_needs_review_can_be_refunded_again(
     admin_page.open("#/reviews")
     review = admin_page.page.get_by_role("listitem").filter(has_text=payment)
     review.get_by_text("Next step:").wait_for()
-    admin_page.page.get_by_role("link", name="Needs review 1 open").wait_for()
+    admin_page.page.get_by_role("link", name="Reviews 1 open").wait_for()
     review.get_by_role("button", name="Refund again").click()
     admin_page.dialog.get_by_role("heading", name="Refund $48.00?").wait_for()
 
@@ -110,7 +110,7 @@ def test_list_loads_again_after_the_server_was_unreachable(admin_page: AdminPage
     shop.add_purchase("pi_1")
     admin_page.page.route("**/admin/all?*", lambda route: route.abort())
     admin_page.open("#/refunds")
-    admin_page.page.get_by_role("heading", name="Refunds").wait_for()
+    admin_page.page.get_by_role("heading", name="Refunds", exact=True).wait_for()
     admin_page.open("#/purchases")
     admin_page.page.get_by_role("alert").get_by_text("The server isn't responding.").wait_for()
     admin_page.page.unroute("**/admin/all?*")

@@ -16,7 +16,7 @@ import { SignIn } from "./sign_in.js";
 import { Component, html, render } from "./ui.js";
 
 const VIEWS = { purchases: Purchases, payment: Payment, refunds: Refunds, reviews: Reviews, reports: Reports };
-const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["reviews", "Needs review"], ["reports", "Reports"]];
+const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["reviews", "Reviews"], ["reports", "Reports"]];
 
 class App extends Component {
   state = { route: parse(), isSignedIn: Boolean(session.getToken()), wasSignedIn: false, dialog: null, reviewCount: 0 };

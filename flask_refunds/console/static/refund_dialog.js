@@ -97,7 +97,7 @@ function Preview({ payment, purchases, isDone }) {
       <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}${payment.refunded > 0 && html`, ${money(payment.refunded, payment.currency)} already refunded`}</dd></div>
       <div><dt>For</dt><dd>${purchases.length === 1 ? purchaseTitle(purchases[0]) : html`<ul>${purchases.map((each) => html`<li>${purchaseTitle(each)}</li>`)}</ul>`}</dd></div>
     </dl>
-    ${purchases.length > 1 && !isDone && html`<${Note} severity="warning">One payment covered these ${purchases.length} purchases. <b>All of them are refunded.</b><//>`}`;
+    ${purchases.length > 1 && !isDone && html`<${Note} severity="warning">One payment covered these ${purchases.length} purchases. <b>All of them will be refunded.</b><//>`}`;
 }
 
 const ActiveRefund = ({ refund }) =>

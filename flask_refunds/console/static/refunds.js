@@ -42,8 +42,8 @@ const COLUMNS = [
 ];
 
 export function Reviews({ openRefundDialog }) {
-  return html`<h1 tabindex="-1">Needs review</h1>
-    <p class="lead">These refunds need manual review. Each one says what happened and what to do next.</p>
+  return html`<h1 tabindex="-1">Refunds that need review</h1>
+    <p class="lead">Decide these refunds manually. Each one says what happened and what to do next.</p>
     <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${replaceRefund}
       empty=${html`<p>No refunds need review.</p><p class="muted">Every refund is settled or in progress.</p>`}>
       ${(items) => html`<ul class="reviews">${items.map((each) => html`<${Review} key=${each.id} refund=${each} openRefundDialog=${openRefundDialog} />`)}</ul>`}

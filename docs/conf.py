@@ -18,7 +18,7 @@ exclude_patterns = ["_build"]
 highlight_language = "none"
 myst_heading_anchors = 3
 # The words of other people's pages are theirs; only our own names must lead somewhere.
-nitpick_ignore = [("py:class", "flask_refunds.auth._View"), ("py:class", "ObjectId")]
+nitpick_ignore = [("py:class", "flask_refunds.web.auth._View"), ("py:class", "ObjectId")]
 nitpick_ignore_regex = [(r"py:.*", r"(bson|blinker|collections|datetime|flask|prometheus_client|types)\..*")]
 
 autodoc_member_order = "bysource"

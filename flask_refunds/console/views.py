@@ -7,7 +7,7 @@ from markupsafe import escape
 
 from ..config import Settings
 from ..extension import current_refunds
-from ..responses import answered
+from ..web.responses import json_errors
 from .assets import Asset, content_version, find_asset, script_names
 
 _CSP = "; ".join(
@@ -34,7 +34,7 @@ _PAGE_HEADERS = {
 _IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-@answered
+@json_errors
 def show_page() -> Response:
     """``GET /admin/``: return the page. It contains no data: its scripts load that with the admin's token."""
     settings = _page_settings()
@@ -46,7 +46,7 @@ def show_page() -> Response:
     return response
 
 
-@answered
+@json_errors
 def send_asset(version: str, name: str) -> Response:
     """``GET /admin/assets/<version>/<name>``: return a static file, which caches may store forever."""
     _page_settings()
@@ -60,7 +60,7 @@ def send_asset(version: str, name: str) -> Response:
 
 def _page_settings() -> Settings:
     settings = current_refunds().settings
-    if not settings.refunds_console:
+    if not settings.refunds_admin_page:
         abort(404)
     return settings
 
@@ -81,9 +81,9 @@ def _render_page(settings: Settings) -> str:
     preloads = "\n".join(f'<link rel="modulepreload" href="{base}/{name}">' for name in script_names())
     placeholders = {
         "{{assets}}": base,
-        "{{login_url}}": str(escape(settings.refunds_console_login_url or "")),
+        "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
-        "{{payment_field}}": str(escape(settings.refunds_payment_intent_field)),
+        "{{payment_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
     }
     page = find_asset("index.html")

@@ -55,9 +55,9 @@ def test_page_contains_no_secret_and_no_inline_code() -> None:
 
 def test_page_contains_the_escaped_settings() -> None:
     page = make_client(
-        REFUNDS_CONSOLE_LOGIN_URL='/in?"><b>',
+        REFUNDS_LOGIN_URL='/in?"><b>',
         STRIPE_SECRET_KEY="rk_live_1",
-        REFUNDS_PAYMENT_INTENT_FIELD="paid.by",
+        REFUNDS_PURCHASE_FIELDS={"payment": "paid.by"},
     ).get("/api/payments/admin/")
     assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-payment-field="paid.by"' in (
         page.text
@@ -111,7 +111,7 @@ def test_other_files_and_versions_are_not_found(name: str) -> None:
 
 
 def test_disabled_page_and_its_files_are_not_found() -> None:
-    client = make_client(REFUNDS_CONSOLE=False)
+    client = make_client(REFUNDS_ADMIN_PAGE=False)
     base = find_links(make_client().get("/api/payments/admin/"))[0]
     for path in ("admin", "admin/", f"admin/{base}"):
         assert client.get(f"/api/payments/{path}").status_code == 404

@@ -60,7 +60,7 @@ def test_search_and_refund_of_two_purchases_paid_together(
     for title in ("Pruning", "Grafting"):
         admin_page.wait_for_status(title, "refunded")
     assert [shop.status_of(each) for each in both] == ["refunded", "refunded"]
-    [refund] = shop.rows()
+    [refund] = shop.records()
     assert (refund["reason"], refund["note"]) == ("duplicate", "Bought it twice.")
     assert sandbox.money_refunded(payment) == 4800
 
@@ -295,7 +295,7 @@ def test_expired_token_keeps_the_input_until_the_next_sign_in(
     admin_page.wait_for_result("not_authenticated")
     admin_page.submit_button.click()
     admin_page.wait_for_result("succeeded")
-    assert shop.rows()[0]["note"] == "A long story."
+    assert shop.records()[0]["note"] == "A long story."
 
 
 def test_user_who_is_not_an_admin_cannot_refund(

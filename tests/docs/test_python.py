@@ -25,7 +25,7 @@ from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_p
 from prometheus_client import REGISTRY, generate_latest
 
 from flask_refunds import ConfigurationError, prometheus
-from flask_refunds import database as database_module
+from flask_refunds.storage import connection as database_module
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.docs.hosts import Host, refunds_one, served
 from tests.docs.pages import BLOCKS, ROOT, Block, blocks_of

@@ -59,8 +59,8 @@ function Review({ refund, openRefundDialog }) {
       <span class="muted"><${Time} iso=${review.since} relative /></span>
     </div>
     <p><b>${money(amount, currency)}</b> of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
-    ${failure && html`<p class="muted">${failure.message}</p>`}
-    <p class="recommended-action"><b>Next step:</b> ${review.recommendedAction}</p>
+    <p>${review.message} ${failure && html`<span class="muted">${failure.message}</span>`}</p>
+    <p><b>Next step:</b> ${review.recommendedAction}</p>
     <div class="panel-foot">
       ${canRefundAgain && html`<button type="button" class="secondary small" aria-haspopup="dialog" onClick=${() => openRefundDialog(purchaseIds[0])}>Refund again…</button>`}
       <${DashboardLink} id=${paymentIntent} />

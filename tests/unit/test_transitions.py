@@ -1,0 +1,361 @@
+"""RefundTransitions: the order of writes, statuses, signals, reviews and verification."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flask_refunds.clock import Deadline
+from flask_refunds.errors import RefundFailed
+from flask_refunds.models import Failure, Refund, RefundStatus, ReviewCode
+from flask_refunds.signals import refund_failed, refund_succeeded
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from tests.unit.refund_harness import (
+    ALL_SIGNALS,
+    CREATE,
+    RETRIEVE_PAYMENT,
+    START,
+    RefundHarness,
+    create_record,
+    mark_failed_manually,
+    record_external_refund,
+    stripe_refund,
+)
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
+
+
+def test_verification_marks_purchases_of_a_succeeded_refund(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    harness.transitions.verify_purchases(harness.record())
+    assert (harness.record().purchases_verified, harness.statuses()) == (True, {"refunded"})
+
+
+def test_verification_of_a_rejected_refund_leaves_the_apps_marks_alone(harness: RefundHarness) -> None:
+    """Stripe never showed a refund, so this library marked no purchase."""
+    with pytest.raises(RefundFailed):
+        harness.refund((*CREATE, (400, error_object("charge_disputed"))))
+    harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
+    harness.transitions.verify_purchases(harness.record())
+    assert (harness.record().purchases_verified, harness.statuses()) == (True, {"refunded"})
+
+
+def test_purchases_are_marked_before_the_record_succeeds(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    mark, advance = Purchases.mark_refunded, Ledger.advance
+    monkeypatch.setattr(Purchases, "mark_refunded", lambda *a: (order.append("purchases"), mark(*a))[1])
+    monkeypatch.setattr(Ledger, "advance", lambda *a, **k: (order.append("record"), advance(*a, **k))[1])
+    harness.refund((*CREATE, (200, refund_object())))
+    assert order == ["purchases", "record"]
+
+
+def test_purchases_are_marked_back_before_the_record_fails(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    seen: list[set[str]] = []
+    advance = Ledger.advance
+    monkeypatch.setattr(
+        Ledger, "advance", lambda *a, **k: (seen.append(harness.statuses()), advance(*a, **k))[1]
+    )
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    assert seen == [{"completed"}]
+
+
+@pytest.mark.parametrize(
+    ("status", "other_way"), [("succeeded", "mark_completed"), ("failed", "mark_refunded")]
+)
+def test_sync_never_writes_the_opposite_mark(
+    harness: RefundHarness, status: str, other_way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.transitions.apply(create_record(harness), stripe_refund(status), actor="webhook")
+    monkeypatch.delattr(Purchases, other_way)
+    assert harness.transitions.sync_purchases(PAYMENT)
+
+
+def test_refund_is_not_verified_while_a_later_one_is_processing(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    harness.refund((*CREATE, lost()))
+    assert harness.record(2).status is RefundStatus.PROCESSING
+    harness.transitions.verify_purchases(harness.record(1))
+    assert not harness.record(1).purchases_verified
+
+
+def test_sync_gives_up_on_refunds_that_keep_changing(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = create_record(harness)
+    turns = itertools.cycle([RefundStatus.SUCCEEDED, RefundStatus.FAILED])
+    monkeypatch.setattr(Ledger, "list_for_payment", lambda *a: [replace(record, status=next(turns))])
+    assert not harness.transitions.sync_purchases(PAYMENT)
+
+
+STATUSES = ["requires_action", "pending", "succeeded", "failed"]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(STATUSES)))
+def test_reports_in_any_order_lead_to_the_same_status(harness: RefundHarness, order: tuple[str, ...]) -> None:
+    refund = create_record(harness)
+    for status in (*order, *order):
+        harness.transitions.apply(harness.ledger.get(refund.id), stripe_refund(status), actor="webhook")
+    assert harness.record().status is RefundStatus.FAILED
+    assert harness.statuses() == {"completed"}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(STATUSES[:3])))
+def test_reports_applied_to_a_stale_record_lead_to_the_same_status(
+    harness: RefundHarness, order: tuple[str, ...]
+) -> None:
+    stale = create_record(harness)
+    for status in order:
+        harness.transitions.apply(stale, stripe_refund(status), actor="webhook")
+    assert harness.record().status is RefundStatus.SUCCEEDED
+    assert harness.statuses() == {"refunded"}
+
+
+def test_stale_success_does_not_overrule_a_failure(harness: RefundHarness) -> None:
+    stale = create_record(harness)
+    harness.transitions.apply(stale, stripe_refund("failed"), actor="webhook")
+    current = harness.transitions.apply(stale, stripe_refund("succeeded"), actor="api:admin")
+    assert current.status is RefundStatus.FAILED
+    assert harness.statuses() == {"completed"}
+
+
+def test_refund_that_fails_after_success_needs_review_until_refunded_again(harness: RefundHarness) -> None:
+    harness.connect_receivers()
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (
+        RefundStatus.FAILED,
+        "failed_after_success",
+    )
+    assert harness.statuses() == {"completed"}
+    assert harness.signals == [
+        ("refund-succeeded", "succeeded"),
+        ("refund-failed", "failed"),
+        ("refund-needs-review", "failed"),
+    ]
+    result = harness.refund(
+        (*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"})))
+    )
+    assert result.refund.id == f"{PAYMENT}:2"
+    assert harness.statuses() == {"refunded"}
+    at, by = START, "api:admin"
+    assert harness.record(1).history == [
+        {"at": at, "status": "processing", "actor": by},
+        {"at": at, "status": "succeeded", "actor": by, "stripeRequestId": "req_1", "review": None},
+        {
+            "at": at,
+            "status": "failed",
+            "actor": "webhook",
+            "stripeRequestId": "req_1",
+            "review": "failed_after_success",
+        },
+        {"at": at, "status": "failed", "actor": by, "comment": f"Refunded again as {PAYMENT}:2."},
+    ]
+    assert harness.record(1).review is None
+
+
+def test_late_report_of_an_earlier_refund_leaves_the_later_one_alone(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    harness.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
+    for status in STATUSES:
+        harness.transitions.apply(harness.record(1), stripe_refund(status), actor="webhook")
+    assert harness.statuses() == {"refunded"}
+    assert harness.record(2).status is RefundStatus.SUCCEEDED
+
+
+def test_late_success_of_a_failed_refund_marks_no_purchase(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even temporarily: a crash would leave a purchase marked that wasn't refunded."""
+    with pytest.raises(RefundFailed):
+        harness.refund((*CREATE, (200, refund_object(status="failed"))))
+    monkeypatch.delattr(Purchases, "mark_refunded")
+    assert (
+        harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook").status
+        is RefundStatus.FAILED
+    )
+
+
+def test_refund_shown_by_stripe_overrules_a_concluded_failure(harness: RefundHarness) -> None:
+    with pytest.raises(RefundFailed):
+        harness.refund((*CREATE, (400, error_object("charge_disputed"))))
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (
+        RefundStatus.SUCCEEDED,
+        "found_after_failure",
+    )
+    assert harness.statuses() == {"refunded"}
+
+
+@pytest.mark.parametrize("other", [{"amount": 1000}, {"currency": "eur"}])
+@pytest.mark.parametrize("later", ["pending", "succeeded"])
+def test_different_amount_or_currency_needs_review(
+    harness: RefundHarness, other: dict[str, Any], later: str
+) -> None:
+    harness.connect_receivers()
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    for _ in range(2):
+        harness.transitions.apply(harness.record(), stripe_refund(later, **other), actor="webhook")
+        shown = (other.get("amount", 1999), other.get("currency", "usd"))
+        assert (harness.record().amount, harness.record().currency) == shown
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded", **other), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (RefundStatus.SUCCEEDED, "amount_differs")
+    assert (record.amount, record.currency) == shown
+    assert ("refund-needs-review", later) in harness.signals
+
+
+def test_dismissed_amount_difference_needs_no_second_review(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    harness.transitions.apply(harness.record(), stripe_refund("pending", amount=1000), actor="webhook")
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="it is in order")
+    for status in ("pending", "succeeded"):
+        harness.transitions.apply(harness.record(), stripe_refund(status, amount=1000), actor="reconcile")
+        assert harness.record().review is None
+    assert (harness.record().amount, harness.record().currency) == (1000, "usd")
+    assert harness.record().history[2] == {
+        "at": START,
+        "status": "pending",
+        "actor": "webhook",
+        "review": "amount_differs",
+        "stripeRequestId": "req_1",
+        "previousAmount": 1999,
+    }
+    assert [entry.get("previousAmount") for entry in harness.record().history] == [
+        None,
+        None,
+        1999,
+        None,
+        None,
+    ]
+
+
+def test_each_status_is_signaled_once(harness: RefundHarness) -> None:
+    harness.connect_receivers()
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    for _ in range(3):
+        harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    assert harness.signals == [("refund-pending", "pending"), ("refund-succeeded", "succeeded")]
+    assert harness.record().signals_sent
+
+
+def test_receiver_that_raises_leaves_signals_unsent_and_affects_no_other(harness: RefundHarness) -> None:
+    def broken(app: Any, refund: Refund, **extra: Any) -> None:
+        raise RuntimeError("the mail server is down")
+
+    harness.connect_receivers()
+    with refund_succeeded.connected_to(broken, sender=harness.app):
+        result = harness.refund((*CREATE, (200, refund_object())))
+    assert result.refund.status is RefundStatus.SUCCEEDED
+    assert harness.signals == [("refund-succeeded", "succeeded")]
+    assert not harness.record().signals_sent
+
+
+def test_history_has_one_entry_per_change(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    harness.now += timedelta(hours=1)
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    assert [(entry["status"], entry["actor"]) for entry in harness.record().history] == [
+        ("processing", "api:admin"),
+        ("pending", "api:admin"),
+        ("succeeded", "webhook"),
+    ]
+    assert [entry["at"] for entry in harness.record().history] == [START, START, START + timedelta(hours=1)]
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_receivers_see_the_purchases_already_marked(harness: RefundHarness, elsewhere: bool) -> None:
+    seen: list[set[str]] = []
+
+    def look(app: Any, refund: Refund, **extra: Any) -> None:
+        seen.append(harness.statuses())
+
+    with (
+        refund_succeeded.connected_to(look, sender=harness.app),
+        refund_failed.connected_to(look, sender=harness.app),
+    ):
+        if elsewhere:
+            harness.stripe.script[:] = [RETRIEVE_PAYMENT]
+            harness.stripe_sync.upsert_from_stripe(
+                stripe_refund("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
+            )
+        else:
+            harness.refund((*CREATE, (200, refund_object())))
+        harness.stripe_sync.upsert_from_stripe(
+            stripe_refund("failed", refund_id=None), Deadline.after(10), actor="webhook"
+        )
+    assert seen == [{"refunded"}, {"completed"}]
+
+
+def test_manually_failed_refund_stores_the_comment_and_closes_the_review(harness: RefundHarness) -> None:
+    given_up = mark_failed_manually(harness)
+    assert given_up == harness.record()
+    assert (given_up.status, given_up.review) == (RefundStatus.FAILED, None)
+    assert given_up.failure == Failure("marked_failed", "A person found that Stripe didn't make this refund.")
+    assert given_up.history[-1] == {
+        "at": harness.now,
+        "status": "failed",
+        "actor": "cli:ann",
+        "comment": "not at Stripe",
+    }
+
+
+@pytest.mark.parametrize(
+    ("happen", "status"),
+    [
+        (lambda harness: harness.refund((*CREATE, (200, refund_object()))), "succeeded"),
+        (lambda harness: harness.refund((*CREATE, (400, error_object("charge_disputed")))), "failed"),
+        (lambda harness: record_external_refund(harness), "succeeded"),
+        (mark_failed_manually, "failed"),
+    ],
+    ids=["advance", "mark_rejected", "record", "mark_failed_manually"],
+)
+@pytest.mark.parametrize("received", [True, False])
+def test_every_change_is_observed_and_unsent_until_receivers_return(
+    harness: RefundHarness, happen: Any, status: str, received: bool
+) -> None:
+    """Reconcile finds unsent signals by ``False`` exactly."""
+    seen: list[Any] = []
+
+    def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+        seen.append(harness.db.flask_refunds.find_one({"_id": refund.id})["signalsSent"])
+
+    signals = ALL_SIGNALS if received else ()
+    with contextlib.ExitStack() as listening, contextlib.suppress(RefundFailed):
+        for signal in signals:
+            listening.enter_context(signal.connected_to(receiver, sender=harness.app))
+        happen(harness)
+    assert harness.observed == [(REFUND_ID, status)]
+    assert set(seen) == ({False} if received else set())
+    assert harness.db.flask_refunds.find_one()["signalsSent"] is True
+
+
+@pytest.mark.parametrize("signals_sent", [True, False])
+def test_dismissing_a_review_sends_no_signal(harness: RefundHarness, signals_sent: bool) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded", amount=1000), actor="webhook")
+    harness.db.flask_refunds.update_one({}, {"$set": {"signalsSent": signals_sent}})
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="in order")
+    assert harness.record().signals_sent is signals_sent
+
+
+def test_review_of_a_processing_refund_cannot_be_dismissed(harness: RefundHarness) -> None:
+    """Even if it was settled when the person looked at it."""
+    create_record(harness)
+    harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="in order") is None
+    assert harness.record().review is not None

@@ -63,7 +63,7 @@ function Refund({ refund }) {
   ];
   return html`<article class="panel refund" aria-label="Refund ${id}">
     <header class="panel-head"><h3>${money(amount, currency)} <${Status} status=${status} /></h3><span class="muted"><${Time} iso=${createdAt} /></span></header>
-    ${review && html`<${Note} severity="error" title="${REVIEWS[review.code] ?? review.code}.">${review.message} ${review.recommendedAction}<//>`}
+    ${review && html`<${Note} severity="error" title=${review.message}>${review.recommendedAction}<//>`}
     <dl class="details">${details.filter(([, value]) => value).map(([name, value]) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
     <h4>History</h4>
     <ol class="history">${history.map((entry) => html`<${HistoryEntry} entry=${entry} />`)}</ol>

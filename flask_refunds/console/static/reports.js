@@ -39,7 +39,7 @@ function Tiles({ report: { total, open, reviews }, currency }) {
     ["Refunds", number(total.refunds), total.failed > 0 && `${number(total.failed)} failed`],
     ["Amount", currency ? money(amount, currency) : "—", averageAmount !== null && `${number(refunds)} in ${currency.toUpperCase()}, ${money(averageAmount, currency)} on average`],
     ["Refund rate", percent(total.refundRate), `of ${number(total.purchases.paid)} paid purchases`],
-    ["Median processing time", duration(total.processingSeconds.median), total.processingSeconds.p95 !== null && `95% within ${duration(total.processingSeconds.p95)}`],
+    ["Processing time", duration(total.processingSeconds.median), total.processingSeconds.p95 !== null && `median, 95% within ${duration(total.processingSeconds.p95)}`],
     ["Open now", number(open.refunds), open.byAge.older > 0 && `${number(open.byAge.older)} for more than a week`],
     ["Needs review", html`<a href=${href("reviews")}>${number(reviews.refunds)}</a>`],
   ];

@@ -82,7 +82,7 @@ async function order() {
     orderKey = newKey();
     updateTotal();
     updateCard();
-    showMessage("Paid. You find it in My purchases.", "success");
+    showMessage("Paid. Your items are in My purchases.", "success");
   } else if (status === "failed") {
     orderKey = newKey();
     showMessage("The card was declined. Nothing was charged.", "error");

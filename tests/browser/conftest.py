@@ -10,7 +10,7 @@ import pytest
 
 from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage, launch_browser
-from tests.serving import serving
+from tests.live_server import serving
 from tests.shop import Shop, make_app
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from flask_refunds.errors import InvalidRequest
 from flask_refunds.metrics.aggregation import MetricsQuery
-from flask_refunds.metrics.report import Durations, parse_bounds
+from flask_refunds.metrics.report import Durations, resolve_range
 from flask_refunds.schemas.rendering import render_report
 from tests.metrics_oracle import NOW, RefundTransitions, recount, transitions
 
@@ -34,11 +34,11 @@ def test_figures_equal_a_recount(transitions: RefundTransitions) -> None:
 
 
 def test_a_range_that_nobody_names_is_twelve_months_with_the_present_one() -> None:
-    assert parse_bounds(None, None, NOW) == (day(2023, 4, 1), day(2024, 4, 1))
-    assert parse_bounds(None, None, day(2024, 12, 31)) == (day(2024, 1, 1), day(2025, 1, 1))
-    assert parse_bounds(None, day(2024, 1, 1), NOW) == (day(2023, 1, 1), day(2024, 1, 1))
-    assert parse_bounds(None, day(2024, 1, 2), NOW) == (day(2023, 2, 1), day(2024, 1, 2))
-    assert parse_bounds(day(2024, 3, 1), None, NOW) == (day(2024, 3, 1), day(2024, 4, 1))
+    assert resolve_range(None, None, NOW) == (day(2023, 4, 1), day(2024, 4, 1))
+    assert resolve_range(None, None, day(2024, 12, 31)) == (day(2024, 1, 1), day(2025, 1, 1))
+    assert resolve_range(None, day(2024, 1, 1), NOW) == (day(2023, 1, 1), day(2024, 1, 1))
+    assert resolve_range(None, day(2024, 1, 2), NOW) == (day(2023, 2, 1), day(2024, 1, 2))
+    assert resolve_range(day(2024, 3, 1), None, NOW) == (day(2024, 3, 1), day(2024, 4, 1))
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_a_range_that_nobody_names_is_twelve_months_with_the_present_one() -> No
 )
 def test_a_range_that_cannot_be(start: datetime, end: datetime | None, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        parse_bounds(start, end, NOW)
+        resolve_range(start, end, NOW)
 
 
 def test_ten_years_can_be() -> None:
-    assert parse_bounds(day(2014, 1, 1), day(2024, 1, 1), NOW)
+    assert resolve_range(day(2014, 1, 1), day(2024, 1, 1), NOW)
 
 
 @pytest.mark.parametrize(("count", "p95"), [(1, 1), (19, 19), (20, 19), (21, 20), (100, 95), (101, 96)])

@@ -22,7 +22,7 @@ _PAINTED = """() => performance.getEntriesByName("first-contentful-paint")[0].st
 
 def run(purchases: int) -> list[Measurement]:
     """Fill a database, and measure in a real browser."""
-    with empty_database("refunds_bench_console") as database:
+    with empty_database("refunds_bench_admin_page") as database:
         seed(database, purchases)
         shop = Shop(make_app(REFUNDS_MONGO=database), database)
         assert shop.app.test_cli_runner().invoke(args=["refunds", "init-db"]).exit_code == 0

@@ -34,6 +34,7 @@ from .storage.sweep_state import SweepState
 
 if TYPE_CHECKING:
     from .bulk import Bulk
+    from .bulk.reconcile_runner import ReconcileRunner
     from .stripe_client.gateway import Gateway
     from .stripe_client.rate_limit import RateLimiter
 
@@ -115,6 +116,19 @@ class Refunds:
             rate_limiter=self.rate_limiter,
             context=self._app.app_context,
             lease=timedelta(seconds=self.settings.refunds_lease_seconds),
+        )
+
+    @cached_property
+    def reconcile_runner(self) -> ReconcileRunner:
+        """Reconcile passes. A process that serves requests doesn't need them."""
+        from .bulk.reconcile_runner import ReconcileRunner
+
+        return ReconcileRunner(
+            ledger=self.ledger,
+            reconciler=self.reconciler,
+            sweep=self.sweep,
+            rate_limiter=self.rate_limiter,
+            context=self._app.app_context,
         )
 
     def rate_limiter(self, rate: float | None = None) -> RateLimiter:

@@ -52,6 +52,7 @@ class LogEvent(Enum):
         logging.WARNING,
         "Receivers will be called again",
     )
+    RECORD_UNREADABLE = "record_unreadable", logging.ERROR, "A document of the ledger isn't a refund record"
     RECONCILE_FAILED = "reconcile_failed", logging.ERROR, "Reconcile couldn't finish a refund"
     BULK_ITEM_FAILED = "bulk_item_failed", logging.ERROR, "A bulk run met an internal error at a purchase"
     WEBHOOK_PROCESSED = "webhook_processed", logging.INFO, "A Stripe event was processed"

@@ -59,6 +59,10 @@ class ReviewCode(str, Enum):
     UNREADABLE_AT_STRIPE = "unreadable_at_stripe"
     PURCHASE_NOT_UPDATED = "purchase_not_updated"
     ACTION_REQUIRED_AGAIN = "action_required_again"
+    BALANCE_TOO_LOW = "balance_too_low"
+    DISPUTED = "disputed"
+    TRANSFER_NOT_REVERSED = "transfer_not_reversed"
+    AMOUNTS_DISAGREE = "amounts_disagree"
 
 
 _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
@@ -81,6 +85,22 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
     ReviewCode.ACTION_REQUIRED_AGAIN: (
         "The customer's bank returned the money, and Stripe asks the customer for their details again.",
         "Ask the customer to follow Stripe's e-mail, or cancel the refund in Stripe and pay another way.",
+    ),
+    ReviewCode.BALANCE_TOO_LOW: (
+        "Stripe can't make this refund yet, because the account's balance is too low.",
+        "Top up the balance in Stripe. Stripe then makes the refund by itself.",
+    ),
+    ReviewCode.DISPUTED: (
+        "This refund failed, because the customer disputed the payment with their bank.",
+        "Don't refund again: answer the dispute in Stripe. The bank decides who gets the money.",
+    ),
+    ReviewCode.TRANSFER_NOT_REVERSED: (
+        "This payment was transferred to a connected account, and the platform paid its refund.",
+        "Reverse the transfer in Stripe if the connected account should pay the refund.",
+    ),
+    ReviewCode.AMOUNTS_DISAGREE: (
+        "The refunds of this payment add up to more than it captured.",
+        "Check the payment in Stripe: the customer may have received too much.",
     ),
     ReviewCode.UNREADABLE_AT_STRIPE: (
         "Stripe hasn't returned this refund or its payment's refunds for 23 hours.",
@@ -215,6 +235,10 @@ class StripeRefund:
     failure: Failure | None
     created: datetime
     request_id: str | None
+    pending_reason: str | None = None
+    """Why Stripe hasn't made it yet, in Stripe's words."""
+    is_transfer_kept: bool = False
+    """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +261,8 @@ class Payment:
     currency: str
     livemode: bool
     card: Card | None
+    disputed: bool = False
+    """Whether the customer disputed the payment: the bank may return the money, so don't refund it, too."""
 
     @property
     def refundable(self) -> int:
@@ -283,8 +309,12 @@ def find_active(refunds: Sequence[Refund]) -> Refund | None:
 
 def is_refunded(refunds: Sequence[Refund]) -> bool:
     """Return whether these refunds of a payment returned everything that it captured, as far as is known."""
-    captured = max((each.amount_captured or 0 for each in refunds), default=0)
-    return 0 < captured <= _succeeded_amount(refunds)
+    return 0 < _amount_captured(refunds) <= _amount_succeeded(refunds)
+
+
+def exceeds_payment(refunds: Sequence[Refund]) -> bool:
+    """Return whether the succeeded refunds of a payment add up to more than it captured."""
+    return _amount_succeeded(refunds) > _amount_captured(refunds)
 
 
 def keeps_marks(refunds: Sequence[Refund]) -> bool:
@@ -294,10 +324,14 @@ def keeps_marks(refunds: Sequence[Refund]) -> bool:
     make a purchase completed again.
     """
     captured = [each.amount_captured for each in refunds if each.marked_purchase_ids and each.amount_captured]
-    return bool(captured) and min(captured) <= _succeeded_amount(refunds)
+    return bool(captured) and min(captured) <= _amount_succeeded(refunds)
 
 
-def _succeeded_amount(refunds: Sequence[Refund]) -> int:
+def _amount_captured(refunds: Sequence[Refund]) -> int:
+    return max((each.amount_captured or 0 for each in refunds), default=0)
+
+
+def _amount_succeeded(refunds: Sequence[Refund]) -> int:
     """Return the sum of the succeeded refunds, each refund at Stripe once."""
     amounts = {
         each.stripe_refund_id: each.amount or 0 for each in refunds if each.status is RefundStatus.SUCCEEDED

@@ -7,16 +7,19 @@ left to that call, and work done twice has the same result.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ..errors import RefundInProgress, RefundsError
 from ..log import LogEvent, log_event
 from ..models import Refund
-from ..storage.ledger import Ledger
+from ..storage.ledger import Ledger, Unfinished
 from .service import RefundService
+from .sweep import SweepReport
 from .transitions import RefundTransitions
+
+PAGE = 200
 
 NO_CALL_IN_PROGRESS_AFTER = timedelta(seconds=60)
 """After this time no call that read a record before its last change is still in progress: each takes 20 s."""
@@ -27,12 +30,26 @@ class ReconcileReport:
     """What one pass found and did.
 
     ``counts`` has, by name: ``settled`` (Stripe reported how they ended), ``open`` (still pending or
-    unknown), ``followed_up`` (signals sent, or purchases verified), ``busy`` (another call works on them) and
-    ``errors``.
+    unknown), ``followed_up`` (signals sent, or purchases verified), ``busy`` (another call works on them)
+    and ``errors``.
+
+    :param reviews: the refunds whose review is open for the longest time.
+    :param review_counts: the number of all open reviews, by code.
+    :param sweep: what the sweep found; ``None`` if another machine was sweeping, or Stripe wasn't available.
+    :param sweep_error: Stripe's error code, if the sweep couldn't be completed.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     reviews: Sequence[Refund] = ()
+    review_counts: Counter[str] = field(default_factory=Counter)
+    sweep: SweepReport | None = None
+    sweep_error: str | None = None
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing needs review, and everything could be worked on."""
+        failed = self.counts["errors"] or self.sweep_error or (self.sweep and self.sweep.counts["errors"])
+        return not self.reviews and not failed
 
 
 class Reconciler:
@@ -53,33 +70,34 @@ class Reconciler:
         self._service = service
         self._clock = clock
 
-    def find(self, older_than: timedelta) -> list[str]:
-        """Return the IDs of the refunds that a pass would work on.
+    def find(self, older_than: timedelta) -> Iterator[Unfinished]:
+        """Yield what a pass has to work on, page by page; each only once, also among parallel passes.
 
         :param older_than: more recent changes are left to the calls that made them.
-        :raises DatabaseUnavailable: 500.
+        :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        return self._ledger.find_unfinished(self._clock() - older_than)
+        started = self._clock()
+        while page := self._ledger.find_unfinished(
+            before=started - older_than, looked_before=started, limit=PAGE
+        ):
+            yield from filter(self._ledger.look_at, page)
 
-    def run(
-        self, refund_ids: Sequence[str], on_progress: Callable[[str], None] = lambda refund_id: None
-    ) -> ReconcileReport:
-        """Work on these refunds, and list those that need review.
+    def run(self, unfinished: Iterable[Unfinished]) -> ReconcileReport:
+        """Work on these refunds one by one, and list those that need review.
 
-        :param on_progress: called with each ID when it is done.
         :raises DatabaseUnavailable: 500; the reviews can't be listed.
         """
-        report = ReconcileReport()
-        for refund_id in refund_ids:
-            report.counts[self._finish(refund_id)] += 1
-            on_progress(refund_id)
+        report = ReconcileReport(Counter(map(self.finish, unfinished)))
         report.reviews = self._ledger.find_needing_review()
         return report
 
-    def _finish(self, refund_id: str) -> str:
-        """Bring one refund as far as possible. An error with one refund doesn't affect the others."""
+    def finish(self, unfinished: Unfinished) -> str:
+        """Bring one refund as far as possible.
+
+        :return: the name of the count in :class:`ReconcileReport`. An error is logged and doesn't raise.
+        """
         try:
-            refund = self._ledger.get(refund_id)
+            refund = self._ledger.get(unfinished.refund_id)
             was_settled = refund.status.is_settled
             if not was_settled:
                 refund = self._service.resume(refund, actor="reconcile")
@@ -88,7 +106,7 @@ class Reconciler:
             return "busy"
         except Exception as error:
             code = error.code if isinstance(error, RefundsError) else None
-            log_event(LogEvent.RECONCILE_FAILED, error, refund_id=refund_id, code=code)
+            log_event(LogEvent.RECONCILE_FAILED, error, refund_id=unfinished.refund_id, code=code)
             return "errors"
         if not refund.status.is_settled:
             return "open"

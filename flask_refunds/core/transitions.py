@@ -13,12 +13,23 @@ from typing import Any
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded, keeps_marks
+from ..models import (
+    Failure,
+    Refund,
+    RefundStatus,
+    ReviewCode,
+    StripeRefund,
+    exceeds_payment,
+    is_refunded,
+    keeps_marks,
+)
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 
 _SYNC_ATTEMPTS = 3
+_FAILED_BY_DISPUTE = "charge_for_pending_refund_disputed"
+_LOW_BALANCE = "insufficient_funds"
 
 
 class RefundTransitions:
@@ -48,16 +59,12 @@ class RefundTransitions:
             both again.
         :raises DatabaseUnavailable: 500; it can be applied again.
         """
-        differs = _amount_differs(refund, stripe_refund)
+        review = _review_of(refund, stripe_refund)
         if stripe_refund.status is refund.status:
-            if not differs:
+            if review is None or (refund.review is not None and refund.review.code is review):
                 return refund
-            return self.request_review(
-                refund, ReviewCode.AMOUNT_DIFFERS, actor=actor, stripe_refund=stripe_refund
-            )
-        review = _review_of_transition(refund, stripe_refund)
-        if review is None and differs:
-            review = ReviewCode.AMOUNT_DIFFERS
+            shown = stripe_refund if review is ReviewCode.AMOUNT_DIFFERS else None
+            return self.request_review(refund, review, actor=actor, stripe_refund=shown)
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
         is_whole = refund.created_here and _is_whole(stripe_refund)
@@ -191,6 +198,8 @@ class RefundTransitions:
             completed = self._purchases.find_completed(payment_intent)
             if completed:
                 self._ledger.add_marks(settled, completed)
+            if exceeds_payment(refunds):
+                self._request_review_once(settled, ReviewCode.AMOUNTS_DISAGREE)
             return self._mark_refunded(payment_intent, completed) or self._report_rejected(settled)
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
@@ -220,9 +229,12 @@ class RefundTransitions:
         return not rejected
 
     def _report_rejected(self, refund: Refund) -> bool:
-        if refund.review is None:
-            self.request_review(refund, ReviewCode.PURCHASE_NOT_UPDATED, actor="reconcile")
+        self._request_review_once(refund, ReviewCode.PURCHASE_NOT_UPDATED)
         return False
+
+    def _request_review_once(self, refund: Refund, code: ReviewCode) -> None:
+        if refund.review is None:
+            self.request_review(refund, code, actor="reconcile")
 
 
 def _is_whole(stripe_refund: StripeRefund) -> bool:
@@ -232,15 +244,33 @@ def _is_whole(stripe_refund: StripeRefund) -> bool:
     return 0 < stripe_refund.amount_captured <= stripe_refund.amount
 
 
+def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+    """Return why a person must review a refund that Stripe shows like this."""
+    return _review_of_transition(refund, stripe_refund) or _review_of_state(refund, stripe_refund)
+
+
 def _review_of_transition(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
-    """Return why a person must review a refund that moves to this status."""
     before, after = refund.status, stripe_refund.status
+    failure = stripe_refund.failure
+    if after.is_failed_or_canceled and failure is not None and failure.code == _FAILED_BY_DISPUTE:
+        return None if before.is_failed_or_canceled else ReviewCode.DISPUTED
     if before is RefundStatus.SUCCEEDED and after.is_failed_or_canceled:
         return ReviewCode.FAILED_AFTER_SUCCESS
     if before.is_failed_or_canceled and not after.is_failed_or_canceled:
         return ReviewCode.FOUND_AFTER_FAILURE
     if before in (RefundStatus.SUCCEEDED, RefundStatus.PENDING) and after is RefundStatus.REQUIRES_ACTION:
         return ReviewCode.ACTION_REQUIRED_AGAIN
+    return None
+
+
+def _review_of_state(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+    if _amount_differs(refund, stripe_refund):
+        return ReviewCode.AMOUNT_DIFFERS
+    if stripe_refund.status is RefundStatus.PENDING and stripe_refund.pending_reason == _LOW_BALANCE:
+        return ReviewCode.BALANCE_TOO_LOW
+    moved = refund.status is not stripe_refund.status
+    if moved and stripe_refund.status is RefundStatus.SUCCEEDED and stripe_refund.is_transfer_kept:
+        return ReviewCode.TRANSFER_NOT_REVERSED
     return None
 
 

@@ -90,6 +90,7 @@ def render_payment(payment: Payment) -> dict[str, Any]:
         "currency": payment.currency,
         "card": {"brand": card.brand, "last4": card.last4} if card else None,
         "livemode": payment.livemode,
+        "disputed": payment.disputed,
     }
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from ..config import Settings
 from .connection import Database, database_timeout, majority_collection
+from .refund_documents import UNSETTLED
 
 Keys = Sequence[tuple[str, int]]
 
 _RELEVANT_OPTIONS = ("sparse", "partialFilterExpression", "hidden")
 """Options that decide whether MongoDB can use an index for these queries."""
+_UNSETTLED = {"partialFilterExpression": {"status": {"$in": UNSETTLED}}}
 _WITH_BULK_RUN = {"partialFilterExpression": {"bulkRun": {"$exists": True}}}
 
 
@@ -73,11 +75,12 @@ def required_indexes(settings: Settings) -> list[Index]:
     users, user_id = settings.refunds_users_collection, settings.user_id_field
     required = [
         Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
-        Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "unfinished refunds, lists by status"),
-        Index(ledger, [("signalsSent", 1), ("updatedAt", 1)], "signals to be sent", _only("signalsSent")),
+        Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "lists by status"),
+        Index(ledger, [("lookedAt", 1)], "unfinished refunds", _UNSETTLED),
+        Index(ledger, [("signalsSent", 1), ("lookedAt", 1)], "signals to be sent", _only("signalsSent")),
         Index(
             ledger,
-            [("purchasesVerified", 1), ("updatedAt", 1)],
+            [("purchasesVerified", 1), ("lookedAt", 1)],
             "purchases to be verified",
             _only("purchasesVerified"),
         ),

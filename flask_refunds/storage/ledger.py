@@ -11,7 +11,9 @@ Records are never deleted. They change only by conditional updates, each of whic
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,11 +30,27 @@ from ..models import (
     StripeRefund,
 )
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
-from .refund_documents import NEEDS_REVIEW, failure_document, payment_range, read_record
+from .refund_documents import (
+    NEEDS_REVIEW,
+    UNSETTLED,
+    failure_document,
+    payment_range,
+    read_record,
+    read_records,
+)
 
 
 class NumberTaken(Exception):
     """Another call inserted this number of the payment first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A record that needs further work, and when a pass last looked at it."""
+
+    refund_id: str
+    looked_at: datetime
+    is_settled: bool
 
 
 class Ledger:
@@ -187,6 +205,7 @@ class Ledger:
             "status": status.value,
             "createdAt": now,
             "updatedAt": now,
+            "lookedAt": now,
             "leaseExpiresAt": now,
             "signalsSent": True,
             "purchasesVerified": status is RefundStatus.PROCESSING,
@@ -371,34 +390,64 @@ class Ledger:
         with database_timeout():
             self._records.update_one({"_id": refund.id, **_same_version(refund)}, {"$set": {flag: True}})
 
-    def find_unfinished(self, before: datetime) -> list[str]:
-        """Return the IDs of records that need further work, unsettled ones first, then by last change.
+    def find_unfinished(self, *, before: datetime, looked_before: datetime, limit: int) -> list[Unfinished]:
+        """Return records that need further work: unsettled ones first, then by the last look at them.
 
-        A receiver that ends the process whenever it is called must not keep unsettled refunds waiting.
+        So every record is reached before one is reached again, whatever a receiver does or where a pass ends.
 
         :param before: records that changed later are left to the calls that changed them.
+        :param looked_before: records that were looked at later are left to the pass that did.
         :raises DatabaseUnavailable: 500.
         """
-        unsettled = [status.value for status in RefundStatus if not status.is_settled]
         reasons: list[dict[str, Any]] = [
-            {"status": {"$in": unsettled}},
+            {"status": {"$in": UNSETTLED}},
             {"signalsSent": False},
             {"purchasesVerified": False},
         ]
-        # The time is part of each branch, so that each can use its own index (see indexes.py).
-        unfinished = [{**reason, "updatedAt": {"$lte": before}} for reason in reasons]
-        with database_timeout():
-            documents = self._records.find({"$or": unfinished}, {"_id": 1})
-            return [each["_id"] for each in documents.sort([("settledAt", 1), ("updatedAt", 1)])]
+        found: dict[str, Unfinished] = {}
+        with database_timeout(REPORT_SECONDS):
+            # One query for each reason, because each has its own index (see indexes.py).
+            for reason in reasons:
+                query = {**reason, "lookedAt": {"$lt": looked_before}, "updatedAt": {"$lte": before}}
+                records = self._records.find(query, {"lookedAt": 1, "status": 1}).sort("lookedAt", 1)
+                for each in records.limit(limit):
+                    is_settled = each["status"] not in UNSETTLED
+                    found.setdefault(each["_id"], Unfinished(each["_id"], each["lookedAt"], is_settled))
+                if len(found) >= limit:
+                    break
+        return list(found.values())
 
-    def find_needing_review(self) -> list[Refund]:
-        """Return the refunds with an open review, the longest open first.
+    def look_at(self, unfinished: Unfinished) -> bool:
+        """Store that a pass looks at a record now, unless another pass did.
 
         :raises DatabaseUnavailable: 500.
         """
+        query = {"_id": unfinished.refund_id, "lookedAt": unfinished.looked_at}
         with database_timeout():
-            documents = list(self._records.find(NEEDS_REVIEW).sort("review.since", 1))
-        return [read_record(each) for each in documents]
+            result = self._records.update_one(query, {"$set": {"lookedAt": self._clock()}})
+        return bool(result.modified_count)
+
+    def find_needing_review(self, limit: int = 100) -> list[Refund]:
+        """Return the refunds with an open review, the longest open first.
+
+        :param limit: the maximum number; :meth:`count_reviews` counts all.
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout(REPORT_SECONDS):
+            documents = list(self._records.find(NEEDS_REVIEW).sort("review.since", 1).limit(limit))
+        return list(read_records(documents))
+
+    def count_reviews(self) -> Counter[str]:
+        """Return the number of open reviews by code.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        stages: list[Any] = [
+            {"$match": NEEDS_REVIEW},
+            {"$group": {"_id": "$review.code", "count": {"$sum": 1}}},
+        ]
+        with database_timeout(REPORT_SECONDS):
+            return Counter({each["_id"]: each["count"] for each in self._records.aggregate(stages)})
 
     def _changes_from_stripe(self, stripe_refund: StripeRefund) -> dict[str, Any]:
         changes: dict[str, Any] = {

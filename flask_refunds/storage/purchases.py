@@ -26,7 +26,7 @@ class _Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A purchase as the app stored it, and the IDs of its payment's purchases: all, and the completed ones."""
+    """A purchase as the app stored it, and the IDs of all and of the completed purchases of its payment."""
 
     document: Mapping[str, Any]
     payment_intent: str | None

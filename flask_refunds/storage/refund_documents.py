@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ..log import LogEvent, log_event
 from ..models import Failure, Refund, RefundStatus, ReviewCode, ReviewRequest
+
+UNSETTLED = [status.value for status in RefundStatus if not status.is_settled]
 
 NEEDS_REVIEW: Mapping[str, Any] = {"review.since": {"$exists": True}}
 """Matches records with an open review, in a form that the sparse index supports."""
@@ -43,6 +46,18 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         purchases_verified=document["purchasesVerified"],
         history=document["history"],
     )
+
+
+def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:
+    """Yield the refunds that documents store, for lists. Documents that can't be read are logged and skipped.
+
+    Such a document may come from a newer version of this library, or isn't a refund record.
+    """
+    for document in documents:
+        try:
+            yield read_record(document)
+        except (KeyError, TypeError, ValueError) as error:
+            log_event(LogEvent.RECORD_UNREADABLE, error, refund_id=str(document.get("_id"))[:100])
 
 
 def payment_range(payment_intent: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from bson import ObjectId
 from ..models import Reason, Refund, RefundStatus
 from .connection import REPORT_SECONDS, Collection, database_timeout, stored_ids
 from .purchase_ids import PurchaseIds
-from .refund_documents import NEEDS_REVIEW, payment_range, read_record
+from .refund_documents import NEEDS_REVIEW, payment_range, read_records
 
 STREAM_BATCH = 500
 ID_BATCH = 5000
@@ -206,7 +206,7 @@ class RefundSearch:
             total = self._records.count_documents(query)
         found = self._find(query, limit + 1, after)
         items, more = found[:limit], len(found) > limit
-        return Page(items, total, _cursor(items[-1]) if more else None)
+        return Page(list(read_records(items)), total, _cursor(items[-1]) if more else None)
 
     def stream(self, filters: RefundFilter) -> Iterator[Refund]:
         """Yield every match, newest first, however many.
@@ -215,13 +215,15 @@ class RefundSearch:
         """
         query, after = _refund_query(filters), None
         while found := self._find(query, STREAM_BATCH, after):
-            yield from found
+            yield from read_records(found)
             after = _cursor(found[-1])
+            if after is None:
+                return
 
-    def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Refund]:
+    def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
         span = _both(query, _older_than(after)) if after else query
         with database_timeout(REPORT_SECONDS):
-            return [read_record(each) for each in self._records.find(span).sort(_NEWEST).limit(limit)]
+            return list(self._records.find(span).sort(_NEWEST).limit(limit))
 
 
 def _find_all(
@@ -274,5 +276,7 @@ def _both(query: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {"$and": [query, more]} if query else dict(more)
 
 
-def _cursor(refund: Refund) -> RefundCursor:
-    return RefundCursor(refund.created_at, refund.id)
+def _cursor(document: Mapping[str, Any]) -> RefundCursor | None:
+    """Return the cursor of a document; ``None`` for a foreign one without a time, which is among the last."""
+    created = document.get("createdAt")
+    return RefundCursor(created, document["_id"]) if isinstance(created, datetime) else None

@@ -51,6 +51,8 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         failure=_parse_failure(answer, status),
         created=_time(answer["created"]),
         request_id=request_id if request_id is None else _text(request_id),
+        pending_reason=_optional_text(answer.get("pending_reason")),
+        is_transfer_kept=bool(charge.get("transfer")) and not answer.get("transfer_reversal"),
     )
 
 
@@ -130,6 +132,7 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
         currency=expect(answer["currency"], str),
         livemode=expect(answer["livemode"], bool),
         card=_parse_card(charge.get("payment_method_details")),
+        disputed=charge.get("disputed") is True,
     )
 
 
@@ -168,6 +171,10 @@ def _text(value: Any) -> str:
     text = expect(value, str)
     text.encode("utf-8")
     return text
+
+
+def _optional_text(value: Any) -> str | None:
+    return _text(value) if isinstance(value, str) else None
 
 
 def _amount(value: Any) -> int:

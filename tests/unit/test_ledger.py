@@ -54,15 +54,58 @@ def ended(**fields: Any) -> dict[str, Any]:
     }
 
 
-def test_unfinished_refunds_are_unsettled_first_then_by_last_change(ledger: SteppedLedger) -> None:
-    ledger.add("pi_unchecked", **ended(purchasesVerified=False))
-    ledger.add("pi_unsaid", **ended(signalsSent=False, updatedAt=START))
+def find(ledger: SteppedLedger, limit: int = 10, **times: Any) -> list[str]:
+    before = {"before": ledger.now, "looked_before": ledger.now} | times
+    return [each.refund_id for each in ledger.find_unfinished(limit=limit, **before)]
+
+
+def test_unfinished_refunds_are_unsettled_first_then_by_last_look(ledger: SteppedLedger) -> None:
+    ledger.add("pi_unverified", **ended(purchasesVerified=False))
+    ledger.add("pi_unsent", **ended(signalsSent=False))
     ledger.add("pi_done", **ended())
     ledger.add("pi_processing")
-    ledger.add("pi_pending", status="pending")
-    ledger.add("pi_at_work")
-    found = ledger.find_unfinished(ledger.now - timedelta(seconds=1))
-    assert found == ["pi_processing:1", "pi_pending:1", "pi_unsaid:1", "pi_unchecked:1"]
+    ledger.add("pi_pending", status="pending", lookedAt=START)
+    ledger.now += timedelta(seconds=1)
+    expected = ["pi_pending:1", "pi_processing:1", "pi_unsent:1", "pi_unverified:1"]
+    assert find(ledger) == expected
+    assert find(ledger, limit=2) == expected[:2]
+
+
+def test_refund_that_changed_recently_or_was_looked_at_is_not_unfinished(ledger: SteppedLedger) -> None:
+    ledger.add("pi_1")
+    ledger.now += timedelta(seconds=1)
+    assert find(ledger, before=ledger.now - timedelta(seconds=2)) == []
+    assert find(ledger, looked_before=ledger.now - timedelta(seconds=1)) == []
+
+
+def test_record_is_looked_at_by_one_of_two_passes(ledger: SteppedLedger) -> None:
+    ledger.add("pi_1")
+    ledger.now += timedelta(seconds=1)
+    [seen] = ledger.find_unfinished(before=ledger.now, looked_before=ledger.now, limit=5)
+    assert [ledger.look_at(seen), ledger.look_at(seen)] == [True, False]
+    assert find(ledger) == []
+
+
+def test_reviews_are_counted_beyond_the_listed_ones(ledger: SteppedLedger) -> None:
+    for number in range(5):
+        refund = ledger.add(f"pi_{number}")
+        ledger.request_review(refund, ReviewCode.DISPUTED, actor="reconcile")
+    assert len(ledger.find_needing_review(limit=2)) == 2
+    assert ledger.count_reviews() == {"disputed": 5}
+
+
+@pytest.mark.parametrize(
+    "odd", [{"status": "a newer one"}, {"history": None, "source": None, "status": None}]
+)
+def test_unreadable_document_is_skipped_in_lists_and_an_error_for_its_payment(
+    ledger: SteppedLedger, odd: dict[str, Any]
+) -> None:
+    for name in ("pi_1", "pi_2"):
+        ledger.request_review(ledger.add(name), ReviewCode.DISPUTED, actor="reconcile")
+    ledger.records.update_one({"_id": "pi_1:1"}, {"$set": odd})
+    assert [refund.id for refund in ledger.find_needing_review()] == ["pi_2:1"]
+    with pytest.raises(ValueError):  # noqa: PT011
+        ledger.list_for_payment("pi_1")
 
 
 def test_lease_is_acquired_again_only_after_it_expired(ledger: SteppedLedger) -> None:

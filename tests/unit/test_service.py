@@ -63,6 +63,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "status": "processing",
         "createdAt": START,
         "updatedAt": START,
+        "lookedAt": START,
         "leaseExpiresAt": START + timedelta(seconds=60),
         "signalsSent": True,
         "purchasesVerified": True,
@@ -337,7 +338,7 @@ def test_call_suspended_past_its_lease_sends_nothing(
 
 
 def test_call_that_lost_its_lease_does_not_fail_the_refund(harness: RefundHarness) -> None:
-    """A call whose lease expired while it waited for Stripe must not fail a refund that another call works on."""
+    """Its lease expired while it waited for Stripe, and another call works on the refund."""
 
     def retry_while_unavailable(sent: Any) -> None:
         harness.now += timedelta(seconds=61)

@@ -27,6 +27,7 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
         "status": "failed",
         "createdAt": START,
         "updatedAt": START,
+        "lookedAt": START,
         "leaseExpiresAt": START,
         "settledAt": START,
         "signalsSent": True,

@@ -322,3 +322,83 @@ def test_review_of_a_processing_refund_cannot_be_dismissed(harness: RefundHarnes
     harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
     assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="in order") is None
     assert harness.record().review is not None
+
+
+def review_code(harness: RefundHarness) -> str | None:
+    review = harness.record().review
+    return review.code.value if review else None
+
+
+def test_refund_pending_for_lack_of_balance_needs_review_until_it_succeeds(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    low = stripe_refund("pending", pending_reason="insufficient_funds")
+    for _ in range(2):
+        harness.transitions.apply(harness.record(), low, actor="reconcile")
+    assert review_code(harness) == "balance_too_low"
+    assert len(harness.record().history) == 3
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="reconcile")
+    assert review_code(harness) is None
+
+
+@pytest.mark.parametrize("before", ["pending", "succeeded"])
+def test_refund_failed_by_a_dispute_must_not_be_refunded_again(harness: RefundHarness, before: str) -> None:
+    harness.refund((*CREATE, (200, refund_object(status=before))))
+    failure = Failure("charge_for_pending_refund_disputed", "x")
+    harness.transitions.apply(harness.record(), stripe_refund("failed", failure=failure), actor="webhook")
+    assert review_code(harness) == "disputed"
+    assert harness.statuses() == {"completed"}
+
+
+@pytest.mark.parametrize("before", ["pending", "succeeded"])
+def test_refund_that_the_bank_sent_back_needs_review_and_completes_purchases_again(
+    harness: RefundHarness, before: str
+) -> None:
+    harness.connect_receivers()
+    harness.refund((*CREATE, (200, refund_object(status=before))))
+    harness.transitions.apply(harness.record(), stripe_refund("requires_action"), actor="webhook")
+    assert (harness.record().status.value, review_code(harness)) == (
+        "requires_action",
+        "action_required_again",
+    )
+    assert harness.record().settled_at is None
+    assert harness.statuses() == {"completed"}
+    assert harness.signals[-1] == ("refund-needs-review", "requires_action")
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    assert review_code(harness) is None
+    assert harness.statuses() == {"refunded"}
+
+
+def test_refund_of_a_transferred_payment_needs_review_once(harness: RefundHarness) -> None:
+    charge = {"id": "ch_1", "object": "charge", "amount_captured": 1999, "transfer": "tr_1"}
+    harness.refund((*CREATE, (200, refund_object(charge=charge))))
+    assert review_code(harness) == "transfer_not_reversed"
+    assert harness.statuses() == {"refunded"}
+    harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="reversed by hand")
+    kept = stripe_refund("succeeded", is_transfer_kept=True)
+    harness.transitions.apply(harness.record(), kept, actor="webhook")
+    assert review_code(harness) is None
+
+
+def test_refund_with_a_reversed_transfer_needs_no_review(harness: RefundHarness) -> None:
+    charge = {"id": "ch_1", "object": "charge", "amount_captured": 1999, "transfer": "tr_1"}
+    harness.refund((*CREATE, (200, refund_object(charge=charge, transfer_reversal="trr_1"))))
+    assert review_code(harness) is None
+
+
+def test_refunds_that_exceed_the_payment_need_review(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    store(harness, "succeeded", id="re_2", metadata={}, amount=700)
+    codes = [each.review and each.review.code.value for each in harness.ledger.list_for_payment(PAYMENT)]
+    assert "amounts_disagree" in codes
+
+
+@pytest.mark.parametrize("decision", ["dismiss", "mark_failed_manually"])
+def test_decision_about_an_older_version_changes_nothing(harness: RefundHarness, decision: str) -> None:
+    harness.refund(
+        (*CREATE, lost()) if decision == "mark_failed_manually" else (*CREATE, (200, refund_object()))
+    )
+    harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    seen = harness.record()
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    assert getattr(harness.ledger, decision)(seen, actor="cli:ann", comment="in order") is None
+    assert harness.record().status is RefundStatus.FAILED

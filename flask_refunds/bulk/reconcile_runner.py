@@ -1,0 +1,81 @@
+"""Run a whole reconcile pass: unfinished refunds in many threads at the shared rate, then the sweep."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from ..core.reconcile import Reconciler, ReconcileReport
+from ..core.sweep import RefundSweep
+from ..errors import StripeCallError
+from ..log import LogEvent, log_event
+from ..storage.ledger import Ledger, Unfinished
+from ..stripe_client.rate_limit import RateLimiter, rate_limited
+from .worker_pool import Context, WorkerPool
+
+
+class ReconcileRunner:
+    """Runs reconcile passes. Parallel passes, also on other machines, share the work and the rate.
+
+    :param rate_limiter: returns the limiter of a rate, in requests per second; of ``None``, the default.
+    :param context: entered around the work on each refund, in its thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        reconciler: Reconciler,
+        sweep: RefundSweep,
+        rate_limiter: Callable[[float | None], RateLimiter],
+        context: Context,
+    ) -> None:
+        self._ledger = ledger
+        self._reconciler = reconciler
+        self._sweep = sweep
+        self._rate_limiter = rate_limiter
+        self._context = context
+
+    def run(
+        self,
+        *,
+        older_than: timedelta,
+        rate: float | None = None,
+        full: bool = False,
+        stop_event: threading.Event | None = None,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> ReconcileReport:
+        """Finish unfinished refunds, find what happened at Stripe, and list what needs review.
+
+        :param older_than: more recent changes are left to the calls that made them.
+        :param rate: requests to Stripe per second; by default 80 with a live key and 20 with a test key.
+        :param full: sweep the last 60 days of Stripe, even if that was done in the last 24 hours.
+        :param stop_event: set it to start nothing more; the refunds in progress are finished.
+        :param on_progress: called after each refund.
+        :raises DatabaseUnavailable: 500.
+        """
+        stop_event = stop_event or threading.Event()
+        report = ReconcileReport()
+        pool: WorkerPool[Unfinished, str] = WorkerPool(
+            self._reconciler.finish,
+            calls_stripe=lambda unfinished: not unfinished.is_settled,
+            rate_limiter=self._rate_limiter(rate),
+            context=self._context,
+            stop_event=stop_event,
+        )
+        for name in pool.results(self._reconciler.find(older_than)):
+            report.counts[name] += 1
+            on_progress()
+        with rate_limited(self._rate_limiter(rate)):
+            self._run_sweep(report, full=full, stop_event=stop_event)
+        report.reviews = self._ledger.find_needing_review()
+        report.review_counts = self._ledger.count_reviews()
+        return report
+
+    def _run_sweep(self, report: ReconcileReport, *, full: bool, stop_event: threading.Event) -> None:
+        try:
+            report.sweep = self._sweep.run(full=full, should_stop=stop_event.is_set)
+        except StripeCallError as error:
+            log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code)
+            report.sweep_error = error.code

@@ -28,6 +28,7 @@ from .signals import SignalSender
 from .storage.connection import connect, majority_collection
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
+from .storage.receiver_registry import ReceiverRegistry
 from .storage.search import PurchaseSearch, RefundSearch
 from .storage.server_clock import ServerClock
 from .storage.sweep_state import SweepState
@@ -59,7 +60,9 @@ class Refunds:
         signal_sender = SignalSender(app)
         self.verifier = TokenVerifier(settings)
         self.users = Users(users, settings)
-        self.ledger = Ledger(records, clock, lease, signal_sender.has_listeners)
+        state = majority_collection(database, f"{settings.refunds_collection}.state")
+        registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
+        self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.purchases = Purchases(purchases, settings.payment_field)
         self.metrics_query = MetricsQuery(records, purchases, clock)
         self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
@@ -76,10 +79,11 @@ class Refunds:
         )
         self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
-        self.reconciler = Reconciler(self.ledger, self.transitions, self.service, clock)
-        sweep_state = majority_collection(database, f"{settings.refunds_collection}.sweep")
+        self.reconciler = Reconciler(
+            self.ledger, self.transitions, self.service, clock, signal_sender.has_listeners
+        )
         self.sweep = RefundSweep(
-            state=SweepState(sweep_state, clock),
+            state=SweepState(state, clock),
             stripe_sync=self.stripe_sync,
             gateway=self.gateway,
             clock=clock,

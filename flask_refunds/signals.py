@@ -54,8 +54,11 @@ class SignalSender:
     def send(self, refund: Refund) -> bool:
         """Send the signals of a refund's current state.
 
-        :return: whether every receiver returned. One that raises is logged and doesn't affect the others.
+        :return: whether every receiver returned; ``False`` in a process without receivers, which leaves the
+            signals to another one. A receiver that raises is logged and doesn't affect the others.
         """
+        if not self.has_listeners():
+            return False
         signals = [_BY_STATUS.get(refund.status), refund_needs_review if refund.review else None]
         succeeded = [self._send(signal, refund) for signal in signals if signal is not None]
         return all(succeeded)

@@ -56,6 +56,8 @@ class Reconciler:
     """Works on unfinished refunds.
 
     :param clock: returns the aware UTC time.
+    :param has_listeners: returns whether this process has signal receivers. Without them, it leaves unsent
+        signals to other processes.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Reconciler:
         transitions: RefundTransitions,
         service: RefundService,
         clock: Callable[[], datetime],
+        has_listeners: Callable[[], bool],
     ) -> None:
+        self._has_listeners = has_listeners
         self._ledger = ledger
         self._transitions = transitions
         self._service = service
@@ -73,12 +77,16 @@ class Reconciler:
     def find(self, older_than: timedelta) -> Iterator[Unfinished]:
         """Yield what a pass has to work on, page by page; each only once, also among parallel passes.
 
-        :param older_than: more recent changes are left to the calls that made them.
+        :param older_than: more recent changes are left to the calls that made them. What another pass looked
+            at less than half of this time ago is left to that pass.
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
         started = self._clock()
         while page := self._ledger.find_unfinished(
-            before=started - older_than, looked_before=started, limit=PAGE
+            before=started - older_than,
+            looked_before=started - older_than / 2,
+            limit=PAGE,
+            unsent=self._has_listeners(),
         ):
             yield from filter(self._ledger.look_at, page)
 

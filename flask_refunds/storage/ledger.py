@@ -390,20 +390,24 @@ class Ledger:
         with database_timeout():
             self._records.update_one({"_id": refund.id, **_same_version(refund)}, {"$set": {flag: True}})
 
-    def find_unfinished(self, *, before: datetime, looked_before: datetime, limit: int) -> list[Unfinished]:
+    def find_unfinished(
+        self, *, before: datetime, looked_before: datetime, limit: int, unsent: bool = True
+    ) -> list[Unfinished]:
         """Return records that need further work: unsettled ones first, then by the last look at them.
 
         So every record is reached before one is reached again, whatever a receiver does or where a pass ends.
 
         :param before: records that changed later are left to the calls that changed them.
         :param looked_before: records that were looked at later are left to the pass that did.
+        :param unsent: whether records with unsent signals count as unfinished.
         :raises DatabaseUnavailable: 500.
         """
         reasons: list[dict[str, Any]] = [
             {"status": {"$in": UNSETTLED}},
-            {"signalsSent": False},
             {"purchasesVerified": False},
         ]
+        if unsent:
+            reasons.insert(1, {"signalsSent": False})
         found: dict[str, Unfinished] = {}
         with database_timeout(REPORT_SECONDS):
             # One query for each reason, because each has its own index (see indexes.py).

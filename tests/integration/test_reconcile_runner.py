@@ -1,0 +1,146 @@
+"""ReconcileRunner, on a real MongoDB: passes work in parallel, share the work, and reach every record."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flask_refunds import refund_succeeded
+from flask_refunds.core.reconcile import ReconcileReport
+from flask_refunds.extension import get_refunds
+from flask_refunds.testing import StripeSandbox
+from tests.shop import Shop, make_app
+
+PENDING = "4000000000007726"
+NOW = timedelta(0)
+
+
+def make_shop(database: Any, sandbox: StripeSandbox) -> Shop:
+    return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+
+
+@pytest.fixture
+def shop(database: Any, sandbox: StripeSandbox) -> Shop:
+    return make_shop(database, sandbox)
+
+
+def reconcile(shop: Shop, **options: Any) -> ReconcileReport:
+    with shop.app.app_context():
+        return get_refunds(shop.app).reconcile_runner.run(**{"older_than": NOW, "rate": 1000.0} | options)
+
+
+def make_pending(shop: Shop, sandbox: StripeSandbox, count: int) -> list[str]:
+    payments = [sandbox.create_payment(1000 + number, card=PENDING) for number in range(count)]
+    for payment in payments:
+        assert shop.refund(shop.add_purchase(payment)).status_code == 202
+    minute_ago = {"$subtract": ["$$NOW", 60_000]}
+    shop.db.flask_refunds.update_many({}, [{"$set": {"updatedAt": minute_ago, "lookedAt": minute_ago}}])
+    return payments
+
+
+def retrieved(sandbox: StripeSandbox) -> list[str]:
+    """Return the paths of the refunds that were retrieved."""
+    return [each.path for each in sandbox.requests if each.path.startswith("/v1/refunds/")]
+
+
+def test_pending_refunds_are_retrieved_in_parallel(shop: Shop, sandbox: StripeSandbox) -> None:
+    make_pending(shop, sandbox, 24)
+    sandbox.latency = 0.3
+    running, most, lock = [0], [0], threading.Lock()
+    finish = get_refunds(shop.app).reconciler.finish
+
+    def counted(unfinished: Any) -> str:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return finish(unfinished)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    with shop.app.app_context():
+        refunds = get_refunds(shop.app)
+        refunds.reconciler.finish = counted  # type: ignore[method-assign]
+    assert reconcile(shop).counts == {"open": 24}
+    assert most[0] >= 8
+
+
+def test_parallel_passes_share_the_work(shop: Shop, database: Any, sandbox: StripeSandbox) -> None:
+    make_pending(shop, sandbox, 40)
+    shops = [make_shop(database, sandbox) for _ in range(4)]
+    reports: list[ReconcileReport] = []
+    half_a_minute = timedelta(seconds=30)
+
+    def run(each: Shop) -> None:
+        reports.append(reconcile(each, older_than=half_a_minute))
+
+    threads = [threading.Thread(target=run, args=(each,)) for each in shops]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(report.counts["open"] for report in reports) == 40
+    assert len(retrieved(sandbox)) == len(set(retrieved(sandbox))) == 40
+    assert sum(report.sweep is not None for report in reports) >= 1
+
+
+def test_receiver_that_ends_the_process_does_not_keep_other_records_waiting(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payments = make_pending(shop, sandbox, 4)
+    for payment in payments:
+        sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    ended: list[str] = []
+
+    def receiver(app: Any, refund_id: str, **extra: Any) -> None:
+        if refund_id.startswith(payments[0]):
+            raise SystemExit
+        ended.append(refund_id)
+
+    with refund_succeeded.connected_to(receiver, sender=shop.app):
+        for _ in range(5):
+            with pytest.raises(SystemExit):
+                reconcile(shop)
+            if len(set(ended)) == 3:
+                break
+    assert set(ended) == {f"{payment}:1" for payment in payments[1:]}
+
+
+def test_stopped_pass_finishes_the_refunds_in_progress_and_starts_no_other(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    make_pending(shop, sandbox, 60)
+    sandbox.latency = 0.1
+    stop_event = threading.Event()
+    report = reconcile(shop, stop_event=stop_event, on_progress=stop_event.set)
+    assert 0 < report.counts["open"] < 60
+    assert report.sweep is None or not report.sweep.is_complete
+
+
+def test_shop_without_a_webhook_matches_stripe_after_one_full_pass(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payments = [sandbox.create_payment(2000) for _ in range(12)]
+    purchases = [shop.add_purchase(payment) for payment in payments]
+    for purchase in purchases[:6]:
+        assert shop.refund(purchase).status_code == 200
+    for payment in payments[:3]:
+        sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    for payment in payments[6:9]:
+        sandbox.refund_in_dashboard(payment)
+    sandbox.refund_in_dashboard(payments[9], 500)
+    sandbox.refund_in_dashboard(sandbox.create_payment(700))
+    report = reconcile(shop, full=True)
+    statuses = [shop.status_of(purchase) for purchase in purchases]
+    assert statuses == ["completed"] * 3 + ["refunded"] * 6 + ["completed"] * 3
+    assert report.sweep is not None
+    assert report.sweep.counts["foreign"] == 1
+    assert report.review_counts == {"failed_after_success": 3}
+    assert not report.is_clean
+    before = len(sandbox.requests)
+    assert reconcile(shop).sweep is not None
+    assert len(sandbox.requests) - before <= 3

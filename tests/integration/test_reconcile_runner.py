@@ -116,7 +116,7 @@ def test_stopped_pass_finishes_the_refunds_in_progress_and_starts_no_other(
     make_pending(shop, sandbox, 60)
     sandbox.latency = 0.1
     stop_event = threading.Event()
-    report = reconcile(shop, stop_event=stop_event, on_progress=stop_event.set)
+    report = reconcile(shop, stop_event=stop_event, on_progress=stop_event.set, rate=50.0)
     assert 0 < report.counts["open"] < 60
     assert report.sweep is None or not report.sweep.is_complete
 

@@ -135,7 +135,10 @@ class RefundService:
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
         claimed = self._claim(purchase, purchase.payment_intent, request, call)
-        return self._result(self._finish(claimed, call), purchase)
+        refund = self._finish(claimed, call)
+        if claimed.status is refund.status is RefundStatus.SUCCEEDED:
+            raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
+        return self._result(refund, purchase)
 
     def resume(self, refund: Refund, *, actor: str) -> Refund:
         """Continue an unfinished refund, unless another call holds its lease.

@@ -474,3 +474,19 @@ def test_refund_that_stripe_does_not_list_for_23_hours_needs_review_and_can_be_f
     failed = harness.transitions.mark_failed_manually(harness.record(), actor="cli:ann", comment="checked")
     assert failed is not None
     assert failed.status is RefundStatus.FAILED
+
+
+def test_call_that_lost_the_lease_to_one_that_succeeded_is_not_a_second_refund(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_record(harness)
+    acquire = Ledger.acquire_lease
+
+    def other_call_first(ledger: Ledger, refund: Refund) -> Refund | None:
+        store(harness, "succeeded")
+        return acquire(ledger, refund)
+
+    monkeypatch.setattr(Ledger, "acquire_lease", other_call_first)
+    with pytest.raises(PurchaseNotRefundable) as refused:
+        harness.service.refund(harness.cart[0], REQUEST)
+    assert refused.value.refund == harness.record()

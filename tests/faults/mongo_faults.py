@@ -42,7 +42,12 @@ WORKERS, WAITING_WORKERS = 4, 12
 CALL_SECONDS = 20.0
 """How long a call may take, whatever MongoDB does."""
 
-QUICK = ("refund: first", "refund: resumed, was made", "webhook: pending settles", "reconcile: unknown outcome")
+QUICK = (
+    "refund: first",
+    "refund: resumed, was made",
+    "webhook: pending settles",
+    "reconcile: unknown outcome",
+)
 
 
 @dataclass(frozen=True)

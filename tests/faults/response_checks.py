@@ -27,7 +27,11 @@ class ResponseChecker:
 
     def find_violations(self, response: ActionResponse) -> list[Violation]:
         """Return a violation if the response isn't true."""
-        checks = {"reconcile": self._check_reconcile, "deliver": self._check_event, "refund": self._check_refund}
+        checks = {
+            "reconcile": self._check_reconcile,
+            "deliver": self._check_event,
+            "refund": self._check_refund,
+        }
         if checks[self._action["do"]](response):
             return []
         message = f"the response was {response.status} {dict(response.body)}"

@@ -1,4 +1,4 @@
-"""Recovery after a fault: Stripe's events, one reconcile and a further request. Then the invariants must hold."""
+"""Recovery after a fault by Stripe's events, one reconcile and a further request."""
 
 from __future__ import annotations
 

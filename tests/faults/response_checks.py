@@ -41,7 +41,7 @@ class ResponseChecker:
         return response.status in (0, 1, 2)
 
     def _check_event(self, response: ActionResponse) -> bool:
-        """A 2xx response requires that the ledger has the event's contents. Otherwise Stripe must resend it."""
+        """Require the event's contents in the ledger for a 2xx. Otherwise Stripe must resend the event."""
         if response.status != 200:
             return response.status in (409, 500, 503)
         obj = self._action["event"]["data"]["object"]

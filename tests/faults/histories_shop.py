@@ -21,8 +21,8 @@ from flask_refunds import extension
 from flask_refunds.models import Refund
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, signed_event
-from flask_refunds.testing.account import GONE
-from flask_refunds.testing.wire import Connection, Request, Response
+from flask_refunds.testing.account import FAILED_OR_CANCELED
+from flask_refunds.testing.http_server import Connection, Request, Response
 from tests.faults.environments import SECRET, SIGNALS, WEBHOOK_PATH
 from tests.faults.invariants import Violation, find_violations
 from tests.shop import STRIPE_KEY, Shop, make_app
@@ -146,7 +146,7 @@ class InProcessTransport(stripe.HTTPClient):
         lowered = {name.lower(): value for name, value in headers.items()}
         request = Request(method.upper(), parts.path, parts.query, lowered, (post_data or "").encode())
         holder = _ResponseHolder()
-        _take_step(lambda: self.sandbox._service.serve(holder, request), at_database=False)
+        _take_step(lambda: self.sandbox._handler.handle(holder, request), at_database=False)
         if holder.response is None:
             raise stripe.APIConnectionError("no answer")  # type: ignore[no-untyped-call]
         return holder.response.body, holder.response.status, dict(holder.response.headers)
@@ -266,13 +266,13 @@ class SimulatedShop:
     def clear_faults(self) -> None:
         """Remove all faults, and execute the requests that Stripe delayed."""
         self.sandbox.clear_faults()
-        self.sandbox._service.hang_up()
-        self.sandbox._service.release()
+        self.sandbox._handler.close_hanging()
+        self.sandbox._handler.execute_late()
 
     @property
     def has_delayed_requests(self) -> bool:
         """Whether Stripe has requests that it hasn't executed yet."""
-        return bool(self.sandbox._service._late)
+        return bool(self.sandbox._handler._late)
 
     # The current state
 
@@ -282,7 +282,7 @@ class SimulatedShop:
 
     def active_refunds(self, payment: str) -> list[dict[str, Any]]:
         """Return the payment's refunds at Stripe that didn't fail."""
-        return [it for it in self.sandbox.refunds(payment) if it["status"] not in GONE]
+        return [it for it in self.sandbox.refunds(payment) if it["status"] not in FAILED_OR_CANCELED]
 
     def refunds_of_record(self, refund_id: str) -> list[dict[str, Any]]:
         """Return the refunds at Stripe that one record requested and that didn't fail."""

@@ -221,7 +221,8 @@ class Explorer:
         queue = deque([self.start])
         while queue:
             state = queue.popleft()
-            moves, found = self.moves(state), self._check_end(state)
+            moves = self.moves(state)
+            found = self._check_end(state) if self._is_end(state) else ()
             for move, after, violations in moves:
                 if violations:
                     return self._finding([*_path(previous, state), move], violations)
@@ -238,7 +239,7 @@ class Explorer:
         if ended:
             exploration.refunds += len(self.shared.stripe(state[STRIPE]).active_refunds())
         path = [frame.moves[frame.index - 1][0] for frame in stack]
-        found = self._check_end(state)
+        found = self._check_end(state) if ended else ()
         if found:
             exploration.findings.append(self._finding(path, found))
         for move, _, violations in moves:
@@ -428,8 +429,6 @@ class Explorer:
 
     def _check_end(self, state: State) -> tuple[Violation, ...]:
         """Recover, and return the violations of a state in which no actor can continue."""
-        if not self._is_end(state):
-            return ()
         acknowledged = frozenset().union(*(self._actors[it].acknowledged for it in state[FIRST_ACTOR:]))
         key = (*state[:CLOCK], acknowledged)
         found = self._end_violations.get(key)

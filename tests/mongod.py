@@ -203,7 +203,7 @@ class TestServer:
 
 
 def start_test_server() -> TestServer | None:
-    """Return the server of ``REFUNDS_TEST_MONGO_URI``, or start a one-node replica set. ``None``: no mongod."""
+    """Return the server of ``REFUNDS_TEST_MONGO_URI`` or a new one-node replica set, or ``None``."""
     given = os.environ.get("REFUNDS_TEST_MONGO_URI")
     if given:
         return TestServer(_with_placeholder(given))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tests.faults.environments import (
     REPLICA_SET,
@@ -68,20 +68,12 @@ def run_seeds(servers: Mapping[str, Mongod], seeds: Iterable[int]) -> list[Tally
     return list(tallies.values())
 
 
-class Worker:
+class Worker(EnvironmentPool):
     """A prefork runner, and the environments in which its children act."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
-        self._environments = EnvironmentPool(servers)
-        self._runner = PreforkRunner()
-
-    def __enter__(self) -> Worker:
-        self._runner.__enter__()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._runner.__exit__(*exc)
-        self._environments.__exit__(*exc)
+        super().__init__(servers)
+        self._runner = self.enter_context(PreforkRunner())
 
     def run_plan(self, plan: Plan) -> Iterable[tuple[int, list[Violation]]]:
         """Run the plan without a kill, and then with a kill at each of its steps."""
@@ -89,7 +81,7 @@ class Worker:
         yield refunds, found
         for number, step in enumerate(steps, 1):
             _, refunds, found = self.run(plan, number)
-            yield refunds, [replace(each, message=f"{each.message}, killed {step}") for each in found]
+            yield refunds, [each.at(f"killed {step}") for each in found]
 
     def run(self, plan: Plan, kill_at: int) -> tuple[list[str], int, list[Violation]]:
         """Run one history.
@@ -98,7 +90,7 @@ class Worker:
         """
         rng = random.Random(f"{plan.scenario.name} {plan.seed}")
         server = rng.choice((STANDALONE, REPLICA_SET))
-        environment = self._environments.get(server, strict=plan.scenario.strict)
+        environment = self.get(server, strict=plan.scenario.strict)
         action = plan.scenario.prepare(environment, rng)
         checker = ResponseChecker(environment, action)
         result = self._act(environment, action, kill_at, plan.mutation)
@@ -107,8 +99,8 @@ class Worker:
         with apply_mutation(plan.mutation):
             found += recover(environment, plan.scenario, action, rng, undelivered=result.killed)
         where = f"{plan.scenario.name}, seed {plan.seed}, step {kill_at}"
-        refunds = len(environment.sandbox.refunds(environment.payment))
-        return result.steps, refunds, [replace(each, message=f"{each.message} [{where}]") for each in found]
+        refunds = len(environment.refunds())
+        return result.steps, refunds, [each.at(where) for each in found]
 
     def _act(
         self, environment: Environment, action: Action, kill_at: int, mutation: str | None

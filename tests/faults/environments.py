@@ -203,36 +203,35 @@ class Environment:
         """Return the payment's refund records, as stored."""
         return list(self.db.flask_refunds.find({"paymentIntent": self.payment}).sort("number", 1))
 
+    def refunds(self) -> list[dict[str, Any]]:
+        """Return the payment's refunds at Stripe."""
+        return self.sandbox.refunds(self.payment)
+
     def find_violations(self) -> list[Violation]:
         """Return the payment's violations in its current state."""
         return find_violations(
             self.payment,
-            at_stripe=self.sandbox.refunds(self.payment),
+            at_stripe=self.refunds(),
             records=self.records(),
             purchases=list(self.db.purchases.find({"_id": {"$in": self.purchases}})),
             signals=[(each["refund"], each["status"]) for each in self.db.signals.find()],
         )
 
 
-class EnvironmentPool:
+class EnvironmentPool(contextlib.ExitStack):
     """The environments of one worker, by server and strictness. Each is created when first needed."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
+        super().__init__()
         self._servers = servers
         self._environments: dict[tuple[str, bool], Environment] = {}
-
-    def __enter__(self) -> EnvironmentPool:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for environment in self._environments.values():
-            environment.close()
 
     def get(self, server: str, *, strict: bool) -> Environment:
         """Return an environment without data."""
         key = (server, strict)
         if key not in self._environments:
             self._environments[key] = Environment(self._servers[server], strict=strict)
+            self.callback(self._environments[key].close)
         self._environments[key].clear()
         return self._environments[key]
 

@@ -21,12 +21,10 @@ from flask_refunds import extension
 from flask_refunds.testing import StripeSandbox
 from tests.faults.invariants import Tally, find_violations
 from tests.faults.replica_set import ReplicaSet, pause_replication
+from tests.faults.scenarios import CALL_SECONDS
 from tests.integration.workers import Server, gunicorn
 from tests.mongod import Mongod, find_mongod
 from tests.shop import Shop, make_app
-
-CALL_SECONDS = 20.0
-"""How long a call may take, whatever MongoDB does."""
 
 CALLERS = 8
 REFUNDS_PER_ROUND = 48

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 DOUBLED = "doubled"
@@ -24,6 +24,10 @@ class Violation:
     kind: str
     payment_intent: str
     message: str
+
+    def at(self, where: str) -> Violation:
+        """Return the violation with the history in its message."""
+        return replace(self, message=f"{self.message} [{where}]")
 
 
 @dataclass

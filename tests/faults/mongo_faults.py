@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -33,15 +32,12 @@ from tests.faults.mongo_proxy import Interference, Loss, MongoProxy
 from tests.faults.mutations import apply_mutation
 from tests.faults.recovery import recover
 from tests.faults.response_checks import ResponseChecker
-from tests.faults.scenarios import SCENARIOS, Action, Scenario, perform
+from tests.faults.scenarios import SCENARIOS, Action, Scenario, perform_in_time
 from tests.faults.threads import run_in_threads
 from tests.mongod import Mongod
 
 SEEDS = 3
 WORKERS, WAITING_WORKERS = 4, 12
-CALL_SECONDS = 20.0
-"""How long a call may take, whatever MongoDB does."""
-
 QUICK = (
     "refund: first",
     "refund: resumed, was made",
@@ -161,21 +157,12 @@ class ProxiedShop:
         self.proxy.watch(interference)
 
 
-class Worker:
+class Worker(EnvironmentPool):
     """Environments, each with a proxied shop."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
-        self._servers = servers
-        self._environments = EnvironmentPool(servers)
+        super().__init__(servers)
         self._shops: dict[Environment, ProxiedShop] = {}
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for shop in self._shops.values():
-            shop.close()
-        self._environments.__exit__(*exc)
 
     def run(self, plan: Plan, loss_at: LossAt | None) -> tuple[list[str], int, list[Violation]]:
         """Run one history.
@@ -183,13 +170,13 @@ class Worker:
         :return: the names of the action's commands, the number of refunds at Stripe, and the violations.
         """
         rng = random.Random(f"{plan.scenario.name} {plan.seed}")
-        environment = self._environments.get(plan.server, strict=plan.scenario.strict)
+        environment = self.get(plan.server, strict=plan.scenario.strict)
         action = plan.scenario.prepare(environment, rng)
         with apply_mutation(plan.mutation):
             names, found = self._act(environment, plan, action, rng, loss_at)
         where = f"{plan.scenario.name}, seed {plan.seed}, {plan.server}, {loss_at}"
-        refunds = len(environment.sandbox.refunds(environment.payment))
-        return names, refunds, [replace(each, message=f"{each.message} [{where}]") for each in found]
+        refunds = len(environment.refunds())
+        return names, refunds, [each.at(where) for each in found]
 
     def _act(
         self,
@@ -201,14 +188,12 @@ class Worker:
     ) -> tuple[list[str], list[Violation]]:
         if environment not in self._shops:
             self._shops[environment] = ProxiedShop(environment, self._servers[plan.server])
+            self.callback(self._shops[environment].close)
         shop = self._shops[environment]
         interference = Interference(loss_at.loss, loss_at.index, loss_at.lasting) if loss_at else None
         shop.start_call(interference)
         checker = ResponseChecker(environment, action)
-        began = time.monotonic()
-        response = perform(shop.app, environment.headers, action)
-        seconds = time.monotonic() - began
-        assert seconds < CALL_SECONDS, f"the call took {seconds:.1f} s"
+        response = perform_in_time(shop.app, environment.headers, action)
         names = shop.proxy.names
         shop.proxy.watch()
         assert interference is None or interference.hits, f"{loss_at} affected none of {names}"

@@ -42,11 +42,11 @@ def refund_again(environment: Environment) -> list[Violation]:
     """Request the refund once more. No money may move twice, and the response must be true."""
     status = _active_status(environment)
     action = {"do": "refund", "purchase": str(environment.purchases[-1]), "body": {}}
-    before = len(environment.sandbox.refunds(environment.payment))
+    before = len(environment.refunds())
     checker = ResponseChecker(environment, action)
     response = perform(environment.later_shop.app, environment.headers, action)
     found = checker.find_violations(response) + environment.find_violations()
-    if status is not None and len(environment.sandbox.refunds(environment.payment)) != before:
+    if status is not None and len(environment.refunds()) != before:
         found.append(Violation(DOUBLED, environment.payment, "a further request made a further refund"))
     if status is not None and response.status != (400 if status == "succeeded" else 202):
         message = f"the response to a further request was {response}, while the refund is {status}"

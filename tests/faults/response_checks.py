@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flask_refunds.models import RefundStatus
@@ -23,7 +23,7 @@ class ResponseChecker:
     def __init__(self, environment: Environment, action: Action) -> None:
         self._environment = environment
         self._action = action
-        self._before = {refund["id"] for refund in self._at_stripe()}
+        self._before = {refund["id"] for refund in environment.refunds()}
 
     def find_violations(self, response: ActionResponse) -> list[Violation]:
         """Return a violation if the response isn't true."""
@@ -45,7 +45,7 @@ class ResponseChecker:
         if response.status != 200:
             return response.status in (409, 500, 503)
         obj = self._action["event"]["data"]["object"]
-        refunds = [obj] if obj["object"] == "refund" else self._at_stripe()
+        refunds = [obj] if obj["object"] == "refund" else self._environment.refunds()
         records = {record.get("stripeRefundId"): record for record in self._environment.records()}
         return all(refund["id"] in records and _covers(records[refund["id"]], refund) for refund in refunds)
 
@@ -83,18 +83,15 @@ class ResponseChecker:
         return response.body["code"] in _NOTHING_REFUNDED and not self._made()
 
     def _has_succeeded(self) -> bool:
-        return any(refund["status"] == "succeeded" for refund in self._at_stripe())
+        return any(refund["status"] == "succeeded" for refund in self._environment.refunds())
 
     def _made(self) -> list[Mapping[str, Any]]:
         """Return the refunds that this action made and that didn't fail."""
         return [
             refund
-            for refund in self._at_stripe()
+            for refund in self._environment.refunds()
             if refund["id"] not in self._before and refund["status"] not in _ENDED_UNPAID
         ]
-
-    def _at_stripe(self) -> Sequence[Mapping[str, Any]]:
-        return self._environment.sandbox.refunds(self._environment.payment)
 
 
 def _covers(record: Mapping[str, Any], refund: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ before.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +20,9 @@ from flask_refunds.errors import RefundsError
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import signed_event
 from tests.faults.environments import SECRET, WEBHOOK_PATH, Environment
+
+CALL_SECONDS = 20.0
+"""How long a call may take, whatever MongoDB and Stripe do."""
 
 PENDING, DISPUTED = "4000000000007726", "4000000000000259"
 EXECUTED = ("drop_after", "error_500_after", "garbage", "truncated", "empty", "wrong_object")
@@ -68,6 +72,15 @@ def perform(app: Flask, headers: Mapping[str, str], action: Action) -> ActionRes
         path = f"/api/payments/admin/refund/{action['purchase']}"
         response = client.post(path, headers=dict(headers), json=action["body"])
     return ActionResponse(response.status_code, dict(response.get_json()))
+
+
+def perform_in_time(app: Flask, headers: Mapping[str, str], action: Action) -> ActionResponse:
+    """Perform an action, and check how long it takes."""
+    began = time.monotonic()
+    response = perform(app, headers, action)
+    seconds = time.monotonic() - began
+    assert seconds < CALL_SECONDS, f"{action} took {seconds:.1f} s"
+    return response
 
 
 def _reconcile(app: Flask) -> ActionResponse:
@@ -168,7 +181,7 @@ def after_failure(environment: Environment, rng: random.Random) -> Action:
 
 
 def _fail_later(environment: Environment) -> None:
-    [refund] = environment.sandbox.refunds(environment.payment)
+    [refund] = environment.refunds()
     environment.sandbox.settle(refund["id"], "failed", "lost_or_stolen_card")
 
 
@@ -176,7 +189,7 @@ def _settle_later(environment: Environment, rng: random.Random) -> None:
     """Make a pending refund that then succeeds or fails."""
     environment.shop.refund(environment.pay(rng, card=PENDING))
     status = rng.choice(("succeeded", "succeeded", "failed"))
-    environment.sandbox.settle(environment.sandbox.refunds(environment.payment)[0]["id"], status)
+    environment.sandbox.settle(environment.refunds()[0]["id"], status)
 
 
 def event_settles(environment: Environment, rng: random.Random) -> Action:

@@ -364,7 +364,7 @@ class Explorer:
 
     def _clock_readings(self, number: int, keys_expired: bool) -> tuple[int, ...]:
         actor = self._actors[number]
-        if actor.with_later_clock is None:
+        if actor.step is None or actor.with_later_clock is None:
             return (number,)
         if keys_expired and self.shared.steps[actor.step].name == "POST":
             return (actor.with_later_clock,)

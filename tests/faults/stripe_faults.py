@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -28,7 +27,7 @@ from tests.faults.invariants import DOUBLED, UNKNOWN, Tally, Violation
 from tests.faults.mutations import apply_mutation
 from tests.faults.recovery import recover, refund_again
 from tests.faults.response_checks import ResponseChecker
-from tests.faults.scenarios import SCENARIOS, Action, ActionResponse, Scenario, perform
+from tests.faults.scenarios import SCENARIOS, Action, ActionResponse, Scenario, perform_in_time
 from tests.faults.threads import run_in_threads
 from tests.mongod import Mongod
 from tests.shop import Shop
@@ -37,9 +36,6 @@ SEEDS = 3
 WORKERS = 4
 STRIPE_TIMEOUT = 0.3
 """Seconds until an answer counts as missing."""
-
-CALL_SECONDS = 20.0
-"""How long a call may take, whatever Stripe does."""
 
 RESEND_LIMIT = timedelta(hours=23)
 _STORED = (Fault.ERROR_500, Fault.ERROR_500_AFTER)
@@ -112,18 +108,12 @@ def run_plans(servers: Mapping[str, Mongod], plans: Sequence[Plan]) -> Tally:
     return tally
 
 
-class Worker:
+class Worker(EnvironmentPool):
     """Environments, each with a further shop whose timeout for Stripe is short."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
-        self._environments = EnvironmentPool(servers)
+        super().__init__(servers)
         self._shops: dict[Environment, Shop] = {}
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._environments.__exit__(*exc)
 
     def run_plan(self, plan: Plan) -> Iterator[tuple[int, list[Violation]]]:
         """Run the plan without a fault, and then with each fault at each of its requests."""
@@ -140,13 +130,13 @@ class Worker:
         """
         rng = random.Random(f"{plan.scenario.name} {plan.seed}")
         server = rng.choice((STANDALONE, REPLICA_SET))
-        environment = self._environments.get(server, strict=plan.scenario.strict)
+        environment = self.get(server, strict=plan.scenario.strict)
         action = plan.scenario.prepare(environment, rng)
         with apply_mutation(plan.mutation):
             methods, found = self._act(environment, plan.scenario, action, rng, fault_at)
         where = f"{plan.scenario.name}, seed {plan.seed}, {fault_at}"
-        refunds = len(environment.sandbox.refunds(environment.payment))
-        return methods, refunds, [replace(each, message=f"{each.message} [{where}]") for each in found]
+        refunds = len(environment.refunds())
+        return methods, refunds, [each.at(where) for each in found]
 
     def _act(
         self,
@@ -173,11 +163,7 @@ class Worker:
     def _call(self, environment: Environment, action: Action) -> ActionResponse:
         if environment not in self._shops:
             self._shops[environment] = environment.open_shop(Clock(), REFUNDS_STRIPE_TIMEOUT=STRIPE_TIMEOUT)
-        began = time.monotonic()
-        response = perform(self._shops[environment].app, environment.headers, action)
-        seconds = time.monotonic() - began
-        assert seconds < CALL_SECONDS, f"the call took {seconds:.1f} s"
-        return response
+        return perform_in_time(self._shops[environment].app, environment.headers, action)
 
 
 def _all_faults(methods: Sequence[str], plan: Plan) -> Iterator[FaultAt]:
@@ -206,13 +192,13 @@ def _pass_resend_limit(environment: Environment) -> list[Violation]:
 
     The request must not be sent again, neither while Stripe still knows the key nor afterwards.
     """
-    made = len(environment.sandbox.refunds(environment.payment))
+    made = len(environment.refunds())
     found = []
     for hours in (RESEND_LIMIT, timedelta(hours=2)):
         environment.clock.ahead += hours
         environment.sandbox.advance(hours.total_seconds())
         environment.reconcile()
         found += environment.find_violations() + refund_again(environment)
-    if len(environment.sandbox.refunds(environment.payment)) != made:
+    if len(environment.refunds()) != made:
         found.append(Violation(DOUBLED, environment.payment, "the request was sent again after 23 hours"))
     return found

@@ -23,6 +23,7 @@ from flask import Flask
 
 import flask_refunds
 from flask_refunds import extension
+from flask_refunds.clock import now
 from flask_refunds.core.reconcile import ReconcileReport
 from flask_refunds.stripe_client import gateway
 from flask_refunds.testing import StripeSandbox, signed_event
@@ -50,7 +51,6 @@ _EVENT_TYPES = (
     "charge.refund.updated",
     "charge.refunded",
 )
-_now = extension.now
 _build_lock = threading.Lock()
 
 
@@ -61,7 +61,7 @@ class Clock:
     ahead: timedelta = timedelta(0)
 
     def __call__(self) -> datetime:
-        return _now() + self.ahead
+        return now() + self.ahead
 
 
 @contextlib.contextmanager

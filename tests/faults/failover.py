@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -19,6 +19,7 @@ from pymongo import ReadPreference
 
 from flask_refunds import extension
 from flask_refunds.testing import StripeSandbox
+from tests.faults.environments import LATER, Clock
 from tests.faults.invariants import Tally, find_violations
 from tests.faults.replica_set import ReplicaSet, pause_replication
 from tests.faults.scenarios import CALL_SECONDS
@@ -210,7 +211,7 @@ def _count_records(member: Mongod, environment: ReplicaSetEnvironment) -> int:
 
 def _reconcile(environment: ReplicaSetEnvironment, tally: Tally) -> None:
     """Reconcile once, two minutes later, and check the invariants of every payment."""
-    with mock.patch.object(extension, "now", _two_minutes_later):
+    with mock.patch.object(extension, "now", Clock(LATER)):
         app = make_app(REFUNDS_MONGO=environment.database, STRIPE_API_BASE=environment.sandbox.url)
         reconciler = extension.get_refunds(app).reconciler
         report = reconciler.run(reconciler.find(timedelta(0)))
@@ -224,7 +225,3 @@ def _reconcile(environment: ReplicaSetEnvironment, tally: Tally) -> None:
             signals=None,
         )
         tally.add(len(environment.sandbox.refunds(payment)), found)
-
-
-def _two_minutes_later(now: Callable[[], datetime] = extension.now) -> datetime:
-    return now() + timedelta(minutes=2)

@@ -34,13 +34,7 @@ from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.faults.histories_shop import FAILURES, CallFailure, Payment, SimulatedShop, call, in_process
 from tests.faults.invariants import DISAGREES, DOUBLED, Tally, Violation
 
-CARDS = (
-    "4242424242424242",
-    "4000000000007726",
-    "4000000000005126",
-    "4000000000000259",
-    "4000000000000002",
-)
+CARDS = ("4242424242424242", "4000000000007726", "4000000000005126", "4000000000000259", "4000000000000002")
 WAIT_SECONDS = (61, 2 * 3600, 22 * 3600, 25 * 3600)
 STEPS = 30
 LEASE_EXPIRED_SECONDS = 300

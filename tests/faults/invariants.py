@@ -5,6 +5,7 @@ All experiments use :func:`find_violations`, so that they share one definition o
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,12 +39,14 @@ class Tally:
     histories: int = 0
     refunds: int = 0
     violations: list[Violation] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, refunds: int, found: Iterable[Violation]) -> None:
-        """Count one history."""
-        self.histories += 1
-        self.refunds += refunds
-        self.violations += found
+        """Count one history. This method is thread-safe."""
+        with self._lock:
+            self.histories += 1
+            self.refunds += refunds
+            self.violations += found
 
     def count(self, kind: str) -> int:
         """Return the number of violations of one kind."""

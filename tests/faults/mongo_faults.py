@@ -8,7 +8,6 @@ all later ones until the call ends.
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,22 +109,20 @@ def run_plans(
     workers: int,
 ) -> Tally:
     """Run plans in several threads: first without a loss, then with every loss of every command."""
-    lock = threading.Lock()
     jobs: list[tuple[Plan, LossAt | None]] = []
 
     def run_job(worker: Worker, job: tuple[Plan, LossAt | None]) -> None:
         plan, loss_at = job
         names, refunds, found = worker.run(plan, loss_at)
-        with lock:
-            tally.add(refunds, found)
-            if loss_at is None:
-                jobs.extend(
-                    (plan, LossAt(loss, index, lasting))
-                    for index in range(len(names))
-                    for loss, lasting in losses
-                )
-            if tally.histories % 100 == 0:
-                print_progress(f"{tally.name}: {tally.histories} histories")
+        tally.add(refunds, found)
+        if loss_at is None:
+            jobs.extend(
+                (plan, LossAt(loss, index, lasting))
+                for index in range(len(names))
+                for loss, lasting in losses
+            )
+        if tally.histories % 100 == 0:
+            print_progress(f"{tally.name}: {tally.histories} histories")
 
     with no_retry_pause():
         run_in_threads([(plan, None) for plan in plans], workers, lambda: Worker(servers), run_job)
@@ -179,12 +176,7 @@ class Worker(EnvironmentPool):
         return names, refunds, [each.at(where) for each in found]
 
     def _act(
-        self,
-        environment: Environment,
-        plan: Plan,
-        action: Action,
-        rng: random.Random,
-        loss_at: LossAt | None,
+        self, environment: Environment, plan: Plan, action: Action, rng: random.Random, loss_at: LossAt | None
     ) -> tuple[list[str], list[Violation]]:
         if environment not in self._shops:
             self._shops[environment] = ProxiedShop(environment, self._servers[plan.server])

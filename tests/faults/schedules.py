@@ -561,10 +561,7 @@ DEFAULT_SETTINGS = (
         max_faults=2,
     ),
     Setting(
-        "admin, reconcile, a fault of the database",
-        (ANN, reconciler()),
-        faults=DATABASE_FAULTS,
-        max_faults=1,
+        "admin, reconcile, a fault of the database", (ANN, reconciler()), faults=DATABASE_FAULTS, max_faults=1
     ),
     Setting(
         "admin, reconcile, a day",

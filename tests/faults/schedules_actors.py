@@ -214,11 +214,7 @@ class Library:
     def __init__(self, *, cart: int, retries: int) -> None:
         app = object()
         gateway = Gateway(
-            KEY,
-            "https://stripe.test",
-            retries=retries,
-            transport=StepTransport(self),
-            sleep=lambda _: None,
+            KEY, "https://stripe.test", retries=retries, transport=StepTransport(self), sleep=lambda _: None
         )
         by_document = CART[:cart] if cart > 1 else ()
         records: Any = _Collection(self, LEDGER, "flask_refunds")
@@ -398,14 +394,7 @@ class ActorStates:
         if not self._merge:
             return self._states.number(state)
         key = _ActorKey(
-            actor,
-            step,
-            run.caller_result,
-            frames,
-            run.tokens,
-            run.stripe_called,
-            run.acknowledged,
-            later,
+            actor, step, run.caller_result, frames, run.tokens, run.stripe_called, run.acknowledged, later
         )
         return self._states.number(state, key)
 

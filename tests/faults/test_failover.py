@@ -7,14 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.failover import (
-    REQUEST_AFTER_LOST_WRITE,
-    ReplicaSetEnvironment,
-    make_shop,
-    roll_back,
-    run_experiments,
-    start_environment,
-)
+from tests.faults import failover
+from tests.faults.failover import ReplicaSetEnvironment
 from tests.faults.invariants import format_table
 from tests.faults.mutations import apply_mutation
 from tests.mongod import NO_MONGOD, find_mongod
@@ -24,20 +18,18 @@ from tests.mongod import NO_MONGOD, find_mongod
 def environment() -> Iterator[ReplicaSetEnvironment]:
     if find_mongod() is None:
         pytest.skip(NO_MONGOD)
-    with start_environment() as environment:
+    with failover.start_environment() as environment:
         yield environment
 
 
 def test_refunds_during_failover_violate_nothing(environment: ReplicaSetEnvironment) -> None:
-    tallies = run_experiments(environment, full=False)
+    tallies = failover.run_experiments(environment, full=False)
     assert not [violation for tally in tallies for violation in tally.violations], format_table(tallies)
     assert sum(tally.refunds for tally in tallies) > 100
 
 
 def test_write_concern_of_one_is_detected(environment: ReplicaSetEnvironment) -> None:
-    shop = make_shop(environment.database, environment.sandbox)
-    with (
-        apply_mutation("write_concern_of_one"),
-        pytest.raises(AssertionError, match=REQUEST_AFTER_LOST_WRITE),
-    ):
-        roll_back(replace(environment, shop=shop))
+    environment = replace(environment, shop=failover.make_shop(environment.database, environment.sandbox))
+    message = failover.REQUEST_AFTER_LOST_WRITE
+    with apply_mutation("write_concern_of_one"), pytest.raises(AssertionError, match=message):
+        failover.roll_back(environment)

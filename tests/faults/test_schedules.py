@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 from unittest import mock
 
@@ -43,11 +44,7 @@ FAILED_LATER = Setting("failed later", (ANN, webhook(0, 1)), crashes=1, becomes=
 EXPIRING_LEASE = Setting("admin, reconcile", (ANN, reconciler()), clock_times=LEASE_EXPIRES)
 
 
-def name_of(setting: Setting) -> str:
-    return setting.name
-
-
-@pytest.mark.parametrize("setting", DEFAULT_SETTINGS, ids=name_of)
+@pytest.mark.parametrize("setting", DEFAULT_SETTINGS, ids=attrgetter("name"))
 def test_every_schedule_violates_nothing(setting: Setting) -> None:
     exploration = explore(setting)
     assert not exploration.findings, str(exploration.findings[0])
@@ -71,7 +68,7 @@ def test_reconcile_reports_no_error_for_concurrent_changes() -> None:
         Setting("admin, reconcile", (ANN, reconciler()), faults=STRIPE_FAULTS, max_faults=1),
         FAILED_LATER,
     ],
-    ids=name_of,
+    ids=attrgetter("name"),
 )
 def test_merging_states_omits_no_schedule(setting: Setting) -> None:
     """Comparing states by the code's position or by the received results counts the same schedules."""
@@ -205,7 +202,7 @@ def test_schedules_detect_mutation(
     assert kind in {violation.kind for violation in finding.violations}
 
 
-@pytest.mark.parametrize("setting", [DEFAULT_SETTINGS[0], RATE_LIMITED], ids=name_of)
+@pytest.mark.parametrize("setting", [DEFAULT_SETTINGS[0], RATE_LIMITED], ids=attrgetter("name"))
 def test_ignored_leases_violate_nothing(setting: Setting) -> None:
     """Leases only avoid duplicate work."""
     with leases_ignored():

@@ -52,6 +52,8 @@ def test_24_hex_digits_are_parsed_as_purchase_id(text: str) -> None:
         '{"$oid": "64b5f2c8e13e4a"}',
         "5f 5f 5f 5f 5f 5f 5f 5f ",
         " " * 24,
+        "{$ne:1}",
+        "[object Object]",
     ],
 )
 def test_other_text_is_not_a_purchase_id(text: str) -> None:
@@ -95,7 +97,7 @@ def test_reason_of_stripe_is_accepted(reason: str) -> None:
         " duplicate",
         "duplicate ",
         "expired_uncaptured_charge",
-        "other",
+        "changed_mind",
         0,
         1,
         True,
@@ -103,6 +105,7 @@ def test_reason_of_stripe_is_accepted(reason: str) -> None:
         [],
         ["duplicate"],
         {},
+        {"$oid": ID},
     ],
 )
 def test_other_reason_is_rejected(reason: Any) -> None:
@@ -112,7 +115,17 @@ def test_other_reason_is_rejected(reason: Any) -> None:
 
 @pytest.mark.parametrize(
     "note",
-    ["", "x", "x" * MAX_NOTE_LENGTH, "🎉" * MAX_NOTE_LENGTH, "a\0b", "\u202e", "<script>", "line\nline"],
+    [
+        "",
+        "x",
+        "x" * MAX_NOTE_LENGTH,
+        "🎉" * MAX_NOTE_LENGTH,
+        "a\0b",
+        "\u2028",
+        "\u202e",
+        "<script>",
+        "line\nline",
+    ],
 )
 def test_note_is_accepted_and_storable(note: str) -> None:
     assert parse_refund_request(as_bytes({"note": note})) == (None, note)
@@ -121,7 +134,20 @@ def test_note_is_accepted_and_storable(note: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ["x" * (MAX_NOTE_LENGTH + 1), "🎉" * 501, "\ud800", "a\udfff", 0, True, [], ["x"], {}]
+    "note",
+    [
+        "x" * (MAX_NOTE_LENGTH + 1),
+        "🎉" * 501,
+        "\ud800",
+        "a\udfff",
+        0,
+        True,
+        [],
+        ["x"],
+        {},
+        {"$gt": ""},
+        {"$oid": ID},
+    ],
 )
 def test_invalid_note_is_rejected(note: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"note must be text of at most 500 .*Nothing was refunded"):
@@ -136,7 +162,7 @@ def test_any_amount_is_rejected(amount: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Reason", "reason ", "amount_cents", "", "$oid", "_id", "\ud800", "__proto__"]
+    "name", ["Reason", "reason ", "amount_cents", "currency", "", "$oid", "_id", "\ud800", "__proto__"]
 )
 def test_unknown_field_is_rejected(name: str) -> None:
     with pytest.raises(InvalidRequest, match="Unknown field"):
@@ -159,6 +185,8 @@ INVALID_JSON = [
     b'{"reason": "duplicate",}',
     b'{"reason": "duplicate"} {"amount": 1}',
     b'{"reason": "duplicate"}\0',
+    b'{"reason": "dup',
+    b"\0",
     b'{"reason": NaN}',
     b'{"note": Infinity}',
     b'{"note": -Infinity}',
@@ -168,11 +196,13 @@ INVALID_JSON = [
     b'{"note": {"a": 1, "a": 2}}',
     b'{"note": ' + b"9" * 5000 + b"}",
     b"[" * 8000,
+    b"[" * (MAX_BODY_BYTES - 1),
     b'{"note":' * 2000,
     b"\xff\xfe",
     b'{"note": "\xff"}',
     b'{"note": "\xed\xa0\x80"}',
     b"\xef\xbb\xbf{}",
+    b'\xef\xbb\xbf{"reason": "duplicate"}',
     '{"reason": "duplicate"}'.encode("utf-16"),
     '{"reason": "duplicate"}'.encode("utf-32-le"),
     b"\x1f\x8b\x08",

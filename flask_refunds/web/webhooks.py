@@ -47,7 +47,7 @@ def handle_event(event: Any) -> bool:
     """
     plain = _to_plain(event)
     if not isinstance(plain, Mapping):
-        raise rejected("malformed", "The event must be a Stripe event.")
+        raise rejected("malformed", "The event isn't a Stripe event.")
     return current_refunds().events.handle(plain)
 
 
@@ -65,7 +65,7 @@ def _parse(body: bytes) -> Mapping[str, Any]:
     try:
         event = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise rejected("malformed", "The event isn't valid JSON.") from None
+        raise rejected("malformed", "The body isn't valid JSON.") from None
     if not isinstance(event, dict):
-        raise rejected("malformed", "The event must be a JSON object.")
+        raise rejected("malformed", "The body must be a JSON object.")
     return event

@@ -154,7 +154,7 @@ def test_invalid_note_is_rejected(note: Any) -> None:
         parse_refund_request(as_bytes({"note": note}))
 
 
-@pytest.mark.parametrize("amount", [1, 0, None, "1", 19.99, {}])
+@pytest.mark.parametrize("amount", [1, 0, -1999, None, "1", 19.99, {}])
 def test_any_amount_is_rejected(amount: Any) -> None:
     for body in ({"amount": amount}, {"reason": "duplicate", "amount": amount}, {"amount": amount, "x": 1}):
         with pytest.raises(InvalidRequest, match="amount isn't supported"):
@@ -187,6 +187,16 @@ INVALID_JSON = [
     b'{"reason": "duplicate"}\0',
     b'{"reason": "dup',
     b"\0",
+    b"{}{}",
+    b'{} "amount"',
+    b"NaN",
+    b"-Infinity",
+    b'{"amount": Infinity}',
+    b'{"reason": "duplicate"/* */}',
+    b"{reason: 1}",
+    b'{"note": "\0"}',
+    b'{"note": "\xe9"}',
+    b'{"note": "\xc0\xaf"}',
     b'{"reason": NaN}',
     b'{"note": Infinity}',
     b'{"note": -Infinity}',

@@ -284,7 +284,15 @@ def test_missing_or_unconfigured_audience_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "claim", ["https://login.exampl", "https://login.example/", "", None, ["https://login.example"]]
+    "claim",
+    [
+        "https://login.exampl",
+        "https://login.example/",
+        "HTTPS://LOGIN.EXAMPLE",
+        "",
+        None,
+        ["https://login.example"],
+    ],
 )
 def test_issuer_must_be_the_configured_one(claim: Any) -> None:
     config = {"JWT_DECODE_ISSUER": "https://login.example"}

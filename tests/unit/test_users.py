@@ -238,6 +238,7 @@ OTHER_ROLES = [
     "admin\0",
     "admins",
     "superadmin",
+    "administrator",
     "аdmin",  # noqa: RUF001
     b"admin",
     True,

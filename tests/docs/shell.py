@@ -25,7 +25,7 @@ from tests.shop import make_app
 
 APP = make_app()
 OPERATORS = {";", "&", "&&", "|", "||"}
-WORDS = {"cd", "echo", "head", "mutmut", "pip-audit"}
+WORDS = {"cd", "echo", "git", "head", "mutmut", "pip-audit"}
 """Commands that may stand there as they are."""
 
 SOMETHING = "2026-11-01"
@@ -133,7 +133,11 @@ def _check_python(arguments: list[str], block: Block) -> None:
 
 
 def _check_module(name: str, arguments: list[str]) -> None:
-    if name in ("venv", "pytest"):
+    if name == "venv":
+        return
+    if name == "pytest":
+        for path, _, test in (each.partition("::") for each in arguments if each.startswith("tests/")):
+            assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8"), f"there is no {path}::{test}"
         return
     main: Callable[[list[str]], Any] = import_module(f"{name}.__main__").main
     _understands(lambda: main(arguments))

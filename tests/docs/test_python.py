@@ -21,7 +21,6 @@ import jwt
 import pytest
 from bson import ObjectId
 from celery import current_app as celery_current_app
-from flask import Flask
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
 from prometheus_client import REGISTRY, generate_latest
 

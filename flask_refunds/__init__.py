@@ -3,7 +3,7 @@
 ``app.register_blueprint(refunds_bp)`` is the whole set-up; the app's config says the rest.
 """
 
-from .auth import authenticate, current_user, require_admin
+from .api import bulk_refund, plan_bulk_refund
 from .blueprint import refunds_bp
 from .errors import (
     AdminRequired,
@@ -25,9 +25,9 @@ from .errors import (
     WebhookNotConfigured,
 )
 from .extension import check_config
-from .hosts import bulk_refund, plan_bulk_refund
-from .signals import refund_attention, refund_failed, refund_pending, refund_succeeded
-from .webhooks import handle_event
+from .signals import refund_failed, refund_needs_review, refund_pending, refund_succeeded
+from .web.auth import authenticate, current_user, require_admin
+from .web.webhooks import handle_event
 
 __version__ = "0.1.0"
 
@@ -55,7 +55,7 @@ __all__ = [
     "current_user",
     "handle_event",
     "plan_bulk_refund",
-    "refund_attention",
+    "refund_needs_review",
     "refund_failed",
     "refund_pending",
     "refund_succeeded",

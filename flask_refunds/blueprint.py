@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from . import cli, console, contract, views, webhooks
+from . import cli, console
+from .web import openapi as contract
+from .web import views, webhooks
 
 refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_group="refunds")
 """Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
+from .api import bulk_refund, read_ids
 from .bulk import BulkSummary, check_name
 from .errors import (
     DatabaseUnavailable,
@@ -22,14 +23,12 @@ from .errors import (
     StripeUnavailable,
 )
 from .extension import current_refunds
-from .hosts import bulk_refund, read_ids
-from .models import Reason, RefundStatus
-from .pace import paced
-from .queries import parse_end, parse_moment
-from .search import PurchaseFilter
-from .selection import PurchaseIds
-from .serializers import parse_note, parse_purchase_id, parse_reason, render_refund
-from .service import Ask
+from .models import Reason, RefundRequest, RefundStatus
+from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .schemas.rendering import render_refund
+from .storage.purchase_ids import PurchaseIds
+from .storage.search import PurchaseFilter
+from .stripe_client.rate_limit import rate_limited
 
 PART = 100
 """How many purchases of a bulk run one task takes."""
@@ -63,12 +62,12 @@ def refund_purchase(
     :raises RefundsError: as the service does; the task has failed.
     """
     refunds = current_refunds()
-    ask = Ask(requested_by, "host", parse_reason(reason), parse_note(note))
-    pace = refunds.pace(rate)
-    pace.wait()
+    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note))
+    rate_limiter = refunds.rate_limiter(rate)
+    rate_limiter.wait()
     try:
-        with paced(pace, taken=1):
-            refund = refunds.service.refund(parse_purchase_id(purchase_id), ask).refund
+        with rate_limited(rate_limiter, slots_taken=1):
+            refund = refunds.service.refund(parse_purchase_id(purchase_id), request).refund
     except _AGAIN as error:
         raise _again(task, error) from error
     if refund.status is RefundStatus.PROCESSING and task.request.retries < _AGAIN_TIMES:
@@ -85,9 +84,9 @@ def reconcile(*, older_than: float = 60.0, rate: float | None = None) -> dict[st
     :return: what it did, in numbers, and the ids of the refunds that need a person.
     """
     refunds = current_refunds()
-    with paced(refunds.pace(rate)):
+    with rate_limited(refunds.rate_limiter(rate)):
         report = refunds.reconciler.run(refunds.reconciler.find(timedelta(seconds=older_than)))
-    return {"counts": dict(report.counts), "attention": [refund.id for refund in report.attention]}
+    return {"counts": dict(report.counts), "needsReview": [refund.id for refund in report.reviews]}
 
 
 @shared_task(name="flask_refunds.bulk", **_survives)

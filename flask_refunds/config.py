@@ -16,21 +16,20 @@ from urllib.parse import urlsplit
 import jwt
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
+from .clock import CALL_SECONDS
 from .errors import ConfigurationError
-
-CALL_SECONDS = 18.0
-"""How long one refund may work, all told: under the 30 s after which WSGI servers kill a worker."""
 
 STRIPE_API_BASE = "https://api.stripe.com"
 
 _T = TypeVar("_T")
-_MISSING = object()
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _WEBHOOK_SECRET_MIN_LENGTH = 16
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
-_HOST_COLLECTIONS = {
+_PURCHASE_FIELDS = {"payment": "stripePaymentIntentId"}
+_USER_FIELDS = {"id": "_id"}
+_APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
     "REFUNDS_CONTENTS_COLLECTION": "contents",
@@ -47,8 +46,8 @@ class Settings:
     refunds_users_collection: str
     refunds_contents_collection: str
     refunds_collection: str
-    refunds_payment_intent_field: str
-    refunds_user_key: str
+    refunds_purchase_fields: Mapping[str, str]
+    refunds_user_fields: Mapping[str, str]
     refunds_user_loader: Callable[[Mapping[str, Any]], Any] | None
     refunds_is_admin: Callable[[Any], bool] | None
     stripe_secret_key: str = field(repr=False)
@@ -56,7 +55,7 @@ class Settings:
     stripe_api_base: str
     refunds_stripe_timeout: float
     refunds_stripe_retries: int
-    refunds_lease: float
+    refunds_lease_seconds: float
     jwt_decode_key: str | None = field(repr=False)
     """The HMAC secret or the public key (PEM); ``None`` when the keys come from ``jwt_jwks_url``."""
     jwt_jwks_url: str | None
@@ -65,8 +64,18 @@ class Settings:
     jwt_decode_issuer: str | None
     jwt_decode_leeway: float
     jwt_identity_claim: str
-    refunds_console: bool
-    refunds_console_login_url: str | None
+    refunds_admin_page: bool
+    refunds_login_url: str | None
+
+    @property
+    def payment_field(self) -> str:
+        """The field of a purchase that contains its payment intent's ID."""
+        return self.refunds_purchase_fields["payment"]
+
+    @property
+    def user_id_field(self) -> str:
+        """The field of a user that a token's identity claim names."""
+        return self.refunds_user_fields["id"]
 
     @property
     def livemode(self) -> bool:
@@ -86,7 +95,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         **_mongo_settings(reader),
         **_stripe_settings(reader),
         **_jwt_settings(reader),
-        **_console_settings(reader),
+        **_admin_page_settings(reader),
     )
     if reader.problems:
         raise ConfigurationError(reader.problems)
@@ -166,10 +175,10 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
     def name(key: str, default: str) -> str:
         return reader.get(key, default, _is_path, "a name that MongoDB takes: no $, and no empty part")
 
-    ledger = name("REFUNDS_COLLECTION", "refunds")
-    for key, default in _HOST_COLLECTIONS.items():
+    ledger = name("REFUNDS_COLLECTION", "flask_refunds")
+    for key, default in _APP_COLLECTIONS.items():
         if name(key, default) == ledger:
-            reader.refuse(key, "must not be the ledger's own collection (REFUNDS_COLLECTION)")
+            reader.refuse(key, "must not be the collection of the ledger (REFUNDS_COLLECTION)")
     return {
         "mongo_uri": uri,
         "refunds_mongo": reader.get(
@@ -179,11 +188,25 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         "refunds_users_collection": name("REFUNDS_USERS_COLLECTION", "users"),
         "refunds_contents_collection": name("REFUNDS_CONTENTS_COLLECTION", "contents"),
         "refunds_collection": ledger,
-        "refunds_payment_intent_field": name("REFUNDS_PAYMENT_INTENT_FIELD", "stripePaymentIntentId"),
-        "refunds_user_key": name("REFUNDS_USER_KEY", "_id"),
+        "refunds_purchase_fields": _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS),
+        "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
         "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
         "refunds_is_admin": reader.function("REFUNDS_IS_ADMIN"),
     }
+
+
+def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the field paths of the app's documents: the setting, merged over the defaults."""
+
+    def accepts(value: Any) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and value.keys() <= defaults.keys()
+            and all(map(_is_path, value.values()))
+        )
+
+    known = ", ".join(sorted(defaults))
+    return {**defaults, **reader.get(key, {}, accepts, f"a dict of field paths; its keys can be: {known}")}
 
 
 def is_database(value: Any) -> bool:
@@ -236,7 +259,7 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
         "refunds_stripe_timeout": timeout,
         "refunds_stripe_retries": retries,
         # A lease shorter than a call's work would let a second call in while the first still works.
-        "refunds_lease": reader.number("REFUNDS_LEASE", 60.0, CALL_SECONDS + 2, 3600.0),
+        "refunds_lease_seconds": reader.number("REFUNDS_LEASE_SECONDS", 60.0, CALL_SECONDS + 2, 3600.0),
     }
 
 
@@ -362,14 +385,14 @@ def _audience(reader: _Reader) -> str | tuple[str, ...] | None:
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
-def _console_settings(reader: _Reader) -> dict[str, Any]:
+def _admin_page_settings(reader: _Reader) -> dict[str, Any]:
     return {
-        "refunds_console": reader.get(
-            "REFUNDS_CONSOLE", True, lambda value: isinstance(value, bool), "True or False"
+        "refunds_admin_page": reader.get(
+            "REFUNDS_ADMIN_PAGE", True, lambda value: isinstance(value, bool), "True or False"
         ),
         # Of this origin only: that is who may write the page's sessionStorage.
-        "refunds_console_login_url": reader.get(
-            "REFUNDS_CONSOLE_LOGIN_URL",
+        "refunds_login_url": reader.get(
+            "REFUNDS_LOGIN_URL",
             None,
             lambda value: isinstance(value, str) and _LOCAL_PATH.fullmatch(value) is not None,
             "a path on this server, like /sign-in",

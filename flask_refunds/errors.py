@@ -1,8 +1,8 @@
-"""What can go wrong, as exceptions: one class per answer, with its HTTP status, machine code and words.
+"""Errors: one class per answer, with its HTTP status, code and message.
 
-Two families. :class:`RefundsError` and its subclasses are public: each becomes one answer of the HTTP
-contract. :class:`StripeAnswer` and its subclasses stay inside: they are what the gateway makes of Stripe's
-words, and the service decides what they mean for a refund.
+:class:`RefundsError` and its subclasses are public; each becomes one answer of the HTTP API.
+:class:`StripeCallError` and its subclasses are internal: the gateway raises them, and the refund service
+decides what they mean for a refund.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
     from .models import Refund
 
 RETRY_AFTER_SECONDS = 5
-"""What a caller is told to wait on a 409 or a 503: longer than a usual refund, shorter than patience."""
+"""The ``Retry-After`` of a 409 or 503, in seconds: longer than a typical refund takes."""
 
 
 class RefundsError(Exception):
-    """The base of everything that this library raises at its callers.
+    """The base of all errors that this library raises to its callers.
 
-    :param message: words for the reader, in place of the class's own.
-    :param refund: the ledger row that the error is about, where there is one.
+    :param message: replaces the class's default message.
+    :param refund: the refund record that the error is about, if any.
     """
 
     status: ClassVar[int] = 500
     """The HTTP status of the answer."""
     code: ClassVar[str] = "internal_error"
-    """The machine's word for it, stable across releases."""
+    """The machine-readable code, stable across releases."""
     default_message: ClassVar[str] = (
-        "Internal error. A refund that was begun is not lost and cannot be made twice; "
-        "it is safe to call again."
+        "Internal error. A refund that was started isn't lost and can't be made twice. It is safe to retry."
     )
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
@@ -42,7 +41,7 @@ class RefundsError(Exception):
 
 
 class InvalidRequest(RefundsError):
-    """400: the request is not in the contract; the message says what is wrong with it."""
+    """400: the request is invalid; the message says what is wrong with it."""
 
     status = 400
     code = "invalid_request"
@@ -50,9 +49,9 @@ class InvalidRequest(RefundsError):
 
 
 class NotAuthenticated(RefundsError):
-    """401: there is no token, or none that proves who is calling, or that user is gone.
+    """401: the token is missing or invalid, or its user no longer exists.
 
-    :param why: which check failed, for the log; the caller is not told.
+    :param reason: which check failed, for the log; the answer doesn't tell.
     """
 
     status = 401
@@ -61,14 +60,14 @@ class NotAuthenticated(RefundsError):
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
     def __init__(
-        self, message: str | None = None, *, refund: Refund | None = None, why: str = "malformed"
+        self, message: str | None = None, *, refund: Refund | None = None, reason: str = "malformed"
     ) -> None:
         super().__init__(message, refund=refund)
-        self.why = why
+        self.reason = reason
 
 
 class AdminRequired(RefundsError):
-    """403: the caller is known, and is no admin."""
+    """403: the caller is authenticated and isn't an admin."""
 
     status = 403
     code = "admin_required"
@@ -76,7 +75,7 @@ class AdminRequired(RefundsError):
 
 
 class PurchaseNotFound(RefundsError):
-    """404: no purchase has this id, or it is no ObjectId at all."""
+    """404: no purchase has this ID, or it isn't an ObjectId."""
 
     status = 404
     code = "purchase_not_found"
@@ -84,7 +83,7 @@ class PurchaseNotFound(RefundsError):
 
 
 class RefundNotFound(RefundsError):
-    """404: the ledger has no refund with this id."""
+    """404: the ledger has no refund with this ID."""
 
     status = 404
     code = "refund_not_found"
@@ -92,7 +91,7 @@ class RefundNotFound(RefundsError):
 
 
 class PurchaseNotRefundable(RefundsError):
-    """400: the purchase is pending, failed, or refunded already (here or at Stripe)."""
+    """400: the purchase is pending, failed, or already refunded, here or at Stripe."""
 
     status = 400
     code = "purchase_not_refundable"
@@ -100,7 +99,7 @@ class PurchaseNotRefundable(RefundsError):
 
 
 class RefundInProgress(RefundsError):
-    """409: another call holds this refund right now."""
+    """409: another call is working on this refund."""
 
     status = 409
     code = "refund_in_progress"
@@ -109,7 +108,7 @@ class RefundInProgress(RefundsError):
 
 
 class RefundFailed(RefundsError):
-    """400: Stripe refused the refund, or it ended as ``failed`` or ``canceled``. It may be tried again."""
+    """400: Stripe rejected the refund, or it is ``failed`` or ``canceled``. It can be tried again."""
 
     status = 400
     code = "refund_failed"
@@ -117,40 +116,40 @@ class RefundFailed(RefundsError):
 
 
 class PaymentIntentMissing(RefundFailed):
-    """400: the purchase names no payment intent, so there is nothing at Stripe to refund."""
+    """400: the purchase has no payment intent, so there is nothing to refund at Stripe."""
 
     code = "payment_intent_missing"
 
 
 class PaymentUnknown(RefundFailed):
-    """400: Stripe does not know the purchase's payment: it was made in another account or mode."""
+    """400: Stripe doesn't know the purchase's payment: it belongs to another account or mode."""
 
     code = "payment_unknown"
-    default_message = "Stripe does not know this purchase's payment. Nothing was refunded."
+    default_message = "Stripe doesn't know this purchase's payment. Nothing was refunded."
 
 
 class StripeRateLimited(RefundsError):
-    """503: Stripe answered 429 to the end. Nothing was refunded."""
+    """503: Stripe answered every attempt with 429. Nothing was refunded."""
 
     status = 503
     code = "stripe_rate_limited"
     default_message = (
-        "Stripe is receiving too many requests. Nothing was refunded; try again in a few seconds."
+        "Stripe is receiving too many requests. Nothing was refunded. Try again in a few seconds."
     )
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class StripeUnavailable(RefundsError):
-    """503: Stripe could not be asked what an event is about. Stripe will send the event again."""
+    """503: Stripe couldn't be reached to process an event. Stripe will send the event again."""
 
     status = 503
     code = "stripe_unavailable"
-    default_message = "Stripe could not be asked about this event; it must be sent again."
+    default_message = "Stripe couldn't be reached to process this event. Send it again."
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 class WebhookNotConfigured(RefundsError):
-    """404: there is no ``STRIPE_WEBHOOK_SECRET``, so there is no webhook."""
+    """404: ``STRIPE_WEBHOOK_SECRET`` isn't set, so the webhook is disabled."""
 
     status = 404
     code = "webhook_not_configured"
@@ -158,48 +157,46 @@ class WebhookNotConfigured(RefundsError):
 
 
 class StripeKeyRejected(RefundsError):
-    """500: Stripe does not accept our key, or it lacks the permission to refund."""
+    """500: Stripe rejected the secret key, or the key lacks the permission to refund."""
 
     status = 500
     code = "stripe_key_rejected"
     default_message = (
-        "Stripe does not accept this server's key for refunds. Nothing was refunded; "
-        "check STRIPE_SECRET_KEY and its permissions."
+        "Stripe rejected this server's key for refunds. Nothing was refunded. "
+        "Check STRIPE_SECRET_KEY and its permissions."
     )
 
 
 class DatabaseUnavailable(RefundsError):
-    """500: MongoDB did not answer in time, or refused."""
+    """500: MongoDB didn't answer in time, or returned an error."""
 
     status = 500
     code = "database_unavailable"
-    default_message = (
-        "The database is unavailable. Nothing was refunded by this call; it is safe to call again."
-    )
+    default_message = "The database is unavailable. This call refunded nothing. It is safe to retry."
 
 
 class IdentityProviderUnavailable(RefundsError):
-    """500: the identity provider's keys (``JWT_JWKS_URL``) cannot be fetched, so no token can be checked."""
+    """500: the identity provider's keys (``JWT_JWKS_URL``) can't be fetched to verify tokens."""
 
     status = 500
     code = "identity_provider_unavailable"
     default_message = (
-        "The identity provider's keys cannot be fetched, so nobody can be authenticated. "
+        "The identity provider's keys can't be fetched, so the caller can't be authenticated. "
         "Nothing was refunded."
     )
 
 
 class ConfigurationError(RefundsError):
-    """500: the app's config cannot be used. ``str()`` names every bad key; the answer names none.
+    """500: the app's config is invalid. ``str()`` names every invalid key; the answer doesn't.
 
-    :param problems: key -> what is wrong with it, in words and without its value.
+    :param problems: key -> what is wrong with it, without its value.
     """
 
     status = 500
     code = "configuration_error"
     default_message = (
-        "Refunds are not configured correctly on this server. Nothing was refunded; "
-        "the server's log says which settings are wrong."
+        "Refunds aren't configured correctly on this server. Nothing was refunded. "
+        "The server's log names the invalid settings."
     )
 
     def __init__(self, problems: Mapping[str, str]) -> None:
@@ -208,20 +205,27 @@ class ConfigurationError(RefundsError):
 
     def __str__(self) -> str:
         lines = (f"  {key}: {problem}" for key, problem in self.problems.items())
-        return "flask_refunds cannot work with this app's config:\n" + "\n".join(lines)
+        return "Invalid config for flask_refunds:\n" + "\n".join(lines)
 
 
-class StripeAnswer(Exception):
-    """The base of what the gateway raises when it has no refund to return.
+class NothingToResolve(RefundsError):
+    """400: the refund doesn't exist, or this decision doesn't apply to it."""
 
-    Each kind has its word, ``outcome``, for whoever counts.
+    status = 400
+    code = "nothing_to_resolve"
+    default_message = "There is nothing to resolve."
 
-    :param code: Stripe's error code, or our own word where Stripe gave none.
-    :param message: Stripe's words, or ours. Never holds a key.
-    :param request_id: Stripe's ``req_…``, to quote to its support.
+
+class StripeCallError(Exception):
+    """The base of what the gateway raises when a request to Stripe has no usable result.
+
+    :param code: Stripe's error code, or one of this library where Stripe gave none.
+    :param message: Stripe's message, or this library's. It never contains a key.
+    :param request_id: Stripe's ``req_…``, for its support.
     """
 
     outcome: ClassVar[str] = "unknown"
+    """The outcome's name in metrics."""
 
     def __init__(self, code: str, message: str, *, request_id: str | None = None) -> None:
         super().__init__(f"{code}: {message}")
@@ -230,27 +234,27 @@ class StripeAnswer(Exception):
         self.request_id = request_id
 
 
-class Refused(StripeAnswer):
-    """Stripe said no (400, 402, 404): this request moved no money, and will not."""
+class RequestRejected(StripeCallError):
+    """Stripe rejected the request (400, 402, 404): it moved no money and won't."""
 
-    outcome = "refused"
-
-
-class Throttled(StripeAnswer):
-    """Stripe said 429 to every try: nothing was executed."""
-
-    outcome = "throttled"
+    outcome = "rejected"
 
 
-class KeyRejected(StripeAnswer):
-    """Stripe said 401 or 403 to the only try: nothing was executed."""
+class RateLimited(StripeCallError):
+    """Stripe answered every attempt with 429: nothing was executed."""
+
+    outcome = "rate_limited"
+
+
+class KeyRejected(StripeCallError):
+    """Stripe answered the only attempt with 401 or 403: nothing was executed."""
 
     outcome = "key_rejected"
 
 
 class PermissionMissing(KeyRejected):
-    """Stripe said 403: the key is good, and may not do this."""
+    """Stripe answered with 403: the key is valid and lacks a permission."""
 
 
-class OutcomeUnknown(StripeAnswer):
-    """Nobody can tell from this answer, or from its absence, whether money moved."""
+class OutcomeUnknown(StripeCallError):
+    """The response, or its absence, doesn't tell whether money moved."""

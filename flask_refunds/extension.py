@@ -1,95 +1,100 @@
-"""One app's refunds: everything below HTTP, built from the app's config at first use."""
+"""One app's refunds: everything below HTTP, built from the app's config at first use in each process."""
 
 from __future__ import annotations
 
 import os
 import threading
 import weakref
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from .attention import AttentionDesk
-from .books import Books
+from .clock import now
 from .config import Settings, read_settings
-from .database import connect, durable
-from .events import EventHandler
-from .figures import Figures
-from .intake import Intake
-from .ledger import Ledger
-from .observers import Observer, Observers
-from .preview import Previewer
-from .purchases import Purchases
-from .reconcile import Reconciler
-from .search import PurchaseSearch, RefundSearch
-from .service import RefundService
-from .signals import Announcer
-from .tokens import TokenVerifier
-from .users import Users
+from .core.preview import Previewer
+from .core.reconcile import Reconciler
+from .core.resolution import ManualReview
+from .core.service import RefundService
+from .core.stripe_sync import StripeSync
+from .core.transitions import RefundTransitions
+from .core.webhook_events import EventHandler
+from .identity.tokens import TokenVerifier
+from .identity.users import Users
+from .instrumentation import Observer, Observers
+from .metrics.aggregation import MetricsQuery
+from .signals import SignalSender
+from .storage.connection import connect, majority_collection
+from .storage.ledger import Ledger
+from .storage.purchases import Purchases
+from .storage.search import PurchaseSearch, RefundSearch
 
 if TYPE_CHECKING:
     from .bulk import Bulk
-    from .gateway import Gateway
-    from .pace import Pace
+    from .stripe_client.gateway import Gateway
+    from .stripe_client.rate_limit import RateLimiter
 
 _KEY = "refunds"
-_slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    """A child must not inherit a lock that a thread of its parent held at the fork."""
-    for slot in _slots:
-        slot.lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Refunds:
-    """The parts that work for one app in one process.
-
-    A forked child builds its own: connections that two processes share give each the other's answers.
-    """
+    """The components that work for one app in one process."""
 
     def __init__(self, app: Flask, settings: Settings, observers: Observers) -> None:
-        self.database = database = connect(settings)
+        self._app = app
+        self._observers = observers
+        self._lock = threading.Lock()
         self.settings = settings
+        self.database = database = connect(settings)
+        records = majority_collection(database, settings.refunds_collection)
+        users = majority_collection(database, settings.refunds_users_collection)
+        contents = majority_collection(database, settings.refunds_contents_collection)
+        purchases = majority_collection(database, settings.refunds_purchases_collection)
+        lease = timedelta(seconds=settings.refunds_lease_seconds)
+        signal_sender = SignalSender(app)
         self.verifier = TokenVerifier(settings)
-        self.users = Users(durable(database, settings.refunds_users_collection), settings)
-        rows = durable(database, settings.refunds_collection)
-        self.ledger = Ledger(rows, now, timedelta(seconds=settings.refunds_lease))
-        purchases = durable(database, settings.refunds_purchases_collection)
-        self.purchases = Purchases(purchases, settings.refunds_payment_intent_field)
-        self.figures = Figures(rows, purchases, now)
-        self.purchase_search = PurchaseSearch(
-            purchases,
-            durable(database, settings.refunds_users_collection),
-            durable(database, settings.refunds_contents_collection),
-            settings.refunds_payment_intent_field,
-        )
-        self.refund_search = RefundSearch(rows)
-        self.books = Books(self.ledger, self.purchases, Announcer(app), observers)
-        self.gateway = gateway = _GatewayOnDemand(settings, observers)
-        self.intake = Intake(self.ledger, self.purchases, gateway, self.books)
+        self.users = Users(users, settings)
+        self.ledger = Ledger(records, now, lease, signal_sender.has_listeners)
+        self.purchases = Purchases(purchases, settings.payment_field)
+        self.metrics_query = MetricsQuery(records, purchases, now)
+        self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
+        self.refund_search = RefundSearch(records)
+        self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
+        self.stripe_sync = StripeSync(self.ledger, self.purchases, self.gateway, self.transitions)
         self.service = RefundService(
             ledger=self.ledger,
             purchases=self.purchases,
-            gateway=gateway,
-            books=self.books,
-            intake=self.intake,
+            gateway=self.gateway,
+            transitions=self.transitions,
+            stripe_sync=self.stripe_sync,
             clock=now,
         )
-        self.previewer = Previewer(self.ledger, self.purchases, gateway)
-        self.events = EventHandler(self.intake, livemode=settings.livemode)
-        self.reconciler = Reconciler(self.ledger, self.books, self.service, now)
-        self.attention = AttentionDesk(self.ledger, self.books, self.service)
-        self._app = app
+        self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
+        self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
+        self.reconciler = Reconciler(self.ledger, self.transitions, self.service, now)
+        self.manual_review = ManualReview(self.ledger, self.transitions, self.service)
+
+    def gateway(self) -> Gateway:
+        """Return the gateway to Stripe. The first call imports Stripe's library, which is slow."""
+        with self._lock:
+            return self._gateway
+
+    @cached_property
+    def _gateway(self) -> Gateway:
+        from .stripe_client.gateway import Gateway
+
+        return Gateway.connect(
+            self.settings.stripe_secret_key,
+            self.settings.stripe_api_base,
+            timeout=self.settings.refunds_stripe_timeout,
+            retries=self.settings.refunds_stripe_retries,
+            observers=self._observers,
+        )
 
     @cached_property
     def bulk(self) -> Bulk:
-        """Bulk runs; a worker that serves requests never needs them."""
+        """Bulk runs. A process that serves requests doesn't need them."""
         from .bulk import Bulk
 
         return Bulk(
@@ -97,60 +102,78 @@ class Refunds:
             purchases=self.purchases,
             service=self.service,
             previewer=self.previewer,
-            pace=self.pace,
+            rate_limiter=self.rate_limiter,
             context=self._app.app_context,
-            lease=timedelta(seconds=self.settings.refunds_lease),
+            lease=timedelta(seconds=self.settings.refunds_lease_seconds),
         )
 
-    def pace(self, rate: float | None = None) -> Pace:
-        """The pace of work in bulk, which this app's processes share.
+    def rate_limiter(self, rate: float | None = None) -> RateLimiter:
+        """Return the rate limiter of bulk work, which all processes of this app share.
 
-        :param rate: requests a second; by default 80 with a live key and 20 with a test key.
+        :param rate: requests per second; by default 80 with a live key and 20 with a test key.
         """
-        from .shared_pace import make_pace
+        from .stripe_client.shared_rate_limit import make_rate_limiter
 
-        return make_pace(self.database, self.settings, rate)
+        return make_rate_limiter(self.database, self.settings, rate)
 
 
-class _Slot:
-    """The app's place for its :class:`Refunds`, one for each process id."""
+class _AppState:
+    """What ``app.extensions`` keeps: the app's observers, and its components in this process."""
 
     def __init__(self) -> None:
-        # An older process's parts are kept: closing what it still uses would close it for that process too.
-        self.by_process: dict[int, Refunds] = {}
         self.observers = Observers()
+        self.refunds: Refunds | None = None
         self.lock = threading.Lock()
-        _slots.add(self)
+        self._inherited: list[Refunds | None] = []
+        _states.add(self)
+
+    def reset_after_fork(self) -> None:
+        """Let a child build its own components: two processes on one connection would mix up their answers.
+
+        The parent's are kept, because closing their connections would close them for the parent too.
+        """
+        self._inherited.append(self.refunds)
+        self.refunds = None
+        self.lock = threading.Lock()
+
+
+_states: weakref.WeakSet[_AppState] = weakref.WeakSet()
+
+
+def _reset_after_fork() -> None:
+    for state in list(_states):
+        state.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def get_refunds(app: Flask) -> Refunds:
-    """The app's refunds, built at the first call in this process.
+    """Return the app's refunds; the first call in a process builds them.
 
-    :raises ConfigurationError: 500; nothing is kept, so that a mended config is read again.
+    :raises ConfigurationError: 500; nothing is kept, so that a corrected config is read again.
     """
-    slot = _slot_of(app)
-    pid = os.getpid()
-    refunds = slot.by_process.get(pid)
+    state = _state_of(app)
+    refunds = state.refunds
     if refunds is None:
-        with slot.lock:
-            refunds = slot.by_process.get(pid)
-            if refunds is None:
-                refunds = slot.by_process[pid] = Refunds(app, read_settings(app.config), slot.observers)
+        with state.lock:
+            refunds = state.refunds or Refunds(app, read_settings(app.config), state.observers)
+            state.refunds = refunds
     return refunds
 
 
 def observe(app: Flask, observer: Observer) -> None:
-    """Tell an observer of what this app does from now on, in this process and those that it forks."""
-    _slot_of(app).observers.add(observer)
+    """Add an observer of what this app does, in this process and its forks."""
+    _state_of(app).observers.add(observer)
 
 
-def _slot_of(app: Flask) -> _Slot:
-    slot: _Slot = app.extensions.get(_KEY) or app.extensions.setdefault(_KEY, _Slot())
-    return slot
+def _state_of(app: Flask) -> _AppState:
+    state: _AppState = app.extensions.get(_KEY) or app.extensions.setdefault(_KEY, _AppState())
+    return state
 
 
 def current_refunds() -> Refunds:
-    """The refunds of the app whose context this is.
+    """Return the refunds of the current app.
 
     :raises ConfigurationError: 500.
     """
@@ -158,46 +181,13 @@ def current_refunds() -> Refunds:
 
 
 def check_config(app: Flask) -> None:
-    """Refuse a bad config now, rather than at the first request. Also loads Stripe's library.
+    """Raise an error for an invalid config now, rather than at the first request.
 
-    :raises ConfigurationError: names every bad key, and shows no value.
+    This also imports Stripe's library.
+
+    :raises ConfigurationError: names every invalid key, without its value.
     """
-    from . import gateway  # noqa: F401
+    from .stripe_client import gateway  # noqa: F401
 
     with app.app_context():
         get_refunds(app)
-
-
-class _GatewayOnDemand:
-    """Connects to Stripe when the first refund needs it: importing its library takes 0.2 s."""
-
-    def __init__(self, settings: Settings, observers: Observers) -> None:
-        self._settings = settings
-        self._observers = observers
-        self._lock = threading.Lock()
-        self._gateway: Gateway | None = None
-
-    def __call__(self) -> Gateway:
-        if self._gateway is None:
-            with self._lock:
-                if self._gateway is None:
-                    self._gateway = self._connect()
-        return self._gateway
-
-    def _connect(self) -> Gateway:
-        from .gateway import Gateway
-
-        settings = self._settings
-        return Gateway.connect(
-            settings.stripe_secret_key,
-            settings.stripe_api_base,
-            timeout=settings.refunds_stripe_timeout,
-            retries=settings.refunds_stripe_retries,
-            observers=self._observers,
-        )
-
-
-def now() -> datetime:
-    """The aware UTC time in whole milliseconds, as MongoDB keeps it."""
-    time = datetime.now(timezone.utc)
-    return time.replace(microsecond=time.microsecond // 1000 * 1000)

@@ -1,4 +1,4 @@
-"""The values that the library thinks in: a refund's statuses, a ledger row, a refund as Stripe shows it."""
+"""The library's values: statuses, refund records, and payments and refunds as Stripe shows them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
 """Why a refund is made, in Stripe's words (https://docs.stripe.com/api/refunds/create)."""
 
-Source = Literal["endpoint", "command", "host", "dashboard"]
-"""Where a refund was asked for: our endpoint, our command line, the host's own code or tasks, or somewhere
-else at Stripe."""
+Source = Literal["api", "cli", "app", "external"]
+"""Where a refund was requested: the HTTP endpoint, the command line, the app's own code or tasks, or
+elsewhere at Stripe, such as in its Dashboard."""
 
 
 class RefundStatus(str, Enum):
-    """A refund's status: Stripe's own words, and ``processing`` for "asked, and the outcome is unknown".
+    """A refund's status: Stripe's own values, and ``processing`` for a refund with an unknown outcome.
 
-    Statuses climb a ladder and never step down, so that an answer, an event, a duplicate and an older one
-    may come in any order and end in the same state.
+    A status only moves to a higher rank, so that answers and events may arrive late, twice or in any order
+    and lead to the same status.
     """
 
     PROCESSING = "processing"
@@ -38,26 +38,22 @@ class RefundStatus(str, Enum):
     CANCELED = "canceled"
 
     @property
-    def rung(self) -> int:
-        """How high on the ladder, from 0. ``failed`` and ``canceled`` share the top."""
-        return _RUNGS[self]
-
-    def below(self) -> list[RefundStatus]:
-        """The statuses from which a refund may climb to this one."""
-        return [status for status in RefundStatus if status.rung < self.rung]
+    def rank(self) -> int:
+        """The position in the order of statuses, from 0. ``failed`` and ``canceled`` share the last."""
+        return _RANKS[self]
 
     @property
-    def ended_unpaid(self) -> bool:
-        """Whether the refund is over and the customer has no money from it."""
+    def is_failed_or_canceled(self) -> bool:
+        """Whether the refund has ended and the customer received nothing from it."""
         return self in (RefundStatus.FAILED, RefundStatus.CANCELED)
 
     @property
     def is_settled(self) -> bool:
-        """Whether Stripe has said how the refund ended (a success may still fail days later)."""
-        return self is RefundStatus.SUCCEEDED or self.ended_unpaid
+        """Whether Stripe reported how the refund ended. A succeeded refund can still fail days later."""
+        return self is RefundStatus.SUCCEEDED or self.is_failed_or_canceled
 
 
-_RUNGS = {
+_RANKS = {
     RefundStatus.PROCESSING: 0,
     RefundStatus.REQUIRES_ACTION: 1,
     RefundStatus.PENDING: 2,
@@ -65,6 +61,36 @@ _RUNGS = {
     RefundStatus.FAILED: 4,
     RefundStatus.CANCELED: 4,
 }
+
+
+class ReviewCode(str, Enum):
+    """Why a person must review a refund."""
+
+    FAILED_AFTER_SUCCESS = "failed_after_success"
+    FOUND_AFTER_FAILURE = "found_after_failure"
+    UNKNOWN_TOO_LONG = "unknown_too_long"
+    AMOUNT_DIFFERS = "amount_differs"
+
+
+_REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
+    ReviewCode.FAILED_AFTER_SUCCESS: (
+        "This refund succeeded, and then the customer's bank returned it.",
+        "Contact the customer, then refund again or pay another way.",
+    ),
+    ReviewCode.FOUND_AFTER_FAILURE: (
+        "This refund was recorded as failed, and now Stripe shows it.",
+        "Check in Stripe that the payment wasn't refunded twice.",
+    ),
+    ReviewCode.UNKNOWN_TOO_LONG: (
+        "Stripe didn't report how this refund ended, and doesn't list it.",
+        "Check the payment in Stripe, then resolve the refund.",
+    ),
+    ReviewCode.AMOUNT_DIFFERS: (
+        "Stripe shows a different amount or currency for this refund than before.",
+        "Check in Stripe how much the customer received.",
+    ),
+}
+"""What happened, and what to do. Only the code is stored, so that old records show the current text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +102,49 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Attention:
-    """Why a person must look at a refund, since when, and what to do about it."""
+class ReviewRequest:
+    """An open review of a refund: its code, and when it was requested."""
 
-    why: str
-    what_to_do: str
+    code: ReviewCode
     since: datetime
+
+    @property
+    def message(self) -> str:
+        """What happened."""
+        return _REVIEW_TEXTS[self.code][0]
+
+    @property
+    def recommended_action(self) -> str:
+        """What to do about it."""
+        return _REVIEW_TEXTS[self.code][1]
+
+
+@dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """What a caller requests, apart from the purchase.
+
+    :param requested_by: the caller's ID or name.
+    :param reason: one of Stripe's three, or ``None``.
+    :param note: text for the ledger only; at most 500 characters.
+    :param bulk_run: the name of the bulk run that makes this request (:func:`is_bulk_name`). A refund that
+        exists already keeps the name that it was created with.
+    """
+
+    requested_by: str | None
+    source: Source
+    reason: Reason | None = None
+    note: str | None = None
+    bulk_run: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """Who makes the request and where, as stored in the history: ``api:64b5f2c8…``, ``cli:ann``."""
+        return ":".join(filter(None, (self.source, self.requested_by)))
 
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One numbered row of the ledger."""
+    """One numbered refund record of the ledger."""
 
     id: str
     """``<payment_intent>:<number>``; also Stripe's idempotency key and ``metadata[refund_id]``."""
@@ -95,39 +153,40 @@ class Refund:
     purchase_ids: Sequence[Any]
     status: RefundStatus
     amount: int | None
-    """In minor units, as Stripe said; ``None`` until it did."""
+    """In minor units, as reported by Stripe; ``None`` until then."""
     currency: str | None
+    """The lowercase ISO 4217 code."""
     reason: Reason | None
     note: str | None
     requested_by: str | None
     source: Source
-    bulk: str | None
-    """The name of the bulk run that asked for it, or ``None``."""
+    bulk_run: str | None
+    """The name of the bulk run that requested it, or ``None``."""
     stripe_refund_id: str | None
-    captured: int | None
-    """What the payment intent had received, in minor units; known for refunds made elsewhere only."""
+    amount_received: int | None
+    """What the payment intent had received, in minor units; known for external refunds only."""
     failure: Failure | None
-    attention: Attention | None
+    review: ReviewRequest | None
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
     request: Mapping[str, Any]
-    """The parameters sent to Stripe, and sent again to the letter by every later try."""
-    owner: str | None
-    """The token of the call that works on the row, or last did."""
-    calls: int
-    """How many calls have owned the row. From the second on, an earlier one may have asked Stripe already."""
-    leased_until: datetime
-    announced: bool
-    """Whether every receiver of the row's present status has run."""
-    checked: bool
-    """Whether the purchases were seen to follow the row's present status, when no call was under way."""
+    """The parameters sent to Stripe. Every later attempt sends exactly the same."""
+    lease_token: str | None
+    """Identifies the call that works on the record, or last did."""
+    attempts: int
+    """How many calls have held the lease. From the second on, an earlier one may have reached Stripe."""
+    lease_expires_at: datetime
+    signals_sent: bool
+    """Whether every receiver has handled the record's current state."""
+    purchases_verified: bool
+    """Whether the purchases were verified to match the record's current status, with no call in progress."""
     history: Sequence[Mapping[str, Any]]
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the ledger asked Stripe for this refund, rather than learnt of it."""
-        return self.source != "dashboard"
+    def created_here(self) -> bool:
+        """Whether this ledger requested the refund, rather than found it at Stripe."""
+        return self.source != "external"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +199,7 @@ class StripeRefund:
     amount: int
     currency: str
     refund_id: str | None
-    """``metadata[refund_id]``: the ledger row that asked for it, or ``None`` when it was made elsewhere."""
+    """``metadata[refund_id]``: the refund record that requested it, or ``None`` for an external refund."""
     reason: Reason | None
     failure: Failure | None
     created: datetime
@@ -152,69 +211,64 @@ class Payment:
     """A payment as Stripe shows it at one moment; amounts in minor units."""
 
     id: str
-    received: int
+    amount_received: int
     refunded: int
-    """What went back already, or is on its way."""
+    """What was refunded already, including pending refunds."""
     currency: str
     livemode: bool
     card: Card | None
 
     @property
     def refundable(self) -> int:
-        """What a refund would give back."""
-        return self.received - self.refunded
+        """What a full refund would return to the customer."""
+        return self.amount_received - self.refunded
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a customer recognizes his card by, in Stripe's words."""
+    """The card's brand and last digits, by which customers recognize it."""
 
     brand: str
     last4: str
 
 
 def find_object_id(text: str) -> ObjectId | None:
-    """The ObjectId that a text spells: 24 hex digits, and nothing else that some releases of bson take."""
+    """Return the ObjectId that 24 hex digits spell, or ``None``. Some releases of bson accept other text."""
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
 
 
 def is_payment_intent(text: str) -> bool:
-    """Whether a text can be the id of a payment intent, and not some placeholder of the host's."""
+    """Return whether a text can be the ID of a payment intent, and isn't a placeholder of the app's."""
     return _PAYMENT_INTENT.fullmatch(text) is not None
 
 
 def is_bulk_name(text: str) -> bool:
-    """Whether a text can name a bulk run: 1 to 64 of A-Z, a-z, 0-9, ``._-``, a letter or digit first."""
+    """Return whether a text can name a bulk run: 1 to 64 of A-Z, a-z, 0-9, ``._-``, starting alphanumeric."""
     return _BULK_NAME.fullmatch(text) is not None
 
 
-def doer(source: Source, who: str | None) -> str:
-    """Who did something, and where, as the history has it: ``endpoint:64b5f2c8…``, ``command:ann``."""
-    return who if who is not None and who.startswith(f"{source}:") else ":".join(filter(None, (source, who)))
+def next_number(refunds: Sequence[Refund]) -> int:
+    """Return the number of a payment's next refund. A number that a restore lost stays unused.
 
-
-def next_number(log: Sequence[Refund]) -> int:
-    """The number that the log's next refund gets; a row that a restore left out leaves its number empty.
-
-    :param log: by number.
+    :param refunds: all of the payment's, by number.
     """
-    return log[-1].number + 1 if log else 1
+    return refunds[-1].number + 1 if refunds else 1
 
 
-def find_live(log: Sequence[Refund]) -> Refund | None:
-    """The refund of ours that bars a further one: the last that did not end unpaid."""
-    ours = [refund for refund in log if refund.is_ours and not refund.status.ended_unpaid]
-    return ours[-1] if ours else None
+def find_active(refunds: Sequence[Refund]) -> Refund | None:
+    """Return the refund that prevents another one: the last created here that didn't fail."""
+    active = [each for each in refunds if each.created_here and not each.status.is_failed_or_canceled]
+    return active[-1] if active else None
 
 
-def is_refunded(log: Sequence[Refund]) -> bool:
-    """Whether the payment of this log went back in full.
+def is_refunded(refunds: Sequence[Refund]) -> bool:
+    """Return whether a payment with these refunds was refunded in full.
 
-    A refund of ours is for all that is left, so its success completes it; refunds made elsewhere may be
-    partial and are added up.
+    A refund created here is for the whole remaining amount, so its success completes the payment. External
+    refunds can be partial, so their amounts are added up.
     """
-    paid = [refund for refund in log if refund.status is RefundStatus.SUCCEEDED]
-    if any(refund.is_ours for refund in paid):
+    succeeded = [each for each in refunds if each.status is RefundStatus.SUCCEEDED]
+    if any(each.created_here for each in succeeded):
         return True
-    captured = max((refund.captured or 0 for refund in paid), default=0)
-    return captured > 0 and sum(refund.amount or 0 for refund in paid) >= captured
+    received = max((each.amount_received or 0 for each in succeeded), default=0)
+    return received > 0 and sum(each.amount or 0 for each in succeeded) >= received

@@ -1,4 +1,4 @@
-"""Figures for Prometheus, with the extra ``prometheus``: ``instrument(app)`` is the whole set-up.
+"""MetricsQuery for Prometheus, with the extra ``prometheus``: ``instrument(app)`` is the whole set-up.
 
 Counters and latencies are kept where the work is done, also by several workers of gunicorn
 (``PROMETHEUS_MULTIPROC_DIR``). What is open is asked of the database at each scrape.
@@ -16,14 +16,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from .extension import get_refunds, observe
-from .ledger import AMOUNT_DIFFERS, FAILED_AFTER_SUCCESS, FOUND_AFTER_FAILURE, UNKNOWN_TOO_LONG
-from .log import Decision, decided
-from .models import Refund, RefundStatus
-from .periods import AGES, OLDER, Standing
+from .log import LogEvent, log_event
+from .metrics.report import AGES, OLDER, Backlog
+from .models import Refund, RefundStatus, ReviewCode
 
 _BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 18.0)
 _OPEN = [(status.value, age) for status in RefundStatus if not status.is_settled for age in (*AGES, OLDER)]
-_WHYS = (AMOUNT_DIFFERS, FAILED_AFTER_SUCCESS, FOUND_AFTER_FAILURE, UNKNOWN_TOO_LONG)
 
 
 def instrument(app: Flask, registry: CollectorRegistry = REGISTRY) -> None:
@@ -61,7 +59,7 @@ class _Meters:
     def refund_changed(self, refund: Refund) -> None:
         self._refunds.labels(refund.status.value, refund.reason or "none").inc()
 
-    def stripe_answered(self, request: str, outcome: str, seconds: float) -> None:
+    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None:
         self._stripe.labels(request, outcome).observe(seconds)
 
 
@@ -74,35 +72,35 @@ class _Gauges(Collector):
         return _families()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        open_, attention, readable = _families()
+        open_, review, readable = _families()
         try:
             with self.app.app_context():
-                standing = get_refunds(self.app).figures.stand()
+                standing = get_refunds(self.app).metrics_query.current_backlog()
         except Exception as error:
-            decided(Decision.FAILED, error)
+            log_event(LogEvent.REQUEST_FAILED, error)
             readable.add_metric([], 0)
             return [readable]
         readable.add_metric([], 1)
-        _fill(open_, attention, standing)
-        return [open_, attention, readable]
+        _fill(open_, review, standing)
+        return [open_, review, readable]
 
 
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
     return (
         GaugeMetricFamily("flask_refunds_open", "Refunds that have not ended.", labels=["status", "age"]),
-        GaugeMetricFamily("flask_refunds_attention", "Refunds that ask for a person.", labels=["why"]),
+        GaugeMetricFamily("flask_refunds_review", "Refunds that ask for a person.", labels=["code"]),
         GaugeMetricFamily("flask_refunds_ledger_readable", "Whether the database answered this scrape."),
     )
 
 
-def _fill(open_: GaugeMetricFamily, attention: GaugeMetricFamily, standing: Standing) -> None:
+def _fill(open_: GaugeMetricFamily, review: GaugeMetricFamily, standing: Backlog) -> None:
     for status, age in _OPEN:
         open_.add_metric([status, age], standing.open[status, age])
-    by_why = dict.fromkeys(_WHYS, 0)
-    for (why, _), count in standing.attention.items():
-        by_why[why] = by_why.get(why, 0) + count
-    for why, count in by_why.items():
-        attention.add_metric([why], count)
+    by_code = {code.value: 0 for code in ReviewCode}
+    for (code, _), count in standing.reviews.items():
+        by_code[code] = by_code.get(code, 0) + count
+    for code, count in by_code.items():
+        review.add_metric([code], count)
 
 
 @cache

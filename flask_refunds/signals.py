@@ -1,7 +1,7 @@
-"""What a host can listen to. Each is sent after the durable write, with the app as sender.
+"""Signals for the app's receivers. Each is sent after the durable write, with the app as sender.
 
-Receivers are called with ``refund`` (a :class:`~flask_refunds.models.Refund`) and ``refund_id`` (its id), at
-least once for each change: after a crash they may be called again, so they deduplicate on ``refund_id`` and
+Receivers are called with ``refund`` (a :class:`~flask_refunds.models.Refund`) and ``refund_id`` (its ID), at
+least once per change. After a crash they may be called again, so deduplicate on ``refund_id`` and
 ``refund.status``.
 """
 
@@ -14,19 +14,19 @@ from typing import Any
 
 from blinker import NamedSignal, Namespace
 
-from .log import Decision, decided
+from .log import LogEvent, log_event
 from .models import Refund, RefundStatus
 
 _signals = Namespace()
 
-refund_succeeded = _signals.signal("refund-succeeded", doc="The money is on its way to the customer.")
+refund_succeeded = _signals.signal("refund-succeeded", doc="Stripe made the refund.")
 refund_pending = _signals.signal(
-    "refund-pending", doc="Stripe has accepted the refund and has not made it yet."
+    "refund-pending", doc="Stripe accepted the refund and hasn't completed it yet."
 )
 refund_failed = _signals.signal(
-    "refund-failed", doc="The customer gets no money from this refund; it may have succeeded before."
+    "refund-failed", doc="The customer receives nothing from this refund. It may have succeeded before."
 )
-refund_attention = _signals.signal("refund-attention", doc="A person must look at this refund.")
+refund_needs_review = _signals.signal("refund-needs-review", doc="A person must review this refund.")
 
 _BY_STATUS = {
     RefundStatus.REQUIRES_ACTION: refund_pending,
@@ -37,8 +37,8 @@ _BY_STATUS = {
 }
 
 
-class Announcer:
-    """Tells one app's receivers what became of a refund.
+class SignalSender:
+    """Sends signals to one app's receivers.
 
     :param app: the sender.
     """
@@ -47,34 +47,34 @@ class Announcer:
         self._app = app
 
     def has_listeners(self) -> bool:
-        """Whether anybody would hear. Where nobody would, nothing is left unsaid."""
-        signals = {*_BY_STATUS.values(), refund_attention}
+        """Return whether any receiver is connected. Without one, no signal remains to be sent."""
+        signals = {*_BY_STATUS.values(), refund_needs_review}
         return any(signal.has_receivers_for(self._app) for signal in signals)
 
-    def announce(self, refund: Refund) -> bool:
-        """Send the signals of a row's present state.
+    def send(self, refund: Refund) -> bool:
+        """Send the signals of a refund's current state.
 
-        :return: whether every receiver ran to its end. One that raises is logged, and spoils nothing.
+        :return: whether every receiver returned. One that raises is logged and doesn't affect the others.
         """
-        signals = [_BY_STATUS.get(refund.status), refund_attention if refund.attention else None]
-        done = [self._send(signal, refund) for signal in signals if signal is not None]
-        return all(done)
+        signals = [_BY_STATUS.get(refund.status), refund_needs_review if refund.review else None]
+        succeeded = [self._send(signal, refund) for signal in signals if signal is not None]
+        return all(succeeded)
 
     def _send(self, signal: NamedSignal, refund: Refund) -> bool:
-        done = True
+        succeeded = True
         for receiver in signal.receivers_for(self._app):
             try:
-                self._finish(receiver(self._app, refund=refund, refund_id=refund.id))
+                self._wait_for(receiver(self._app, refund=refund, refund_id=refund.id))
             except (Exception, CancelledError) as error:
-                # SystemExit and KeyboardInterrupt end the process, as a crash would; reconcile heals both.
-                decided(Decision.RECEIVER_FAILED, error, refund_id=refund.id, signal=signal.name)
-                done = False
-        return done
+                # SystemExit and KeyboardInterrupt end the process like a crash; reconcile recovers from both.
+                log_event(LogEvent.RECEIVER_FAILED, error, refund_id=refund.id, signal=signal.name)
+                succeeded = False
+        return succeeded
 
-    def _finish(self, result: Any) -> None:
-        """Wait for what a receiver returned, if that is how it does its work.
+    def _wait_for(self, result: Any) -> None:
+        """Wait for an async receiver.
 
-        :raises RuntimeError: there is no waiting here: ``flask[async]`` is missing, or a loop is running.
+        :raises RuntimeError: waiting isn't possible: ``flask[async]`` is missing, or a loop is running.
         """
         if not isawaitable(result):
             return

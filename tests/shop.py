@@ -76,9 +76,9 @@ class Shop:
         status: str = self.db.purchases.find_one({"_id": purchase_id})["status"]
         return status
 
-    def rows(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         """The ledger, as it is stored."""
-        rows: list[dict[str, Any]] = list(self.db.refunds.find().sort("_id", 1))
+        rows: list[dict[str, Any]] = list(self.db.flask_refunds.find().sort("_id", 1))
         return rows
 
     def headers(self, user_id: Any = None, **options: Any) -> dict[str, str]:

@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from ..core.preview import Previewer
 from ..errors import PaymentUnknown, StripeRateLimited, StripeUnavailable
 from ..models import Payment
-from ..preview import Previewer
-from .triage import BulkResult, Case, Result
+from .classify import BulkResult, Case, Result
 
 _TRIES = 8
 
@@ -41,12 +41,12 @@ class BulkPlan:
             self.others[case.result.result] += 1
             return
         self.refundable += 1
-        self.payments += case.leads
+        self.payments += case.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
 
 
-def ask_stripe(previewer: Previewer, case: Case, stopped: threading.Event) -> tuple[Case, Payment | None]:
+def ask_stripe(previewer: Previewer, case: Case, stop_event: threading.Event) -> tuple[Case, Payment | None]:
     """What Stripe says of a case's payment. Only Stripe knows what is left of it: the host's amounts are the
     host's, and a part may have gone back already.
 
@@ -58,7 +58,7 @@ def ask_stripe(previewer: Previewer, case: Case, stopped: threading.Event) -> tu
     if not needs_asking(case) or case.payment_intent is None:
         return case, None
     try:
-        payment = _ask_patiently(previewer, case.payment_intent, stopped)
+        payment = _ask_patiently(previewer, case.payment_intent, stop_event)
     except PaymentUnknown as unknown:
         return _ended(case, Result.PAYMENT_UNKNOWN, unknown.message), None
     if payment.refundable <= 0:
@@ -68,17 +68,17 @@ def ask_stripe(previewer: Previewer, case: Case, stopped: threading.Event) -> tu
 
 def needs_asking(case: Case) -> bool:
     """Whether only Stripe knows what would go back; one purchase of a payment asks for all."""
-    return case.result is None and case.leads
+    return case.result is None and case.is_primary
 
 
-def _ask_patiently(previewer: Previewer, payment_intent: str, stopped: threading.Event) -> Payment:
+def _ask_patiently(previewer: Previewer, payment_intent: str, stop_event: threading.Event) -> Payment:
     for pause in range(1, _TRIES):
         try:
-            return previewer.ask_stripe(payment_intent)
+            return previewer.retrieve_payment(payment_intent)
         except (StripeRateLimited, StripeUnavailable):
-            if stopped.wait(pause / 2):
+            if stop_event.wait(pause / 2):
                 raise
-    return previewer.ask_stripe(payment_intent)
+    return previewer.retrieve_payment(payment_intent)
 
 
 def _ended(case: Case, result: Result, message: str) -> Case:

@@ -41,7 +41,7 @@ COMMANDS = tuple(
         "refund": "refund:refund",
         "bulk": "bulk:bulk",
         "show": "show:show",
-        "list": "listing:list_refunds",
+        "list": "list_refunds:list_refunds",
         "metrics": "metrics:metrics",
         "export": "export:export",
         "reconcile": "reconcile:reconcile",

@@ -14,18 +14,17 @@ from flask.cli import with_appcontext
 from ..bulk import BulkPlan, BulkSummary
 from ..errors import InvalidRequest, RefundsError
 from ..extension import Refunds, current_refunds
-from ..models import Reason, is_bulk_name
-from ..queries import parse_bulk_name, parse_end, parse_moment
-from ..search import PurchaseFilter
-from ..selection import PurchaseIds, read_ids
-from ..serializers import parse_note
-from ..service import Ask
+from ..models import Reason, RefundRequest, is_bulk_name
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment, parse_note
+from ..storage.purchase_ids import PurchaseIds
+from ..storage.search import PurchaseFilter
 from .bulk_report import Rows, plan_lines, render_plan, render_summary, results_file, summary_lines
-from .options import as_json_option, by_option, reading
+from .errors import EXIT_NEEDS_REVIEW, fail, reporting_errors
+from .id_file import read_ids
+from .interrupts import stop_on_signals
+from .options import actor_option, as_json_option, reading
 from .output import print_json
 from .progress import progress
-from .reporting import EXIT_ATTENTION, fail, reporting_errors
-from .stopping import stopped_by_signals
 
 _GO_ON = "Nothing is lost and nothing was made twice: run the same command again, and it goes on."
 _NOBODY = "Nobody can be asked here: add --yes, or --dry-run. Nothing was refunded."
@@ -62,14 +61,14 @@ def _read_span(
     "--reason", type=click.Choice(get_args(Reason)), help="Told to Stripe; fraudulent blocks the cards."
 )
 @click.option("--note", help="Kept in the ledger, never sent to the customers; at most 500 characters.")
-@by_option("Who refunds.")
+@actor_option("Who refunds.")
 @click.option(
     "--rate",
     type=click.FloatRange(min=0.1),
     help="Requests to Stripe a second, of all runs together. [80 live, 20 test]",
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would do, and do nothing.")
-@click.option("--no-amounts", is_flag=True, help="Do not ask Stripe first how much each payment has left.")
+@click.option("--skip-amounts", is_flag=True, help="Do not ask Stripe first how much each payment has left.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--output",
@@ -105,10 +104,10 @@ class _Command:
         name: str | None,
         reason: Reason | None,
         note: str | None,
-        by: str,
+        actor: str,
         rate: float | None,
         dry_run: bool,
-        no_amounts: bool,
+        skip_amounts: bool,
         yes: bool,
         output: str | None,
         as_json: bool,
@@ -117,11 +116,10 @@ class _Command:
             raise click.UsageError("Say a file, or --content and --paid-between or one of them.")
         self._refunds = refunds
         self._name = name or _name_of(file, content if paid_between is None else None)
-        who = f"command:{by}"
-        self._ask = Ask(who, "command", reason, parse_note(note), bulk=self._name)
+        self._ask = RefundRequest(actor, "cli", reason, parse_note(note), bulk_run=self._name)
         self._choose = partial(_choose, refunds, file, content, paid_between)
         self._rate = rate
-        self._amounts = not no_amounts
+        self._amounts = not skip_amounts
         self._dry_run = dry_run
         self._yes = yes
         self._output = None if output == "-" else Path(output or f"{self._name}.csv")
@@ -148,15 +146,20 @@ class _Command:
         self._tell(summary)
         if stopped_by:
             fail(f"{stopped_by} {_GO_ON}")
-        sys.exit(EXIT_ATTENTION if summary.undone else 0)
+        sys.exit(EXIT_NEEDS_REVIEW if summary.incomplete else 0)
 
     def _plan(self, chosen: PurchaseIds) -> BulkPlan:
         label = "Asking Stripe" if self._amounts else "Looking"
-        with stopped_by_signals() as stopped, progress(len(chosen), label) as step:
+        with stop_on_signals() as stop_event, progress(len(chosen), label) as step:
             plan = self._refunds.bulk.plan(
-                self._name, chosen, rate=self._rate, amounts=self._amounts, stopped=stopped, on_progress=step
+                self._name,
+                chosen,
+                rate=self._rate,
+                amounts=self._amounts,
+                stop_event=stop_event,
+                on_progress=step,
             )
-        if stopped.is_set():
+        if stop_event.is_set():
             fail("Interrupted. Nothing was refunded.")
         if not self._as_json:
             for line in plan_lines(plan):
@@ -188,15 +191,17 @@ class _Command:
         return stopped_by
 
     def _work_off(self, chosen: PurchaseIds, summary: BulkSummary, rows: Rows) -> str | None:
-        with stopped_by_signals() as stopped, progress(len(chosen), "Refunding") as step:
+        with stop_on_signals() as stop_event, progress(len(chosen), "Refunding") as step:
             try:
-                for result in self._refunds.bulk.run(chosen, self._ask, rate=self._rate, stopped=stopped):
+                for result in self._refunds.bulk.run(
+                    chosen, self._ask, rate=self._rate, stop_event=stop_event
+                ):
                     summary.add(result)
                     rows.write(result)
                     step()
             except RefundsError as error:
                 return str(error)
-            return "Interrupted." if stopped.is_set() and summary.left else None
+            return "Interrupted." if stop_event.is_set() and summary.unprocessed else None
 
     def _tell(self, summary: BulkSummary) -> None:
         if self._as_json:
@@ -204,7 +209,7 @@ class _Command:
             return
         for line in summary_lines(summary):
             self._say(line)
-        if self._output is not None and not summary.left:
+        if self._output is not None and not summary.unprocessed:
             self._say(f"A row for each purchase: {self._output}")
 
     def _say(self, line: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from ..bulk import BulkPlan, BulkResult, BulkSummary, Result
 from ..money import decimal_amount
-from .sheets import csv_cell, standard_output
+from .csv_output import csv_cell, standard_output
 
 COLUMNS = (
     *("purchaseId", "result", "refundId", "status", "amount", "currency", "amountDecimal"),
@@ -30,7 +30,7 @@ _WORDS = {
     Result.FAILED: "failed: nothing was refunded",
     Result.RATE_LIMITED: "not refunded: Stripe was too busy to the end",
     Result.IN_PROGRESS: "held by another call to the end",
-    Result.NEEDS_A_PERSON: "need a person: see flask refunds list --attention",
+    Result.NEEDS_REVIEW: "need a person: see flask refunds list --needs-review",
     Result.UNKNOWN: "unknown: run the same again, or let flask refunds reconcile find out",
 }
 _DONE_BEFORE = {Result.REFUNDED: "refunded by this run before"}
@@ -53,8 +53,8 @@ def summary_lines(summary: BulkSummary) -> Iterator[str]:
     for result in Result:
         if summary.counts[result]:
             yield _line(summary.counts[result], _WORDS[result])
-    if summary.left:
-        yield _line(summary.left, "not reached: run the same again")
+    if summary.unprocessed:
+        yield _line(summary.unprocessed, "not reached: run the same again")
 
 
 def render_plan(plan: BulkPlan) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def render_summary(summary: BulkSummary) -> dict[str, Any]:
         "purchases": summary.purchases,
         "results": _by_name(summary.counts),
         "amounts": dict(sorted(summary.amounts.items())),
-        "left": summary.left,
+        "unprocessed": summary.unprocessed,
     }
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import click
 from flask.cli import with_appcontext
 
-from ..checkup import Finding, Verdict, examine
+from ..clock import now
 from ..errors import ConfigurationError, DatabaseUnavailable
-from ..extension import current_refunds, now
+from ..extension import current_refunds
+from .diagnostics import CheckResult, Status, run_checks
+from .errors import EXIT_NEEDS_REVIEW, reporting_errors
 from .options import as_json_option
 from .output import print_json, printable
-from .reporting import EXIT_ATTENTION, reporting_errors
 
 
 @click.command("check")
@@ -32,26 +33,26 @@ def check(as_json: bool) -> None:
         if not as_json:
             words = printable(finding.words)
             click.echo(f"{finding.verdict.value:5}  {finding.subject:11}  {words}")
-    in_order = all(each.verdict is not Verdict.TO_DO for each in found)
+    in_order = all(each.verdict is not Status.FAIL for each in found)
     if as_json:
         print_json({"ok": in_order, "findings": list(map(_shown, found))})
     if not in_order:
-        sys.exit(EXIT_ATTENTION)
+        sys.exit(EXIT_NEEDS_REVIEW)
 
 
-def _examine() -> Iterator[Finding]:
+def _examine() -> Iterator[CheckResult]:
     try:
         refunds = current_refunds()
     except ConfigurationError as error:
         for key, problem in error.problems.items():
-            yield Finding(key, Verdict.TO_DO, problem)
+            yield CheckResult(key, Status.FAIL, problem)
         return
     except DatabaseUnavailable:
-        yield Finding("MongoDB", Verdict.TO_DO, "the name in MONGO_URI cannot be resolved. Check it")
+        yield CheckResult("MongoDB", Status.FAIL, "the name in MONGO_URI cannot be resolved. Check it")
         return
-    yield Finding("config", Verdict.OK, "every setting can be used")
-    yield from examine(refunds.settings, refunds.database, refunds.gateway, now)
+    yield CheckResult("config", Status.OK, "every setting can be used")
+    yield from run_checks(refunds.settings, refunds.database, refunds.gateway, now)
 
 
-def _shown(finding: Finding) -> dict[str, str]:
+def _shown(finding: CheckResult) -> dict[str, str]:
     return {"subject": finding.subject, "verdict": finding.verdict.value, "words": finding.words}

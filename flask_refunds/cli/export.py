@@ -16,11 +16,11 @@ from flask.cli import with_appcontext
 from ..extension import current_refunds
 from ..models import Refund
 from ..money import decimal_amount
-from ..search import RefundFilter
-from ..serializers import render_refund, render_with_history, to_json
+from ..schemas.rendering import render_refund, to_json
+from ..storage.search import RefundFilter
+from .csv_output import csv_cell, standard_output
+from .errors import fail, reporting_errors
 from .options import filter_options
-from .reporting import fail, reporting_errors
-from .sheets import csv_cell, standard_output
 
 COLUMNS = (
     *(
@@ -34,7 +34,7 @@ COLUMNS = (
         "reason",
         "note",
     ),
-    *("requestedBy", "source", "bulk", "stripeRefundId", "failureCode", "failureMessage", "attention"),
+    *("requestedBy", "source", "bulkRun", "stripeRefundId", "failureCode", "failureMessage", "reviewCode"),
     *("createdAt", "updatedAt", "settledAt"),
 )
 
@@ -100,16 +100,16 @@ def _write_csv(target: TextIO, found: Iterable[Refund]) -> None:
 
 def _write_jsonl(target: TextIO, found: Iterable[Refund]) -> None:
     for refund in found:
-        target.write(to_json(render_with_history(refund)) + "\n")
+        target.write(to_json(render_refund(refund, history=True)) + "\n")
 
 
 def _flat(refund: Refund) -> dict[str, Any]:
-    failure, attention = refund.failure, refund.attention
+    failure, review = refund.failure, refund.review
     known = refund.amount is not None and refund.currency is not None
     return render_refund(refund) | {
         "purchaseIds": " ".join(map(str, refund.purchase_ids)),
         "amountDecimal": decimal_amount(refund.amount or 0, refund.currency or "") if known else None,
         "failureCode": failure.code if failure else None,
         "failureMessage": failure.message if failure else None,
-        "attention": attention.why if attention else None,
+        "reviewCode": review.code.value if review else None,
     }

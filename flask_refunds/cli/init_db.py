@@ -8,13 +8,13 @@ import click
 from flask.cli import with_appcontext
 from pymongo.errors import OperationFailure
 
-from ..database import Database
 from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
-from ..indexes import State, Survey, build, survey, wanted_indexes
+from ..storage.connection import Database
+from ..storage.indexes import IndexStatus, State, build, inspect_indexes, required_indexes
+from .errors import EXIT_NEEDS_REVIEW, fail, reporting_errors
 from .options import as_json_option
 from .output import print_json, print_table
-from .reporting import EXIT_ATTENTION, fail, reporting_errors
 
 _TO_BUILD = "to build"
 
@@ -31,7 +31,7 @@ def init_db(dry_run: bool, as_json: bool) -> None:
     with 1 where an index's name is another's, with 2 where one cannot be built.
     """
     refunds = current_refunds()
-    found = survey(refunds.database, wanted_indexes(refunds.settings))
+    found = inspect_indexes(refunds.database, required_indexes(refunds.settings))
     missing = [each for each in found if each.state is State.MISSING]
     if as_json:
         print_json(
@@ -44,29 +44,29 @@ def init_db(dry_run: bool, as_json: bool) -> None:
             _build(refunds.database, each, quiet=as_json)
     elif not as_json:
         click.echo(f"{len(missing)} to build; nothing was done (dry run).")
-    if any(each.state is State.TAKEN for each in found):
-        sys.exit(EXIT_ATTENTION)
+    if any(each.state is State.NAME_CONFLICT for each in found):
+        sys.exit(EXIT_NEEDS_REVIEW)
 
 
-def _tell(database: Database, found: list[Survey]) -> None:
+def _tell(database: Database, found: list[IndexStatus]) -> None:
     click.echo(f"Database {database.name}:")
-    rows = [(str(each.index), _state(each), each.index.why, _remark(each)) for each in found]
+    rows = [(str(each.index), _state(each), each.index.purpose, _remark(each)) for each in found]
     print_table(("Index", "State", "Serves", "Remark"), rows)
 
 
-def _state(found: Survey) -> str:
+def _state(found: IndexStatus) -> str:
     return _TO_BUILD if found.state is State.MISSING else found.state.value
 
 
-def _remark(found: Survey) -> str:
-    if found.state is State.TAKEN:
-        return f"{found.serving} has other fields or options and is left alone; drop or rename it"
-    if found.state is State.MISSING and found.beside:
-        return f"beside {', '.join(found.beside)}, of other options, which stays"
-    return f"as {found.serving}" if found.serving not in (None, found.index.name) else ""
+def _remark(found: IndexStatus) -> str:
+    if found.state is State.NAME_CONFLICT:
+        return f"{found.served_by} has other fields or options and is left alone; drop or rename it"
+    if found.state is State.MISSING and found.similar:
+        return f"beside {', '.join(found.similar)}, of other options, which stays"
+    return f"as {found.served_by}" if found.served_by not in (None, found.index.name) else ""
 
 
-def _shown(found: Survey) -> dict[str, object]:
+def _shown(found: IndexStatus) -> dict[str, object]:
     index = found.index
     return {
         "collection": index.collection,
@@ -74,12 +74,12 @@ def _shown(found: Survey) -> dict[str, object]:
         "options": dict(index.options),
         "name": index.name,
         "state": found.state.value,
-        "serving": found.serving,
-        "beside": list(found.beside),
+        "servedBy": found.served_by,
+        "similar": list(found.similar),
     }
 
 
-def _build(database: Database, found: Survey, *, quiet: bool) -> None:
+def _build(database: Database, found: IndexStatus, *, quiet: bool) -> None:
     if not quiet:
         click.echo(f"Building {found.index} …")
     try:

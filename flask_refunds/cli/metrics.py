@@ -10,12 +10,12 @@ import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
+from ..metrics.report import AGES, OLDER, Durations, MetricsReport, Period
 from ..money import decimal_amount
-from ..periods import AGES, OLDER, Durations, Period, Report
-from ..serializers import render_report
+from ..schemas.rendering import render_report
+from .errors import reporting_errors
 from .options import as_json_option, range_options
 from .output import moment, print_fields, print_json, print_table
-from .reporting import reporting_errors
 
 _AMOUNTS = ("Month", "Currency", "Refunds", "Amount", "Average")
 _ENDS = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median", "95th percentile")
@@ -32,14 +32,14 @@ def metrics(since: datetime | None, until: datetime | None, as_json: bool) -> No
     A refund counts in the month (UTC) in which it ended, a purchase in the one in which it was made. Tables
     show amounts in the currency's major unit, JSON in its minor one.
     """
-    report = current_refunds().figures.compute(since, until)
+    report = current_refunds().metrics_query.report(since, until)
     if as_json:
         print_json(render_report(report))
     else:
         _print(report)
 
 
-def _print(report: Report) -> None:
+def _print(report: MetricsReport) -> None:
     click.echo(f"From {moment(report.start)} up to {moment(report.end)}\n")
     print_table(_AMOUNTS, [*_amounts(report), *_rows("total", report.total)])
     click.echo()
@@ -50,13 +50,13 @@ def _print(report: Report) -> None:
     print_fields(
         [
             ("Reasons", reasons or "none"),
-            ("Open now", _standing(report.standing.open)),
-            ("Need a person", _standing(report.standing.attention)),
+            ("Open now", _standing(report.backlog.open)),
+            ("Need a person", _standing(report.backlog.reviews)),
         ]
     )
 
 
-def _amounts(report: Report) -> Iterator[list[str]]:
+def _amounts(report: MetricsReport) -> Iterator[list[str]]:
     for name, period in report.months.items():
         yield from _rows(name, period)
 

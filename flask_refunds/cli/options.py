@@ -11,8 +11,8 @@ from typing import Any, TypeVar, get_args
 import click
 
 from ..models import Reason, RefundStatus
-from ..queries import parse_bulk_name, parse_end, parse_moment
-from ..search import RefundFilter
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
+from ..storage.search import RefundFilter
 
 _T = TypeVar("_T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -65,30 +65,30 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--status", type=click.Choice([each.value for each in RefundStatus]))
     @click.option(
-        "--attention/--no-attention", default=None, help="Only those that (do not) ask for a person."
+        "--needs-review/--no-needs-review", default=None, help="Only those that (do not) ask for a person."
     )
     @click.option("--reason", type=click.Choice(get_args(Reason)))
     @click.option("--requested-by", metavar="WHO", help="A user's id, or command:NAME.")
-    @click.option("--bulk", metavar="NAME", callback=reading(parse_bulk_name), help="Of this bulk run.")
+    @click.option("--bulk-run", metavar="NAME", callback=reading(parse_bulk_name), help="Of this bulk run.")
     @range_options
     @wraps(command)
     def filtered(
         *args: Any,
         status: str | None,
-        attention: bool | None,
+        needs_review: bool | None,
         reason: Reason | None,
         requested_by: str | None,
-        bulk: str | None,
+        bulk_run: str | None,
         since: datetime | None,
         until: datetime | None,
         **kwargs: Any,
     ) -> Any:
         wanted = RefundFilter(
             status=RefundStatus(status) if status else None,
-            attention=attention,
+            needs_review=needs_review,
             reason=reason,
             requested_by=requested_by,
-            bulk=bulk,
+            bulk_run=bulk_run,
             since=since,
             until=until,
         )
@@ -97,12 +97,12 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return filtered
 
 
-def by_option(words: str) -> Decorator:
-    """``--by``: who is at the keyboard.
+def actor_option(words: str) -> Decorator:
+    """``--actor``: who is at the keyboard.
 
     :param words: what he does, for the help.
     """
-    return click.option("--by", metavar="NAME", default=_user_name, help=f"{words} [your user name here]")
+    return click.option("--actor", metavar="NAME", default=_user_name, help=f"{words} [your user name here]")
 
 
 def _user_name() -> str:

@@ -11,7 +11,7 @@ import click
 
 from ..models import Refund
 from ..money import decimal_amount
-from ..serializers import to_json
+from ..schemas.rendering import to_json
 
 
 def print_json(value: Any) -> None:

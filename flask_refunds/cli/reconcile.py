@@ -10,15 +10,15 @@ from datetime import timedelta
 import click
 from flask.cli import with_appcontext
 
+from ..core.reconcile import ReconcileReport
 from ..extension import current_refunds
-from ..pace import paced
-from ..reconcile import Report
+from ..stripe_client.rate_limit import rate_limited
+from .errors import EXIT_NEEDS_REVIEW, print_reviews, reporting_errors
 from .progress import progress
-from .reporting import EXIT_ATTENTION, reporting_errors, tell_attention
 
 
 @click.command("reconcile")
-@click.option("--every", type=click.FloatRange(min=1), help="Stay, and pass again after so many seconds.")
+@click.option("--interval", type=click.FloatRange(min=1), help="Stay, and pass again after so many seconds.")
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),
@@ -32,37 +32,37 @@ from .reporting import EXIT_ATTENTION, reporting_errors, tell_attention
 @click.option("--dry-run", is_flag=True, help="Say what there is to do, and do nothing.")
 @with_appcontext
 @reporting_errors
-def reconcile(every: float | None, older_than: float, rate: float | None, dry_run: bool) -> None:
+def reconcile(interval: float | None, older_than: float, rate: float | None, dry_run: bool) -> None:
     """Bring every unfinished refund to its end. Run it every minute or so, anywhere, any number at once.
 
     Exits with 1 where something needs a person, with 2 where it could not work, else with 0.
     """
     one_pass = _list_unfinished if dry_run else _reconcile_once
-    stopped = _stop_on_signals() if every else None
+    stop_event = _stop_on_signals() if interval else None
     while True:
-        needs_a_person = one_pass(timedelta(seconds=older_than), rate)
-        if stopped is None:
-            sys.exit(EXIT_ATTENTION if needs_a_person else 0)
-        if stopped.wait(every):
+        needs_review = one_pass(timedelta(seconds=older_than), rate)
+        if stop_event is None:
+            sys.exit(EXIT_NEEDS_REVIEW if needs_review else 0)
+        if stop_event.wait(interval):
             return
 
 
 def _stop_on_signals() -> threading.Event:
     """Set when the process is told to end, so that a pass under way is finished first."""
-    stopped = threading.Event()
+    stop_event = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    return stopped
+        signal.signal(number, lambda *_: stop_event.set())
+    return stop_event
 
 
 def _reconcile_once(older_than: timedelta, rate: float | None) -> bool:
     refunds = current_refunds()
     found = refunds.reconciler.find(older_than)
-    with paced(refunds.pace(rate)), progress(len(found), "Reconciling") as step:
+    with rate_limited(refunds.rate_limiter(rate)), progress(len(found), "Reconciling") as step:
         report = refunds.reconciler.run(found, lambda refund_id: step())
-    tell_attention(report.attention)
+    print_reviews(report.reviews)
     click.echo(_summary(len(found), report))
-    return bool(report.attention)
+    return bool(report.reviews)
 
 
 def _list_unfinished(older_than: timedelta, rate: float | None) -> bool:
@@ -71,20 +71,20 @@ def _list_unfinished(older_than: timedelta, rate: float | None) -> bool:
     for refund_id in found:
         refund = refunds.ledger.get(refund_id)
         click.echo(f"{refund_id}  {refund.status.value}  since {refund.updated_at:%Y-%m-%d %H:%M:%S}Z")
-    attention = refunds.ledger.find_attention()
-    tell_attention(attention)
-    click.echo(f"{len(found)} unfinished, {len(attention)} need a person; nothing was done (dry run).")
-    return bool(attention)
+    reviews = refunds.ledger.find_needing_review()
+    print_reviews(reviews)
+    click.echo(f"{len(found)} unfinished, {len(reviews)} need a person; nothing was done (dry run).")
+    return bool(reviews)
 
 
-def _summary(found: int, report: Report) -> str:
+def _summary(found: int, report: ReconcileReport) -> str:
     counts = report.counts
     parts = [
         f"{counts['settled']} settled",
         f"{counts['open']} still open",
-        f"{counts['tidied']} tidied",
+        f"{counts['followed_up']} followed up",
         f"{counts['busy']} busy",
         f"{counts['errors']} errors",
-        f"{len(report.attention)} need a person",
+        f"{len(report.reviews)} need a person",
     ]
     return f"{found} looked at: {', '.join(parts)}."

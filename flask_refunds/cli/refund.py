@@ -8,6 +8,7 @@ from typing import get_args
 import click
 from flask.cli import with_appcontext
 
+from ..core.service import RefundResult
 from ..errors import (
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -16,12 +17,12 @@ from ..errors import (
     RefundsError,
 )
 from ..extension import Refunds, current_refunds
-from ..models import Reason, Refund, RefundStatus
-from ..serializers import parse_note, parse_purchase_id, render, render_refund
-from ..service import Ask, Outcome
-from .options import as_json_option, by_option
+from ..models import Reason, Refund, RefundRequest, RefundStatus
+from ..schemas.inputs import parse_note, parse_purchase_id
+from ..schemas.rendering import render, render_refund
+from .errors import fail, reporting_errors
+from .options import actor_option, as_json_option
 from .output import money, print_json
-from .reporting import fail, reporting_errors
 
 _WORDS = {
     RefundStatus.SUCCEEDED: "Refunded {money}: {id} has succeeded.",
@@ -43,13 +44,13 @@ _INTERRUPTED = (
     "--reason", type=click.Choice(get_args(Reason)), help="Told to Stripe; fraudulent blocks the card."
 )
 @click.option("--note", help="Kept in the ledger, never sent to the customer; at most 500 characters.")
-@by_option("Who refunds.")
+@actor_option("Who refunds.")
 @click.option("--yes", is_flag=True, help="Do not ask, even with a live key.")
 @as_json_option
 @with_appcontext
 @reporting_errors
 def refund(
-    purchase_id: str, reason: Reason | None, note: str | None, by: str, yes: bool, as_json: bool
+    purchase_id: str, reason: Reason | None, note: str | None, actor: str, yes: bool, as_json: bool
 ) -> None:
     """Refund a completed purchase in full, or go on with the refund that it already has.
 
@@ -57,7 +58,7 @@ def refund(
     or nobody was asked.
     """
     refunds = current_refunds()
-    ask = Ask(requested_by=f"command:{by}", source="command", reason=reason, note=parse_note(note))
+    ask = RefundRequest(requested_by=actor, source="cli", reason=reason, note=parse_note(note))
     if refunds.settings.livemode and not yes:
         _confirm(purchase_id)
     outcome = _refund(refunds, purchase_id, ask)
@@ -75,7 +76,7 @@ def _confirm(purchase_id: str) -> None:
         fail("Nothing was refunded.")
 
 
-def _refund(refunds: Refunds, purchase_id: str, ask: Ask) -> Outcome:
+def _refund(refunds: Refunds, purchase_id: str, ask: RefundRequest) -> RefundResult:
     try:
         return refunds.service.refund(parse_purchase_id(purchase_id), ask)
     except KeyboardInterrupt:
@@ -89,7 +90,11 @@ def _words(error: RefundsError) -> str:
     found = error.refund
     if isinstance(error, RefundInProgress):
         return f"{error}: another call works on it. This command refunded nothing; run it again in a minute."
-    if isinstance(error, PurchaseNotRefundable) and found is not None and not found.status.ended_unpaid:
+    if (
+        isinstance(error, PurchaseNotRefundable)
+        and found is not None
+        and not found.status.is_failed_or_canceled
+    ):
         return f"{error}, and this one is refunded: see {found.id}. This command refunded nothing."
     if isinstance(error, RefundFailed) and found is not None:
         return f"{error}: {_why(found)} Nothing was refunded; it may be tried again."

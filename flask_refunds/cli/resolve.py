@@ -1,4 +1,4 @@
-"""``flask refunds resolve``: a person settles what no machine may decide."""
+"""``flask refunds resolve``: resolve a refund that needs review."""
 
 from __future__ import annotations
 
@@ -6,33 +6,39 @@ import click
 from flask.cli import with_appcontext
 
 from ..extension import current_refunds
-from .options import by_option
-from .reporting import reporting_errors
+from .errors import reporting_errors
+from .options import actor_option
 
 
 @click.command("resolve")
 @click.argument("refund_id")
 @click.option(
-    "--retry", "verdict", flag_value="retry", help="Close it and refund anew, under the next number."
+    "--retry",
+    "decision",
+    flag_value="retry",
+    help="Close the review and refund again, under the next number.",
 )
-@click.option("--failed", "verdict", flag_value="failed", help="Close it: no money went, or it came back.")
-@click.option("--done", "verdict", flag_value="done", help="Close it: it was looked at and is in order.")
-@click.option("--why", required=True, help="What you found; kept in the ledger.")
-@by_option("Who decides.")
+@click.option(
+    "--failed", "decision", flag_value="failed", help="Close the review: the customer received nothing."
+)
+@click.option(
+    "--dismiss", "decision", flag_value="dismiss", help="Close the review: the refund needs no change."
+)
+@click.option("--comment", required=True, help="Your findings; stored in the refund's history.")
+@actor_option("Who decides.")
 @with_appcontext
 @reporting_errors
-def resolve(refund_id: str, verdict: str | None, why: str, by: str) -> None:
-    """Settle a refund that asks for a person, by what you found at Stripe."""
-    desk = current_refunds().attention
-    who = f"command:{by}"
-    if verdict == "retry":
-        outcome = desk.retry(refund_id, by=who, why=why)
-        click.echo(f"{refund_id} is closed; {outcome.refund.id} is {outcome.refund.status.value}.")
-    elif verdict == "failed":
-        click.echo(f"{refund_id} is closed as {desk.fail(refund_id, by=who, why=why).status.value}.")
-    elif verdict == "done":
-        click.echo(
-            f"{refund_id} is dealt with; it stays {desk.dismiss(refund_id, by=who, why=why).status.value}."
-        )
+def resolve(refund_id: str, decision: str | None, comment: str, actor: str) -> None:
+    """Resolve a refund that needs review, by what you found at Stripe."""
+    reviews = current_refunds().manual_review
+    if decision == "retry":
+        refund = reviews.retry(refund_id, name=actor, comment=comment).refund
+        click.echo(f"The review of {refund_id} is closed. {refund.id} is {refund.status.value}.")
+    elif decision == "failed":
+        refund = reviews.fail(refund_id, name=actor, comment=comment)
+        click.echo(f"The review of {refund_id} is closed. The refund is {refund.status.value}.")
+    elif decision == "dismiss":
+        refund = reviews.dismiss(refund_id, name=actor, comment=comment)
+        click.echo(f"The review of {refund_id} is closed. The refund stays {refund.status.value}.")
     else:
-        raise click.UsageError("Say one of --retry, --failed and --done.")
+        raise click.UsageError("Use one of --retry, --failed and --dismiss.")

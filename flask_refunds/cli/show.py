@@ -11,10 +11,11 @@ from flask.cli import with_appcontext
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import Refunds, current_refunds
 from ..models import Refund, RefundStatus
-from ..serializers import parse_purchase_id, render_with_history
+from ..schemas.inputs import parse_purchase_id
+from ..schemas.rendering import render_refund
+from .errors import reporting_errors
 from .options import as_json_option
 from .output import moment, money, print_fields, print_json, print_table
-from .reporting import reporting_errors
 
 _OPEN = {
     RefundStatus.PROCESSING: "Nobody knows yet how it ended: flask refunds reconcile finds out.",
@@ -35,7 +36,7 @@ def show(id_: str, as_json: bool) -> None:
     """
     found = _find(current_refunds(), id_)
     if as_json:
-        print_json({"refunds": [render_with_history(refund) for refund in found]})
+        print_json({"refunds": [render_refund(refund, history=True) for refund in found]})
         return
     for number, refund in enumerate(found):
         if number:
@@ -52,15 +53,15 @@ def _find(refunds: Refunds, id_: str) -> Sequence[Refund]:
             raise RefundNotFound
         return [refund]
     if id_.startswith("pi_"):
-        return refunds.ledger.read_log(id_)
+        return refunds.ledger.list_for_payment(id_)
     purchase = refunds.purchases.find(parse_purchase_id(id_))
     if purchase is None:
         raise PurchaseNotFound
-    return refunds.ledger.read_log(purchase.payment_intent) if purchase.payment_intent else []
+    return refunds.ledger.list_for_payment(purchase.payment_intent) if purchase.payment_intent else []
 
 
 def _print(refund: Refund) -> None:
-    failure, attention = refund.failure, refund.attention
+    failure, review = refund.failure, refund.review
     print_fields(
         [
             ("Refund", refund.id),
@@ -71,22 +72,22 @@ def _print(refund: Refund) -> None:
             ("Note", refund.note or ""),
             ("Requested by", refund.requested_by or ""),
             ("Source", refund.source),
-            ("Bulk run", refund.bulk or ""),
+            ("Bulk run", refund.bulk_run or ""),
             ("At Stripe", refund.stripe_refund_id or ""),
             ("Failure", f"{failure.message} ({failure.code})" if failure else ""),
-            ("Asks for", f"a person since {moment(attention.since)} ({attention.why})" if attention else ""),
-            ("What to do", attention.what_to_do if attention else _OPEN.get(refund.status, "")),
+            ("Asks for", f"a person since {moment(review.since)} ({review.code})" if review else ""),
+            ("What to do", review.recommended_action if review else _OPEN.get(refund.status, "")),
         ]
     )
     print_table(("Time", "Status", "By", "Stripe's request", "Remark"), list(map(_entry, refund.history)))
 
 
 def _entry(entry: Mapping[str, Any]) -> list[str]:
-    remark = entry.get("why") or entry.get("attention") or ""
+    remark = entry.get("comment") or entry.get("review") or ""
     return [
         moment(entry["at"]),
         entry["status"],
-        entry.get("by") or "",
+        entry.get("actor") or "",
         entry.get("stripeRequestId") or "",
         remark,
     ]

@@ -9,9 +9,9 @@ from flask.cli import with_appcontext
 
 from ..config import Settings
 from ..extension import Refunds, current_refunds
+from .errors import fail, reporting_errors
 from .options import as_json_option
 from .output import print_json
-from .reporting import fail, reporting_errors
 
 
 @click.command("token")
@@ -30,7 +30,7 @@ from .reporting import fail, reporting_errors
 def token(user: str, expires: int, as_json: bool) -> None:
     """Print a bearer token for development, signed with JWT_SECRET_KEY.
 
-    Refused with a live Stripe key, and where only an identity provider can sign tokens.
+    RequestRejected with a live Stripe key, and where only an identity provider can sign tokens.
     """
     refunds = current_refunds()
     made = _sign(refunds.settings, user, expires)

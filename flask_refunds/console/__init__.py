@@ -7,7 +7,7 @@ from markupsafe import escape
 
 from ..config import Settings
 from ..extension import current_refunds
-from ..responses import answered
+from ..web.responses import json_errors
 from .assets import Asset, find_asset, modules, version
 
 _CSP = "; ".join(
@@ -34,7 +34,7 @@ _PAGE_HEADERS = {
 _FOR_GOOD = "public, max-age=31536000, immutable"
 
 
-@answered
+@json_errors
 def show_page() -> Response:
     """``GET /admin/``: the page, the same for everybody; what it shows, it asks with the admin's token."""
     settings = _open_console()
@@ -46,7 +46,7 @@ def show_page() -> Response:
     return response
 
 
-@answered
+@json_errors
 def send_asset(of_version: str, name: str) -> Response:
     """``GET /admin/assets/<version>/<name>``: a file of the page, which any cache may keep for good."""
     _open_console()
@@ -60,7 +60,7 @@ def send_asset(of_version: str, name: str) -> Response:
 
 def _open_console() -> Settings:
     settings = current_refunds().settings
-    if not settings.refunds_console:
+    if not settings.refunds_admin_page:
         abort(404)
     return settings
 
@@ -81,9 +81,9 @@ def _page(settings: Settings) -> str:
     preloads = "\n".join(f'<link rel="modulepreload" href="{base}/{name}">' for name in modules())
     facts = {
         "{{assets}}": base,
-        "{{login_url}}": str(escape(settings.refunds_console_login_url or "")),
+        "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
-        "{{payment_intent_field}}": str(escape(settings.refunds_payment_intent_field)),
+        "{{payment_intent_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
     }
     page = find_asset("index.html")

@@ -77,7 +77,7 @@ def _figures(seconds: float, memory: list[float], statuses: dict[str, int], made
 def _duration(database: Any) -> float:
     """The seconds from the first refund's row to the last one's end."""
     span = {"_id": None, "first": {"$min": "$createdAt"}, "last": {"$max": "$settledAt"}}
-    [found] = database.refunds.aggregate([{"$group": span}])
+    [found] = database.flask_refunds.aggregate([{"$group": span}])
     seconds: float = (found["last"] - found["first"]).total_seconds()
     return seconds
 
@@ -87,7 +87,7 @@ def _bulk(environment: dict[str, str], file: Path) -> list[float]:
 
     :return: its resident memory in MB, twice a second.
     """
-    options = ["--no-amounts", "--yes", "--rate", str(RATE), "--output", str(file.with_suffix(".csv"))]
+    options = ["--skip-amounts", "--yes", "--rate", str(RATE), "--output", str(file.with_suffix(".csv"))]
     process = subprocess.Popen([*COMMAND, "bulk", str(file), *options], cwd=ROOT, env=environment)
     memory: list[float] = []
     watching = threading.Thread(target=_watch, args=(process, memory))

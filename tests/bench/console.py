@@ -11,7 +11,7 @@ from tests.bench.figure import Figure
 from tests.bench.listing import seed
 from tests.bench.places import a_database
 from tests.browser.console import Console, a_browser
-from tests.serving import serving
+from tests.served_by import serving
 from tests.shop import Shop, make_app
 
 ROUNDS = 15

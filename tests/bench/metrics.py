@@ -32,4 +32,4 @@ def _computing(database: Any, purchases: int) -> Callable[[], Any]:
     seed(own, purchases)
     shop = Shop(make_app(REFUNDS_MONGO=own), own)
     assert shop.flask("init-db").exit_code == 0
-    return get_refunds(shop.app).figures.compute
+    return get_refunds(shop.app).metrics_query.compute

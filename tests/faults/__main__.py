@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from tests.faults.environments import progress
 from tests.faults.invariants import Tally, table
-from tests.faults.rooms import progress
 
 EXPERIMENTS = {
     "crashes": "tests.faults.crashes:run",

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.faults.rooms import Rooms, two_servers
+from tests.faults.environments import Rooms, two_servers
 from tests.mongod import NO_MONGOD, Mongod, find_mongod
 
 

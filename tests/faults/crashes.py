@@ -11,14 +11,22 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tests.faults.aftermath import end
-from tests.faults.broken import without
+from tests.faults.environments import (
+    REPLICA_SET,
+    STANDALONE,
+    Room,
+    Rooms,
+    progress,
+    quick_retries,
+    two_servers,
+)
 from tests.faults.invariants import Tally, Violation
-from tests.faults.rooms import REPLICA_SET, STANDALONE, Room, Rooms, progress, quick_retries, two_servers
+from tests.faults.mutations import without
+from tests.faults.prefork_runner import Result, Zygote
+from tests.faults.recovery import end
+from tests.faults.response_checks import Witness
 from tests.faults.scenarios import SCENARIOS, Action, Scenario
 from tests.faults.sharing import share_out
-from tests.faults.truth import Witness
-from tests.faults.zygote import Result, Zygote
 from tests.mongod import Mongod
 
 SEEDS = 20

@@ -206,7 +206,7 @@ def _written_on(member: Mongod, world: World) -> int:
         database = client.get_database(
             world.database.name, read_preference=ReadPreference.SECONDARY_PREFERRED
         )
-        return len(list(database.refunds.find({"paymentIntent": world.payments[-1]})))
+        return len(list(database.flask_refunds.find({"paymentIntent": world.payments[-1]})))
 
 
 def _settle(world: World, tally: Tally) -> None:
@@ -220,7 +220,7 @@ def _settle(world: World, tally: Tally) -> None:
         found = violations(
             payment,
             at_stripe=world.sandbox.refunds(payment),
-            rows=list(world.database.refunds.find({"paymentIntent": payment})),
+            rows=list(world.database.flask_refunds.find({"paymentIntent": payment})),
             purchases=list(world.database.purchases.find({"stripePaymentIntentId": payment})),
             heard=None,
         )

@@ -28,8 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_refunds.attention import NothingToResolve
-from flask_refunds.errors import RefundsError
+from flask_refunds.errors import NothingToResolve, RefundsError
 from flask_refunds.testing import ApiError, Fault
 from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.faults.histories_shop import ACCIDENTS, Accident, World, call, in_process
@@ -90,12 +89,12 @@ class History(RuleBasedStateMachine):
     def resolve(self, verdict: str) -> None:
         if self.world.is_late:
             return
-        desk = self.world.refunds.attention
-        for row in list(self.world.db.refunds.find({"attention": {"$ne": None}})):
+        desk = self.world.refunds.manual_review
+        for row in list(self.world.db.flask_refunds.find({"review": {"$ne": None}})):
             if verdict != "dismiss" and self.world.live_of(row["_id"]):
                 continue
             try:
-                getattr(desk, verdict)(row["_id"], by="command:ann", why="looked at Stripe")
+                getattr(desk, verdict)(row["_id"], actor="cli:ann", why="looked at Stripe")
             except (NothingToResolve, RefundsError):
                 continue
 
@@ -192,9 +191,7 @@ class History(RuleBasedStateMachine):
 
     def _is_known(self, violation: Violation, payment: str) -> bool:
         """While one of our refunds waits for a person, the purchases do not follow the Dashboard's."""
-        waiting = [
-            row for row in self.world.rows(payment) if row["status"] == "processing" and row["attention"]
-        ]
+        waiting = [row for row in self.world.rows(payment) if row["status"] == "processing" and row["review"]]
         return violation.kind == DISAGREES and bool(waiting)
 
     def put_right(self) -> None:
@@ -203,7 +200,7 @@ class History(RuleBasedStateMachine):
         self.world.advance(LEASE_IS_OVER)
         self._deliver_all()
         self.world.reconcile()
-        if self.world.db.refunds.count_documents({"status": "processing", "attention": None}):
+        if self.world.db.flask_refunds.count_documents({"status": "processing", "review": None}):
             # Stripe replays a stored 500 for as long as it knows the key.
             self.world.advance(24 * 3600)
             self._deliver_all()

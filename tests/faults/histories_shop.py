@@ -19,8 +19,8 @@ from werkzeug.test import TestResponse
 
 import flask_refunds
 from flask_refunds import extension
-from flask_refunds.gateway import Gateway
 from flask_refunds.models import Refund
+from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, signed_event
 from flask_refunds.testing.account import GONE
 from flask_refunds.testing.wire import Connection, Request, Response
@@ -40,7 +40,7 @@ _SIGNALS = (
     flask_refunds.refund_succeeded,
     flask_refunds.refund_pending,
     flask_refunds.refund_failed,
-    flask_refunds.refund_attention,
+    flask_refunds.refund_needs_review,
 )
 
 
@@ -287,7 +287,7 @@ class World:
 
     def rows(self, payment: str) -> list[dict[str, Any]]:
         """A payment's ledger, as it is stored."""
-        return list(self.db.refunds.find({"paymentIntent": payment}).sort("number", 1))
+        return list(self.db.flask_refunds.find({"paymentIntent": payment}).sort("number", 1))
 
     def live(self, payment: str) -> list[dict[str, Any]]:
         """The payment's refunds that move money, or are about to."""

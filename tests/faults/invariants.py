@@ -83,7 +83,7 @@ def violations(
     if sum(refund["amount"] for refund in moved) != sum(row["amount"] for row in booked):
         wrong(LOST, "the amounts at Stripe and in the ledger differ")
     for row in rows:
-        if row["status"] == "processing" and not row.get("attention"):
+        if row["status"] == "processing" and not row.get("review"):
             wrong(UNKNOWN, f"{row['_id']} is processing and asks for nobody")
     refunded = any(row["source"] != "dashboard" for row in booked) or _in_full(booked)
     for purchase in purchases:
@@ -98,7 +98,7 @@ def violations(
 
 
 def _in_full(booked: Sequence[Mapping[str, Any]]) -> bool:
-    captured = max((row.get("captured") or 0 for row in booked), default=0)
+    captured = max((row.get("amountReceived") or 0 for row in booked), default=0)
     return captured > 0 and sum(row["amount"] for row in booked) >= captured
 
 

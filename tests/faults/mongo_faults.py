@@ -18,11 +18,7 @@ from unittest import mock
 import pymongo
 import pymongo.common
 
-from tests.faults.aftermath import end
-from tests.faults.broken import without
-from tests.faults.invariants import Tally, Violation
-from tests.faults.mongo_proxy import Interference, Loss, MongoProxy
-from tests.faults.rooms import (
+from tests.faults.environments import (
     REPLICA_SET,
     STANDALONE,
     Clock,
@@ -32,9 +28,13 @@ from tests.faults.rooms import (
     quick_retries,
     two_servers,
 )
+from tests.faults.invariants import Tally, Violation
+from tests.faults.mongo_proxy import Interference, Loss, MongoProxy
+from tests.faults.mutations import without
+from tests.faults.recovery import end
+from tests.faults.response_checks import Witness
 from tests.faults.scenarios import SCENARIOS, Action, Answer, Scenario, perform
 from tests.faults.sharing import share_out
-from tests.faults.truth import Witness
 from tests.mongod import Mongod
 
 SEEDS = 3
@@ -72,8 +72,8 @@ def run(full: bool) -> list[Tally]:
     """Every loss of every command of every scenario; or of some."""
     with two_servers() as servers:
         if full:
-            return [lose(servers, SCENARIOS, range(SEEDS)), outlast(servers, SCENARIOS)]
-        return [lose(servers, FEW, range(1)), outlast(servers, FEW[:1])]
+            return [lose(servers, SCENARIOS, range(SEEDS)), retry_while_unavailable(servers, SCENARIOS)]
+        return [lose(servers, FEW, range(1)), retry_while_unavailable(servers, FEW[:1])]
 
 
 def lose(servers: Mapping[str, Mongod], names: Iterable[str], seeds: range) -> Tally:
@@ -84,7 +84,7 @@ def lose(servers: Mapping[str, Mongod], names: Iterable[str], seeds: range) -> T
         return carry_out(servers, Tally("MongoDB: a message lost"), _plan(names, seeds), blows, WORKERS)
 
 
-def outlast(servers: Mapping[str, Mongod], names: Iterable[str]) -> Tally:
+def retry_while_unavailable(servers: Mapping[str, Mongod], names: Iterable[str]) -> Tally:
     """From every command on, MongoDB is gone, or so slow that the call has long given up."""
     blows = ((Loss.REQUEST, True), (Loss.REPLY, True), (Loss.HELD, False), (Loss.HELD, True))
     # Nearly all of the time is spent waiting for the end of an operation's 2 seconds.

@@ -18,7 +18,7 @@ from flask import Flask
 from flask_refunds.errors import RefundsError
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import signed_event
-from tests.faults.rooms import SECRET, WEBHOOK_PATH, Room
+from tests.faults.environments import SECRET, WEBHOOK_PATH, Room
 
 PENDING, DISPUTED = "4000000000007726", "4000000000000259"
 EXECUTED = ("drop_after", "error_500_after", "garbage", "truncated", "empty", "wrong_object")
@@ -114,7 +114,7 @@ def _left_unknown(room: Room, rng: random.Random, faults: tuple[str, ...]) -> Ob
     room.sandbox.inject(rng.choice(faults), times=2)
     room.shop.refund(purchase)
     room.sandbox.clear_faults()
-    [row] = room.rows()
+    [row] = room.records()
     assert row["status"] == "processing", row
     return purchase
 
@@ -162,7 +162,7 @@ def second_number(room: Room, rng: random.Random) -> Action:
     if after_success:
         _fail_later(room)
         room.receive(room.news("refund.failed")[-1])
-    [row] = room.rows()
+    [row] = room.records()
     assert row["status"] in ("failed", "canceled"), row
     return _refund(purchase, rng)
 
@@ -223,7 +223,7 @@ def settled_row(room: Room, rng: random.Random) -> Action:
 def unannounced_row(room: Room, rng: random.Random) -> Action:
     """As a call leaves it that is killed just before the receivers."""
     room.shop.refund(room.pay(rng, card=rng.choice((PENDING, DISPUTED, "4242424242424242"))))
-    room.db.refunds.update_one({"_id": f"{room.payment}:1"}, {"$set": {"announced": False}})
+    room.db.flask_refunds.update_one({"_id": f"{room.payment}:1"}, {"$set": {"signals_sent": False}})
     room.db.heard.delete_many({})
     return RECONCILE
 

@@ -30,7 +30,7 @@ from tests.faults.schedules_actors import (
     undisturbed,
     webhook,
 )
-from tests.faults.schedules_world import (
+from tests.faults.schedules_state import (
     AMOUNT,
     EVENTS,
     HEARD,
@@ -108,7 +108,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """A schedule after which the promise was broken."""
 
     setting: str
@@ -135,7 +135,7 @@ class Explored:
     schedules: int = 0
     refunds: int = 0
     seconds: float = 0.0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[CheckResult] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
@@ -207,7 +207,7 @@ class Explorer:
         explored.seconds = time.perf_counter() - began
         return explored
 
-    def shortest(self) -> Finding | None:
+    def shortest(self) -> CheckResult | None:
         """A shortest schedule that breaks the promise."""
         came: dict[State, tuple[State, Move] | None] = {self.start: None}
         queue = deque([self.start])
@@ -239,9 +239,9 @@ class Explorer:
                 explored.findings.append(self._finding([*way, move], found))
         return _Frame(state, [(move, after) for move, after, _ in moves], int(at_rest))
 
-    def _finding(self, way: Sequence[Move], wrong: Sequence[Violation]) -> Finding:
+    def _finding(self, way: Sequence[Move], wrong: Sequence[Violation]) -> CheckResult:
         text = "\n".join(self._say(move) for move in way)
-        return Finding(self.setting.name, tuple(way), tuple(wrong), text)
+        return CheckResult(self.setting.name, tuple(way), tuple(wrong), text)
 
     def _say(self, move: Move) -> str:
         who, step, how = move
@@ -535,7 +535,7 @@ def explore(setting: Setting, *, merge: bool = True) -> Explored:
         return Explorer(setting, merge=merge).explore()
 
 
-def find_shortest(setting: Setting) -> Finding | None:
+def find_shortest(setting: Setting) -> CheckResult | None:
     """A shortest schedule of one setting that breaks the promise."""
     with undisturbed():
         return Explorer(setting).shortest()

@@ -20,27 +20,30 @@ from urllib.parse import urlsplit
 
 import stripe
 
-from flask_refunds import events, gateway, ledger, reconcile, service
-from flask_refunds.books import Books
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
+from flask_refunds.core import reconcile, service
+from flask_refunds.core import webhook_events as events
+from flask_refunds.core.reconcile import Reconciler
+from flask_refunds.core.service import RefundService
+from flask_refunds.core.stripe_sync import StripeSync
+from flask_refunds.core.transitions import RefundTransitions
+from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import RefundsError
-from flask_refunds.events import EventHandler
-from flask_refunds.gateway import Gateway
-from flask_refunds.intake import Intake
-from flask_refunds.ledger import Ledger
-from flask_refunds.log import Decision
-from flask_refunds.models import Refund
-from flask_refunds.purchases import Purchases
-from flask_refunds.reconcile import Reconciler
-from flask_refunds.service import Ask, RefundService
+from flask_refunds.log import LogEvent
+from flask_refunds.models import Refund, RefundRequest
 from flask_refunds.signals import (
-    Announcer,
-    refund_attention,
+    SignalSender,
     refund_failed,
+    refund_needs_review,
     refund_pending,
     refund_succeeded,
 )
-from tests.faults.schedules_world import (
+from flask_refunds.storage import ledger
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client import gateway
+from flask_refunds.stripe_client.gateway import Gateway
+from tests.faults.schedules_state import (
     CART,
     EVENTS,
     FIELD,
@@ -58,7 +61,7 @@ from tests.faults.schedules_world import (
 )
 
 LEASE = timedelta(seconds=60)
-_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_attention)
+_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_needs_review)
 
 
 class Stopped(BaseException):
@@ -225,18 +228,18 @@ class Library:
         purchases: Any = _Collection(self, PURCHASES, "purchases", by_document)
         the_ledger = Ledger(rows, self._clock, LEASE)
         the_purchases = Purchases(purchases, FIELD)
-        books = Books(the_ledger, the_purchases, Announcer(app))
-        intake = Intake(the_ledger, the_purchases, lambda: gateway, books)
+        transitions = RefundTransitions(the_ledger, the_purchases, SignalSender(app))
+        stripe_sync = StripeSync(the_ledger, the_purchases, lambda: gateway, transitions)
         self.service = RefundService(
             ledger=the_ledger,
             purchases=the_purchases,
             gateway=lambda: gateway,
-            books=books,
-            intake=intake,
+            transitions=transitions,
+            stripe_sync=stripe_sync,
             clock=self._clock,
         )
-        self.events = EventHandler(intake, livemode=False)
-        self.reconciler = Reconciler(the_ledger, books, self.service, self._clock)
+        self.events = EventHandler(stripe_sync, livemode=False)
+        self.reconciler = Reconciler(the_ledger, transitions, self.service, self._clock)
         self._receiver = self._hear
         for signal in _SIGNALS:
             signal.connect(self._receiver, sender=app)
@@ -264,7 +267,7 @@ def admin(name: str, purchase: int = 0) -> Actor:
 
     def program(library: Library) -> Told:
         try:
-            ask = Ask(requested_by=name, source="endpoint")
+            ask = RefundRequest(requested_by=name, source="api")
             refund = library.service.refund(CART[purchase], ask).refund
         except RefundsError as error:
             refund_id = error.refund.id if error.refund else None
@@ -406,7 +409,7 @@ class Cast:
 def perform(library: Library, program: Program, run: Run) -> tuple[Any, ...]:
     """Run an actor as far as the results reach.
 
-    :return: where his code was stopped, and what its variables were.
+    :return: where the code stopped, and what its variables were.
     """
     library.run = run
     with mock.patch.object(ledger, "secrets", SimpleNamespace(token_hex=run.token)):
@@ -440,13 +443,13 @@ def _plain(value: Any) -> Any:
     return type(value) if plain is object.__repr__ else repr(value)
 
 
-def _is_foreseen(decision: Decision, error: BaseException | None = None, /, **facts: object) -> None:
+def _is_foreseen(decision: LogEvent, error: BaseException | None = None, /, **facts: object) -> None:
     """In place of the log: where the library catches what it does not expect, it must not go unseen."""
     if decision in _CAUGHT and not isinstance(error, RefundsError):
         raise Unforeseen(decision.words) from error
 
 
-_CAUGHT = frozenset({Decision.UNREADABLE, Decision.NOT_RECONCILED})
+_CAUGHT = frozenset({LogEvent.STRIPE_RESPONSE_INVALID, LogEvent.RECONCILE_FAILED})
 
 
 @contextmanager

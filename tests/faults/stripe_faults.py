@@ -14,10 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from flask_refunds.testing import Fault, Injected
-from tests.faults.aftermath import call_again, end
-from tests.faults.broken import without
-from tests.faults.invariants import DOUBLED, UNKNOWN, Tally, Violation
-from tests.faults.rooms import (
+from tests.faults.environments import (
     REPLICA_SET,
     STANDALONE,
     Clock,
@@ -27,9 +24,12 @@ from tests.faults.rooms import (
     quick_retries,
     two_servers,
 )
+from tests.faults.invariants import DOUBLED, UNKNOWN, Tally, Violation
+from tests.faults.mutations import without
+from tests.faults.recovery import call_again, end
+from tests.faults.response_checks import Witness
 from tests.faults.scenarios import SCENARIOS, Action, Answer, Scenario, perform
 from tests.faults.sharing import share_out
-from tests.faults.truth import Witness
 from tests.mongod import Mongod
 from tests.shop import Shop
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.broken import without
 from tests.faults.failover import ON_A_LOST_ROW, World, a_shop, a_world, misfortunes, roll_back
 from tests.faults.invariants import table
+from tests.faults.mutations import without
 from tests.faults.test_guards import IN_FAILOVERS
 from tests.mongod import NO_MONGOD, find_mongod
 

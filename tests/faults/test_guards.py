@@ -8,10 +8,10 @@ import pytest
 
 from flask_refunds.testing import Fault
 from tests.faults import crashes, mongo_faults, stripe_faults
-from tests.faults.broken import GUARDS
+from tests.faults.environments import REPLICA_SET, STANDALONE, quick_retries
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSAID, Violation
 from tests.faults.mongo_proxy import Loss
-from tests.faults.rooms import REPLICA_SET, STANDALONE, quick_retries
+from tests.faults.mutations import GUARDS
 from tests.faults.scenarios import SCENARIOS
 from tests.mongod import Mongod
 

@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 import stripe
 
-from flask_refunds import gateway, service
-from flask_refunds.errors import Refused, StripeAnswer
-from flask_refunds.purchases import Purchases
+from flask_refunds.core import service
+from flask_refunds.errors import RequestRejected, StripeCallError
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client import gateway
 from tests.faults.histories import History, play, quiet
 from tests.faults.histories_shop import KILLED_AFTER, KILLED_BEFORE, Accident, World, call, in_process
 
@@ -52,8 +53,8 @@ def test_the_dashboard_refunds_what_waits_for_a_person(world: World) -> None:
     assert not world.violations(paid)
 
 
-def unknown_is_failed(error: stripe.StripeError) -> StripeAnswer:
-    return Refused("none", "There was no answer.")
+def unknown_is_failed(error: stripe.StripeError) -> StripeCallError:
+    return RequestRejected("none", "There was no answer.")
 
 
 def mark_nothing(self: Purchases, payment_intent: str) -> int:

@@ -11,12 +11,12 @@ from unittest import mock
 
 import pytest
 
-from flask_refunds.transport import Transport
+from flask_refunds.stripe_client.transport import Transport
+from tests.faults.environments import REPLICA_SET, STANDALONE, Room, Rooms
 from tests.faults.invariants import table
-from tests.faults.mongo_faults import CALL_SECONDS, FEW, lose, outlast
-from tests.faults.rooms import REPLICA_SET, STANDALONE, Room, Rooms
+from tests.faults.mongo_faults import CALL_SECONDS, FEW, lose, retry_while_unavailable
+from tests.faults.response_checks import Witness
 from tests.faults.scenarios import SCENARIOS, Action, Answer, perform
-from tests.faults.truth import Witness
 from tests.mongod import Mongod
 
 
@@ -27,7 +27,7 @@ def test_every_message_lost(servers: Mapping[str, Mongod]) -> None:
 
 
 def test_gone_or_late_from_every_command_on(servers: Mapping[str, Mongod]) -> None:
-    tally = outlast(servers, FEW[:1])
+    tally = retry_while_unavailable(servers, FEW[:1])
     assert not tally.violations, table([tally])
     assert tally.histories > 40
 
@@ -45,7 +45,7 @@ def call_in_time(room: Room, action: Action) -> Answer:
 def test_a_mongodb_that_is_frozen(
     servers: Mapping[str, Mongod], rooms: Rooms, server: str, name: str
 ) -> None:
-    room = rooms.get(server, strict=False)
+    room = environments.get(server, strict=False)
     action = SCENARIOS[name].prepare(room, random.Random(name))
     asked = len(room.sandbox.requests)
     with servers[server].frozen():
@@ -61,7 +61,7 @@ def test_a_mongodb_that_is_frozen(
 def test_a_mongodb_that_freezes_while_stripe_works(
     servers: Mapping[str, Mongod], rooms: Rooms, server: str
 ) -> None:
-    room = rooms.get(server, strict=False)
+    room = environments.get(server, strict=False)
     action = SCENARIOS["refund: fresh"].prepare(room, random.Random(server))
     witness = Witness(room, action)
     send = Transport.request

@@ -10,10 +10,11 @@ from unittest import mock
 
 import pytest
 
-from flask_refunds import books, ledger
-from flask_refunds.books import Books
-from flask_refunds.ledger import Ledger, NumberTaken
+from flask_refunds.core import transitions as transitions
+from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.models import Refund, RefundStatus
+from flask_refunds.storage import ledger
+from flask_refunds.storage.ledger import Ledger, NumberTaken
 from tests.faults import schedules_actors
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST
 from tests.faults.schedules import (
@@ -82,7 +83,7 @@ def test_a_schedule_that_comes_back_to_a_state_is_told() -> None:
 
 
 def test_what_the_library_catches_and_does_not_expect_is_told() -> None:
-    broken = mock.patch.object(Books, "check", side_effect=ZeroDivisionError)
+    broken = mock.patch.object(RefundTransitions, "check", side_effect=ZeroDivisionError)
     with broken, pytest.raises(Unforeseen):
         explore(Setting("admin, reconcile", (ANN, reconciler()), moments=FROZEN))
 
@@ -93,7 +94,7 @@ def test_what_the_library_catches_and_does_not_expect_is_told() -> None:
 @contextmanager
 def without_the_number_lock() -> Iterator[None]:
     """Who finds his number taken, takes the next, without looking."""
-    opened = Ledger.open
+    opened = Ledger.create
 
     def open_anyway(self: Ledger, payment_intent: str, number: int, **rest: Any) -> Refund:
         try:
@@ -113,8 +114,8 @@ def without_the_ladder() -> Iterator[None]:
         return [({"status": {"$ne": status.value}}, None)]
 
     with (
-        mock.patch.object(ledger, "_ways_up", ways),
-        mock.patch.object(books, "_revives", lambda refund, fact: refund.status is not fact.status),
+        mock.patch.object(ledger, "_allowed_transitions", ways),
+        mock.patch.object(transitions, "_revives", lambda refund, fact: refund.status is not fact.status),
     ):
         yield
 
@@ -122,13 +123,13 @@ def without_the_ladder() -> Iterator[None]:
 @contextmanager
 def without_realignment() -> Iterator[None]:
     """Who finds that the row has moved already, leaves the purchases as he wrote them."""
-    applied = Books.apply
+    applied = RefundTransitions.apply
 
-    def apply(self: Books, *arguments: Any, **options: Any) -> Refund:
-        with mock.patch.object(Books, "align", return_value=False):
+    def apply(self: RefundTransitions, *arguments: Any, **options: Any) -> Refund:
+        with mock.patch.object(RefundTransitions, "align", return_value=False):
             return applied(self, *arguments, **options)
 
-    with mock.patch.object(Books, "apply", apply):
+    with mock.patch.object(RefundTransitions, "apply", apply):
         yield
 
 
@@ -140,7 +141,7 @@ def without_ownership() -> Iterator[None]:
     def move(
         self: Ledger, refund_id: str, needed: Mapping[str, Any], *rest: Any, **options: Any
     ) -> Refund | None:
-        anyone = {key: value for key, value in needed.items() if key != "owner"}
+        anyone = {key: value for key, value in needed.items() if key != "leaseToken"}
         return moved(self, refund_id, anyone, *rest, **options)
 
     with mock.patch.object(Ledger, "_move", move):
@@ -167,7 +168,7 @@ def without_leases() -> Iterator[None]:
     updated = Ledger._update
 
     def update(self: Ledger, needed: Mapping[str, Any], change: Mapping[str, Any]) -> Refund | None:
-        anyone = {key: value for key, value in needed.items() if key != "leasedUntil"}
+        anyone = {key: value for key, value in needed.items() if key != "leaseExpiresAt"}
         return updated(self, anyone, change)
 
     with mock.patch.object(Ledger, "_update", update):

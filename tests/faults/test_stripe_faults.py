@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import pytest
 
 from flask_refunds.testing import Fault
+from tests.faults.environments import REPLICA_SET, STANDALONE, Rooms
 from tests.faults.invariants import table
-from tests.faults.rooms import REPLICA_SET, STANDALONE, Rooms
 from tests.faults.scenarios import SCENARIOS, perform
 from tests.faults.sharing import share_out
 from tests.faults.stripe_faults import CALL_SECONDS, carry_out, few
@@ -27,7 +27,7 @@ def test_every_fault_at_every_request(servers: Mapping[str, Mongod]) -> None:
 @pytest.mark.parametrize("server", [STANDALONE, REPLICA_SET])
 def test_a_worker_killed_by_gunicorn(rooms: Rooms, server: str) -> None:
     """Its timeout raises SystemExit in the view, past every ``except Exception``."""
-    room = rooms.get(server, strict=False)
+    room = environments.get(server, strict=False)
     purchase = room.pay(random.Random(server))
     hanging = room.sandbox.inject("hang_after")
     options = ("--workers", "1", "--worker-class", "sync", "--timeout", "2")
@@ -38,7 +38,7 @@ def test_a_worker_killed_by_gunicorn(rooms: Rooms, server: str) -> None:
             served.post(f"/api/payments/admin/refund/{purchase}", room.headers)
         assert time.monotonic() - began < CALL_SECONDS
     assert hanging.hits == 1
-    [row] = room.rows()
+    [row] = room.records()
     assert row["status"] == "processing"
     room.sandbox.clear_faults()
     room.reconcile()
@@ -61,7 +61,7 @@ def test_a_stripe_that_hangs(servers: Mapping[str, Mongod]) -> None:
 def _hang(rooms: Rooms, story: tuple[str, Fault]) -> None:
     name, fault = story
     rng, scenario = random.Random(name), SCENARIOS[name]
-    room = rooms.get(STANDALONE, strict=scenario.strict)
+    room = environments.get(STANDALONE, strict=scenario.strict)
     action = scenario.prepare(room, rng)
     room.sandbox.inject(fault, method="*", path="/v1/", times=None)
     began = time.monotonic()

@@ -9,7 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.fuzz.run import Outcome, a_shop, fuzz
+from tests.fuzz.run import RefundResult, a_shop, fuzz
 from tests.mongod import start_test_server
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if violations else 0
 
 
-def table(outcome: Outcome) -> str:
+def table(outcome: RefundResult) -> str:
     """What was answered, by operation, and the counts of what may not be."""
     findings = outcome.findings
     operations = sorted({name for name, _, _ in findings.answers})

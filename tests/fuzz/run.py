@@ -53,7 +53,7 @@ class Shop:
 
 
 @dataclass
-class Outcome:
+class RefundResult:
     """What a run found."""
 
     seed: int
@@ -110,7 +110,7 @@ def _purchase(user: ObjectId, intent: str, number: int) -> dict[str, Any]:
     return {**made, "status": "completed", "stripePaymentIntentId": intent}
 
 
-def fuzz(shop: Shop, cases: int, seed: int) -> Outcome:
+def fuzz(shop: Shop, cases: int, seed: int) -> RefundResult:
     """Let schemathesis make at least so many requests; the first round tries every border of every schema."""
     began = time.monotonic()
     failures: list[str] = []
@@ -126,7 +126,7 @@ def fuzz(shop: Shop, cases: int, seed: int) -> Outcome:
         if sandbox.money_refunded(intent) > 100 + number
     ]
     seconds = time.monotonic() - began
-    return Outcome(seed, seconds, shop.watch.findings, failures, shop.watch.canaries, overpaid)
+    return RefundResult(seed, seconds, shop.watch.findings, failures, shop.watch.canaries, overpaid)
 
 
 def _round(shop: Shop, seed: int, left: int, *, borders: bool) -> list[str]:

@@ -10,13 +10,13 @@ if sys.version_info < (3, 11):
     pytest.skip("schemathesis needs Python 3.11", allow_module_level=True)
 
 from tests.contract import operations
-from tests.fuzz.run import Outcome, a_shop, fuzz
+from tests.fuzz.run import RefundResult, a_shop, fuzz
 
 CASES = 600
 SEED = 20240315
 
 
-def run(mongo_uri: str) -> Outcome:
+def run(mongo_uri: str) -> RefundResult:
     with a_shop(mongo_uri) as shop:
         return fuzz(shop, CASES, SEED)
 

@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.hostile.tokens import bearer, good
-from tests.hostile.world import (
+from tests.hostile.targets import (
     ANN,
     ANN_S_INTENT,
     COMPLETED,
@@ -18,6 +17,7 @@ from tests.hostile.world import (
     REFUNDED,
     Case,
 )
+from tests.hostile.tokens import bearer, good
 
 REFUND = f"/admin/refund/{COMPLETED}"
 
@@ -177,9 +177,9 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     ),
     "/admin/refunds": (
         "status=completed",
-        "attention=1",
-        "attention=True",
-        "attention=",
+        "review=1",
+        "review=True",
+        "review=",
         "reason=other",
         "reason=fraudulent%20",
         "bulk=..%2Fx",

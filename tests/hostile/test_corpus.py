@@ -11,7 +11,7 @@ import pytest
 from flask_refunds.testing import StripeSandbox, signed_event
 from tests.canaries import WEBHOOK_SECRET, Canaries
 from tests.hostile import inputs, tokens, webhooks
-from tests.hostile.world import ADMIN, PREFIX, REFUNDED, SETTLED, Case, World
+from tests.hostile.targets import ADMIN, PREFIX, REFUNDED, SETTLED, Case, World
 from tests.mongod import TestServer
 
 

@@ -16,8 +16,8 @@ import pytest
 from flask_refunds.testing import StripeSandbox
 from tests.canaries import Canaries
 from tests.hostile import wire
+from tests.hostile.targets import ADMIN, ANN, ANN_S_INTENT, COMPLETED, NOWHERE, PREFIX, REFUNDED, World
 from tests.hostile.tokens import good
-from tests.hostile.world import ADMIN, ANN, ANN_S_INTENT, COMPLETED, NOWHERE, PREFIX, REFUNDED, World
 from tests.integration.workers import gunicorn
 from tests.mongod import TestServer
 
@@ -61,7 +61,7 @@ def parse(answer: bytes) -> tuple[http.client.HTTPResponse, bytes]:
 def test_a_raw_request(served: Served, name: str) -> None:
     case = wire.cases()[name]
     before = served.world.look()
-    answer = wire.exchange(served.port, case.request)
+    answer = wire.request(served.port, case.request)
     if not case.status:
         assert answer == b""
     else:
@@ -81,7 +81,7 @@ def test_one_connection_lends_nobody_its_caller(served: Served) -> None:
     before = served.world.look()
     first = f"GET {PREFIX}/admin/refunds HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer {good()}\r\n\r\n"
     second = wire.head(f"POST {wire.PATH} HTTP/1.1", token="")
-    answer = wire.exchange(served.port, first.encode() + second)
+    answer = wire.request(served.port, first.encode() + second)
     assert answer.startswith(b"HTTP/1.1 200")
     assert b"200 OK" not in answer[12:]
     assert served.world.look() == before
@@ -101,14 +101,14 @@ THERE = {
 
 @pytest.fixture(scope="module")
 def refund_id(served: Served) -> str:
-    served.world.database.refunds.insert_one({"_id": "pi_there:1"})
+    served.world.database.flask_refunds.insert_one({"_id": "pi_there:1"})
     return "pi_there:1"
 
 
 def same(served: Served, method: str, paths: tuple[str, str], token: str) -> bytes:
     """The one answer, but for its date, that both paths get."""
     answers = [
-        DATE.sub(b"", wire.exchange(served.port, wire.head(f"{method} {path} HTTP/1.1", token=token)))
+        DATE.sub(b"", wire.request(served.port, wire.head(f"{method} {path} HTTP/1.1", token=token)))
         for path in paths
     ]
     assert answers[0] == answers[1]

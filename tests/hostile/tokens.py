@@ -9,7 +9,7 @@ import jwt
 
 from flask_refunds.testing import make_token
 from tests.canaries import WEBHOOK_SECRET
-from tests.hostile.world import ADMIN, ANN, AUDIENCE, COMPLETED, GONE, ISSUER, ODD_ROLES, Case, odd_id
+from tests.hostile.targets import ADMIN, ANN, AUDIENCE, COMPLETED, GONE, ISSUER, ODD_ROLES, Case, odd_id
 from tests.mount.keys import b64url, bad_tokens, claims, forge, key_pair
 from tests.shop import JWT_SECRET, STRIPE_KEY
 

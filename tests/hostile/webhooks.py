@@ -11,8 +11,8 @@ from typing import Any
 
 from flask_refunds.testing import make_event
 from tests.canaries import WEBHOOK_SECRET
+from tests.hostile.targets import Case
 from tests.hostile.tokens import bearer, good
-from tests.hostile.world import Case
 from tests.shop import JWT_SECRET, STRIPE_KEY
 
 PATH = "/webhook/refunds"

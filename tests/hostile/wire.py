@@ -6,8 +6,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.hostile.targets import COMPLETED, PREFIX
 from tests.hostile.tokens import good
-from tests.hostile.world import COMPLETED, PREFIX
 
 PATH = f"{PREFIX}/admin/refund/{COMPLETED}"
 

@@ -29,7 +29,7 @@ class Life:
 
     def grew_by(self) -> list[dict[str, Any]]:
         """What was added since the last look; nothing before it has changed."""
-        row = self.shop.db.refunds.find_one({"_id": self.refund_id})
+        row = self.shop.db.flask_refunds.find_one({"_id": self.refund_id})
         before, self.history = self.history, row["history"]
         assert self.history[: len(before)] == before
         added = self.history[len(before) :]
@@ -43,16 +43,16 @@ class Life:
 
 def _by(entry: dict[str, Any]) -> tuple[str, str, bool]:
     """What of an entry can be foretold: status, by whom, and whether it names a request of Stripe's."""
-    return entry["status"], entry["by"], str(entry.get("stripeRequestId")).startswith("req_")
+    return entry["status"], entry["actor"], str(entry.get("stripeRequestId")).startswith("req_")
 
 
 def test_a_whole_life(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999, card=PENDING)
     purchase = shop.add_purchase(payment)
-    life, admin = Life(shop, f"{payment}:1"), f"endpoint:{shop.admin_id}"
+    life, admin = Life(shop, f"{payment}:1"), f"api:{shop.admin_id}"
 
     assert shop.refund(purchase, json={"reason": "duplicate", "note": "paid twice"}).status_code == 202
-    row = shop.rows()[0]
+    row = shop.records()[0]
     assert (row["reason"], row["note"], row["requestedBy"], row["source"]) == (
         "duplicate",
         "paid twice",
@@ -70,17 +70,19 @@ def test_a_whole_life(shop: Shop, sandbox: StripeSandbox) -> None:
         for _ in range(2):
             assert send(shop, sandbox.events[-1]).status_code == 200
         [entry] = life.grew_by()
-        assert (entry["status"], entry["by"]) == (status, "webhook")
-        assert entry["attention"] == {"succeeded": None, "failed": "failed_after_success"}[status]
+        assert (entry["status"], entry["actor"]) == (status, "webhook")
+        assert entry["review"] == {"succeeded": None, "failed": "failed_after_success"}[status]
 
     age(shop, minutes=2)
     reconcile(shop)
     assert life.grew_by() == []
 
-    resolved = shop.flask("resolve", f"{payment}:1", "--done", "--why", "paid in cash", "--by", "ann")
+    resolved = shop.flask(
+        "resolve", f"{payment}:1", "--dismiss", "--comment", "paid in cash", "--actor", "ann"
+    )
     assert resolved.exit_code == 0, resolved.output
     [entry] = life.grew_by()
-    assert (entry["status"], entry["by"], entry["why"]) == ("failed", "command:ann", "paid in cash")
+    assert (entry["status"], entry["actor"], entry["why"]) == ("failed", "cli:ann", "paid in cash")
 
     assert shop.refund(purchase).status_code == 202
     assert life.grew_by() == []
@@ -89,7 +91,7 @@ def test_a_whole_life(shop: Shop, sandbox: StripeSandbox) -> None:
 def test_a_refusal_names_stripes_request(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999, card="4000000000000259")
     assert shop.refund(shop.add_purchase(payment)).status_code == 400
-    assert _by(Life(shop, f"{payment}:1").grew_by()[-1]) == ("failed", f"endpoint:{shop.admin_id}", True)
+    assert _by(Life(shop, f"{payment}:1").grew_by()[-1]) == ("failed", f"api:{shop.admin_id}", True)
 
 
 def test_reconcile_signs_what_it_settles(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -111,8 +113,8 @@ def test_a_refund_of_the_dashboard(shop: Shop, sandbox: StripeSandbox, way: str)
         by = "webhook"
     else:
         assert shop.refund(purchase).status_code == 400
-        number, by = 2, f"endpoint:{shop.admin_id}"
-    row = shop.db.refunds.find_one({"_id": f"{payment}:{number}"})
+        number, by = 2, f"api:{shop.admin_id}"
+    row = shop.db.flask_refunds.find_one({"_id": f"{payment}:{number}"})
     assert (row["source"], row.get("requestedBy")) == ("dashboard", None)
     [entry] = Life(shop, row["_id"]).grew_by()
     assert _by(entry) == ("succeeded", by, True)
@@ -123,5 +125,5 @@ def test_a_retry_is_signed_once(shop: Shop, sandbox: StripeSandbox) -> None:
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
-    shop.flask("resolve", f"{payment}:1", "--retry", "--why", "not at Stripe", "--by", "ann")
-    assert {entry["by"] for entry in Life(shop, f"{payment}:2").grew_by()} == {"command:ann"}
+    shop.flask("resolve", f"{payment}:1", "--retry", "--comment", "not at Stripe", "--actor", "ann")
+    assert {entry["actor"] for entry in Life(shop, f"{payment}:2").grew_by()} == {"cli:ann"}

@@ -18,7 +18,7 @@ from flask_refunds.bulk import BulkResult, Result
 from flask_refunds.bulk import outage as outage_module
 from flask_refunds.errors import DatabaseUnavailable, InvalidRequest, StripeKeyRejected, StripeUnavailable
 from flask_refunds.extension import get_refunds
-from flask_refunds.pace import Pace
+from flask_refunds.stripe_client.rate_limit import RateLimiter
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop, make_app
@@ -61,7 +61,7 @@ def test_each_payment_is_refunded_once_in_the_runs_name(shop: Shop, sandbox: Str
     assert summary.counts == {Result.REFUNDED: 60}
     assert summary.amounts == {"eur": 60 * 1999}
     assert {each.purchase_id for each in results} == set(ids)
-    rows = shop.rows()
+    rows = shop.records()
     assert len(rows) == len(sandbox.refunds()) == 60
     asked = {(row["bulk"], row["source"], row["requestedBy"], row["reason"], row["note"]) for row in rows}
     assert asked == {("recall", "host", "ann", "duplicate", "why")}
@@ -124,7 +124,7 @@ def test_a_plan_writes_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
     ids = buy(shop, sandbox, 3)
     with shop.app.app_context():
         plan_bulk_refund("recall", ids, rate=QUICK)
-    assert shop.rows() == []
+    assert shop.records() == []
     assert {request.method for request in sandbox.requests} == {"GET"}
 
 
@@ -165,13 +165,13 @@ def test_a_cart_takes_one_turn(shop: Shop, sandbox: StripeSandbox, monkeypatch: 
     payment = sandbox.create_payment(1999, "eur")
     cart = [shop.add_purchase(payment) for _ in range(5)]
     sandbox.latency = 0.2
-    wait, turns = Pace.wait, itertools.count()
+    wait, turns = RateLimiter.wait, itertools.count()
 
-    def count_and_wait(pace: Pace) -> float:
+    def count_and_wait(rate_limiter: RateLimiter) -> float:
         next(turns)
-        return wait(pace)
+        return wait(rate_limiter)
 
-    monkeypatch.setattr(Pace, "wait", count_and_wait)
+    monkeypatch.setattr(RateLimiter, "wait", count_and_wait)
     found = run(shop, cart)
     assert Counter(each.result for each in found.values()) == {
         Result.REFUNDED: 1, Result.ALREADY_REFUNDED: 4
@@ -200,13 +200,13 @@ def test_what_a_dead_call_holds_is_waited_for(shop: Shop, sandbox: StripeSandbox
     [held, free] = buy(shop, sandbox, 2)
     sandbox.inject("drop_after", times=2)
     assert shop.refund(held).status_code == 202
-    row = shop.rows()[0]
-    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": row["createdAt"] + timedelta(hours=1)}})
+    row = shop.records()[0]
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": row["createdAt"] + timedelta(hours=1)}})
     seen: list[ObjectId] = []
 
     def let_the_lease_end(app: Any, refund: Any, **extra: Any) -> None:
         seen.extend(refund.purchase_ids)
-        shop.db.refunds.update_one({"_id": row["_id"]}, {"$set": {"leasedUntil": row["createdAt"]}})
+        shop.db.flask_refunds.update_one({"_id": row["_id"]}, {"$set": {"leaseExpiresAt": row["createdAt"]}})
 
     with refund_succeeded.connected_to(let_the_lease_end, sender=shop.app):
         found = run(shop, [held, free])
@@ -219,7 +219,9 @@ def test_what_stays_held_is_said(shop: Shop, sandbox: StripeSandbox, monkeypatch
     [held] = buy(shop, sandbox, 1)
     sandbox.inject("drop_after", times=2)
     assert shop.refund(held).status_code == 202
-    shop.db.refunds.update_one({}, [{"$set": {"leasedUntil": {"$add": ["$leasedUntil", 3_600_000]}}}])
+    shop.db.flask_refunds.update_one(
+        {}, [{"$set": {"leaseExpiresAt": {"$add": ["$leaseExpiresAt", 3_600_000]}}}]
+    )
     monkeypatch.setattr(get_refunds(shop.app).bulk, "_patience", 0.4)
     assert outcomes(run(shop, [held])) == {held: "in_progress"}
 
@@ -228,12 +230,12 @@ def test_what_nobody_can_tell_any_more_is_left_to_a_person(shop: Shop, sandbox: 
     [lost] = buy(shop, sandbox, 1)
     sandbox.inject("drop_before", times=2)
     assert shop.refund(lost).status_code == 202
-    ages = {name: shop.rows()[0][name] - timedelta(days=2) for name in ("createdAt", "leasedUntil")}
-    shop.db.refunds.update_one({}, {"$set": ages})
+    ages = {name: shop.records()[0][name] - timedelta(days=2) for name in ("createdAt", "leaseExpiresAt")}
+    shop.db.flask_refunds.update_one({}, {"$set": ages})
     found = run(shop, [lost])
-    assert outcomes(found) == {lost: "needs_a_person"}
+    assert outcomes(found) == {lost: "needs_review"}
     assert "settle the refund by hand" in (found[lost].message or "")
-    assert outcomes(run(shop, [lost])) == {lost: "needs_a_person"}
+    assert outcomes(run(shop, [lost])) == {lost: "needs_review"}
     assert sandbox.refunds() == []
 
 
@@ -260,20 +262,20 @@ def test_stopped_it_finishes_what_is_under_way_and_goes_on_next_time(
     shop: Shop, sandbox: StripeSandbox
 ) -> None:
     ids = buy(shop, sandbox, 60)
-    stopped = threading.Event()
+    stop_event = threading.Event()
     results: list[BulkResult] = []
 
     def stop(result: BulkResult) -> None:
         results.append(result)
         if len(results) == 5:
-            stopped.set()
+            stop_event.set()
 
     with shop.app.app_context():
-        summary = bulk_refund("recall", ids, rate=10, on_result=stop, stopped=stopped)
+        summary = bulk_refund("recall", ids, rate=10, on_result=stop, stop_event=stop_event)
     assert 0 < summary.left <= 55
     assert summary.undone == summary.left
-    assert len(shop.rows()) == len(results) == summary.counts[Result.REFUNDED]
-    assert {row["status"] for row in shop.rows()} == {"succeeded"}
+    assert len(shop.records()) == len(results) == summary.counts[Result.REFUNDED]
+    assert {row["status"] for row in shop.records()} == {"succeeded"}
     assert outcomes(run(shop, ids)) == dict.fromkeys(ids, "refunded")
     assert len(sandbox.refunds()) == 60
 
@@ -294,7 +296,7 @@ def test_a_database_that_comes_back_is_waited_for(
             return super().wait(0)
 
     outage.__enter__()
-    found = run(shop, ids, stopped=ItComesBack())
+    found = run(shop, ids, stop_event=ItComesBack())
     assert outcomes(found) == dict.fromkeys(ids, "refunded")
     assert waits[0] == 0.25
     assert len(sandbox.refunds()) == 30
@@ -318,7 +320,7 @@ def test_a_key_that_stripe_rejects_ends_the_run_at_once(shop: Shop, sandbox: Str
     sandbox.inject("key_rejected", times=None)
     with pytest.raises(StripeKeyRejected):
         run(shop, ids)
-    assert len(shop.rows()) < 200
+    assert len(shop.records()) < 200
     sandbox.clear_faults()
     assert set(outcomes(run(shop, ids)).values()) == {"refunded"}
 
@@ -330,7 +332,7 @@ def test_a_stripe_that_is_gone_ends_the_run(database: Any, sandbox: StripeSandbo
     sandbox.inject("drop_before", method="*", path="/v1/", times=None)
     with pytest.raises(StripeUnavailable, match="run the same again later"):
         run(shop, ids)
-    assert len(shop.rows()) < 200
+    assert len(shop.records()) < 200
     sandbox.clear_faults()
     assert set(outcomes(run(shop, ids)).values()) == {"refunded"}
     assert len(sandbox.refunds()) == 300

@@ -43,7 +43,7 @@ class Recall:
         sandbox.latency = 0.05
 
     def start(self, output: str = "recall.csv", **options: Any) -> subprocess.Popen[bytes]:
-        arguments = ("--yes", "--no-amounts", "--rate", "150", "--output", str(self.folder / output))
+        arguments = ("--yes", "--skip-amounts", "--rate", "150", "--output", str(self.folder / output))
         process = self.commands.start("bulk", str(self.file), *arguments, **options)
         self.processes.append(process)
         return process
@@ -92,8 +92,8 @@ def recall(shop: Shop, generous: StripeSandbox, commands: Commands, tmp_path: Pa
 
 def end_leases(shop: Shop) -> None:
     """As if a minute had passed since the process died."""
-    shop.db.refunds.update_many(
-        {"status": "processing"}, [{"$set": {"leasedUntil": {"$subtract": ["$leasedUntil", 60_000]}}}]
+    shop.db.flask_refunds.update_many(
+        {"status": "processing"}, [{"$set": {"leaseExpiresAt": {"$subtract": ["$leaseExpiresAt", 60_000]}}}]
     )
 
 
@@ -113,8 +113,8 @@ def test_killed_and_then_started_by_two_operators_at_once(shop: Shop, recall: Re
     for name in ("ann", "bob"):
         assert recall.results(f"{name}.csv") == dict.fromkeys(recall.ids, "refunded")
     recall.assert_each_went_back_once()
-    assert {row["status"] for row in shop.rows()} == {"succeeded"}
-    assert {row["bulk"] for row in shop.rows()} == {"recall"}
+    assert {row["status"] for row in shop.records()} == {"succeeded"}
+    assert {row["bulk"] for row in shop.records()} == {"recall"}
     assert shop.db.purchases.count_documents({"status": "refunded"}) == PURCHASES
 
 
@@ -128,9 +128,9 @@ def test_interrupted_it_finishes_what_is_under_way(shop: Shop, recall: Recall) -
     assert "Stopping: the refunds under way are finished first" in err
     assert "Error: Interrupted. The rows so far: " in err
     assert "not reached: run the same again" in out
-    assert {row["status"] for row in shop.rows()} == {"succeeded"}
+    assert {row["status"] for row in shop.records()} == {"succeeded"}
     [part] = [path.name for path in recall.folder.glob("recall.csv.*.part")]
-    assert len(recall.results(part)) == len(shop.rows()) == len(recall.sandbox.refunds()) < PURCHASES
+    assert len(recall.results(part)) == len(shop.records()) == len(recall.sandbox.refunds()) < PURCHASES
 
     drawn, out = recall.on_terminal()
     assert f"{PURCHASES}/{PURCHASES}" in drawn
@@ -172,11 +172,11 @@ def test_gone_on_with_days_later(shop: Shop, recall: Recall) -> None:
     process.kill()
     process.communicate(timeout=30)
     recall.sandbox.clear_faults()
-    for row in shop.rows():
-        ages = {name: row[name] - timedelta(days=2) for name in ("createdAt", "updatedAt", "leasedUntil")}
-        shop.db.refunds.update_one({"_id": row["_id"]}, {"$set": ages})
+    for row in shop.records():
+        ages = {name: row[name] - timedelta(days=2) for name in ("createdAt", "updatedAt", "leaseExpiresAt")}
+        shop.db.flask_refunds.update_one({"_id": row["_id"]}, {"$set": ages})
     recall.sandbox.advance(2 * 24 * 3600)
-    asked = set(recall.payments) & {row["paymentIntent"] for row in shop.rows()}
+    asked = set(recall.payments) & {row["paymentIntent"] for row in shop.records()}
     shown = {refund["payment_intent"] for refund in recall.sandbox.refunds()}
 
     status, out, _ = recall.finish(recall.start())
@@ -185,4 +185,4 @@ def test_gone_on_with_days_later(shop: Shop, recall: Recall) -> None:
     made = [refund["payment_intent"] for refund in recall.sandbox.refunds()]
     assert len(made) == len(set(made))
     assert set(recall.payments) - set(made) == asked - shown
-    assert Counter(recall.results().values())["needs_a_person"] == len(asked - shown)
+    assert Counter(recall.results().values())["needs_review"] == len(asked - shown)

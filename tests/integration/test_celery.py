@@ -91,8 +91,8 @@ def all_are_refunded(shop: Shop) -> bool:
     """Whether they are; what the dead worker held is given free in five seconds, and not in a minute."""
     long_ago = datetime.now(timezone.utc) - timedelta(seconds=5)
     held = {"status": "processing", "createdAt": {"$lt": long_ago}}
-    shop.db.refunds.update_many(held, [{"$set": {"leasedUntil": "$createdAt"}}])
-    return bool(shop.db.refunds.count_documents({"status": "succeeded"}) == PURCHASES)
+    shop.db.flask_refunds.update_many(held, [{"$set": {"leaseExpiresAt": "$createdAt"}}])
+    return bool(shop.db.flask_refunds.count_documents({"status": "succeeded"}) == PURCHASES)
 
 
 def test_two_workers_one_of_which_is_killed_and_the_other_s_child(
@@ -112,7 +112,7 @@ def test_two_workers_one_of_which_is_killed_and_the_other_s_child(
 
     assert at_the_kill < PURCHASES
     assert sorted(refund["payment_intent"] for refund in generous.refunds()) == sorted(payments)
-    rows = shop.rows()
+    rows = shop.records()
     assert {(row["status"], row["bulk"], row["source"], row["requestedBy"]) for row in rows} == {
         ("succeeded", "recall", "host", "ann")
     }
@@ -173,7 +173,9 @@ def test_a_held_refund_is_asked_for_thirty_times(shop: Shop, generous: StripeSan
     purchase = shop.add_purchase(generous.create_payment(1999))
     generous.inject("drop_before", times=2)
     assert shop.refund(purchase).status_code == 202
-    shop.db.refunds.update_one({}, [{"$set": {"leasedUntil": {"$add": ["$leasedUntil", 3_600_000]}}}])
+    shop.db.flask_refunds.update_one(
+        {}, [{"$set": {"leaseExpiresAt": {"$add": ["$leaseExpiresAt", 3_600_000]}}}]
+    )
     with pytest.raises(RefundInProgress):
         run(tasks.refund_purchase, str(purchase), rate=1000)
     assert generous.refunds() == []

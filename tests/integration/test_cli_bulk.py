@@ -55,7 +55,7 @@ def test_a_whole_run(shop: Shop, sandbox: StripeSandbox) -> None:
     disputed = str(shop.add_purchase(sandbox.create_payment(500, card="pm_card_createDispute")))
     gone = str(ObjectId())
 
-    options = ("--reason", "duplicate", "--note", "=SUM(A1)", "--by", "ann", "--yes")
+    options = ("--reason", "duplicate", "--note", "=SUM(A1)", "--actor", "ann", "--yes")
     result = bulk(shop, write([*ids, yen, disputed, gone]), *options)
 
     assert result.exit_code == 1  # one failed
@@ -88,9 +88,9 @@ def test_a_whole_run(shop: Shop, sandbox: StripeSandbox) -> None:
     assert "charged back" in found[disputed]["message"]
     assert (found[gone]["result"], found[gone]["refundId"]) == ("not_found", "")
     asked = {
-        (row["bulk"], row["source"], row["requestedBy"], row["reason"], row["note"]) for row in shop.rows()
+        (row["bulk"], row["source"], row["requestedBy"], row["reason"], row["note"]) for row in shop.records()
     }
-    assert asked == {("recall", "command", "command:ann", "duplicate", "=SUM(A1)")}
+    assert asked == {("recall", "command", "cli:ann", "duplicate", "=SUM(A1)")}
     listed = json.loads(shop.flask("list", "--bulk", "recall", "--json").stdout)
     assert listed["totalRefunds"] == 5
     assert [path.name for path in Path().iterdir() if path.name.endswith(".part")] == []
@@ -118,7 +118,7 @@ def test_a_dry_run(shop: Shop, sandbox: StripeSandbox) -> None:
         "       2  to refund, paid by 2 payments: 39.98 EUR\n"
         "Nothing was refunded (dry run).\n",
     )
-    shown = bulk(shop, "recall.txt", "--dry-run", "--json", "--no-amounts", "--name", "r.1")
+    shown = bulk(shop, "recall.txt", "--dry-run", "--json", "--skip-amounts", "--name", "r.1")
     assert json.loads(shown.stdout) == {
         "name": "r.1",
         "purchases": 2,
@@ -127,7 +127,7 @@ def test_a_dry_run(shop: Shop, sandbox: StripeSandbox) -> None:
         "amounts": None,
         "others": {},
     }
-    assert (shop.rows(), sandbox.refunds(), Path("recall.csv").exists()) == ([], [], False)
+    assert (shop.records(), sandbox.refunds(), Path("recall.csv").exists()) == ([], [], False)
 
 
 def test_where_nobody_can_be_asked(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -160,7 +160,7 @@ def test_everyone_who_bought_something(shop: Shop, sandbox: StripeSandbox) -> No
     assert result.exit_code == 0
     found = {row["purchaseId"]: row["result"] for row in rows(f"content-{course}.csv")}
     assert found == {**dict.fromkeys(ids, "refunded"), unpaid: "not_completed"}
-    assert {row["bulk"] for row in shop.rows()} == {f"content-{course}"}
+    assert {row["bulk"] for row in shop.records()} == {f"content-{course}"}
 
 
 def test_all_that_was_paid_between(shop: Shop, sandbox: StripeSandbox) -> None:

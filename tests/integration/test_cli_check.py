@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.checkup import Verdict, _majority
+from flask_refunds.cli.diagnostics import Status, _majority
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod
@@ -49,7 +49,7 @@ def check(shop: Shop) -> tuple[int, dict[str, tuple[str, str]]]:
 
 
 def test_all_is_in_order(shop: Shop, sandbox: StripeSandbox) -> None:
-    before = shop.rows()
+    before = shop.records()
     result = shop.flask("check")
     assert result.exit_code == 0, result.output
     assert [line.split()[:2] for line in result.stdout.splitlines()] == [
@@ -64,7 +64,7 @@ def test_all_is_in_order(shop: Shop, sandbox: StripeSandbox) -> None:
         ["ok", "majority"],
         ["ok", "indexes"],
     ]
-    assert shop.rows() == before
+    assert shop.records() == before
     assert sandbox.refunds() == []
 
 
@@ -78,10 +78,10 @@ def test_all_is_in_order(shop: Shop, sandbox: StripeSandbox) -> None:
 )
 def test_a_bad_setting(shop: Shop, key: str, value: Any, words: str) -> None:
     shop.app.extensions.clear()
-    shop.app.config.update({key: value, "REFUNDS_LEASE": -1})
+    shop.app.config.update({key: value, "REFUNDS_LEASE_SECONDS": -1})
     status, found = check(shop)
     assert status == 1
-    assert set(found) == {key, "REFUNDS_LEASE"}
+    assert set(found) == {key, "REFUNDS_LEASE_SECONDS"}
     assert found[key][0] == "to do"
     assert words in found[key][1]
 
@@ -96,7 +96,7 @@ def test_a_wrong_key(database: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "lacking"),
+    ("method", "path", "missing"),
     [
         ("POST", "/v1/refunds", "make refunds."),
         ("GET", "/v1/refunds", "read refunds."),
@@ -104,12 +104,12 @@ def test_a_wrong_key(database: Any) -> None:
     ],
 )
 def test_a_missing_permission(
-    shop: Shop, sandbox: StripeSandbox, method: str, path: str, lacking: str
+    shop: Shop, sandbox: StripeSandbox, method: str, path: str, missing: str
 ) -> None:
     sandbox.inject("key_forbidden", method=method, path=path)
     status, found = check(shop)
     assert (status, found["key"][0]) == (1, "to do")
-    assert found["key"][1].startswith(f"it may not {lacking} Give the restricted key")
+    assert found["key"][1].startswith(f"it may not {missing} Give the restricted key")
 
 
 def test_stripe_does_not_answer(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -202,7 +202,7 @@ def test_a_majority_that_lags() -> None:
         _majority({"lastWriteDate": now, "majorityWriteDate": now - timedelta(seconds=lag)})
         for lag in (9, 120)
     )
-    assert (fine.verdict, lagging.verdict) == (Verdict.OK, Verdict.TO_DO)
+    assert (fine.verdict, lagging.verdict) == (Status.OK, Status.FAIL)
     assert "120 s behind the primary" in lagging.words
 
 

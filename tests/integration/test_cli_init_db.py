@@ -65,12 +65,12 @@ def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
     for query in ({}, {"status": "completed"}, {"user": "ann@example.org"}, {"paymentIntent": payment}):
         assert shop.client.get("/api/payments/admin/all", query_string=query, headers=shop.headers()).json
     march = "2024-03-01"
-    for query in ({"status": "failed"}, {"attention": "true"}, {"bulk": "recall"}, {"from": march}):
+    for query in ({"status": "failed"}, {"review": "true"}, {"bulk": "recall"}, {"from": march}):
         assert shop.client.get("/api/payments/admin/refunds", query_string=query, headers=shop.headers()).json
     shop.client.get("/api/payments/admin/refunds/metrics", headers=shop.headers())
     ledger = get_refunds(shop.app).ledger
     assert ledger.find_unfinished(datetime.now(timezone.utc) + timedelta(minutes=1))
-    ledger.find_attention()
+    ledger.find_needing_review()
     assert shop.flask("show", str(purchase)).exit_code == 0
     assert shop.flask("reconcile", "--older-than", "0", "--rate", "1000").exit_code == 0
 
@@ -97,7 +97,7 @@ def test_every_query_finds_an_index(
 
 def test_a_bulk_runs_refunds_are_found_among_many(shop: Shop) -> None:
     assert shop.flask("init-db").exit_code == 0
-    found = shop.db.refunds.find({"bulk": "recall"}).sort([("createdAt", -1), ("_id", -1)])
+    found = shop.db.flask_refunds.find({"bulk": "recall"}).sort([("createdAt", -1), ("_id", -1)])
     plan = str(found.explain()["queryPlanner"]["winningPlan"])
     assert "flask_refunds_bulk_1_createdAt_-1__id_-1" in plan
     assert "SORT" not in plan
@@ -113,7 +113,7 @@ def test_what_it_will_build_and_on_what(shop: Shop, database: Any) -> None:
     assert result.exit_code == 0
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
-    assert "refunds {attention.since: 1}" in result.output
+    assert "refunds {review.since: 1}" in result.output
     assert result.output.count("to build") == 13
     assert result.output.endswith("12 to build; nothing was done (dry run).\n")
     assert database.list_collection_names() == ["users"]
@@ -136,9 +136,9 @@ def test_the_hosts_own_indexes_serve_or_are_left_alone(shop: Shop, database: Any
     found = {each["name"]: each for each in json.loads(result.output)["indexes"]}
     states = {name.removeprefix("flask_refunds_"): each["state"] for name, each in found.items()}
     assert states["stripePaymentIntentId_1"] == "there"
-    assert found["flask_refunds_stripePaymentIntentId_1"]["serving"] == "hosts"
-    assert (states["user_1__id_-1"], found["flask_refunds_user_1__id_-1"]["beside"]) == ("missing", ["some"])
-    assert (states["email_1"], found["flask_refunds_email_1"]["beside"]) == ("missing", ["mails"])
+    assert found["flask_refunds_stripePaymentIntentId_1"]["servedBy"] == "hosts"
+    assert (states["user_1__id_-1"], found["flask_refunds_user_1__id_-1"]["similar"]) == ("missing", ["some"])
+    assert (states["email_1"], found["flask_refunds_email_1"]["similar"]) == ("missing", ["mails"])
     assert states["settledAt_1"] == "taken"
     for name, indexes in before.items():
         assert [each for each in database[name].list_indexes() if each in indexes] == indexes
@@ -153,9 +153,9 @@ def test_the_hosts_own_names(database: Any, sandbox: StripeSandbox) -> None:
     app = make_app(
         REFUNDS_MONGO=database,
         REFUNDS_PURCHASES_COLLECTION="orders",
-        REFUNDS_PAYMENT_INTENT_FIELD="payment.intent",
+        REFUNDS_PURCHASE_FIELDS={"payment": "payment.intent"},
         REFUNDS_USERS_COLLECTION="people",
-        REFUNDS_USER_KEY="uid",
+        REFUNDS_USER_FIELDS={"id": "uid"},
     )
     said = Shop(app, database).flask("init-db").output
     for index in ("orders {payment.intent: 1}", "people {uid: 1}", "people {email: 1}"):

@@ -28,7 +28,7 @@ def add_rows(shop: Shop, count: int, **fields: Any) -> None:
                 "_id": f"pi_{number}:1",
                 "paymentIntent": f"pi_{number}",
                 "number": 1,
-                "source": "endpoint",
+                "source": "api",
                 "status": "succeeded",
                 "purchaseIds": [],
                 "amount": 1999,
@@ -38,14 +38,14 @@ def add_rows(shop: Shop, count: int, **fields: Any) -> None:
                 "createdAt": made,
                 "updatedAt": made,
                 "settledAt": made,
-                "leasedUntil": made,
-                "announced": True,
-                "checked": True,
-                "history": [{"at": made, "status": "succeeded", "by": "endpoint:ann"}],
+                "leaseExpiresAt": made,
+                "signals_sent": True,
+                "purchasesVerified": True,
+                "history": [{"at": made, "status": "succeeded", "actor": "api:ann"}],
             }
             | fields
         )
-    shop.db.refunds.insert_many(rows)
+    shop.db.flask_refunds.insert_many(rows)
 
 
 def test_newest_first_in_columns(shop: Shop) -> None:
@@ -53,7 +53,7 @@ def test_newest_first_in_columns(shop: Shop) -> None:
     result = shop.flask("list", "--limit", "2")
     assert result.exit_code == 0
     assert result.stdout == (
-        "Refund  Status     Amount     Reason     Requested by  Asked for             Attention\n"
+        "Refund  Status     Amount     Reason     Requested by  Asked for             ReviewRequest\n"
         "pi_2:1  succeeded  19.99 USD  duplicate  ann           2024-03-01 02:00:00Z\n"
         "pi_1:1  succeeded  19.99 USD  duplicate  ann           2024-03-01 01:00:00Z\n"
     )
@@ -64,10 +64,10 @@ def test_newest_first_in_columns(shop: Shop) -> None:
     ("options", "found"),
     [
         (("--status", "failed"), ["pi_2:1"]),
-        (("--attention",), ["pi_2:1"]),
-        (("--no-attention",), ["pi_4:1", "pi_3:1", "pi_1:1", "pi_0:1"]),
+        (("--needs-review",), ["pi_2:1"]),
+        (("--no-needs-review",), ["pi_4:1", "pi_3:1", "pi_1:1", "pi_0:1"]),
         (("--reason", "fraudulent"), ["pi_1:1"]),
-        (("--requested-by", "command:bob"), ["pi_1:1"]),
+        (("--requested-by", "cli:bob"), ["pi_1:1"]),
         (("--bulk", "recall-2024"), ["pi_1:1"]),
         (("--bulk", "recall"), []),
         (("--from", "2024-03-01T03:00Z"), ["pi_4:1", "pi_3:1"]),
@@ -78,10 +78,13 @@ def test_newest_first_in_columns(shop: Shop) -> None:
 )
 def test_filters(shop: Shop, options: tuple[str, ...], found: list[str]) -> None:
     add_rows(shop, 5)
-    asks = {"status": "failed", "attention": {"why": "failed_after_success", "whatToDo": "x", "since": MARCH}}
-    shop.db.refunds.update_one({"_id": "pi_2:1"}, {"$set": asks})
-    asked = {"reason": "fraudulent", "requestedBy": "command:bob", "bulk": "recall-2024"}
-    shop.db.refunds.update_one({"_id": "pi_1:1"}, {"$set": asked})
+    asks = {
+        "status": "failed",
+        "review": {"why": "failed_after_success", "recommendedAction": "x", "since": MARCH},
+    }
+    shop.db.flask_refunds.update_one({"_id": "pi_2:1"}, {"$set": asks})
+    asked = {"reason": "fraudulent", "requestedBy": "cli:bob", "bulk": "recall-2024"}
+    shop.db.flask_refunds.update_one({"_id": "pi_1:1"}, {"$set": asked})
 
     said = json.loads(shop.flask("list", *options, "--json").stdout)
     exported = shop.flask(
@@ -129,7 +132,7 @@ def test_a_spreadsheet(shop: Shop) -> None:
             {"amount": 5, "currency": "isk", "failure": {"code": "x", "message": "\t=1"}},
         ]
     ):
-        shop.db.refunds.update_one({"_id": f"pi_{number}:1"}, {"$set": changes})
+        shop.db.flask_refunds.update_one({"_id": f"pi_{number}:1"}, {"$set": changes})
 
     result = shop.flask("export")
 
@@ -169,7 +172,9 @@ def test_the_first_line_comes_before_the_last_is_read(shop: Shop, commands: Comm
     with process:
         first = process.stdout.readline()
         # Nobody reads on, so it waits with the pipe full, and most of the ledger still to be asked for.
-        shop.db.refunds.update_one({"_id": "pi_0:1"}, {"$set": {"note": "written after the first line"}})
+        shop.db.flask_refunds.update_one(
+            {"_id": "pi_0:1"}, {"$set": {"note": "written after the first line"}}
+        )
         *_, last = process.stdout
     assert process.returncode == 0
     assert json.loads(first)["id"] == "pi_4999:1"

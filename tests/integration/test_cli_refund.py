@@ -27,14 +27,14 @@ def buy(shop: Shop, sandbox: StripeSandbox, **payment: Any) -> tuple[str, str]:
 def test_a_refund(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox)
 
-    result = shop.flask("refund", purchase, "--reason", "duplicate", "--note", "by phone", "--by", "ann")
+    result = shop.flask("refund", purchase, "--reason", "duplicate", "--note", "by phone", "--actor", "ann")
 
     assert (result.exit_code, result.output) == (0, f"Refunded 19.99 USD: {payment}:1 has succeeded.\n")
     assert sandbox.money_refunded(payment) == 1999
-    [row] = shop.rows()
-    assert (row["source"], row["requestedBy"]) == ("command", "command:ann")
+    [row] = shop.records()
+    assert (row["source"], row["requestedBy"]) == ("command", "cli:ann")
     assert (row["reason"], row["note"]) == ("duplicate", "by phone")
-    assert {entry["by"] for entry in row["history"]} == {"command:ann"}
+    assert {entry["actor"] for entry in row["history"]} == {"cli:ann"}
     assert shop.status_of(ObjectId(purchase)) == "refunded"
 
 
@@ -135,8 +135,8 @@ def test_a_live_key_needs_a_yes(live_shop: Shop, sandbox: StripeSandbox) -> None
 
 def test_show_by_each_id(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox, card=DISPUTED)
-    shop.flask("refund", purchase, "--by", "ann", "--note", "first\x1b[31m try")
-    shop.flask("refund", purchase, "--by", "bob")
+    shop.flask("refund", purchase, "--actor", "ann", "--note", "first\x1b[31m try")
+    shop.flask("refund", purchase, "--actor", "bob")
 
     one = shop.flask("show", f"{payment}:1")
     both = [shop.flask("show", each) for each in (payment, purchase)]

@@ -160,7 +160,9 @@ def test_purchases_are_found_by_each_filter_and_by_all_of_them(shop: Shop) -> No
 
 def test_the_host_may_name_the_payment_intent_otherwise(database: Any, sandbox: StripeSandbox) -> None:
     app = make_app(
-        REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_PAYMENT_INTENT_FIELD="stripe.intent"
+        REFUNDS_MONGO=database,
+        STRIPE_API_BASE=sandbox.url,
+        REFUNDS_PURCHASE_FIELDS={"payment": "stripe.intent"},
     )
     shop = Shop(app, database)
     user = shop.add_user()
@@ -291,11 +293,11 @@ def refunded(shop: Shop, sandbox: StripeSandbox, **body: Any) -> dict[str, Any]:
 def test_refunds_newest_first_and_by_each_filter(shop: Shop, sandbox: StripeSandbox) -> None:
     first = refunded(shop, sandbox, reason="duplicate")
     second = refunded(shop, sandbox, note="a note")
-    shop.db.refunds.update_one({"_id": first["id"]}, {"$set": {"createdAt": MARCH}})
-    attention = {"why": "amount_differs", "whatToDo": "…", "since": MARCH}
-    shop.db.refunds.update_one(
+    shop.db.flask_refunds.update_one({"_id": first["id"]}, {"$set": {"createdAt": MARCH}})
+    review = {"why": "amount_differs", "recommendedAction": "…", "since": MARCH}
+    shop.db.flask_refunds.update_one(
         {"_id": second["id"]},
-        {"$set": {"attention": attention, "status": "failed", "requestedBy": "bob", "bulk": "b-1"}},
+        {"$set": {"review": review, "status": "failed", "requestedBy": "bob", "bulk": "b-1"}},
     )
 
     def found(**query: Any) -> list[str]:
@@ -307,8 +309,8 @@ def test_refunds_newest_first_and_by_each_filter(shop: Shop, sandbox: StripeSand
     assert found() == [second["id"], first["id"]]
     assert found(status="succeeded") == [first["id"]]
     assert found(status="pending") == []
-    assert found(attention="true") == [second["id"]]
-    assert found(attention="false") == [first["id"]]
+    assert found(review="true") == [second["id"]]
+    assert found(review="false") == [first["id"]]
     assert found(reason="duplicate") == [first["id"]]
     assert found(requestedBy="bob") == [second["id"]]
     assert found(bulk="b-1") == [second["id"]]
@@ -322,7 +324,7 @@ def test_refunds_newest_first_and_by_each_filter(shop: Shop, sandbox: StripeSand
 
 def test_refunds_by_cursor_though_many_were_made_in_one_millisecond(shop: Shop) -> None:
     rows = [_row(f"pi_{number}", MARCH + timedelta(milliseconds=number // 10)) for number in range(45)]
-    shop.db.refunds.insert_many(rows)
+    shop.db.flask_refunds.insert_many(rows)
     pages = by_cursor(shop, "/admin/refunds", "refunds", limit=7)
     expected = [row["_id"] for row in sorted(rows, key=lambda row: (row["createdAt"], row["_id"]))][::-1]
     assert [refund["id"] for page in pages for refund in page] == expected
@@ -334,13 +336,13 @@ def _row(payment_intent: str, moment: datetime) -> dict[str, Any]:
         "_id": f"{payment_intent}:1",
         "paymentIntent": payment_intent,
         "number": 1,
-        "source": "dashboard",
+        "source": "external",
         "status": "succeeded",
         "createdAt": moment,
         "updatedAt": moment,
-        "leasedUntil": moment,
-        "announced": True,
-        "checked": True,
+        "leaseExpiresAt": moment,
+        "signals_sent": True,
+        "purchasesVerified": True,
         "history": [],
     }
 

@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 
 from flask_refunds import bulk_refund, refund_pending, refund_succeeded
 from flask_refunds.extension import get_refunds, observe
-from flask_refunds.log import Decision
+from flask_refunds.log import LogEvent
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.integration.test_reconcile import age, reconcile
 from tests.mongod import TestServer, failing
@@ -95,14 +95,14 @@ class Story:
         )
         return CanaryShop(app, self.database)
 
-    def expect(self, response: TestResponse, status: int, *decisions: Decision) -> list[dict[str, Any]]:
-        """Check an answer, and that just these decisions were told of it, in this order."""
+    def expect(self, response: TestResponse, status: int, *decisions: LogEvent) -> list[dict[str, Any]]:
+        """Check an answer, and that just these decisions were log_records of it, in this order."""
         self.statuses.add(response.status_code)
         assert response.status_code == status, response.text
-        return self.told(*decisions)
+        return self.log_records(*decisions)
 
-    def told(self, *decisions: Decision) -> list[dict[str, Any]]:
-        """Check that just these decisions were told since the last time."""
+    def log_records(self, *decisions: LogEvent) -> list[dict[str, Any]]:
+        """Check that just these decisions were log_records since the last time."""
         facts = self.recorder.clear()
         assert [each["event"] for each in facts] == [each.event for each in decisions]
         return facts
@@ -130,12 +130,14 @@ class Story:
 
     def good_refunds(self) -> None:
         payment, purchase = self.buy()
-        opened, settled = self.expect(self.refund(purchase), 200, Decision.OPENED, Decision.STATUS)
-        by = f"endpoint:{self.shop.admin_id}"
+        opened, settled = self.expect(
+            self.refund(purchase), 200, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED
+        )
+        by = f"api:{self.shop.admin_id}"
         assert opened == {
-            "event": "refund_opened",
+            "event": "refund_created",
             "refund_id": f"{payment}:1",
-            "by": by,
+            "actor": by,
             "reason": "duplicate",
         }
         assert settled.pop("stripe_request_id").startswith("req_")
@@ -147,27 +149,29 @@ class Story:
             "code": None,
             "amount": 1999,
             "currency": "usd",
-            "by": by,
+            "actor": by,
         }
         self.expect(self.refund(purchase), 400)
         _, purchase = self.buy(card=PENDING)
-        self.expect(self.refund(purchase), 202, Decision.OPENED, Decision.STATUS)
+        self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED)
 
     def refused_refunds(self) -> None:
         payment, purchase = self.buy(card=DISPUTED)
-        _, refused = self.expect(self.refund(purchase), 400, Decision.OPENED, Decision.REFUSED)
+        _, refused = self.expect(
+            self.refund(purchase), 400, LogEvent.REFUND_CREATED, LogEvent.REFUND_REJECTED
+        )
         assert refused.pop("stripe_request_id").startswith("req_")
         assert refused == {
-            "event": "refund_refused",
+            "event": "refund_rejected",
             "refund_id": f"{payment}:1",
             "code": "charge_disputed",
-            "by": f"endpoint:{self.shop.admin_id}",
+            "actor": f"api:{self.shop.admin_id}",
         }
         for fault, status in [("rate_limited", 503), ("key_rejected", 500), ("key_forbidden", 500)]:
             self.sandbox.inject(fault, times=4)
             _, purchase = self.buy()
-            told = (Decision.OPENED, Decision.REFUSED, Decision.FAILED)
-            self.expect(self.refund(purchase), status, *told)
+            log_records = (LogEvent.REFUND_CREATED, LogEvent.REFUND_REJECTED, LogEvent.REQUEST_FAILED)
+            self.expect(self.refund(purchase), status, *log_records)
             self.sandbox.clear_faults()
         self.expect(self.shop.refund("0" * 24), 404)
         self.expect(self.shop.refund(purchase, json={"canary": 1}), 400)
@@ -175,36 +179,39 @@ class Story:
 
     def unknown_outcomes(self) -> None:
         self.sandbox.inject("wrong_object")
-        told = (Decision.OPENED, Decision.UNREADABLE, Decision.UNKNOWN)
-        self.expect(self.refund(self.buy()[1]), 202, *told)
+        log_records = (LogEvent.REFUND_CREATED, LogEvent.STRIPE_RESPONSE_INVALID, LogEvent.OUTCOME_UNKNOWN)
+        self.expect(self.refund(self.buy()[1]), 202, *log_records)
         payment, purchase = self.buy()
-        for first in (Decision.OPENED, Decision.RESUMED):
+        for first in (LogEvent.REFUND_CREATED, LogEvent.REFUND_RESUMED):
             self.sandbox.inject("drop_before")
-            self.expect(self.refund(purchase), 202, first, Decision.UNKNOWN)
+            self.expect(self.refund(purchase), 202, first, LogEvent.OUTCOME_UNKNOWN)
         hold = datetime.now(timezone.utc) + timedelta(minutes=1)
-        self.shop.db.refunds.update_one({"_id": f"{payment}:1"}, {"$set": {"leasedUntil": hold}})
+        self.shop.db.flask_refunds.update_one({"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": hold}})
         self.expect(self.refund(purchase), 409)
         age(self.shop, minutes=2)
-        self.expect(self.refund(purchase), 200, Decision.RESUMED, Decision.STATUS)
+        self.expect(self.refund(purchase), 200, LogEvent.REFUND_RESUMED, LogEvent.REFUND_STATUS_CHANGED)
 
     def database_failures(self) -> None:
         for command in ("find", "aggregate", "insert"):
             _, purchase = self.buy()
             with failing(self.database, command):
-                [told] = self.expect(self.refund(purchase), 500, Decision.FAILED)
-            assert (told["code"], told["error"]) == ("database_unavailable", "DatabaseUnavailable")
+                [log_records] = self.expect(self.refund(purchase), 500, LogEvent.REQUEST_FAILED)
+            assert (log_records["code"], log_records["error"]) == (
+                "database_unavailable",
+                "DatabaseUnavailable",
+            )
         _, purchase = self.buy()
         with failing(self.database, "findAndModify"):
-            self.expect(self.refund(purchase), 202, Decision.OPENED, Decision.BEHIND)
+            self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.LEDGER_UPDATE_FAILED)
         _, purchase = self.buy()
         self.sandbox.inject("drop_before")
         with failing(self.database, "update"):
-            told3 = (Decision.OPENED, Decision.UNKNOWN, Decision.LEASE_KEPT)
+            told3 = (LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN, LogEvent.LEASE_RELEASE_FAILED)
             self.expect(self.refund(purchase), 202, *told3)
         uri = f"mongodb://shop:{MONGO_PASSWORD}@127.0.0.1:1/shop"
         with pymongo.MongoClient[dict[str, Any]](uri) as client:
             away = self._open(REFUNDS_MONGO=client.shop)
-            self.expect(self.refund(purchase, away), 500, Decision.FAILED)
+            self.expect(self.refund(purchase, away), 500, LogEvent.REQUEST_FAILED)
 
     def receivers(self) -> None:
         def broken(*args: Any, **payload: Any) -> None:
@@ -213,30 +220,38 @@ class Story:
         def silent(*args: Any, **payload: Any) -> None: ...
 
         with refund_succeeded.connected_to(broken, sender=self.shop.app):
-            told = (Decision.OPENED, Decision.STATUS, Decision.RECEIVER_FAILED)
-            [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *told)
+            log_records = (LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED, LogEvent.RECEIVER_FAILED)
+            [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *log_records)
         assert (failed["signal"], failed["error"]) == ("refund-succeeded", "DuplicateKeyError")
         with refund_pending.connected_to(silent, sender=self.shop.app):
             _, purchase = self.buy(card=PENDING)
             with failing(self.database, "update"):
-                told = (Decision.OPENED, Decision.STATUS, Decision.TOLD_AGAIN)
-                self.expect(self.refund(purchase), 202, *told)
+                log_records = (
+                    LogEvent.REFUND_CREATED,
+                    LogEvent.REFUND_STATUS_CHANGED,
+                    LogEvent.SIGNAL_REDELIVERY_SCHEDULED,
+                )
+                self.expect(self.refund(purchase), 202, *log_records)
             self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
-            [told3] = self.expect(self.refund(purchase), 202, Decision.UNANSWERED)
-            unsaid = self.shop.db.refunds.find_one({"purchaseIds": purchase})["_id"]
-            assert told3 == {"event": "stripe_unanswered", "refund_id": unsaid, "code": "APIConnectionError"}
+            [told3] = self.expect(self.refund(purchase), 202, LogEvent.STRIPE_REQUEST_FAILED)
+            unsaid = self.shop.db.flask_refunds.find_one({"purchaseIds": purchase})["_id"]
+            assert told3 == {
+                "event": "stripe_request_failed",
+                "refund_id": unsaid,
+                "code": "APIConnectionError",
+            }
 
     def observers(self) -> None:
         class Broken:
             def refund_changed(self, refund: Any) -> None:
                 raise ValueError(SAID)
 
-            def stripe_answered(self, request: str, outcome: str, seconds: float) -> None: ...
+            def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None: ...
 
         observed = self._open(REFUNDS_MONGO=self.database)
         observe(observed.app, Broken())
-        told = (Decision.OPENED, Decision.OBSERVER_FAILED, Decision.STATUS)
-        [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *told)
+        log_records = (LogEvent.REFUND_CREATED, LogEvent.OBSERVER_FAILED, LogEvent.REFUND_STATUS_CHANGED)
+        [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *log_records)
         assert failed["error"] == "ValueError"
 
     def bulk_runs(self) -> None:
@@ -250,8 +265,8 @@ class Story:
         _, purchase = self.buy()
         with shop.app.app_context():
             assert bulk_refund("recall", [purchase]).counts == {"unknown": 1}
-        [told] = self.told(Decision.NOT_REFUNDED)
-        assert told == {
+        [log_records] = self.log_records(LogEvent.BULK_ITEM_FAILED)
+        assert log_records == {
             "event": "bulk_item_failed",
             "purchase_id": str(purchase),
             "error": "DuplicateKeyError",
@@ -260,27 +275,32 @@ class Story:
     def callers(self) -> None:
         for what, (authorization, why) in self._bad_authorizations().items():
             headers = {"Authorization": authorization} if authorization else {}
-            [told] = self.expect(self.refund(ID, headers=headers), 401, Decision.NOT_AUTHENTICATED)
+            [log_records] = self.expect(self.refund(ID, headers=headers), 401, LogEvent.AUTHENTICATION_FAILED)
             expected = {"event": "not_authenticated", "why": why, "endpoint": "refunds.refund_purchase"}
-            assert told == expected, what
+            assert log_records == expected, what
         user = self.shop.add_user(name="Canary User", email=EMAIL)
-        [told] = self.expect(self.refund(ID, headers=self.shop.headers(user)), 403, Decision.FORBIDDEN)
-        assert told["identity"] == str(user)
-        by_email = self._open(REFUNDS_MONGO=self.database, REFUNDS_USER_KEY="email")
+        [log_records] = self.expect(
+            self.refund(ID, headers=self.shop.headers(user)), 403, LogEvent.ADMIN_REQUIRED
+        )
+        assert log_records["identity"] == str(user)
+        by_email = self._open(REFUNDS_MONGO=self.database, REFUNDS_USER_FIELDS={"id": "email"})
         headers = by_email.headers(EMAIL)
         self.database.users.update_many({"email": EMAIL}, {"$set": {"role": "user"}})
-        [told] = self.expect(self.refund(ID, by_email, headers=headers), 403, Decision.FORBIDDEN)
-        assert re.fullmatch("sha256-[0-9a-f]{12}", told["identity"])
+        [log_records] = self.expect(self.refund(ID, by_email, headers=headers), 403, LogEvent.ADMIN_REQUIRED)
+        assert re.fullmatch("sha256-[0-9a-f]{12}", log_records["identity"])
         self.database.users.update_many({"email": EMAIL}, {"$set": {"role": "admin"}})
         self.expect(
-            self.refund(self.buy()[1], by_email, headers=headers), 200, Decision.OPENED, Decision.STATUS
+            self.refund(self.buy()[1], by_email, headers=headers),
+            200,
+            LogEvent.REFUND_CREATED,
+            LogEvent.REFUND_STATUS_CHANGED,
         )
 
         def judge(user: Any) -> bool:
             raise RuntimeError(SAID, user)
 
         strange = self._open(REFUNDS_MONGO=self.database, REFUNDS_IS_ADMIN=judge)
-        self.expect(self.refund(ID, strange), 500, Decision.FAILED)
+        self.expect(self.refund(ID, strange), 500, LogEvent.REQUEST_FAILED)
 
     def _bad_authorizations(self) -> dict[str, tuple[str, str]]:
         shop = self.shop
@@ -291,7 +311,7 @@ class Story:
             "none": ("", "missing"),
             "basic": ("Basic Y2FuYXJ5OmNhbmFyeQ==", "malformed"),
             "junk": ("Bearer canary.canary.canary", "malformed"),
-            "gone": (gone, "user_gone"),
+            "gone": (gone, "user_not_found"),
             "expired": (expired, "expired"),
             "forged": (forged, "signature"),
         }
@@ -299,7 +319,7 @@ class Story:
         return whole
 
     def bad_tokens(self) -> None:
-        """All that there are: whichever check they fail, what they hold is not told."""
+        """All that there are: whichever check they fail, what they hold is not log_records."""
         for token in bad_tokens(str(self.shop.admin_id)).values():
             self.tokens += [token] if len(token) > 40 else []
             # As a server hands it on, for no client would send some of them.
@@ -309,32 +329,34 @@ class Story:
 
     def events(self) -> None:
         payment, purchase = self.buy(card=PENDING)
-        self.expect(self.refund(purchase), 202, Decision.OPENED, Decision.STATUS)
+        self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED)
         self.sandbox.settle(self.sandbox.refunds(payment)[0]["id"], "succeeded")
         event = self.sandbox.events[-1]
-        _, told = self.expect(self.send(event), 200, Decision.STATUS, Decision.EVENT_TAKEN)
-        assert told == {
-            "event": "event_taken",
+        _, log_records = self.expect(
+            self.send(event), 200, LogEvent.REFUND_STATUS_CHANGED, LogEvent.WEBHOOK_PROCESSED
+        )
+        assert log_records == {
+            "event": "webhook_processed",
             "event_id": event["id"],
             "event_type": event["type"],
         }
         self.sandbox.settle(self.sandbox.refunds(payment)[0]["id"], "failed")
-        told3 = (Decision.STATUS, Decision.ATTENTION, Decision.EVENT_TAKEN)
+        told3 = (LogEvent.REFUND_STATUS_CHANGED, LogEvent.REFUND_NEEDS_REVIEW, LogEvent.WEBHOOK_PROCESSED)
         self.expect(self.send(self.sandbox.events[-1]), 200, *told3)
         dashboard, _ = self.buy()
         made = self.sandbox.refund_in_dashboard(dashboard)
-        told2 = (Decision.RECORDED, Decision.EVENT_TAKEN)
+        told2 = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.WEBHOOK_PROCESSED)
         recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *told2)
-        assert (recorded["refund_id"], recorded["by"]) == (f"{dashboard}:1", "webhook")
+        assert (recorded["refund_id"], recorded["actor"]) == (f"{dashboard}:1", "webhook")
         other = make_event("customer.created", {"id": "cus_1", "email": EMAIL})
-        self.expect(self.send(other), 200, Decision.EVENT_IGNORED)
+        self.expect(self.send(other), 200, LogEvent.WEBHOOK_IGNORED)
         for wrong, secret, why in [
             (make_event("refund.created", made), "whsec_canaryOfSomebodyElse", "signature"),
             (make_event("refund.created", made, livemode=True), WEBHOOK_SECRET, "mode"),
             (make_event("refund.created", {**made, "amount": "canary"}), WEBHOOK_SECRET, "malformed"),
             (make_event("Canary Type", made, livemode=True), WEBHOOK_SECRET, "mode"),
         ]:
-            [refused] = self.expect(self.send(wrong, secret), 400, Decision.EVENT_REFUSED)
+            [refused] = self.expect(self.send(wrong, secret), 400, LogEvent.WEBHOOK_REJECTED)
             assert refused["why"] == why
             believed = why != "signature"
             assert refused["event_id"] == (wrong["id"] if believed else None)
@@ -344,19 +366,19 @@ class Story:
     def people(self) -> None:
         payment, purchase = self.buy()
         self.sandbox.inject("drop_before")
-        self.expect(self.refund(purchase), 202, Decision.OPENED, Decision.UNKNOWN)
+        self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN)
         age(self.shop, hours=24)
         self.sandbox.advance(25 * 3600)
         with failing(self.database, "findAndModify"):
             reconcile(self.shop)
-        assert "not_reconciled" in {each["event"] for each in self.recorder.clear()}
+        assert "reconcile_failed" in {each["event"] for each in self.recorder.clear()}
         reconcile(self.shop)
-        assert "attention_asked" in {each["event"] for each in self.recorder.clear()}
+        assert "refund_needs_review" in {each["event"] for each in self.recorder.clear()}
         runner = self.shop.app.test_cli_runner()
-        command = ["refunds", "resolve", f"{payment}:1", "--failed", "--why", "canary-why", "--by"]
+        command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-why", "--actor"]
         assert runner.invoke(args=[*command, EMAIL]).exit_code == 0
-        [resolved] = self.told(Decision.RESOLVED)
-        assert re.fullmatch("command:sha256-[0-9a-f]{12}", resolved["by"])
+        [resolved] = self.log_records(LogEvent.REFUND_RESOLVED)
+        assert re.fullmatch("cli:sha256-[0-9a-f]{12}", resolved["actor"])
 
 
 class CanaryShop(Shop):
@@ -406,7 +428,7 @@ def story(mongo_server: TestServer) -> Iterator[Story]:
 
 def test_everything_happened(story: Story) -> None:
     assert story.statuses == {200, 202, 400, 401, 403, 404, 409, 500, 503}
-    assert {each["event"] for each in story.recorder.facts()} == {each.event for each in Decision}
+    assert {each["event"] for each in story.recorder.facts()} == {each.event for each in LogEvent}
 
 
 def test_our_records_hold_no_canary(story: Story) -> None:
@@ -442,7 +464,7 @@ def test_facts_are_flat_and_documented(story: Story) -> None:
 
 def test_the_documented_vocabulary_is_the_real_one() -> None:
     documented = {event: level for event, (level, _) in _documented().items()}
-    assert documented == {each.event: logging.getLevelName(each.level) for each in Decision}
+    assert documented == {each.event: logging.getLevelName(each.level) for each in LogEvent}
 
 
 def _documented() -> dict[str, tuple[str, set[str]]]:

@@ -9,7 +9,7 @@ from bson import ObjectId
 from werkzeug.test import TestResponse
 
 from flask_refunds.testing import StripeSandbox
-from tests.integration.test_contract import assert_error
+from tests.integration.test_http_api import assert_error
 from tests.shop import Shop
 
 
@@ -18,7 +18,7 @@ def preview(shop: Shop, purchase: Any, **headers: str) -> TestResponse:
 
 
 def assert_nothing_done(shop: Shop, sandbox: StripeSandbox) -> None:
-    assert shop.rows() == []
+    assert shop.records() == []
     assert sandbox.refunds() == []
 
 

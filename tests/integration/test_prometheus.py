@@ -84,18 +84,18 @@ def test_a_lost_answer_is_unknown_and_as_slow_as_it_was(
 
 def test_what_is_open_and_what_asks_for_a_person(mock_shop: Shop, registry: CollectorRegistry) -> None:
     now = datetime.now(timezone.utc)
-    attention = {"why": "unknown_too_long", "whatToDo": "Look.", "since": now}
+    review = {"why": "unknown_too_long", "recommendedAction": "Look.", "since": now}
     for number, hours in enumerate((0, 2, 200)):
-        row = {"status": "processing", "createdAt": now - timedelta(hours=hours), "attention": None}
-        mock_shop.db.refunds.insert_one({"_id": f"pi_{number}:1", **row})
-    mock_shop.db.refunds.update_one({"_id": "pi_2:1"}, {"$set": {"attention": attention}})
+        row = {"status": "processing", "createdAt": now - timedelta(hours=hours), "review": None}
+        mock_shop.db.flask_refunds.insert_one({"_id": f"pi_{number}:1", **row})
+    mock_shop.db.flask_refunds.update_one({"_id": "pi_2:1"}, {"$set": {"review": review}})
 
     scraped = scrape(registry)
     for age, count in (("under_1h", 1), ("under_1d", 1), ("under_7d", 0), ("older", 1)):
         assert scraped[f'flask_refunds_open{{age="{age}",status="processing"}}'] == count
         assert scraped[f'flask_refunds_open{{age="{age}",status="pending"}}'] == 0
-    assert scraped['flask_refunds_attention{why="unknown_too_long"}'] == 1
-    assert scraped['flask_refunds_attention{why="failed_after_success"}'] == 0
+    assert scraped['flask_refunds_review{why="unknown_too_long"}'] == 1
+    assert scraped['flask_refunds_review{why="failed_after_success"}'] == 0
     assert scraped["flask_refunds_ledger_readable"] == 1
 
 
@@ -106,7 +106,7 @@ def test_a_database_that_is_down_fails_no_scrape(shop: Shop) -> None:
     with failing(shop.db, "aggregate"):
         scraped = scrape(registry)
     assert scraped["flask_refunds_ledger_readable"] == 0
-    assert scraped['flask_refunds_attention{why="unknown_too_long"}'] is None
+    assert scraped['flask_refunds_review{why="unknown_too_long"}'] is None
     assert scraped["of_the_host_total"] == 0
 
 
@@ -117,7 +117,7 @@ def test_an_observer_that_raises_spoils_nothing(
         def refund_changed(self, refund: Any) -> None:
             raise RuntimeError
 
-        def stripe_answered(self, request: str, outcome: str, seconds: float) -> None:
+        def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None:
             raise RuntimeError
 
     app = mock_shop.app

@@ -15,7 +15,7 @@ from tests.faults.replica_set import wait_until
 from tests.integration.workers import ROOT, gunicorn
 from tests.shop import Shop
 
-APP = "tests.integration.telling"
+APP = "tests.integration.notifying_app"
 
 
 @pytest.mark.parametrize("ends_by", ["os._exit", "SystemExit"])
@@ -37,8 +37,8 @@ def test_a_receiver_that_ends_the_process(
         with pytest.raises((http.client.HTTPException, OSError, ValueError)):
             server.post(path, headers)
         assert shop.db.crashes.count_documents({}) == 1
-        [row] = shop.rows()
-        assert (row["status"], row["announced"]) == ("succeeded", False)
+        [row] = shop.records()
+        assert (row["status"], row["signals_sent"]) == ("succeeded", False)
         # The server has begun another worker, and a call tells that the purchase is refunded.
         wait_until(lambda: _answers(server, path, headers))
 
@@ -48,7 +48,7 @@ def test_a_receiver_that_ends_the_process(
         list(shop.db.told.find({}, {"_id": 0}))
         == [{"refundId": f"{payment}:1", "status": "succeeded"}] * told
     )
-    assert shop.rows()[0]["announced"]
+    assert shop.records()[0]["signals_sent"]
     assert len(sandbox.refunds(payment)) == 1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from flask_refunds import refund_attention, refund_succeeded
+from flask_refunds import refund_needs_review, refund_succeeded
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop
@@ -33,9 +33,9 @@ def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tu
 
 def age(shop: Shop, **by: float) -> None:
     """Make every row older."""
-    for row in shop.rows():
-        ages = {name: row[name] - timedelta(**by) for name in ("createdAt", "updatedAt", "leasedUntil")}
-        shop.db.refunds.update_one({"_id": row["_id"]}, {"$set": ages})
+    for row in shop.records():
+        ages = {name: row[name] - timedelta(**by) for name in ("createdAt", "updatedAt", "leaseExpiresAt")}
+        shop.db.flask_refunds.update_one({"_id": row["_id"]}, {"$set": ages})
 
 
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after", "error_500_after"])
@@ -47,9 +47,9 @@ def test_an_unknown_outcome_comes_to_its_end(shop: Shop, sandbox: StripeSandbox,
         "1 looked at: 1 settled, 0 still open, 0 tidied, 0 busy, 0 errors, 0 need a person.\n"
     )
     assert shop.status_of(purchase) == "refunded"
-    [row] = shop.rows()
-    assert (row["status"], row["announced"]) == ("succeeded", True)
-    assert row["history"][-1]["by"] == "reconcile"
+    [row] = shop.records()
+    assert (row["status"], row["signals_sent"]) == ("succeeded", True)
+    assert row["history"][-1]["actor"] == "reconcile"
     assert sandbox.money_refunded(payment) == 1999
     age(shop, minutes=1)
     assert reconcile(shop).output.startswith("1 looked at: 0 settled, 0 still open, 1 tidied")
@@ -76,7 +76,7 @@ def test_what_changed_just_now_is_left_alone(shop: Shop, sandbox: StripeSandbox)
 def test_a_row_that_a_call_owns_is_left_to_it(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, _ = unknown(shop, sandbox, "drop_before")
     in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
-    shop.db.refunds.update_one({}, {"$set": {"leasedUntil": in_a_minute}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": in_a_minute}})
     assert "1 busy" in reconcile(shop).output
     assert sandbox.money_refunded(payment) == 0
 
@@ -147,7 +147,7 @@ def test_a_receiver_that_ends_the_process_keeps_no_other_refund_waiting(
             shop.refund(shop.add_purchase(poison))
         payment, _ = unknown(shop, sandbox, "drop_after")
         assert reconcile(shop).exit_code == 1
-    assert shop.db.refunds.find_one({"_id": f"{payment}:1"})["status"] == "succeeded"
+    assert shop.db.flask_refunds.find_one({"_id": f"{payment}:1"})["status"] == "succeeded"
 
 
 def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -159,7 +159,7 @@ def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox
     payment, purchase = unknown(shop, sandbox, "drop_before")
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
-    with refund_attention.connected_to(receiver, sender=shop.app):
+    with refund_needs_review.connected_to(receiver, sender=shop.app):
         for _ in range(2):
             result = reconcile(shop)
             assert result.exit_code == 1
@@ -173,26 +173,26 @@ def test_an_old_unknown_row_asks_for_a_person(shop: Shop, sandbox: StripeSandbox
 @pytest.mark.parametrize("verdict", ["--failed", "--retry"])
 def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
     payment, purchase = unknown(shop, sandbox, "drop_before")
-    shop.db.refunds.update_one({}, {"$set": {"bulk": "recall-2024"}})
+    shop.db.flask_refunds.update_one({}, {"$set": {"bulk": "recall-2024"}})
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
 
-    result = shop.flask("resolve", f"{payment}:1", verdict, "--why", "not at Stripe", "--by", "ann")
+    result = shop.flask("resolve", f"{payment}:1", verdict, "--comment", "not at Stripe", "--actor", "ann")
 
     assert result.exit_code == 0, result.output
-    first = shop.rows()[0]
-    assert (first["status"], first["failure"]["code"], first["attention"]) == ("failed", "given_up", None)
-    assert (first["history"][-1]["by"], first["history"][-1]["why"]) == ("command:ann", "not at Stripe")
+    first = shop.records()[0]
+    assert (first["status"], first["failure"]["code"], first["review"]) == ("failed", "given_up", None)
+    assert (first["history"][-1]["actor"], first["history"][-1]["why"]) == ("cli:ann", "not at Stripe")
     assert reconcile(shop).exit_code == 0
     if verdict == "--failed":
         assert sandbox.money_refunded(payment) == 0
         assert shop.status_of(purchase) == "completed"
         return
-    second = shop.rows()[1]
+    second = shop.records()[1]
     assert (second["status"], second["requestedBy"], second["source"], second["bulk"]) == (
         "succeeded",
-        "command:ann",
+        "cli:ann",
         "command",
         "recall-2024",
     )
@@ -201,42 +201,46 @@ def test_a_person_decides(shop: Shop, sandbox: StripeSandbox, verdict: str) -> N
 
 
 def test_a_person_was_wrong(shop: Shop, sandbox: StripeSandbox) -> None:
-    """He closed a refund as failed that Stripe shows after all: the books follow the money, and say so."""
+    """He closed a refund as failed that Stripe shows after all: the transitions follow the money, and say so."""
     payment, purchase = unknown(shop, sandbox, "drop_after")
-    shop.db.refunds.update_one(
+    shop.db.flask_refunds.update_one(
         {},
         {
             "$set": {
-                "attention": {"why": "unknown_too_long", "whatToDo": "", "since": datetime.now(timezone.utc)}
+                "review": {
+                    "why": "unknown_too_long",
+                    "recommendedAction": "",
+                    "since": datetime.now(timezone.utc),
+                }
             }
         },
     )
-    shop.flask("resolve", f"{payment}:1", "--failed", "--why", "I did not look")
+    shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
     assert shop.refund(purchase).status_code == 400
-    rows = {row["_id"]: row for row in shop.rows()}
+    rows = {row["_id"]: row for row in shop.records()}
     assert rows[f"{payment}:1"]["status"] == "succeeded"
-    assert rows[f"{payment}:1"]["attention"]["why"] == "found_after_failure"
+    assert rows[f"{payment}:1"]["review"]["code"] == "found_after_failure"
     assert rows[f"{payment}:2"]["failure"]["code"] == "charge_already_refunded"
     assert shop.status_of(purchase) == "refunded"
-    result = shop.flask("resolve", f"{payment}:1", "--done", "--why", "paid once, seen at Stripe")
+    result = shop.flask("resolve", f"{payment}:1", "--dismiss", "--comment", "paid once, seen at Stripe")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
 
 
-@pytest.mark.parametrize("verdict", ["--failed", "--done"])
+@pytest.mark.parametrize("verdict", ["--failed", "--dismiss"])
 def test_a_failure_after_success_is_dealt_with(shop: Shop, sandbox: StripeSandbox, verdict: str) -> None:
     payment = failed_after_success(shop, sandbox)
-    result = shop.flask("resolve", f"{payment}:1", verdict, "--why", "paid in cash")
+    result = shop.flask("resolve", f"{payment}:1", verdict, "--comment", "paid in cash")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
 
 
 def test_a_failure_after_success_is_dealt_with_by_refunding_again(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = failed_after_success(shop, sandbox)
-    [purchase] = shop.rows()[0]["purchaseIds"]
+    [purchase] = shop.records()[0]["purchaseIds"]
     assert shop.refund(purchase).status_code == 200
     assert reconcile(shop).exit_code == 0
-    assert shop.rows()[0]["history"][-1]["why"] == f"Refunded again as {payment}:2."
+    assert shop.records()[0]["history"][-1]["why"] == f"Refunded again as {payment}:2."
 
 
 def failed_after_success(shop: Shop, sandbox: StripeSandbox) -> str:
@@ -263,22 +267,22 @@ def test_there_is_nothing_to_resolve(
 ) -> None:
     payment = sandbox.create_payment(1999)
     shop.refund(shop.add_purchase(payment))
-    result = shop.flask("resolve", refund_id.format(payment=payment), verdict, "--why", "x")
+    result = shop.flask("resolve", refund_id.format(payment=payment), verdict, "--comment", "x")
     assert (result.exit_code, said in result.output) == (2, True)
     assert sandbox.money_refunded(payment) == 1999
 
 
 def test_a_verdict_is_needed(shop: Shop) -> None:
-    assert "--retry, --failed and --done" in shop.flask("resolve", "pi_1:1", "--why", "x").output
+    assert "--retry, --failed and --done" in shop.flask("resolve", "pi_1:1", "--comment", "x").output
 
 
 def test_a_dry_run_does_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, _ = unknown(shop, sandbox)
-    before, asked = shop.rows(), len(sandbox.requests)
+    before, asked = shop.records(), len(sandbox.requests)
     result = reconcile(shop, "--dry-run")
     assert re.search(rf"^{payment}:1  processing  since ", result.output)
     assert "1 unfinished, 0 need a person; nothing was done (dry run)." in result.output
-    assert (shop.rows(), len(sandbox.requests)) == (before, asked)
+    assert (shop.records(), len(sandbox.requests)) == (before, asked)
 
 
 def test_one_bad_refund_does_not_keep_the_others_waiting(shop: Shop, sandbox: StripeSandbox) -> None:

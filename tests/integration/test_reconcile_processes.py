@@ -47,17 +47,17 @@ def test_several_at_once(shop: Shop, generous: StripeSandbox, mongo_uri: str, da
     assert [process.returncode for process in passes] == [0] * 4, said
     assert all("0 errors, 0 need a person" in each for each in said), said
     assert [len(generous.refunds(payment)) for payment in payments] == [1] * 40
-    assert {row["status"] for row in shop.rows()} == {"succeeded"}
+    assert {row["status"] for row in shop.records()} == {"succeeded"}
     assert database.purchases.count_documents({"status": "refunded"}) == 40
 
 
 def test_one_that_stays(shop: Shop, generous: StripeSandbox, mongo_uri: str) -> None:
-    process = start(mongo_uri, generous, "--every", "1", stdout=subprocess.PIPE)
+    process = start(mongo_uri, generous, "--interval", "1", stdout=subprocess.PIPE)
     try:
         for _ in range(2):
             [payment] = leave_unknown(shop, generous, 1)
             row = f"{payment}:1"
-            wait_until(lambda row=row: shop.db.refunds.find_one({"_id": row})["status"] == "succeeded")
+            wait_until(lambda row=row: shop.db.flask_refunds.find_one({"_id": row})["status"] == "succeeded")
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=30)
     finally:

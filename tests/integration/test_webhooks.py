@@ -54,8 +54,8 @@ def test_a_pending_refund_succeeds_by_an_event(shop: Shop, sandbox: StripeSandbo
     for event in sandbox.events:
         assert send(shop, event).json == {"received": True}
     assert shop.status_of(purchase) == "refunded"
-    [row] = shop.rows()
-    assert (row["status"], row["history"][-1]["by"]) == ("succeeded", "webhook")
+    [row] = shop.records()
+    assert (row["status"], row["history"][-1]["actor"]) == ("succeeded", "webhook")
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
@@ -141,7 +141,7 @@ NO_EVENT = "The event is not as Stripe sends them."
 def test_what_is_signed_and_no_event_of_ours(shop: Shop, body: bytes, words: str, told: Told) -> None:
     response = shop.client.post(PATH, data=body, headers=sign(body))
     assert (response.status_code, response.json) == (400, {"error": words, "code": "invalid_request"})
-    assert shop.rows() == []
+    assert shop.records() == []
     [facts] = told()
     assert facts["why"] == ("mode" if "mode" in words else "malformed")
     assert (facts["event_id"] is not None) == (b"evt_" in body)
@@ -162,7 +162,7 @@ def test_events_of_nobody_and_of_other_shops(shop: Shop, sandbox: StripeSandbox)
     sandbox.inject("drop_before", times=99)  # Stripe is not asked about them
     for event in events:
         assert send(shop, event).status_code == 200
-    assert shop.rows() == []
+    assert shop.records() == []
 
 
 @pytest.mark.parametrize("kind", ["refund.created", "charge.refunded"])
@@ -174,11 +174,11 @@ def test_a_refund_of_the_dashboard(shop: Shop, sandbox: StripeSandbox, kind: str
         for event in events_of(sandbox, kind) * 2:
             assert send(shop, event).status_code == 200
         assert shop.status_of(purchase) == left
-    assert [(row["source"], row["amount"], row["status"]) for row in shop.rows()] == [
+    assert [(row["source"], row["amount"], row["status"]) for row in shop.records()] == [
         ("dashboard", 1000, "succeeded"),
         ("dashboard", 3000, "succeeded"),
     ]
-    assert [row["purchaseIds"] for row in shop.rows()] == [[purchase], [purchase]]
+    assert [row["purchaseIds"] for row in shop.records()] == [[purchase], [purchase]]
 
 
 def test_an_event_of_a_charge_brings_its_own_payment_s_refunds(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -187,7 +187,7 @@ def test_an_event_of_a_charge_brings_its_own_payment_s_refunds(shop: Shop, sandb
         shop.add_purchase(payment)
         sandbox.refund_in_dashboard(payment)
     assert send(shop, events_of(sandbox, "charge.refunded")[0]).status_code == 200
-    assert [row["paymentIntent"] for row in shop.rows()] == [payments[0]]
+    assert [row["paymentIntent"] for row in shop.records()] == [payments[0]]
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_the_request_that_an_event_names(
     shop.add_purchase(payment)
     made = sandbox.refund_in_dashboard(payment)
     assert send(shop, {**make_event("refund.created", made), "request": request_of}).status_code == 200
-    assert shop.rows()[0]["history"][0]["stripeRequestId"] == told
+    assert shop.records()[0]["history"][0]["stripeRequestId"] == told
 
 
 def test_a_partial_refund_lowers_what_is_left(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -227,8 +227,8 @@ def test_a_dashboard_refund_that_fails_later(shop: Shop, sandbox: StripeSandbox)
     for event in events_of(sandbox, "refund.failed", "refund.updated"):
         send(shop, event)
     assert shop.status_of(purchase) == "completed"
-    [row] = shop.rows()
-    assert (row["status"], row["attention"]["why"]) == ("failed", "failed_after_success")
+    [row] = shop.records()
+    assert (row["status"], row["review"]["code"]) == ("failed", "failed_after_success")
     assert shop.refund(purchase).status_code == 200
 
 
@@ -240,20 +240,20 @@ def test_a_success_that_fails_later(shop: Shop, sandbox: StripeSandbox) -> None:
     for event in events_of(sandbox, "refund.failed"):
         send(shop, event)
     assert shop.status_of(purchase) == "completed"
-    [row] = shop.rows()
+    [row] = shop.records()
     assert (row["status"], row["failure"]["code"]) == ("failed", "lost_or_stolen_card")
-    assert row["attention"]["why"] == "failed_after_success"
+    assert row["review"]["code"] == "failed_after_success"
 
 
 def test_an_event_whose_row_is_not_there(shop: Shop, sandbox: StripeSandbox) -> None:
     """As after a restore of the database from yesterday's backup."""
     payment, purchase = pending_refund(shop, sandbox)
-    shop.db.refunds.delete_many({})
+    shop.db.flask_refunds.delete_many({})
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
     for event in sandbox.events * 2:
         assert send(shop, event).status_code == 200
     assert shop.status_of(purchase) == "refunded"
-    assert [row["status"] for row in shop.rows()] == ["succeeded"]
+    assert [row["status"] for row in shop.records()] == ["succeeded"]
     assert shop.refund(purchase).status_code == 400
     assert sandbox.money_refunded(payment) == 1999
 
@@ -271,25 +271,25 @@ def test_five_events_in_every_order_however_often_each(shop: Shop, sandbox: Stri
     events = five_events(sandbox, payment)
 
     def standing() -> Any:
-        [row] = shop.rows()
-        attention = row["attention"] and row["attention"]["why"]
-        return row["status"], row["stripeRefundId"], row["amount"], attention, shop.status_of(purchase)
+        [row] = shop.records()
+        review = row["review"] and row["review"]["code"]
+        return row["status"], row["stripeRefundId"], row["amount"], review, shop.status_of(purchase)
 
     start = (frozenset[int](), standing())
-    met = {start: (shop.rows(), list(shop.db.purchases.find()))}
+    met = {start: (shop.records(), list(shop.db.purchases.find()))}
     to_visit = [start]
     while to_visit:
         delivered, stood = to_visit.pop()
         for number, event in enumerate(events):
             for collection, documents in zip(
-                (shop.db.refunds, shop.db.purchases), met[delivered, stood], strict=True
+                (shop.db.flask_refunds, shop.db.purchases), met[delivered, stood], strict=True
             ):
                 collection.delete_many({})
                 collection.insert_many(documents)
             assert send(shop, event).status_code == 200
             then = (delivered | {number}, standing())
             if then not in met:
-                met[then] = (shop.rows(), list(shop.db.purchases.find()))
+                met[then] = (shop.records(), list(shop.db.purchases.find()))
                 to_visit.append(then)
     assert len(met) > 32
     ends = {(stood[0], stood[-1]) for delivered, stood in met if len(delivered) == 5}
@@ -307,7 +307,7 @@ def test_the_database_is_down(shop: Shop, sandbox: StripeSandbox, database: Any,
         assert send(shop, event).status_code == 500
     assert send(shop, event).status_code == 200
     assert shop.status_of(purchase) == "refunded"
-    assert shop.rows()[0]["status"] == "succeeded"
+    assert shop.records()[0]["status"] == "succeeded"
 
 
 def test_stripe_cannot_be_asked(shop: Shop, sandbox: StripeSandbox) -> None:

@@ -417,7 +417,7 @@ def test_ids_of_users(shop: WatchedShop, user_id: Any) -> None:
 
 
 def test_another_key_of_users(open_shop: OpenShop) -> None:
-    shop = open_shop(REFUNDS_USER_KEY="email")
+    shop = open_shop(REFUNDS_USER_FIELDS={"id": "email"})
     shop.add_user(role="admin", email="ann@shop.example")
     assert shop.client.post(NOWHERE, headers=shop.headers("ann@shop.example")).status_code == 404
     assert_not_authenticated(shop.client.post(NOWHERE, headers=shop.headers()))
@@ -437,7 +437,7 @@ def test_an_identity_is_no_query(open_shop: OpenShop, identity: Any) -> None:
 
 
 def test_an_admin_whose_id_is_a_whole_number(open_shop: OpenShop, sandbox: StripeSandbox) -> None:
-    shop = open_shop(JWT_IDENTITY_CLAIM="uid", REFUNDS_USER_KEY="number")
+    shop = open_shop(JWT_IDENTITY_CLAIM="uid", REFUNDS_USER_FIELDS={"id": "number"})
     shop.add_user(number=42, role="admin")
     headers = {"Authorization": f"Bearer {forge(claims('somebody', uid=42))}"}
     response = shop.refund(shop.add_purchase(sandbox.create_payment(1999)), headers=headers)
@@ -559,7 +559,7 @@ def test_before_an_admin_is_known_only_he_is_read(
     assert shop.spy.calls == [("users", "find_one", query) for query in queries]
     assert sandbox.requests == []
     assert shop.status_of(purchase) == "completed"
-    assert shop.rows() == []
+    assert shop.records() == []
 
 
 def test_an_admin_s_bad_request_reads_nothing_more(shop: WatchedShop, sandbox: StripeSandbox) -> None:
@@ -582,12 +582,12 @@ def test_the_user_is_read_once_a_request(doors: Doors, door: str) -> None:
 # What is told of who is not let in
 
 
-@pytest.mark.parametrize("why", ["missing", "malformed", "user_gone"])
+@pytest.mark.parametrize("why", ["missing", "malformed", "user_not_found"])
 def test_what_is_told_of_a_stranger(shop: WatchedShop, why: str, told: Told) -> None:
     headers = {
         "missing": {},
         "malformed": {"Authorization": "Basic Y2FuYXJ5"},
-        "user_gone": shop.headers("64b5f2c8e13e4a5b6c7d8e9f"),
+        "user_not_found": shop.headers("64b5f2c8e13e4a5b6c7d8e9f"),
     }[why]
     assert_not_authenticated(shop.client.post(NOWHERE, headers=headers))
     assert told() == [{"event": "not_authenticated", "why": why, "endpoint": "refunds.refund_purchase"}]
@@ -782,7 +782,7 @@ def idp(monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyEndpoint]:
 def test_keys_of_an_identity_provider(
     open_shop: OpenShop, idp: KeyEndpoint, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flask_refunds.jwks.OUTAGE_SECONDS", 0)
+    monkeypatch.setattr("flask_refunds.identity.jwks.OUTAGE_SECONDS", 0)
     shop = open_shop(JWT_SECRET_KEY=None, JWT_ALGORITHM="ES256", JWT_JWKS_URL=idp.url)
     shop.app.add_url_rule("/me", view_func=authenticate(_who))
 

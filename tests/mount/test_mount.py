@@ -29,7 +29,7 @@ from werkzeug.test import TestResponse
 import flask_refunds
 from flask_refunds import RefundsError, check_config, refunds_bp
 from flask_refunds.extension import get_refunds
-from flask_refunds.serializers import MAX_BODY_BYTES
+from flask_refunds.schemas.inputs import MAX_BODY_BYTES
 from flask_refunds.testing import StripeSandbox, make_token
 from tests.mount.conftest import (
     MONGO_PASSWORD,
@@ -151,7 +151,7 @@ def test_twice_in_one_app(shop: WatchedShop, sandbox: StripeSandbox) -> None:
 def test_an_app_factory_called_twice(open_shop: OpenShop, sandbox: StripeSandbox) -> None:
     for shop in (open_shop(), open_shop()):
         refund_one(shop, sandbox)
-        assert shop.db.refunds.count_documents({}) == 1
+        assert shop.db.flask_refunds.count_documents({}) == 1
 
 
 def test_a_script_root(shop: WatchedShop, sandbox: StripeSandbox) -> None:
@@ -174,7 +174,7 @@ def test_apps_do_not_bleed() -> None:
                 STRIPE_SECRET_KEY=keys[name],
                 JWT_SECRET_KEY=name * 40,
                 REFUNDS_COLLECTION=f"ledger_{name}",
-                REFUNDS_USER_KEY="_id" if name == "a" else "login",
+                REFUNDS_USER_FIELDS={"id": "_id"} if name == "a" else "login",
             )
             shops[name] = Shop(app, database)
         users = {"a": str(shops["a"].admin_id), "b": "bob"}
@@ -617,7 +617,7 @@ def test_the_host_s_json_provider_does_not_reach_us(
     assert_answer(refused, 400, "invalid_request")
     assert_refunded(made, purchase, payment)
     assert_not_authenticated(unknown)
-    assert shop.rows()[0]["note"] == "x"
+    assert shop.records()[0]["note"] == "x"
 
 
 def test_the_host_s_response_class(open_shop: OpenShop, sandbox: StripeSandbox) -> None:
@@ -717,7 +717,7 @@ def test_a_client_is_refused_with_words(wrapped: bool) -> None:
 
 
 def test_a_database_that_is_away(sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_refunds.database.OPERATION_SECONDS", 0.05)
+    monkeypatch.setattr("flask_refunds.storage.connection.OPERATION_SECONDS", 0.05)
     app = make_app(MONGO_URI=f"mongodb://shop:{MONGO_PASSWORD}@127.0.0.1:1/shop", STRIPE_API_BASE=sandbox.url)
     headers = {"Authorization": f"Bearer {make_token(ID, secret=JWT_SECRET)}"}
     try:
@@ -767,12 +767,12 @@ class Sale:
         assert_answer(response, 400, "invalid_request")
         assert "Nothing was refunded" in response.json["error"]
         assert self.sandbox.requests == []
-        assert self.shop.rows() == []
+        assert self.shop.records() == []
         assert self.shop.status_of(self.id) == "completed"
 
     def assert_made(self, response: TestResponse, reason: str | None = None, note: str | None = None) -> None:
         assert_refunded(response, self.id, self.payment)
-        [row] = self.shop.rows()
+        [row] = self.shop.records()
         assert (row["reason"], row["note"]) == (reason, note)
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.world import World
+from tests.unit.refund_harness import RefundHarness
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def harness() -> RefundHarness:
+    return RefundHarness()

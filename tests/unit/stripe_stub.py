@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import stripe
 import urllib3
 
-from flask_refunds.transport import _deadline
+from flask_refunds.stripe_client.transport import _deadline
 
 PAYMENT = "pi_1"
 REFUND_ID = "pi_1:1"

@@ -70,7 +70,7 @@ def test_the_defaults() -> None:
         "stripe_api_base": "https://api.stripe.com",
         "refunds_stripe_timeout": 8.0,
         "refunds_stripe_retries": 1,
-        "refunds_lease": 60.0,
+        "refunds_lease_seconds": 60.0,
         "jwt_decode_key": JWT_SECRET,
         "jwt_jwks_url": None,
         "jwt_decode_algorithms": ("HS256",),
@@ -78,8 +78,8 @@ def test_the_defaults() -> None:
         "jwt_decode_issuer": None,
         "jwt_decode_leeway": 0.0,
         "jwt_identity_claim": "sub",
-        "refunds_console": True,
-        "refunds_console_login_url": None,
+        "refunds_admin_page": True,
+        "refunds_login_url": None,
     }
 
 
@@ -105,9 +105,9 @@ OPTIONAL = [
     "REFUNDS_IS_ADMIN",
     "REFUNDS_STRIPE_TIMEOUT",
     "REFUNDS_STRIPE_RETRIES",
-    "REFUNDS_LEASE",
-    "REFUNDS_CONSOLE",
-    "REFUNDS_CONSOLE_LOGIN_URL",
+    "REFUNDS_LEASE_SECONDS",
+    "REFUNDS_ADMIN_PAGE",
+    "REFUNDS_LOGIN_URL",
 ]
 
 
@@ -124,8 +124,8 @@ def test_a_stranger_s_keys_are_none_of_our_business() -> None:
 
 
 ACCEPTED: list[tuple[str, Any, str, Any]] = [
-    ("REFUNDS_CONSOLE", False, "refunds_console", False),
-    ("REFUNDS_CONSOLE_LOGIN_URL", "/sign-in?by=mail", "refunds_console_login_url", "/sign-in?by=mail"),
+    ("REFUNDS_ADMIN_PAGE", False, "refunds_admin_page", False),
+    ("REFUNDS_LOGIN_URL", "/sign-in?actor=mail", "refunds_login_url", "/sign-in?actor=mail"),
     ("REFUNDS_PURCHASES_COLLECTION", "shop.orders", "refunds_purchases_collection", "shop.orders"),
     ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
     ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
@@ -164,8 +164,8 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_STRIPE_TIMEOUT", 18, "refunds_stripe_timeout", 18),
     ("REFUNDS_STRIPE_RETRIES", 0, "refunds_stripe_retries", 0),
     ("REFUNDS_STRIPE_RETRIES", 5, "refunds_stripe_retries", 5),
-    ("REFUNDS_LEASE", 20, "refunds_lease", 20),
-    ("REFUNDS_LEASE", 3600, "refunds_lease", 3600),
+    ("REFUNDS_LEASE_SECONDS", 20, "refunds_lease_seconds", 20),
+    ("REFUNDS_LEASE_SECONDS", 3600, "refunds_lease_seconds", 3600),
     ("JWT_DECODE_AUDIENCE", "shop", "jwt_decode_audience", "shop"),
     ("JWT_DECODE_AUDIENCE", ["shop", "admin"], "jwt_decode_audience", ("shop", "admin")),
     ("JWT_DECODE_ISSUER", "https://login.example", "jwt_decode_issuer", "https://login.example"),
@@ -305,7 +305,7 @@ REFUSED: dict[str, list[Any]] = {
     "JWT_JWKS_URL": NO_URL,
     "REFUNDS_STRIPE_TIMEOUT": [0, 0.09, 18.1, -1, "8", True, float("nan"), float("inf"), 10**400, [8]],
     "REFUNDS_STRIPE_RETRIES": [-1, 6, 1.0, 1.5, "1", True, float("nan"), [1]],
-    "REFUNDS_LEASE": [0, 19.9, 3601, -60, "60", True, float("nan"), float("inf"), [60]],
+    "REFUNDS_LEASE_SECONDS": [0, 19.9, 3601, -60, "60", True, float("nan"), float("inf"), [60]],
     "JWT_SECRET_KEY": [*NO_TEXT, "short"],
     "JWT_ALGORITHM": ["", "none", "None", "hs256", "HS257", "RSA", "HS256,RS256", 1, True, b"HS256"],
     "JWT_DECODE_ALGORITHMS": [
@@ -327,8 +327,8 @@ REFUSED: dict[str, list[Any]] = {
     "JWT_DECODE_ISSUER": NO_TEXT,
     "JWT_DECODE_LEEWAY": [-1, 301, "10", True, float("nan"), float("inf"), [10]],
     "JWT_IDENTITY_CLAIM": NO_TEXT,
-    "REFUNDS_CONSOLE": [0, 1, "no", "", []],
-    "REFUNDS_CONSOLE_LOGIN_URL": [
+    "REFUNDS_ADMIN_PAGE": [0, 1, "no", "", []],
+    "REFUNDS_LOGIN_URL": [
         "",
         "sign-in",
         "//elsewhere.example/sign-in",
@@ -561,7 +561,7 @@ EVERYTHING_WRONG: dict[str, Any] = {
     "STRIPE_API_BASE": f"http://{CANARY}.example",
     "REFUNDS_STRIPE_TIMEOUT": CANARY,
     "REFUNDS_STRIPE_RETRIES": CANARY,
-    "REFUNDS_LEASE": CANARY,
+    "REFUNDS_LEASE_SECONDS": CANARY,
     "JWT_SECRET_KEY": CANARY,
     "JWT_ALGORITHM": CANARY,
     "JWT_DECODE_ALGORITHMS": [CANARY],

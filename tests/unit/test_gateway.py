@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.deadline import Deadline
+from flask_refunds.clock import Deadline
 from flask_refunds.errors import (
     KeyRejected,
     OutcomeUnknown,
     PermissionMissing,
-    Refused,
-    StripeAnswer,
-    Throttled,
+    RateLimited,
+    RequestRejected,
+    StripeCallError,
 )
-from flask_refunds.gateway import Gateway
 from flask_refunds.models import RefundStatus, StripeRefund
+from flask_refunds.stripe_client.gateway import Gateway
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
 
 REQUEST = {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
@@ -36,13 +36,13 @@ class Clock:
 
 def create(
     *answers: Any, retries: int = 1, in_doubt: bool = False, within: float = 10.0
-) -> tuple[StripeRefund | StripeAnswer, StubTransport]:
+) -> tuple[StripeRefund | StripeCallError, StubTransport]:
     clock = Clock()
     stub = StubTransport([(*CREATE, answer) for answer in answers])
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=retries, transport=stub, sleep=clock.sleep)
     try:
-        return gateway.create(REQUEST, REFUND_ID, Deadline(within, clock), in_doubt=in_doubt), stub
-    except StripeAnswer as answer:
+        return gateway.create_refund(REQUEST, REFUND_ID, Deadline(within, clock), in_doubt=in_doubt), stub
+    except StripeCallError as answer:
         return answer, stub
     finally:
         stub.assert_done()
@@ -59,20 +59,20 @@ def test_every_try_is_the_same_request() -> None:
 def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
     stub = StubTransport([("GET", "/v1/refunds/re_1%2Fcancel%3Fx%3D1", (200, refund_object()))])
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
-    gateway.retrieve("re_1/cancel?x=1", Deadline.after(10))
+    gateway.retrieve_refund("re_1/cancel?x=1", Deadline.after(10))
     stub.assert_done()
 
 
 @pytest.mark.parametrize(
     ("status", "body", "meaning"),
     [
-        (400, error_object("charge_disputed"), Refused),
-        (402, error_object("card_declined", "card_error"), Refused),
-        (404, error_object("resource_missing"), Refused),
+        (400, error_object("charge_disputed"), RequestRejected),
+        (402, error_object("card_declined", "card_error"), RequestRejected),
+        (404, error_object("resource_missing"), RequestRejected),
         (401, error_object("", "invalid_request_error"), KeyRejected),
         (403, error_object("", "invalid_request_error"), PermissionMissing),
-        (429, error_object("rate_limit"), Throttled),
-        (429, error_object("lock_timeout"), Throttled),
+        (429, error_object("rate_limit"), RateLimited),
+        (429, error_object("lock_timeout"), RateLimited),
         (409, error_object("idempotency_key_in_use", "idempotency_error"), OutcomeUnknown),
         (400, error_object("", "idempotency_error"), OutcomeUnknown),
         (500, error_object("", "api_error"), OutcomeUnknown),
@@ -95,7 +95,7 @@ def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
         (200, refund_object(metadata={}), OutcomeUnknown),
     ],
 )
-def test_what_an_answer_means(status: int, body: Any, meaning: type[StripeAnswer]) -> None:
+def test_what_an_answer_means(status: int, body: Any, meaning: type[StripeCallError]) -> None:
     answer, _ = create((status, body), retries=0)
     assert type(answer) is meaning
 
@@ -114,7 +114,7 @@ def test_a_no_for_now_says_nothing_of_an_earlier_try(later: Any, earlier: str) -
 
 def test_a_refusal_ends_doubt() -> None:
     answer, _ = create(lost(), (400, error_object("charge_disputed")))
-    assert type(answer) is Refused
+    assert type(answer) is RequestRejected
     assert answer.code == "charge_disputed"
     assert answer.request_id == "req_2"
 

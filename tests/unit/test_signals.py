@@ -14,10 +14,10 @@ import pytest
 from flask import Flask
 
 from flask_refunds import refund_failed, refund_succeeded
-from flask_refunds.signals import Announcer
+from flask_refunds.signals import SignalSender
 from flask_refunds.testing import StripeSandbox
 from tests.shop import Shop, make_app
-from tests.unit.test_serializers import REFUND
+from tests.unit.test_rendering import REFUND
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def telling(mock_shop: Shop, sandbox: StripeSandbox) -> Iterator[Callable[..., A
         connected.append(receiver)
         answer = mock_shop.refund(mock_shop.add_purchase(sandbox.create_payment(1999)))
         assert (answer.status_code, answer.get_json()["message"]) == (200, "Refund successful")
-        [row] = mock_shop.rows()
+        [row] = mock_shop.records()
         assert row["status"] == "succeeded"
         return row
 
@@ -50,7 +50,7 @@ def test_the_payload(mock_shop: Shop, telling: Callable[..., Any]) -> None:
     assert sender is mock_shop.app
     assert payload.keys() == {"refund", "refund_id"}
     assert payload["refund_id"] == payload["refund"].id == row["_id"]
-    assert row["announced"]
+    assert row["signals_sent"]
 
 
 def _wrap_in_a_function(work: Callable[..., Awaitable[None]]) -> Any:
@@ -86,7 +86,7 @@ def test_an_async_receiver_runs_to_its_end(telling: Callable[..., Any], kind: st
 
     row = telling(AWAITED[kind](work))
     assert heard == [row["_id"]]
-    assert row["announced"]
+    assert row["signals_sent"]
 
 
 async def _raises(*args: Any, **payload: Any) -> None:
@@ -107,7 +107,7 @@ def _wants_no_refund_id(sender: Flask, refund: Any) -> None:
 
 @pytest.mark.parametrize("receiver", [_raises, _is_canceled, _raises_at_once, _wants_no_refund_id])
 def test_who_did_not_run_to_his_end_is_not_told(telling: Callable[..., Any], receiver: Any) -> None:
-    assert not telling(receiver)["announced"]
+    assert not telling(receiver)["signals_sent"]
 
 
 @pytest.mark.parametrize("obstacle", ["no asgiref", "a running loop"])
@@ -121,7 +121,7 @@ def test_a_coroutine_that_cannot_be_awaited_is_not_told(
         heard.append(refund_id)
 
     def announce() -> bool:
-        return Announcer(app).announce(REFUND)
+        return SignalSender(app).announce(REFUND)
 
     async def announce_in_a_loop() -> bool:
         return announce()

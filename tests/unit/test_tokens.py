@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from flask_refunds import IdentityProviderUnavailable, NotAuthenticated
 from flask_refunds.config import read_settings
+from flask_refunds.identity.tokens import TokenVerifier
 from flask_refunds.testing import make_token
-from flask_refunds.tokens import TokenVerifier
 from tests.mount.jwks import KeyEndpoint, key_endpoint
 from tests.mount.keys import (
     HEADER,
@@ -142,7 +142,7 @@ def test_bad_tokens(what: str) -> None:
 def test_what_the_log_says_of_a_bad_token(what: str, why: str) -> None:
     with pytest.raises(NotAuthenticated) as refusal:
         identify(bad_tokens(ANN)[what])
-    assert refusal.value.why == why
+    assert refusal.value.reason == why
 
 
 @pytest.mark.parametrize("error", [TypeError, ValueError, KeyError, RecursionError, UnicodeError])
@@ -157,7 +157,7 @@ def test_whatever_the_library_stumbles_over_is_no_token(
     monkeypatch.setattr(jwt, "decode", decode)
     with pytest.raises(NotAuthenticated) as refusal:
         identify(forge(claims(ANN)))
-    assert refusal.value.why == "malformed"
+    assert refusal.value.reason == "malformed"
 
 
 JSON = st.recursive(
@@ -373,7 +373,7 @@ def test_a_published_key(idp: KeyEndpoint, algorithm: str) -> None:
 def test_an_unknown_key(idp: KeyEndpoint, kid: str) -> None:
     with pytest.raises(NotAuthenticated) as refusal:
         from_idp(idp).verify(issued(kid))
-    assert refusal.value.why == "key"
+    assert refusal.value.reason == "key"
 
 
 def test_a_token_that_no_published_key_can_have_signed_asks_nobody(idp: KeyEndpoint) -> None:
@@ -382,7 +382,7 @@ def test_a_token_that_no_published_key_can_have_signed_asks_nobody(idp: KeyEndpo
     for token in (no_key_id, other_algorithm, forge(claims(ANN), HEADER | {"kid": "1"})):
         with pytest.raises(NotAuthenticated) as refusal:
             checker.verify(token)
-        assert refusal.value.why == "key"
+        assert refusal.value.reason == "key"
     assert idp.hits == 0
 
 
@@ -513,7 +513,7 @@ def test_a_stampede_fetches_once(idp: KeyEndpoint) -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The clock by which keys are kept."""
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr("flask_refunds.jwks.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr("flask_refunds.identity.jwks.time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -589,7 +589,7 @@ def test_a_fetch_for_an_unknown_key_holds_up_no_known_one(
 
 
 def test_an_endpoint_that_drips_is_given_up(idp: KeyEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flask_refunds.jwks.FETCH_SECONDS", 0.1)
+    monkeypatch.setattr("flask_refunds.identity.jwks.FETCH_SECONDS", 0.1)
     stop, finished = threading.Event(), threading.Event()
 
     def drip(handler: Any) -> None:

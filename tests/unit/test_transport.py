@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 import pytest
 import stripe
 
-from flask_refunds.deadline import Deadline
-from flask_refunds.transport import Transport, until
+from flask_refunds.clock import Deadline
+from flask_refunds.stripe_client.transport import Transport, request_deadline
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
@@ -41,7 +41,7 @@ def server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator
 
 def get(url: str, *, timeout: float = 0.3, overall: float = 10.0) -> bytes:
     transport = Transport(url, timeout)
-    with closing(transport), until(Deadline.after(overall)):
+    with closing(transport), request_deadline(Deadline.after(overall)):
         body, _, _ = transport.request("get", url, {})
     return body
 
@@ -67,7 +67,7 @@ def test_neither_silence_nor_a_slow_drip_outlasts_a_limit(limits: dict[str, floa
             before = Deadline.after(5)
             with pytest.raises(stripe.APIConnectionError):
                 get(url, **limits)
-            assert before.left() > 0
+            assert before.remaining() > 0
 
 
 @pytest.mark.parametrize(

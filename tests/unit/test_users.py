@@ -16,8 +16,8 @@ from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, Serv
 
 from flask_refunds import DatabaseUnavailable, NotAuthenticated
 from flask_refunds.config import read_settings
-from flask_refunds.tokens import TokenVerifier
-from flask_refunds.users import Users
+from flask_refunds.identity.tokens import TokenVerifier
+from flask_refunds.identity.users import Users
 from tests.mount.keys import claims, forge
 from tests.shop import JWT_SECRET, STRIPE_KEY
 
@@ -47,7 +47,7 @@ class Collection:
         return {"_id": 1}
 
 
-# Finding
+# CheckResult
 
 
 @pytest.mark.parametrize("stored", [ObjectId(ID), ID])
@@ -120,7 +120,7 @@ def known(identity: Any, collection: Any) -> bool:
 def test_an_identity_that_no_database_can_hold_is_nobody(identity: str | int) -> None:
     with pytest.raises(NotAuthenticated) as refusal:
         users(Collection()).find(identity, {})
-    assert refusal.value.why == "claims"
+    assert refusal.value.reason == "claims"
     assert not known(identity, Collection())
 
 
@@ -140,7 +140,7 @@ def test_ids_may_be_whole_numbers(stored: Any) -> None:
 def test_another_key() -> None:
     collection = mongomock.MongoClient().shop.users
     collection.insert_one({"_id": 1, "login": {"email": "ann@shop.example"}})
-    found = users(collection, REFUNDS_USER_KEY="login.email").find("ann@shop.example", {})
+    found = users(collection, REFUNDS_USER_FIELDS={"id": "login.email"}).find("ann@shop.example", {})
     assert found is not None
     assert found["_id"] == 1
 

@@ -1,0 +1,1 @@
+"""The refund protocol: decisions, and nothing of HTTP."""

@@ -1,0 +1,95 @@
+"""Preview a refund. Nothing is stored and no money moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bson import ObjectId
+
+from ..clock import CALL_SECONDS, Deadline
+from ..errors import (
+    KeyRejected,
+    OutcomeUnknown,
+    PaymentIntentMissing,
+    PaymentUnknown,
+    PurchaseNotFound,
+    PurchaseNotRefundable,
+    RateLimited,
+    RequestRejected,
+    StripeKeyRejected,
+    StripeRateLimited,
+    StripeUnavailable,
+)
+from ..models import Payment, Refund
+from ..storage.ledger import Ledger
+from ..storage.purchases import COMPLETED, Purchases
+
+if TYPE_CHECKING:
+    from ..stripe_client.gateway import Gateway
+
+_UNAVAILABLE = (
+    "Stripe couldn't be reached to look up this payment. Nothing was refunded. Try again in a few seconds."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The payment that would be refunded, and the refunds that it had so far."""
+
+    payment: Payment
+    refunds: Sequence[Refund]
+
+
+class Previewer:
+    """Looks up the payment of a purchase at Stripe.
+
+    :param gateway: returns the gateway, which is created when first needed.
+    """
+
+    def __init__(self, ledger: Ledger, purchases: Purchases, gateway: Callable[[], Gateway]) -> None:
+        self._ledger = ledger
+        self._purchases = purchases
+        self._gateway = gateway
+
+    def preview(self, purchase_id: ObjectId) -> Preview:
+        """Return what refunding this purchase would do.
+
+        :raises PurchaseNotFound: 404.
+        :raises PurchaseNotRefundable: 400.
+        :raises PaymentIntentMissing: 400.
+        :raises PaymentUnknown: 400; Stripe doesn't know the payment.
+        :raises StripeUnavailable: 503.
+        :raises StripeRateLimited: 503.
+        :raises StripeKeyRejected: 500.
+        :raises DatabaseUnavailable: 500.
+        """
+        purchase = self._purchases.find(purchase_id)
+        if purchase is None:
+            raise PurchaseNotFound
+        if purchase.status != COMPLETED:
+            raise PurchaseNotRefundable
+        if purchase.payment_intent is None:
+            raise PaymentIntentMissing
+        payment = self.retrieve_payment(purchase.payment_intent)
+        return Preview(payment, self._ledger.list_for_payment(purchase.payment_intent))
+
+    def retrieve_payment(self, payment_intent: str) -> Payment:
+        """Return a payment as Stripe shows it now.
+
+        :raises PaymentUnknown: 400; Stripe doesn't know the payment.
+        :raises StripeUnavailable: 503.
+        :raises StripeRateLimited: 503.
+        :raises StripeKeyRejected: 500.
+        """
+        try:
+            return self._gateway().retrieve_payment(payment_intent, Deadline.after(CALL_SECONDS))
+        except RequestRejected as rejection:
+            raise PaymentUnknown from rejection
+        except RateLimited as limited:
+            raise StripeRateLimited from limited
+        except KeyRejected as rejected:
+            raise StripeKeyRejected from rejected
+        except OutcomeUnknown as unknown:
+            raise StripeUnavailable(_UNAVAILABLE) from unknown

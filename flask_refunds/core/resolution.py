@@ -1,0 +1,75 @@
+"""Resolve refunds that need manual review, by a person's decision."""
+
+from __future__ import annotations
+
+from ..errors import NothingToResolve
+from ..log import LogEvent, log_event
+from ..models import Refund, RefundRequest, RefundStatus
+from ..storage.ledger import Ledger
+from .service import RefundResult, RefundService
+from .transitions import RefundTransitions
+
+
+class ManualReview:
+    """Applies decisions, and stores in the ledger who made them and why.
+
+    Every method takes the person's name, and a comment with their findings, for the history.
+    """
+
+    def __init__(self, ledger: Ledger, transitions: RefundTransitions, service: RefundService) -> None:
+        self._ledger = ledger
+        self._transitions = transitions
+        self._service = service
+
+    def fail(self, refund_id: str, *, name: str, comment: str) -> Refund:
+        """Close the review of a refund from which the customer received nothing, and mark it as failed.
+
+        :raises NothingToResolve: 400; also if the refund succeeded.
+        :raises DatabaseUnavailable: 500.
+        """
+        refund, actor = self._find(refund_id), f"cli:{name}"
+        if refund.status is RefundStatus.PROCESSING:
+            failed = self._transitions.mark_failed_manually(refund, actor=actor, comment=comment)
+            return _closed(failed, refund_id, actor=actor)
+        if not refund.status.is_failed_or_canceled:
+            raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
+        return self.dismiss(refund_id, name=name, comment=comment)
+
+    def dismiss(self, refund_id: str, *, name: str, comment: str) -> Refund:
+        """Close the review of a refund that needs no change.
+
+        :raises NothingToResolve: 400; also if the refund's outcome is unknown.
+        :raises DatabaseUnavailable: 500.
+        """
+        refund, actor = self._find(refund_id), f"cli:{name}"
+        if refund.status is RefundStatus.PROCESSING:
+            raise NothingToResolve(f"The outcome of {refund_id} is unknown. Mark it as failed, or retry it.")
+        return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
+
+    def retry(self, refund_id: str, *, name: str, comment: str) -> RefundResult:
+        """Close a review and refund again, under the next number.
+
+        :raises NothingToResolve: 400; also if the refund succeeded.
+        :raises RefundsError: as :meth:`RefundService.refund` does.
+        """
+        refund = self._find(refund_id)
+        if not refund.purchase_ids:
+            raise NothingToResolve(f"{refund_id} has no purchase.")
+        self.fail(refund_id, name=name, comment=comment)
+        request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
+        return self._service.refund(refund.purchase_ids[0], request)
+
+    def _find(self, refund_id: str) -> Refund:
+        refund = self._ledger.find(refund_id)
+        if refund is None:
+            raise NothingToResolve(f"There is no refund {refund_id}.")
+        if refund.review is None:
+            raise NothingToResolve(f"{refund_id} is {refund.status.value} and doesn't need review.")
+        return refund
+
+
+def _closed(refund: Refund | None, refund_id: str, *, actor: str) -> Refund:
+    if refund is None:
+        raise NothingToResolve(f"{refund_id} is in progress or has just changed. Look at it again.")
+    log_event(LogEvent.REFUND_RESOLVED, refund_id=refund_id, status=refund.status.value, actor=actor)
+    return refund

@@ -1,0 +1,1 @@
+"""Who calls: tokens, published keys and users."""

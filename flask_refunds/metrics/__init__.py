@@ -1,0 +1,1 @@
+"""Refund reports: aggregation in MongoDB, and the values that follow."""

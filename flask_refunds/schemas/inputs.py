@@ -1,0 +1,159 @@
+"""Parse what callers send over HTTP, on the command line and from Python."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any, get_args
+
+from bson import ObjectId
+
+from ..errors import InvalidRequest, PurchaseNotFound
+from ..models import Reason, find_object_id, is_bulk_name
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_NOTE_LENGTH = 500
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
+
+
+def parse_purchase_id(text: str) -> ObjectId:
+    """Parse a purchase's ID: 24 hex digits.
+
+    :raises PurchaseNotFound: 404; it isn't an ObjectId.
+    """
+    purchase_id = find_object_id(text)
+    if purchase_id is None:
+        raise PurchaseNotFound
+    return purchase_id
+
+
+def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
+    """Parse the body of a refund request: empty, or ``{"reason": …, "note": …}``.
+
+    :return: the reason and the note.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    if not body.strip():
+        return None, None
+    fields = _parse_object(body)
+    unknown = sorted(fields.keys() - {"reason", "note"})
+    if "amount" in unknown:
+        raise InvalidRequest(
+            "amount isn't supported: a refund is always for the full payment. Nothing was refunded."
+        )
+    if unknown:
+        raise InvalidRequest("Unknown field. The body can have reason and note. Nothing was refunded.")
+    return parse_reason(fields.get("reason")), parse_note(fields.get("note"))
+
+
+def _parse_object(body: bytes) -> dict[str, Any]:
+    if len(body) > MAX_BODY_BYTES:
+        raise InvalidRequest(f"The body is larger than {MAX_BODY_BYTES} bytes. Nothing was refunded.")
+    try:
+        value = json.loads(
+            body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body isn't valid JSON. Nothing was refunded.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object. Nothing was refunded.")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} isn't JSON (RFC 8259, section 6)")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a name is repeated")
+    return fields
+
+
+def parse_reason(value: Any) -> Reason | None:
+    """Parse a reason: one of Stripe's three, or ``None``.
+
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    reasons = get_args(Reason)
+    if value is None:
+        return None
+    if not isinstance(value, str) or value not in reasons:
+        raise InvalidRequest(f"reason must be one of {', '.join(reasons)}. Nothing was refunded.")
+    reason: Reason = value  # type: ignore[assignment]
+    return reason
+
+
+def parse_note(value: Any) -> str | None:
+    """Parse a note: text that MongoDB can store, or ``None``.
+
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value) > MAX_NOTE_LENGTH or not _is_storable(value):
+        raise InvalidRequest(
+            f"note must be text of at most {MAX_NOTE_LENGTH} characters. Nothing was refunded."
+        )
+    return value
+
+
+def _is_storable(text: str) -> bool:
+    """Return whether MongoDB can store the text: JSON can contain half of a surrogate pair, UTF-8 can't."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def parse_moment(text: str) -> datetime:
+    """Parse a day, as its first moment in UTC, or a time.
+
+    :raises ValueError: says what it must be.
+    """
+    if not _DAY.fullmatch(text) and not _TIME.fullmatch(text):
+        raise ValueError("a day like 2024-03-15, or a time like 2024-03-15T10:30:00Z (and + written as %2B)")
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        moment = moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        raise ValueError("an existing day or time") from None
+    if not _FIRST <= moment <= _LAST:
+        raise ValueError("between 1970-01-01 and 2100-01-01")
+    return moment
+
+
+def parse_end(text: str) -> datetime:
+    """Parse the end of a range: a day is part of the range, a time isn't.
+
+    :raises ValueError: says what it must be.
+    """
+    moment = parse_moment(text)
+    return moment + timedelta(days=1) if _DAY.fullmatch(text) else moment
+
+
+def check_range(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """Return the bounds of a range, if it doesn't end before it starts.
+
+    :raises InvalidRequest: 400.
+    """
+    if since is not None and until is not None and since >= until:
+        raise InvalidRequest("from must be before to.")
+    return since, until
+
+
+def parse_bulk_name(text: str) -> str:
+    """Parse the name of a bulk run.
+
+    :raises ValueError: says what it must be.
+    """
+    if not is_bulk_name(text):
+        raise ValueError("1 to 64 of A-Z, a-z, 0-9, ., _ and -, starting with a letter or digit")
+    return text

@@ -1,0 +1,149 @@
+"""Render documents and values as JSON.
+
+This uses the standard library only: the app's JSON provider may change how values are rendered.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from bson import Binary
+from bson.datetime_ms import DatetimeMS
+
+from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
+from ..models import Payment, Refund, ReviewRequest
+from ..storage.refund_documents import failure_document
+
+
+def to_json(value: Any) -> str:
+    """Return JSON text for :func:`render` values."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def render(value: Any) -> Any:
+    """Return a stored value for JSON: IDs as 24 hex digits, times as ``2024-03-15T10:30:00.000Z``."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): render(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [render(each) for each in value]
+    if isinstance(value, (datetime, DatetimeMS)):
+        return _render_time(value)
+    if isinstance(value, (bytes, Binary)):
+        return b64encode(value).decode("ascii")
+    # The remaining types have a readable text: ObjectId, Decimal128, UUID, and BSON's rarer types.
+    return str(value)
+
+
+def _render_time(value: datetime | DatetimeMS) -> str:
+    if isinstance(value, DatetimeMS):
+        return f"{int(value)}"  # outside datetime's range
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=timezone.utc)
+    return value.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
+    """Return a refund as the API shows it.
+
+    :param history: whether to include every change of the record, oldest first.
+    """
+    rendered = {
+        "id": refund.id,
+        "paymentIntent": refund.payment_intent,
+        "purchaseIds": render(refund.purchase_ids),
+        "status": refund.status.value,
+        "amount": refund.amount,
+        "currency": refund.currency,
+        "reason": refund.reason,
+        "note": refund.note,
+        "requestedBy": refund.requested_by,
+        "source": refund.source,
+        "bulkRun": refund.bulk_run,
+        "stripeRefundId": refund.stripe_refund_id,
+        "failure": failure_document(refund.failure),
+        "review": _render_review(refund.review),
+        "createdAt": render(refund.created_at),
+        "updatedAt": render(refund.updated_at),
+        "settledAt": render(refund.settled_at),
+    }
+    return rendered | ({"history": render(refund.history)} if history else {})
+
+
+def render_payment(payment: Payment) -> dict[str, Any]:
+    """Return a payment as the API shows it."""
+    card = payment.card
+    return {
+        "id": payment.id,
+        "amount": payment.amount_received,
+        "refunded": payment.refunded,
+        "refundable": payment.refundable,
+        "currency": payment.currency,
+        "card": {"brand": card.brand, "last4": card.last4} if card else None,
+        "livemode": payment.livemode,
+    }
+
+
+def _render_review(review: ReviewRequest | None) -> dict[str, Any] | None:
+    if review is None:
+        return None
+    return {
+        "code": review.code.value,
+        "message": review.message,
+        "recommendedAction": review.recommended_action,
+        "since": render(review.since),
+    }
+
+
+def render_report(report: MetricsReport) -> dict[str, Any]:
+    """Return a refund report as the API shows it."""
+    months = [{"month": name, **_render_period(period)} for name, period in report.months.items()]
+    return {
+        "from": render(report.start),
+        "to": render(report.end),
+        "total": _render_period(report.total),
+        "months": months,
+        "open": _render_counts(report.backlog.open, "byStatus"),
+        "reviews": _render_counts(report.backlog.reviews, "byCode"),
+    }
+
+
+def _render_period(period: Period) -> dict[str, Any]:
+    durations = period.durations
+    return {
+        "refunds": period.refunds,
+        "failed": period.failed,
+        "canceled": period.canceled,
+        "reasons": dict(sorted(period.reasons.items())),
+        "currencies": {code: _render_totals(totals) for code, totals in sorted(period.currencies.items())},
+        "processingSeconds": {"mean": durations.mean, "median": durations.median, "p95": durations.p95},
+        "purchases": {"paid": period.paid_purchases, "refunded": period.refunded_purchases},
+        "refundRate": period.refund_rate,
+    }
+
+
+def _render_totals(totals: CurrencyTotals) -> dict[str, Any]:
+    return {
+        "refunds": totals.refunds,
+        "amount": totals.amount,
+        "averageAmount": totals.average_amount,
+        "reasons": dict(sorted(totals.reasons.items())),
+    }
+
+
+def _render_counts(counts: Counter[tuple[str, str]], group: str) -> dict[str, Any]:
+    keys, ages = Counter[str](), Counter[str]()
+    for (key, age), count in counts.items():
+        keys[key] += count
+        ages[age] += count
+    by_age = {age: ages[age] for age in (*AGES, OLDER)}
+    return {"refunds": counts.total(), "byAge": by_age, group: dict(sorted(keys.items()))}

@@ -1,0 +1,1 @@
+"""MongoDB: the connection, the ledger, and the collections of the app."""

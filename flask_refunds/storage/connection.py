@@ -1,0 +1,123 @@
+"""The MongoDB connection: which database, with which guarantees and time limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymongo
+import pymongo.collection
+import pymongo.database
+from bson import CodecOptions, ObjectId
+from bson.codec_options import DatetimeConversion
+from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.write_concern import WriteConcern
+
+from ..config import Settings, is_database, is_pymongo
+from ..errors import ConfigurationError, DatabaseUnavailable
+from ..models import find_object_id
+
+Collection = pymongo.collection.Collection[dict[str, Any]]
+Database = pymongo.database.Database[dict[str, Any]]
+
+OPERATION_SECONDS = 2.0
+"""The time limit of one MongoDB operation in seconds, including retries and elections."""
+
+REPORT_SECONDS = 15.0
+"""The time limit for reports and lists, which no refund waits for."""
+
+_CODEC = CodecOptions(document_class=dict, tz_aware=True)
+
+
+@contextmanager
+def database_timeout(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
+    """Limit the time of the MongoDB operations inside, and raise their failures as this library's error.
+
+    A failed write may have been applied, so callers decide what that means. ``DuplicateKeyError`` passes,
+    because it is an answer.
+
+    :param seconds: for everything inside together; ``None`` for no limit.
+    :raises DatabaseUnavailable: 500.
+    """
+    try:
+        with pymongo.timeout(seconds):
+            yield
+    except DuplicateKeyError:
+        raise
+    except PyMongoError as error:
+        raise DatabaseUnavailable from error
+
+
+def majority_collection(database: Database, name: str) -> Collection:
+    """Return a collection whose reads can't be rolled back and whose writes survive a failover.
+
+    Whatever the app's defaults are: read and write concern majority, journaled, on the primary.
+    """
+    return database.get_collection(
+        name,
+        codec_options=_codec_for(database),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern(w="majority", j=True),
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def stored_ids(identity: Any) -> list[Any]:
+    """Return the forms in which a document may store an ID: as text, or as an ObjectId."""
+    forms = [identity] if isinstance(identity, str) else [identity, str(identity)]
+    object_id = None if isinstance(identity, ObjectId) else find_object_id(str(identity))
+    return forms if object_id is None else [*forms, object_id]
+
+
+def is_server(database: Any) -> bool:
+    """Return whether this is a real MongoDB database, and not mongomock's, which has fewer features."""
+    return isinstance(database, pymongo.database.Database)
+
+
+def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
+    if not is_server(database):
+        return _CODEC  # mongomock has one way to read dates
+    # A date beyond Python's range must not make the app's purchase unreadable.
+    return _CODEC.with_options(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
+
+
+def connect(settings: Settings) -> Database:
+    """Return the app's database: from ``REFUNDS_MONGO``, or a new connection to ``MONGO_URI``.
+
+    :raises ConfigurationError: 500; the setting doesn't lead to a database.
+    """
+    given = settings.refunds_mongo
+    if given is None:
+        return _connect_to(settings.mongo_uri)
+    if not is_database(given) and not is_pymongo(given):
+        given = given()
+    if is_pymongo(given):
+        given = given.db
+    if not is_database(given):
+        raise ConfigurationError(
+            {"REFUNDS_MONGO": "doesn't lead to a database; PyMongo needs init_app and a URI with a database"}
+        )
+    database: Database = given
+    return database
+
+
+def _connect_to(uri: str | None) -> Database:
+    # Flask-PyMongo replaces the JSON provider and the URL converters of its app, so it gets an app of its
+    # own. It reads the URI now and connects at first use.
+    from dns.exception import DNSException
+    from flask import Flask
+    from flask_pymongo import PyMongo
+
+    try:
+        database = PyMongo(Flask("flask_refunds", static_folder=None), uri).db
+    except Exception as error:
+        # PyMongo resolves the names of a mongodb+srv:// URI immediately. Its errors may contain the password.
+        if isinstance(error.__cause__ or error.__context__, DNSException):
+            raise DatabaseUnavailable from None
+        raise ConfigurationError({"MONGO_URI": f"can't be used ({type(error).__name__})"}) from None
+    if database is None:
+        raise ConfigurationError({"MONGO_URI": "doesn't name a database"})
+    return database

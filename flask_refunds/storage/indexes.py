@@ -1,0 +1,154 @@
+"""The indexes that the library's queries need, on the ledger and on the app's collections.
+
+Only ``flask refunds init-db`` builds them. Everything works without them, and becomes slower as data grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from ..config import Settings
+from .connection import Database, database_timeout, majority_collection
+
+Keys = Sequence[tuple[str, int]]
+
+_RELEVANT_OPTIONS = ("sparse", "partialFilterExpression", "hidden")
+"""Options that decide whether MongoDB can use an index for these queries."""
+_WITH_BULK_RUN = {"partialFilterExpression": {"bulkRun": {"$exists": True}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A required index.
+
+    :param purpose: what is slow without it.
+    :param options: as in MongoDB's ``createIndexes``.
+    """
+
+    collection: str
+    keys: Keys
+    purpose: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the index when this library builds it."""
+        return "flask_refunds_" + "_".join(f"{key}_{direction}" for key, direction in self.keys)
+
+    def __str__(self) -> str:
+        keys = ", ".join(f"{key}: {direction}" for key, direction in self.keys)
+        return f"{self.collection} {{{keys}}}"
+
+
+class State(str, Enum):
+    """Whether a required index exists."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    NAME_CONFLICT = "name_conflict"
+    """Another index has its name, and is left unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """The state of one required index.
+
+    :param served_by: the name of the index that serves its queries, or that has its name.
+    :param similar: names of indexes on the same fields that can't serve, because they omit documents or use
+        another collation.
+    """
+
+    index: Index
+    state: State
+    served_by: str | None
+    similar: Sequence[str]
+
+
+def required_indexes(settings: Settings) -> list[Index]:
+    """Return every required index, the ledger's first."""
+    ledger, purchases = settings.refunds_collection, settings.refunds_purchases_collection
+    users, user_id = settings.refunds_users_collection, settings.user_id_field
+    required = [
+        Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
+        Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "unfinished refunds, lists by status"),
+        Index(ledger, [("signalsSent", 1), ("updatedAt", 1)], "signals to be sent", _only("signalsSent")),
+        Index(
+            ledger,
+            [("purchasesVerified", 1), ("updatedAt", 1)],
+            "purchases to be verified",
+            _only("purchasesVerified"),
+        ),
+        Index(ledger, [("review.since", 1)], "refunds that need review", {"sparse": True}),
+        Index(ledger, [("settledAt", 1)], "refund reports"),
+        Index(
+            ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
+        ),
+        Index(purchases, [(settings.payment_field, 1)], "every refund, event and status request"),
+        Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
+        Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),
+        Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
+        Index(users, [("email", 1)], "lists of purchases by e-mail address"),
+    ]
+    if user_id not in ("_id", "email") and settings.refunds_user_loader is None:
+        required.append(Index(users, [(user_id, 1)], "every request of a user"))
+    return required
+
+
+def inspect_indexes(database: Database, required: Iterable[Index]) -> list[IndexStatus]:
+    """Return the state of each required index.
+
+    :raises DatabaseUnavailable: 500.
+    """
+    existing: dict[str, list[Mapping[str, Any]]] = {}
+    found = []
+    for index in required:
+        if index.collection not in existing:
+            with database_timeout():
+                existing[index.collection] = list(
+                    majority_collection(database, index.collection).list_indexes()
+                )
+        found.append(_compare(index, existing[index.collection]))
+    return found
+
+
+def build(database: Database, index: Index) -> None:
+    """Build an index, without a time limit. Reads and writes continue meanwhile.
+
+    :raises DatabaseUnavailable: 500; also if MongoDB rejects it.
+    """
+    with database_timeout(None):
+        majority_collection(database, index.collection).create_index(
+            index.keys, name=index.name, **index.options
+        )
+
+
+def _only(flag: str) -> dict[str, Any]:
+    """Return the options of an index of the few records whose flag is false."""
+    return {"partialFilterExpression": {flag: False}}
+
+
+def _compare(index: Index, existing: Sequence[Mapping[str, Any]]) -> IndexStatus:
+    same_fields = [each for each in existing if _covers(list(each["key"].items()), index.keys)]
+    served_by = next((each["name"] for each in same_fields if _serves(each, index)), None)
+    similar = [each["name"] for each in same_fields if not _serves(each, index)]
+    if served_by is not None:
+        return IndexStatus(index, State.PRESENT, served_by, similar)
+    if any(each["name"] == index.name for each in existing):
+        return IndexStatus(index, State.NAME_CONFLICT, index.name, similar)
+    return IndexStatus(index, State.MISSING, None, similar)
+
+
+def _covers(keys: Keys, required: Keys) -> bool:
+    """Return whether an index's keys begin with the required ones, in either direction."""
+    begin = list(keys[: len(required)])
+    return begin == list(required) or begin == [(key, -direction) for key, direction in required]
+
+
+def _serves(existing: Mapping[str, Any], index: Index) -> bool:
+    if any(existing.get(option) != index.options.get(option) for option in _RELEVANT_OPTIONS):
+        return False
+    # Queries and indexes of this library use the collection's own collation.
+    return "collation" not in existing or existing["name"] == index.name

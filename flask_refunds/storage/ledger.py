@@ -1,0 +1,433 @@
+"""The ledger: one collection with a numbered list of refund records for each payment intent.
+
+The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that insert the same number
+meet MongoDB's unique index on ``_id``, on any number of machines. A caller inserts number n+1 only after
+reading that every refund created here up to n has failed or was canceled, which is final, so the reading
+stays valid.
+
+Records are never deleted. They change only by conditional updates, each of which names the state it requires.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.errors import AutoReconnect, DuplicateKeyError
+
+from ..models import (
+    Failure,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    Source,
+    StripeRefund,
+)
+from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
+from .refund_documents import NEEDS_REVIEW, failure_document, payment_range, read_record
+
+
+class NumberTaken(Exception):
+    """Another call inserted this number of the payment first."""
+
+
+class Ledger:
+    """The refund records of one app.
+
+    :param collection: with majority read and write concern, journaled.
+    :param clock: returns the aware UTC time in whole milliseconds, as MongoDB stores it.
+    :param lease: how long a call holds a record before another call may work on it.
+    :param has_listeners: returns whether signals must be sent after a change.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        clock: Callable[[], datetime],
+        lease: timedelta,
+        has_listeners: Callable[[], bool],
+    ) -> None:
+        self._records = collection
+        self._clock = clock
+        self._lease = lease
+        self._has_listeners = has_listeners
+
+    def list_for_payment(self, payment_intent: str) -> list[Refund]:
+        """Return every refund of a payment intent, by number.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        return self.list_for_payments([payment_intent])[payment_intent]
+
+    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
+        """Return every refund of these payment intents, by payment intent and then by number.
+
+        :param payment_intents: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        found: dict[str, list[Refund]] = {each: [] for each in payment_intents}
+        if not found:
+            return found
+        ranges = [{"_id": payment_range(each)} for each in found]
+        query, seconds = (
+            ({"$or": ranges}, REPORT_SECONDS) if len(found) > 1 else (ranges[0], OPERATION_SECONDS)
+        )
+        with database_timeout(seconds):
+            for document in self._records.find(query):
+                found[document["paymentIntent"]].append(read_record(document))
+        for refunds in found.values():
+            refunds.sort(key=lambda refund: refund.number)
+        return found
+
+    def get(self, refund_id: str) -> Refund:
+        """Return one refund.
+
+        :raises KeyError: it doesn't exist.
+        :raises DatabaseUnavailable: 500.
+        """
+        refund = self.find(refund_id)
+        if refund is None:
+            raise KeyError(refund_id)
+        return refund
+
+    def find(self, refund_id: str) -> Refund | None:
+        """Return one refund, or ``None``.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout():
+            document = self._records.find_one({"_id": refund_id})
+        return read_record(document) if document else None
+
+    def create(
+        self, payment_intent: str, number: int, *, purchase_ids: Sequence[Any], request: RefundRequest
+    ) -> Refund:
+        """Store that a refund is about to be requested from Stripe, and acquire its lease.
+
+        :raises NumberTaken: another call was first.
+        :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
+        """
+        refund_id = f"{payment_intent}:{number}"
+        parameters: dict[str, Any] = {"payment_intent": payment_intent, "metadata": {"refund_id": refund_id}}
+        if request.reason is not None:
+            parameters["reason"] = request.reason
+        entry = {"actor": request.actor}
+        document = self._new_document(
+            payment_intent, number, request.source, RefundStatus.PROCESSING, entry
+        ) | {
+            "purchaseIds": list(purchase_ids),
+            "reason": request.reason,
+            "note": request.note,
+            "requestedBy": request.requested_by,
+            "request": parameters,
+            "leaseToken": secrets.token_hex(16),
+            "attempts": 1,
+            "leaseExpiresAt": self._clock() + self._lease,
+        }
+        if request.bulk_run is not None:
+            document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
+        self._insert(document)
+        return read_record(document)
+
+    def record_external(
+        self,
+        stripe_refund: StripeRefund,
+        number: int,
+        *,
+        amount_received: int,
+        purchase_ids: Sequence[Any],
+        actor: str,
+    ) -> Refund:
+        """Store a refund that was made elsewhere.
+
+        :param amount_received: what the payment intent had received, in minor units.
+        :param actor: what found it, for the history.
+        :raises NumberTaken: another call was first.
+        :raises DatabaseUnavailable: 500.
+        """
+        entry = {"actor": actor, "stripeRequestId": stripe_refund.request_id}
+        document = self._new_document(
+            stripe_refund.payment_intent, number, "external", stripe_refund.status, entry
+        ) | {
+            "purchaseIds": list(purchase_ids),
+            "amountReceived": amount_received,
+            "signalsSent": not self._has_listeners(),
+            **self._changes_from_stripe(stripe_refund),
+        }
+        self._insert(document)
+        return read_record(document)
+
+    def _new_document(
+        self,
+        payment_intent: str,
+        number: int,
+        source: Source,
+        status: RefundStatus,
+        entry: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "_id": f"{payment_intent}:{number}",
+            "paymentIntent": payment_intent,
+            "number": number,
+            "source": source,
+            "status": status.value,
+            "createdAt": now,
+            "updatedAt": now,
+            "leaseExpiresAt": now,
+            "signalsSent": True,
+            "purchasesVerified": status is RefundStatus.PROCESSING,
+            "history": [{"at": now, "status": status.value, **entry}],
+        }
+
+    def _insert(self, document: dict[str, Any]) -> None:
+        """Insert a record. If the answer to a first attempt was lost, recognize its own record."""
+        with database_timeout():
+            try:
+                try:
+                    self._records.insert_one(document)
+                except AutoReconnect:
+                    self._records.insert_one(document)
+            except DuplicateKeyError:
+                found = self._records.find_one({"_id": document["_id"]})
+                token = document.get("leaseToken")
+                if not found or token is None or found.get("leaseToken") != token:
+                    raise NumberTaken(document["_id"]) from None
+
+    def acquire_lease(self, refund: Refund) -> Refund | None:
+        """Acquire the lease of an unfinished refund, unless another call holds it.
+
+        :return: the refund as it is now, or ``None``.
+        :raises DatabaseUnavailable: 500.
+        """
+        now = self._clock()
+        return self._update(
+            {"_id": refund.id, "status": RefundStatus.PROCESSING.value, "leaseExpiresAt": {"$lte": now}},
+            {
+                "$set": {"leaseToken": secrets.token_hex(16), "leaseExpiresAt": now + self._lease},
+                "$inc": {"attempts": 1},
+            },
+        )
+
+    def release_lease(self, refund: Refund) -> None:
+        """Let other calls work on an unfinished refund immediately.
+
+        :raises DatabaseUnavailable: 500; they must wait until the lease expires.
+        """
+        with database_timeout():
+            self._records.update_one(
+                {
+                    "_id": refund.id,
+                    "leaseToken": refund.lease_token,
+                    "status": RefundStatus.PROCESSING.value,
+                },
+                {"$set": {"leaseExpiresAt": self._clock()}},
+            )
+
+    def holds_lease(self, refund: Refund) -> bool:
+        """Return whether the lease that this refund shows hasn't expired."""
+        return self._clock() < refund.lease_expires_at
+
+    def advance(
+        self, refund_id: str, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None = None
+    ) -> Refund | None:
+        """Move a refund to the status that Stripe shows, if its rank is higher.
+
+        :param actor: what brought the status, for the history.
+        :param review: requests a review, whatever status the refund had before.
+        :return: the refund as it is now, or ``None`` if it didn't move.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        changes = self._changes_from_stripe(stripe_refund)
+        entry: dict[str, Any] = {
+            "status": stripe_refund.status.value,
+            "actor": actor,
+            "stripeRequestId": stripe_refund.request_id,
+        }
+        for required, code in _allowed_transitions(stripe_refund.status):
+            changes["review"] = self._review(code or review)
+            entry["review"] = changes["review"] and changes["review"]["code"]
+            advanced = self._change(refund_id, required, changes, entry)
+            if advanced is not None:
+                return advanced
+        return None
+
+    def mark_rejected(
+        self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
+    ) -> Refund | None:
+        """Mark a refund that Stripe rejected as failed, if this call still holds its lease.
+
+        :return: the refund as it is now, or ``None`` if it didn't move.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        required = {"status": RefundStatus.PROCESSING.value, "leaseToken": refund.lease_token}
+        return self._fail(refund, required, failure, {"actor": actor, "stripeRequestId": request_id})
+
+    def mark_failed_manually(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
+
+        :param comment: the person's findings, for the history.
+        :return: the refund as it is now, or ``None`` if it doesn't need review or another call works on it.
+        :raises DatabaseUnavailable: 500; it may have moved.
+        """
+        required = {
+            "status": RefundStatus.PROCESSING.value,
+            "review": {"$ne": None},
+            "leaseExpiresAt": {"$lte": self._clock()},
+        }
+        failure = Failure("marked_failed", "A person found that Stripe didn't make this refund.")
+        return self._fail(refund, required, failure, {"actor": actor, "comment": comment})
+
+    def _fail(
+        self, refund: Refund, required: Mapping[str, Any], failure: Failure, entry: Mapping[str, Any]
+    ) -> Refund | None:
+        changes = {
+            "status": RefundStatus.FAILED.value,
+            "failure": failure_document(failure),
+            "review": None,
+            "settledAt": self._clock(),
+        }
+        return self._change(refund.id, required, changes, {"status": RefundStatus.FAILED.value, **entry})
+
+    def request_review(
+        self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
+    ) -> Refund | None:
+        """Request a review of a refund, unless one is open.
+
+        :param stripe_refund: what Stripe shows, if that is the reason. The record takes its amount, so that
+            the same difference doesn't cause another review later.
+        :return: the refund as it is now, or ``None`` if a review was open or the refund has moved.
+        :raises DatabaseUnavailable: 500.
+        """
+        required = {"status": refund.status.value, "review": None}
+        entry: dict[str, Any] = {"status": refund.status.value, "actor": actor, "review": code.value}
+        changes: dict[str, Any] = {"review": self._review(code)}
+        if stripe_refund is not None:
+            changes |= {"amount": stripe_refund.amount, "currency": stripe_refund.currency}
+            entry |= {"stripeRequestId": stripe_refund.request_id, "previousAmount": refund.amount}
+        return self._change(refund.id, required, changes, entry)
+
+    def dismiss(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        """Close the review of a refund that has ended.
+
+        :param comment: the person's findings, for the history.
+        :return: the refund as it is now, or ``None`` if it hasn't ended or no review is open.
+        :raises DatabaseUnavailable: 500; it may be closed.
+        """
+        required = {"status": {"$ne": RefundStatus.PROCESSING.value}, "review": {"$ne": None}}
+        entry = {"status": refund.status.value, "actor": actor, "comment": comment}
+        return self._change(refund.id, required, {"review": None, "signalsSent": refund.signals_sent}, entry)
+
+    def mark_signals_sent(self, refund: Refund) -> None:
+        """Store that every receiver has handled the refund in this state.
+
+        :raises DatabaseUnavailable: 500; they will be called again.
+        """
+        self._set_flag(refund, "signalsSent")
+
+    def mark_purchases_verified(self, refund: Refund) -> None:
+        """Store that the purchases match the refund in this state.
+
+        :raises DatabaseUnavailable: 500; they will be verified again.
+        """
+        self._set_flag(refund, "purchasesVerified")
+
+    def _set_flag(self, refund: Refund, flag: str) -> None:
+        with database_timeout():
+            # Every change adds to the history, so its length is the record's version.
+            self._records.update_one(
+                {"_id": refund.id, "history": {"$size": len(refund.history)}}, {"$set": {flag: True}}
+            )
+
+    def find_unfinished(self, before: datetime) -> list[str]:
+        """Return the IDs of records that need further work, unsettled ones first, then by last change.
+
+        A receiver that ends the process whenever it is called must not keep unsettled refunds waiting.
+
+        :param before: records that changed later are left to the calls that changed them.
+        :raises DatabaseUnavailable: 500.
+        """
+        unsettled = [status.value for status in RefundStatus if not status.is_settled]
+        reasons: list[dict[str, Any]] = [
+            {"status": {"$in": unsettled}},
+            {"signalsSent": False},
+            {"purchasesVerified": False},
+        ]
+        # The time is part of each branch, so that each can use its own index (see indexes.py).
+        unfinished = [{**reason, "updatedAt": {"$lte": before}} for reason in reasons]
+        with database_timeout():
+            documents = self._records.find({"$or": unfinished}, {"_id": 1})
+            return [each["_id"] for each in documents.sort([("settledAt", 1), ("updatedAt", 1)])]
+
+    def find_needing_review(self) -> list[Refund]:
+        """Return the refunds with an open review, the longest open first.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout():
+            documents = list(self._records.find(NEEDS_REVIEW).sort("review.since", 1))
+        return [read_record(each) for each in documents]
+
+    def _changes_from_stripe(self, stripe_refund: StripeRefund) -> dict[str, Any]:
+        changes: dict[str, Any] = {
+            "status": stripe_refund.status.value,
+            "stripeRefundId": stripe_refund.id,
+            "amount": stripe_refund.amount,
+            "currency": stripe_refund.currency,
+            "failure": failure_document(stripe_refund.failure),
+        }
+        if stripe_refund.reason is not None:
+            changes["reason"] = stripe_refund.reason
+        if stripe_refund.status.is_settled:
+            changes["settledAt"] = self._clock()
+        return changes
+
+    def _review(self, code: ReviewCode | None) -> dict[str, Any] | None:
+        return {"code": code.value, "since": self._clock()} if code else None
+
+    def _change(
+        self,
+        refund_id: str,
+        required: Mapping[str, Any],
+        changes: Mapping[str, Any],
+        entry: Mapping[str, Any],
+    ) -> Refund | None:
+        """Change a record that is in the required state, and add an entry to its history."""
+        now = self._clock()
+        flags = {
+            "updatedAt": now,
+            "leaseExpiresAt": now,
+            "signalsSent": not self._has_listeners(),
+            "purchasesVerified": False,
+        }
+        return self._update(
+            {"_id": refund_id, **required},
+            {"$set": {**flags, **changes}, "$push": {"history": {"at": now, **entry}}},
+        )
+
+    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
+        with database_timeout():
+            document = self._records.find_one_and_update(
+                required, update, return_document=ReturnDocument.AFTER
+            )
+        return read_record(document) if document else None
+
+
+def _allowed_transitions(status: RefundStatus) -> list[tuple[dict[str, Any], ReviewCode | None]]:
+    """Return the states from which a record may move to this status, and the review that each requires."""
+    lower = [each for each in RefundStatus if each.rank < status.rank]
+    if status.is_failed_or_canceled:
+        unpaid = [each.value for each in lower if each is not RefundStatus.SUCCEEDED]
+        return [
+            ({"status": {"$in": unpaid}}, None),
+            ({"status": RefundStatus.SUCCEEDED.value}, ReviewCode.FAILED_AFTER_SUCCESS),
+        ]
+    return [
+        ({"status": {"$in": [each.value for each in lower]}}, None),
+        # A failure that was concluded without Stripe showing the refund is overruled by what Stripe shows.
+        ({"status": RefundStatus.FAILED.value, "stripeRefundId": None}, ReviewCode.FOUND_AFTER_FAILURE),
+    ]

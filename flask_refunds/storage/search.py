@@ -1,0 +1,278 @@
+"""Search purchases and refunds: filtered, newest first, page by page.
+
+A cursor contains the last item of a page, so every page costs the same; the cost of a page number grows with
+it. Refunds are sorted by :attr:`Refund.created_at`, purchases by the time in their ``_id``, which every
+document has and MongoDB always indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from bson import ObjectId
+
+from ..models import Reason, Refund, RefundStatus
+from .connection import REPORT_SECONDS, Collection, database_timeout, stored_ids
+from .purchase_ids import PurchaseIds
+from .refund_documents import NEEDS_REVIEW, payment_range, read_record
+
+STREAM_BATCH = 500
+ID_BATCH = 5000
+
+_T = TypeVar("_T")
+_C = TypeVar("_C")
+_NEWEST = [("createdAt", -1), ("_id", -1)]
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseFilter:
+    """Which purchases to find; ``None`` matches all.
+
+    :param status: the purchase's status.
+    :param user: a user's ID or e-mail address.
+    :param content: a content's ID.
+    :param since: created at this time or later.
+    :param until: created before this time.
+    """
+
+    status: str | None = None
+    user: str | None = None
+    content: str | None = None
+    payment_intent: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFilter:
+    """Which refunds to find; ``None`` matches all.
+
+    :param needs_review: whether a review is open.
+    :param bulk_run: the name of the bulk run that requested it.
+    :param since: requested, or found at Stripe, at this time or later.
+    :param until: before this time.
+    """
+
+    status: RefundStatus | None = None
+    needs_review: bool | None = None
+    reason: Reason | None = None
+    requested_by: str | None = None
+    bulk_run: str | None = None
+    payment_intent: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundCursor:
+    """The refund after which a page starts."""
+
+    created_at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[_T, _C]):
+    """One page of a search.
+
+    :param total: the number of matches in all pages.
+    :param next: the cursor of the next page; ``None`` on the last.
+    """
+
+    items: Sequence[_T]
+    total: int
+    next: _C | None
+
+
+PurchasePage = Page[Mapping[str, Any], ObjectId]
+RefundPage = Page[Refund, RefundCursor]
+
+
+class PurchaseSearch:
+    """Finds the app's purchases.
+
+    :param payment_field: the field that contains the payment intent's ID.
+    """
+
+    def __init__(
+        self, purchases: Collection, users: Collection, contents: Collection, payment_field: str
+    ) -> None:
+        self._purchases = purchases
+        self._users = users
+        self._contents = contents
+        self._field = payment_field
+
+    def page(
+        self, filters: PurchaseFilter, limit: int, *, after: ObjectId | None = None, skip: int = 0
+    ) -> PurchasePage:
+        """Return the newest purchases, with users and contents in place of their IDs.
+
+        :param limit: the maximum number; at least 1.
+        :param after: the cursor of the previous page.
+        :param skip: how many to skip, at a cost that grows with the number.
+        :raises DatabaseUnavailable: 500.
+        """
+        query = self._query(filters)
+        span = _both(query, {"_id": {"$lt": after}}) if after is not None else query
+        with database_timeout(REPORT_SECONDS):
+            total = self._count(query)
+            found = list(self._purchases.find(span).sort("_id", -1).skip(skip).limit(limit + 1))
+        items, more = found[:limit], len(found) > limit
+        return Page(self._populate(items), total, items[-1]["_id"] if more else None)
+
+    def find_ids(self, filters: PurchaseFilter) -> PurchaseIds:
+        """Return the IDs of all matches, however many; ObjectIds only.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        return PurchaseIds(self._stream_ids(filters))
+
+    def _stream_ids(self, filters: PurchaseFilter) -> Iterator[ObjectId]:
+        query: dict[str, Any] = {"$and": [self._query(filters), {"_id": {"$type": "objectId"}}]}
+        span = query
+        while True:
+            with database_timeout(REPORT_SECONDS):
+                found = list(self._purchases.find(span, {"_id": 1}).sort("_id", -1).limit(ID_BATCH))
+            if not found:
+                return
+            yield from (each["_id"] for each in found)
+            span = _both(query, {"_id": {"$lt": found[-1]["_id"]}})
+
+    def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
+        """Return this user's first purchase of this payment, or ``None``.
+
+        :param owner: the forms in which a purchase may store the user's ID.
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout():
+            own = {self._field: payment_intent, "user": {"$in": list(owner)}}
+            return self._purchases.find_one(own, sort=[("_id", 1)])
+
+    def _query(self, filters: PurchaseFilter) -> dict[str, Any]:
+        query: dict[str, Any] = {}
+        if filters.status is not None:
+            query["status"] = filters.status
+        if filters.payment_intent is not None:
+            query[self._field] = filters.payment_intent
+        if filters.user is not None:
+            query["user"] = {"$in": self._users_named(filters.user)}
+        if filters.content is not None:
+            query["content"] = {"$in": stored_ids(filters.content)}
+        made = _span(filters.since, filters.until, ObjectId.from_datetime)
+        return query | ({"_id": made} if made else {})
+
+    def _users_named(self, name: str) -> list[Any]:
+        if "@" not in name:
+            return stored_ids(name)
+        with database_timeout():
+            found = list(self._users.find({"email": name}, {"_id": 1}))
+        return [form for user in found for form in stored_ids(user["_id"])]
+
+    def _count(self, query: Mapping[str, Any]) -> int:
+        # Counting every purchase of a large app takes longer than reading a page.
+        return self._purchases.count_documents(query) if query else self._purchases.estimated_document_count()
+
+    def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        users = _find_all(self._users, (each.get("user") for each in purchases), ("name", "email"))
+        contents = _find_all(self._contents, (each.get("content") for each in purchases), ("title", "type"))
+        return [
+            {
+                **each,
+                "user": users.get(str(each.get("user"))),
+                "content": contents.get(str(each.get("content"))),
+            }
+            for each in purchases
+        ]
+
+
+class RefundSearch:
+    """Finds refunds in the ledger."""
+
+    def __init__(self, records: Collection) -> None:
+        self._records = records
+
+    def page(self, filters: RefundFilter, limit: int, *, after: RefundCursor | None = None) -> RefundPage:
+        """Return the newest refunds.
+
+        :param limit: the maximum number; at least 1.
+        :param after: the cursor of the previous page.
+        :raises DatabaseUnavailable: 500.
+        """
+        query = _refund_query(filters)
+        with database_timeout(REPORT_SECONDS):
+            total = self._records.count_documents(query)
+        found = self._find(query, limit + 1, after)
+        items, more = found[:limit], len(found) > limit
+        return Page(items, total, _cursor(items[-1]) if more else None)
+
+    def stream(self, filters: RefundFilter) -> Iterator[Refund]:
+        """Yield every match, newest first, however many.
+
+        :raises DatabaseUnavailable: 500; while it is iterated.
+        """
+        query, after = _refund_query(filters), None
+        while found := self._find(query, STREAM_BATCH, after):
+            yield from found
+            after = _cursor(found[-1])
+
+    def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Refund]:
+        span = _both(query, _older_than(after)) if after else query
+        with database_timeout(REPORT_SECONDS):
+            return [read_record(each) for each in self._records.find(span).sort(_NEWEST).limit(limit)]
+
+
+def _find_all(
+    collection: Collection, ids: Iterable[Any], fields: Sequence[str]
+) -> dict[str, dict[str, Any] | None]:
+    """Return the documents with these IDs by ID as text, in one query; missing ones have only the ID."""
+    by_text = {str(each): each for each in ids if each is not None}
+    nothing = dict.fromkeys(fields)
+    found: dict[str, dict[str, Any] | None] = {key: {"_id": each, **nothing} for key, each in by_text.items()}
+    if not by_text:
+        return found
+    stored = [form for each in by_text.values() for form in stored_ids(each)]
+    with database_timeout():
+        for document in collection.find({"_id": {"$in": stored}}, dict.fromkeys(fields, 1)):
+            found[str(document["_id"])] = {"_id": document["_id"], **nothing, **document}
+    return found
+
+
+def _refund_query(filters: RefundFilter) -> dict[str, Any]:
+    query: dict[str, Any] = {
+        "status": filters.status.value if filters.status else None,
+        "reason": filters.reason,
+        "requestedBy": filters.requested_by,
+        "bulkRun": filters.bulk_run,
+        "_id": payment_range(filters.payment_intent) if filters.payment_intent is not None else None,
+        "createdAt": _span(filters.since, filters.until, lambda moment: moment),
+    }
+    query = {field: value for field, value in query.items() if value is not None}
+    if filters.needs_review is not None:
+        query |= NEEDS_REVIEW if filters.needs_review else {"review": None}
+    return query
+
+
+def _span(since: datetime | None, until: datetime | None, bound: Any) -> dict[str, Any] | None:
+    span = {}
+    if since is not None:
+        span["$gte"] = bound(since)
+    if until is not None:
+        span["$lt"] = bound(until)
+    return span or None
+
+
+def _older_than(cursor: RefundCursor) -> dict[str, Any]:
+    # The first condition bounds the index; the second separates refunds of the same millisecond.
+    same = [{"createdAt": {"$lt": cursor.created_at}}, {"_id": {"$lt": cursor.id}}]
+    return {"$and": [{"createdAt": {"$lte": cursor.created_at}}, {"$or": same}]}
+
+
+def _both(query: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    return {"$and": [query, more]} if query else dict(more)
+
+
+def _cursor(refund: Refund) -> RefundCursor:
+    return RefundCursor(refund.created_at, refund.id)

@@ -1,0 +1,1 @@
+"""Stripe: requests, answers, webhook signatures and the rate limit."""

@@ -1,0 +1,334 @@
+"""Requests to Stripe. Only this module and its transport import Stripe's library.
+
+Methods return what Stripe answered. Errors tell what follows: that no money moved, or that the outcome is
+unknown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import stripe
+
+from ..clock import Deadline
+from ..errors import (
+    KeyRejected,
+    OutcomeUnknown,
+    PermissionMissing,
+    RateLimited,
+    RequestRejected,
+    StripeCallError,
+)
+from ..instrumentation import Observers
+from ..log import LogEvent, log_event
+from ..models import Payment, StripeRefund
+from .parsing import (
+    WebhookEndpoint,
+    parse_amount_received,
+    parse_payment,
+    parse_refund,
+    parse_refund_page,
+    parse_webhook_endpoints,
+)
+from .rate_limit import rate_limit_slot
+from .transport import Transport, request_deadline
+
+_REFUNDS = "/v1/refunds"
+_PAYMENT_INTENTS = "/v1/payment_intents"
+_PAUSE_SECONDS = 0.5
+_PAGE = 100
+_NO_PAYMENT = "pi_flask_refunds_check"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPermissions:
+    """The permissions of the secret key.
+
+    :param missing: required permissions that the key lacks.
+    :param date: Stripe's time, in whole seconds; ``None`` if no answer had it.
+    """
+
+    missing: Sequence[str]
+    date: datetime | None
+
+
+class Gateway:
+    """Sends requests to Stripe and parses the answers.
+
+    It uses raw requests, because creating the objects of Stripe's library would cost more than the rest of
+    its work. A gateway belongs to one process: a forked child on the same connections would read answers
+    meant for its siblings.
+
+    :param api_key: the secret key.
+    :param api_base: ``https://api.stripe.com``, or a sandbox's URL.
+    :param retries: how often to retry without an answer or after a 429.
+    :param transport: sends the requests.
+    :param sleep: waits between two attempts; tests pass their own.
+    :param observers: notified of the end of each request.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        api_base: str,
+        *,
+        retries: int,
+        transport: stripe.HTTPClient,
+        sleep: Callable[[float], None] = time.sleep,
+        observers: Observers | None = None,
+    ) -> None:
+        self._transport = transport
+        self._retries = retries
+        self._sleep = sleep
+        self._observers = observers or Observers()
+        self._client = stripe.StripeClient(
+            api_key, http_client=transport, base_addresses={"api": api_base}, max_network_retries=0
+        )
+
+    @classmethod
+    def connect(
+        cls, api_key: str, api_base: str, *, timeout: float, retries: int, observers: Observers | None = None
+    ) -> Gateway:
+        """Return a gateway with its own transport. It connects at the first request."""
+        transport = Transport(api_base, timeout)
+        return cls(api_key, api_base, retries=retries, transport=transport, observers=observers)
+
+    def create_refund(
+        self, request: Mapping[str, Any], key: str, deadline: Deadline, *, in_doubt: bool
+    ) -> StripeRefund:
+        """Create a refund. Without an answer, retry with the same key until the deadline.
+
+        :param request: the parameters, exactly the same in every attempt with this key.
+        :param key: the idempotency key (https://docs.stripe.com/api/idempotent_requests).
+        :param deadline: for all attempts together.
+        :param in_doubt: whether an earlier attempt with this key may have been executed.
+        :raises RequestRejected: Stripe didn't make this refund, and won't.
+        :raises RateLimited: every attempt was answered with 429, and no earlier attempt is in doubt.
+        :raises KeyRejected: 401 or 403, and no earlier attempt is in doubt.
+        :raises OutcomeUnknown: it may have been made, or may still be.
+        """
+        answer: StripeCallError = OutcomeUnknown(
+            "no_time_left", "There was no time left for the request to Stripe."
+        )
+        for attempt in range(self._retries + 1):
+            if attempt:
+                self._sleep(_PAUSE_SECONDS * attempt)
+            if deadline.remaining() <= 0:
+                break
+            try:
+                return self._create_once(request, key, deadline)
+            except OutcomeUnknown as unknown:
+                answer, in_doubt = unknown, True
+            except RateLimited as throttled:
+                answer = throttled
+            except KeyRejected as rejected:
+                answer = rejected
+                break
+        if in_doubt and not isinstance(answer, OutcomeUnknown):
+            # A 429 or a rejected key says nothing about the earlier attempt.
+            raise OutcomeUnknown(answer.code, answer.message, request_id=answer.request_id) from answer
+        raise answer
+
+    def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
+        keyed = {**request, "idempotency_key": key}
+        refund = self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
+        if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
+            raise OutcomeUnknown(
+                "answer_mismatch", "Stripe answered with a different refund than the requested one."
+            )
+        return refund
+
+    def retrieve_refund(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
+        """Return a refund as it is now.
+
+        :raises StripeCallError: it isn't available.
+        """
+        return self._request(
+            "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), {}, deadline, parse_refund
+        )
+
+    def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
+        """Return every refund of a payment intent, oldest first, whoever made it.
+
+        :raises StripeCallError: the list isn't available, or not completely.
+        """
+        found: list[StripeRefund] = []
+        after: str | None = None
+        while True:
+            page, has_more = self._list_page(payment_intent, after, deadline)
+            found += page
+            if not has_more or not page:
+                return found[::-1]
+            after = page[-1].id
+
+    def _list_page(
+        self, payment_intent: str, after: str | None, deadline: Deadline
+    ) -> tuple[list[StripeRefund], bool]:
+        params: dict[str, Any] = {"payment_intent": payment_intent, "limit": _PAGE}
+        if after is not None:
+            params["starting_after"] = after
+        return self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
+
+    def retrieve_amount_received(self, payment_intent: str, deadline: Deadline) -> int:
+        """Return what a payment intent received, in minor units, before any refund.
+
+        :raises StripeCallError: it isn't available.
+        """
+        return self._request(
+            "retrieve_payment_intent",
+            "get",
+            _at(_PAYMENT_INTENTS, payment_intent),
+            {},
+            deadline,
+            parse_amount_received,
+        )
+
+    def check_key(self, deadline: Deadline) -> KeyPermissions:
+        """Check the permissions that refunds need, with a payment that can't exist, so that no money moves.
+
+        :raises KeyRejected: 401; Stripe doesn't know the key.
+        :raises StripeCallError: Stripe didn't answer.
+        """
+        checks: Mapping[str, Callable[[], Any]] = {
+            "make refunds": lambda: self._request(
+                "create_refund", "post", _REFUNDS, {"payment_intent": _NO_PAYMENT}, deadline, parse_refund
+            ),
+            "read refunds": lambda: self._list_page(_NO_PAYMENT, None, deadline),
+            "read payments": lambda: self.retrieve_amount_received(_NO_PAYMENT, deadline),
+        }
+        missing, date = [], None
+        for permission, check in checks.items():
+            try:
+                check()
+            except PermissionMissing:
+                missing.append(permission)
+            except RequestRejected as refusal:
+                date = date or _date_of(refusal)
+        return KeyPermissions(missing, date)
+
+    def list_webhook_endpoints(self, deadline: Deadline) -> list[WebhookEndpoint]:
+        """Return the account's webhook endpoints, in the key's mode.
+
+        :raises PermissionMissing: 403; a restricted key needn't have this permission.
+        :raises StripeCallError: they aren't available.
+        """
+        # An account can have 16 (https://docs.stripe.com/webhooks), which fit on one page.
+        params = {"limit": _PAGE}
+        return self._request(
+            "list_webhook_endpoints",
+            "get",
+            "/v1/webhook_endpoints",
+            params,
+            deadline,
+            parse_webhook_endpoints,
+        )
+
+    def retrieve_payment(self, payment_intent: str, deadline: Deadline) -> Payment:
+        """Return a payment as it is now, with its card.
+
+        :raises StripeCallError: it isn't available.
+        """
+        params = {"expand": ["latest_charge"]}
+        return self._request(
+            "retrieve_payment_intent",
+            "get",
+            _at(_PAYMENT_INTENTS, payment_intent),
+            params,
+            deadline,
+            parse_payment,
+        )
+
+    def _request(
+        self,
+        name: str,
+        method: str,
+        path: str,
+        params: Mapping[str, Any],
+        deadline: Deadline,
+        parse: Callable[[Mapping[str, Any], str | None], _T],
+    ) -> _T:
+        """Send one request when the rate limit allows it, and parse its answer.
+
+        :param params: the parameters, and ``idempotency_key``, which is sent as a header.
+        """
+        with rate_limit_slot(), self._observed(name):
+            return _read(lambda: self._client.raw_request(method, path, **params), deadline, parse)
+
+    @contextmanager
+    def _observed(self, request: str) -> Iterator[None]:
+        began, outcome = time.monotonic(), OutcomeUnknown.outcome
+        try:
+            yield
+            outcome = "ok"
+        except StripeCallError as answer:
+            outcome = answer.outcome
+            raise
+        finally:
+            # Also when the server ends the call: then the outcome is unknown.
+            self._observers.stripe_request_finished(request, outcome, time.monotonic() - began)
+
+
+def _read(
+    call: Callable[[], Any],
+    deadline: Deadline,
+    parse: Callable[[Mapping[str, Any], str | None], _T],
+) -> _T:
+    """Return the answer of one request. If it can't be parsed, the outcome is unknown."""
+    try:
+        with request_deadline(deadline):
+            response = call()
+        return parse(response.data, response.request_id)
+    except stripe.StripeError as error:
+        raise _interpret(error) from error
+    except Exception as error:
+        log_event(LogEvent.STRIPE_RESPONSE_INVALID, error)
+        raise OutcomeUnknown("unreadable_answer", "Stripe's answer can't be parsed.") from error
+
+
+def _at(path: str, object_id: str) -> str:
+    """Return the path of one object. Its ID is always a single path segment."""
+    return f"{path}/{quote(object_id, safe='')}"
+
+
+def _date_of(answer: StripeCallError) -> datetime | None:
+    """Return the time of an answer by Stripe's clock."""
+    error = answer.__cause__
+    date = (error.headers or {}).get("date") if isinstance(error, stripe.StripeError) else None
+    try:
+        return parsedate_to_datetime(date) if date else None
+    except ValueError:
+        return None
+
+
+def _interpret(error: stripe.StripeError) -> StripeCallError:
+    """Return what an error of Stripe's library means for the money.
+
+    Only an error in Stripe's own format counts as Stripe's answer. A proxy's 403 page doesn't.
+    """
+    answer: type[StripeCallError] = OutcomeUnknown
+    if error.error is not None and not isinstance(
+        error, (stripe.IdempotencyError, stripe.APIConnectionError)
+    ):
+        answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
+    code = getattr(error.error, "code", None) or type(error).__name__
+    # Stripe quotes the end of a rejected key, so that message isn't kept.
+    message = "Stripe doesn't accept the key." if issubclass(answer, KeyRejected) else error.user_message
+    return answer(code, message or "Stripe gave no reason.", request_id=error.request_id)
+
+
+_MEANING: Mapping[int, type[StripeCallError]] = {
+    400: RequestRejected,
+    401: KeyRejected,
+    402: RequestRejected,
+    403: PermissionMissing,
+    404: RequestRejected,
+    429: RateLimited,
+}

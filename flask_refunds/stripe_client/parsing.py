@@ -1,0 +1,163 @@
+"""Parse Stripe's objects strictly: anything that isn't as documented raises an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, TypeVar, get_args
+
+from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund
+
+_T = TypeVar("_T")
+_NO_CHARGE = {"amount_refunded": 0}
+"""In place of the charge of a payment that wasn't made yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """A webhook endpoint of the account.
+
+    :param events: the event types that it receives; ``*`` means all.
+    """
+
+    url: str
+    events: frozenset[str]
+    enabled: bool
+
+
+def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> StripeRefund:
+    """Parse a refund (https://docs.stripe.com/api/refunds/object).
+
+    :param request_id: Stripe's ``req_…`` of the answer or event.
+    :raises LookupError, TypeError, ValueError: it isn't a refund as documented.
+    """
+    if answer["object"] != "refund":
+        raise ValueError("not a refund")
+    status = RefundStatus(answer["status"])
+    reason = answer.get("reason")
+    return StripeRefund(
+        id=_text(answer["id"]),
+        payment_intent=_text(_id_of(answer["payment_intent"])),
+        status=status,
+        amount=_amount(answer["amount"]),
+        currency=_text(answer["currency"]),
+        refund_id=_refund_id(answer.get("metadata")),
+        reason=reason if reason in get_args(Reason) else None,
+        failure=_parse_failure(answer, status),
+        created=_time(answer["created"]),
+        request_id=request_id if request_id is None else _text(request_id),
+    )
+
+
+def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> tuple[list[StripeRefund], bool]:
+    """Parse one page of a list of refunds.
+
+    :return: the refunds, and whether there are more.
+    :raises LookupError, TypeError, ValueError: it isn't such a list.
+    """
+    refunds = [parse_refund(each, request_id) for each in expect(answer["data"], list)]
+    return refunds, expect(answer["has_more"], bool)
+
+
+def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> int:
+    """Parse what a payment intent received, in minor units.
+
+    :raises LookupError, TypeError: it isn't a payment intent.
+    """
+    return expect(answer["amount_received"], int)
+
+
+def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -> list[WebhookEndpoint]:
+    """Parse a list of webhook endpoints (https://docs.stripe.com/api/webhook_endpoints/object).
+
+    :raises LookupError, TypeError: it isn't such a list.
+    """
+    return [
+        WebhookEndpoint(
+            url=expect(each["url"], str),
+            events=frozenset(expect(each["enabled_events"], list)),
+            enabled=each["status"] == "enabled",
+        )
+        for each in expect(answer["data"], list)
+    ]
+
+
+def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
+    """Parse a payment intent whose ``latest_charge`` is expanded.
+
+    :raises LookupError, TypeError: it isn't such a payment intent.
+    """
+    charge = answer["latest_charge"] or _NO_CHARGE
+    return Payment(
+        id=expect(answer["id"], str),
+        amount_received=expect(answer["amount_received"], int),
+        refunded=expect(charge["amount_refunded"], int),
+        currency=expect(answer["currency"], str),
+        livemode=expect(answer["livemode"], bool),
+        card=_parse_card(charge.get("payment_method_details")),
+    )
+
+
+def _parse_card(details: Any) -> Card | None:
+    card = details.get("card") if isinstance(details, Mapping) else None
+    return Card(expect(card["brand"], str), expect(card["last4"], str)) if card else None
+
+
+def expect(value: Any, kind: type[_T]) -> _T:
+    """Return the value if it is exactly of that type: JSON's ``true`` isn't a number.
+
+    :raises TypeError: it is of another type.
+    """
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}")
+    return value
+
+
+def _refund_id(metadata: Any) -> str | None:
+    refund_id = metadata.get("refund_id") if isinstance(metadata, Mapping) else None
+    return refund_id if isinstance(refund_id, str) else None
+
+
+def _parse_failure(answer: Mapping[str, Any], status: RefundStatus) -> Failure | None:
+    if not status.is_failed_or_canceled:
+        return None
+    code = _text(str(answer.get("failure_reason") or status.value))
+    return Failure(code, f"Stripe reports this refund as {status.value} ({code}).")
+
+
+def _text(value: Any) -> str:
+    """Return text that MongoDB can store: JSON can contain half of a surrogate pair, UTF-8 can't.
+
+    :raises TypeError, ValueError: it isn't such text.
+    """
+    text = expect(value, str)
+    text.encode("utf-8")
+    return text
+
+
+def _amount(value: Any) -> int:
+    """Return an amount in minor units that MongoDB can store.
+
+    :raises TypeError, ValueError: it isn't one.
+    """
+    amount = expect(value, int)
+    if not 0 <= amount < 2**63:
+        raise ValueError("not an amount")
+    return amount
+
+
+def _time(seconds: Any) -> datetime:
+    """Return the time of seconds since the epoch.
+
+    :raises TypeError, ValueError: it isn't a time.
+    """
+    try:
+        return datetime.fromtimestamp(expect(seconds, int), timezone.utc)
+    except OverflowError as error:
+        raise ValueError("not a time") from error
+
+
+def _id_of(value: Any) -> Any:
+    """Return the ID of an object that Stripe may have expanded."""
+    return value["id"] if isinstance(value, Mapping) else value

@@ -1,0 +1,119 @@
+"""HTTP routes: parse the request, call the service, render the answer."""
+
+from __future__ import annotations
+
+from flask import Response, request
+
+from ..errors import PurchaseNotFound, RefundNotFound
+from ..extension import current_refunds
+from ..models import RefundRequest, RefundStatus
+from ..schemas.cursors import MAX_LIMIT, write_cursor
+from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
+from ..schemas.rendering import render, render_payment, render_refund, render_report
+from ..storage.search import PurchaseFilter
+from .auth import identify, identify_admin
+from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
+from .request_body import read_body
+from .responses import json_errors, json_response
+
+_ANSWERS = {
+    RefundStatus.SUCCEEDED: (200, "Refund successful"),
+    RefundStatus.PENDING: (202, "Refund pending"),
+    RefundStatus.REQUIRES_ACTION: (202, "Refund pending"),
+    RefundStatus.PROCESSING: (202, "Refund submitted"),
+}
+
+
+@json_errors
+def refund_purchase(purchase_id: str) -> Response:
+    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full."""
+    caller = identify_admin()
+    reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
+    refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
+    result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
+    status, message = _ANSWERS[result.refund.status]
+    body = {
+        "message": message,
+        "purchase": render(result.purchase),
+        "refund": render_refund(result.refund),
+    }
+    return json_response(body, status)
+
+
+@json_errors
+def preview_refund(purchase_id: str) -> Response:
+    """``GET /admin/refund/<purchaseId>``: preview a refund."""
+    identify_admin()
+    refunds = current_refunds()
+    preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
+    purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
+    body = {
+        "payment": render_payment(preview.payment),
+        "purchases": render(purchases.items),
+        "refunds": [render_refund(refund) for refund in preview.refunds],
+    }
+    return json_response(body)
+
+
+@json_errors
+def list_purchases() -> Response:
+    """``GET /admin/all``: list purchases, newest first."""
+    identify_admin()
+    query = parse_purchase_query(QueryParams(request.args))
+    search = current_refunds().purchase_search
+    page = search.page(query.filters, query.limit, after=query.after, skip=query.skip)
+    body = {
+        "purchases": render(page.items),
+        "totalPages": -(-page.total // query.limit),
+        "currentPage": None if query.after is not None else query.page or 1,
+        "totalPurchases": page.total,
+        "nextCursor": render(page.next),
+    }
+    return json_response(body)
+
+
+@json_errors
+def show_purchase(payment_intent_id: str) -> Response:
+    """``GET /status/<paymentIntentId>``: show the caller's own purchase.
+
+    The answer for another user's purchase is identical to that for a missing one.
+    """
+    caller = identify()
+    refunds = current_refunds()
+    owner = refunds.users.ids(caller.user, caller.identity)
+    purchase = refunds.purchase_search.find_own(payment_intent_id, owner)
+    if purchase is None:
+        raise PurchaseNotFound
+    return json_response({"purchase": render(purchase)})
+
+
+@json_errors
+def list_refunds() -> Response:
+    """``GET /admin/refunds``: list refunds, newest first."""
+    identify_admin()
+    query = parse_refund_query(QueryParams(request.args))
+    page = current_refunds().refund_search.page(query.filters, query.limit, after=query.after)
+    body = {
+        "refunds": [render_refund(refund, history=query.history) for refund in page.items],
+        "totalRefunds": page.total,
+        "nextCursor": write_cursor(page.next),
+    }
+    return json_response(body)
+
+
+@json_errors
+def show_refund(refund_id: str) -> Response:
+    """``GET /admin/refunds/<refundId>``: show a refund with its history."""
+    identify_admin()
+    refund = current_refunds().ledger.find(refund_id)
+    if refund is None:
+        raise RefundNotFound
+    return json_response({"refund": render_refund(refund, history=True)})
+
+
+@json_errors
+def show_metrics() -> Response:
+    """``GET /admin/refunds/metrics``: show the refund report of a range."""
+    identify_admin()
+    since, until = parse_report_query(QueryParams(request.args))
+    return json_response(render_report(current_refunds().metrics_query.report(since, until)))

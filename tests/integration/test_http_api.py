@@ -1,0 +1,445 @@
+"""The answer table: one case a row, over HTTP to the sandbox and on a real MongoDB."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pymongo
+import pytest
+from bson import ObjectId
+from prometheus_client import CollectorRegistry
+from werkzeug.test import TestResponse
+
+from flask_refunds.prometheus import instrument
+from flask_refunds.testing import StripeSandbox
+from tests.mongod import failing
+from tests.shop import Shop, make_app
+
+NOTHING = 0
+
+
+def assert_error(response: TestResponse, status: int, error: str, code: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.mimetype == "application/json"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json["error"] == error
+    assert response.json["code"] == code
+    assert set(response.json) <= {"error", "code", "refund"}
+
+
+def test_a_refund_that_succeeds(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999, "eur")
+    user, content = ObjectId(), ObjectId()
+    purchase = shop.add_purchase(payment, user=user, content=content)
+
+    response = shop.refund(purchase, json={"reason": "duplicate", "note": "bought it twice"})
+
+    assert response.status_code == 200
+    assert response.json["message"] == "Refund successful"
+    assert response.json["purchase"] == {
+        "_id": str(purchase),
+        "user": str(user),
+        "content": str(content),
+        "amount": 19.99,
+        "stripePaymentIntentId": payment,
+        "status": "refunded",
+        "createdAt": "2024-03-15T10:30:00.000Z",
+    }
+    refund = response.json["refund"]
+    times = [refund.pop(name) for name in ("createdAt", "settledAt", "updatedAt")]
+    assert times == sorted(times)
+    assert all(datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times)
+    assert refund == {
+        "id": f"{payment}:1",
+        "paymentIntent": payment,
+        "purchaseIds": [str(purchase)],
+        "status": "succeeded",
+        "amount": 1999,
+        "currency": "eur",
+        "reason": "duplicate",
+        "note": "bought it twice",
+        "requestedBy": str(shop.admin_id),
+        "source": "api",
+        "bulk": None,
+        "stripeRefundId": sandbox.refunds(payment)[0]["id"],
+        "failure": None,
+        "review": None,
+    }
+    assert shop.status_of(purchase) == "refunded"
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_what_stripe_is_told(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    shop.refund(shop.add_purchase(payment), json={"reason": "duplicate", "note": "not for the customer"})
+
+    [made] = sandbox.refunds(payment)
+    assert made["metadata"] == {"refund_id": f"{payment}:1"}
+    assert made["reason"] == "duplicate"
+    [request] = [request for request in sandbox.requests if request.method == "POST"]
+    assert request.idempotency_key == f"{payment}:1"
+    assert "not for the customer" not in str(request)
+
+
+def test_refunded_already(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(1999))
+    shop.refund(purchase)
+    asked = len(sandbox.requests)
+
+    response = shop.refund(purchase)
+
+    assert_error(response, 400, "Only completed purchases can be refunded", "purchase_not_refundable")
+    assert response.json["refund"]["status"] == "succeeded"
+    assert len(sandbox.requests) == asked
+
+
+@pytest.mark.parametrize("status", ["pending", "failed", "refunded", "disputed", None, 1, ["completed"]])
+def test_a_purchase_that_is_not_completed(shop: Shop, sandbox: StripeSandbox, status: Any) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(1999), status=status)
+    assert_error(
+        shop.refund(purchase), 400, "Only completed purchases can be refunded", "purchase_not_refundable"
+    )
+    assert sandbox.requests == []
+    assert shop.records() == []
+
+
+@pytest.mark.parametrize("card", ["4000000000007726"])
+def test_a_pending_refund_and_its_end(shop: Shop, sandbox: StripeSandbox, card: str) -> None:
+    payment = sandbox.create_payment(1999, card=card)
+    purchase = shop.add_purchase(payment)
+
+    for _ in range(2):
+        response = shop.refund(purchase)
+        assert response.status_code == 202
+        assert response.json["message"] == "Refund pending"
+        assert response.json["purchase"]["status"] == "completed"
+        assert response.json["refund"]["status"] == "pending"
+    assert shop.status_of(purchase) == "completed"
+
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    response = shop.refund(purchase)
+    assert response.status_code == 200
+    assert response.json["purchase"]["status"] == "refunded"
+    assert shop.status_of(purchase) == "refunded"
+    assert len(sandbox.refunds(payment)) == 1
+
+
+def test_a_refund_that_needs_the_customer(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    sandbox.inject("requires_action")
+    response = shop.refund(shop.add_purchase(payment))
+    assert (response.status_code, response.json["message"]) == (202, "Refund pending")
+    assert response.json["refund"]["status"] == "requires_action"
+
+
+UNKNOWN = [
+    "drop_before",
+    "drop_after",
+    "error_500",
+    "error_500_after",
+    "error_502_html",
+    "error_503",
+    "conflict",
+    "garbage",
+    "truncated",
+    "empty",
+    "wrong_object",
+]
+
+
+@pytest.mark.parametrize("fault", UNKNOWN)
+def test_an_unknown_outcome_is_no_failure(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject(fault, times=2)
+
+    response = shop.refund(purchase)
+    assert response.status_code == 202, response.text
+    assert response.json["message"] == "Refund submitted"
+    assert response.json["refund"]["status"] == "processing"
+    assert response.json["purchase"]["status"] == "completed"
+
+    if fault == "error_500":
+        # Stripe replays a stored 500 for as long as it knows the key.
+        sandbox.advance(25 * 3600)
+        return
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["message"]) == (200, "Refund successful")
+    assert sandbox.money_refunded(payment) == 1999
+    assert len(sandbox.refunds(payment)) == len(shop.records()) == 1
+
+
+def test_one_lost_answer_is_made_up_for_within_the_call(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    sandbox.inject("drop_after")
+    assert shop.refund(shop.add_purchase(payment)).status_code == 200
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_stripe_hangs(database: Any, sandbox: StripeSandbox) -> None:
+    app = make_app(
+        REFUNDS_MONGO=database,
+        STRIPE_API_BASE=sandbox.url,
+        REFUNDS_STRIPE_TIMEOUT=0.2,
+        REFUNDS_STRIPE_RETRIES=0,
+    )
+    shop = Shop(app, database)
+    for fault in ("hang_before", "hang_after", "slow_drip"):
+        payment = sandbox.create_payment(1999)
+        purchase = shop.add_purchase(payment)
+        sandbox.inject(fault)
+        assert shop.refund(purchase).json["message"] == "Refund submitted", fault
+        sandbox.clear_faults()
+        assert shop.refund(purchase).status_code == 200, fault
+        assert sandbox.money_refunded(payment) == 1999
+
+
+def test_our_database_fails_after_stripe_answered(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    with failing(database, "update"):
+        response = shop.refund(purchase)
+    assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
+    assert sandbox.money_refunded(payment) == 1999
+
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["message"]) == (200, "Refund successful")
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_a_crash_between_the_purchases_and_the_row(shop: Shop, sandbox: StripeSandbox, database: Any) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    with failing(database, "findAndModify"):
+        assert shop.refund(purchase).status_code == 202
+    assert shop.status_of(purchase) == "refunded"
+
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["message"]) == (200, "Refund successful")
+    assert response.json["purchase"]["status"] == "refunded"
+
+
+def test_the_database_fails_before_anything_happened(
+    shop: Shop, sandbox: StripeSandbox, database: Any
+) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(1999))
+    for command in ("find", "aggregate", "insert"):
+        with failing(database, command):
+            response = shop.refund(purchase)
+        assert response.status_code == 500, command
+        assert response.json["code"] == "database_unavailable"
+        assert "Nothing was refunded" in response.json["error"]
+    assert sandbox.requests == []
+
+
+def test_another_call_holds_the_refund(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("drop_after", times=2)
+    shop.refund(purchase)
+    in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
+    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": in_a_minute}})
+
+    response = shop.refund(purchase)
+
+    assert_error(response, 409, "Refund already in progress", "refund_in_progress")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    "purchase_id",
+    ["0" * 24, "x" * 24, "123", "5" * 25, "%00" * 24, "٣" * 24, "[object Object]", "{$ne:1}", "null"],
+)
+def test_no_such_purchase(shop: Shop, sandbox: StripeSandbox, purchase_id: str) -> None:
+    assert_error(shop.refund(purchase_id), 404, "Purchase not found", "purchase_not_found")
+    assert sandbox.requests == []
+
+
+REFUSALS = {"card_error": "card_declined", "insufficient_balance": "balance_insufficient"}
+
+
+@pytest.mark.parametrize("fault", REFUSALS)
+def test_stripe_refuses(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject(fault)
+
+    response = shop.refund(purchase)
+    assert_error(response, 400, "Refund failed", "refund_failed")
+    assert response.json["refund"]["status"] == "failed"
+    assert response.json["refund"]["failure"]["code"] == REFUSALS[fault]
+    assert shop.status_of(purchase) == "completed"
+
+    response = shop.refund(purchase)
+    assert response.status_code == 200
+    assert response.json["refund"]["id"] == f"{payment}:2"
+    assert sandbox.money_refunded(payment) == 1999
+
+
+@pytest.mark.parametrize("fault", ["failed", "canceled"])
+def test_the_refund_comes_back_unpaid(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject(fault)
+    response = shop.refund(purchase)
+    assert_error(response, 400, "Refund failed", "refund_failed")
+    assert response.json["refund"]["status"] == fault
+    assert shop.status_of(purchase) == "completed"
+    assert shop.refund(purchase).status_code == 200
+
+
+def test_a_disputed_payment_and_one_that_stripe_does_not_know(shop: Shop, sandbox: StripeSandbox) -> None:
+    disputed = sandbox.create_payment(1999, card="4000000000000259")
+    for payment, code in ((disputed, "charge_disputed"), ("pi_unknown", "resource_missing")):
+        response = shop.refund(shop.add_purchase(payment))
+        assert_error(response, 400, "Refund failed", "refund_failed")
+        assert response.json["refund"]["failure"]["code"] == code
+
+
+@pytest.mark.parametrize("payment", [None, "", 42, "free", "ch_123", "pi_1:1", "pi_", "pi_\0"])
+def test_a_purchase_without_a_payment(shop: Shop, sandbox: StripeSandbox, payment: Any) -> None:
+    shop.add_purchase(payment)
+    assert_error(shop.refund(shop.add_purchase(payment)), 400, "Refund failed", "payment_intent_missing")
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("payment", [None, "free"])
+def test_a_shop_with_more_free_purchases_than_one_answer_holds(shop: Shop, payment: str | None) -> None:
+    purchases = [shop.add_purchase(payment, notes="x" * 500_000) for _ in range(40)]
+    assert_error(shop.refund(purchases[0]), 400, "Refund failed", "payment_intent_missing")
+
+
+def test_stripe_says_429_to_the_end(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("rate_limited", times=2)
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["code"]) == (503, "stripe_rate_limited")
+    assert int(response.headers["Retry-After"]) > 0
+    assert "Nothing was refunded" in response.json["error"]
+    assert sandbox.money_refunded(payment) == NOTHING
+    assert shop.refund(purchase).status_code == 200
+    assert sandbox.money_refunded(payment) == 1999
+
+
+@pytest.mark.parametrize("fault", ["key_rejected", "key_forbidden"])
+def test_stripe_rejects_our_key(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+    payment = sandbox.create_payment(1999)
+    sandbox.inject(fault)
+    response = shop.refund(shop.add_purchase(payment))
+    assert (response.status_code, response.json["code"]) == (500, "stripe_key_rejected")
+    assert "Nothing was refunded" in response.json["error"]
+    assert "sk_" not in response.text
+    assert sandbox.money_refunded(payment) == NOTHING
+
+
+@pytest.mark.parametrize("later", ["rate_limited", "key_rejected", "key_forbidden"])
+def test_a_later_no_says_nothing_of_an_earlier_try(shop: Shop, sandbox: StripeSandbox, later: str) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("drop_after")
+    sandbox.inject(later, after=1)
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
+    sandbox.clear_faults()
+    assert shop.refund(purchase).status_code == 200
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_a_cart_is_refunded_as_a_whole(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(4000)
+    cart = [shop.add_purchase(payment) for _ in range(2)]
+    unpaid = shop.add_purchase(payment, status="pending")
+    other = shop.add_purchase(sandbox.create_payment(1))
+
+    response = shop.refund(cart[0])
+
+    assert response.status_code == 200
+    assert set(response.json["refund"]["purchaseIds"]) == {str(each) for each in [*cart, unpaid]}
+    assert [shop.status_of(each) for each in cart] == ["refunded", "refunded"]
+    assert (shop.status_of(unpaid), shop.status_of(other)) == ("pending", "completed")
+    assert shop.refund(cart[1]).status_code == 400
+    assert sandbox.money_refunded(payment) == 4000
+
+
+def test_refunded_in_the_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(4000)
+    purchase = shop.add_purchase(payment)
+    made = [sandbox.refund_in_dashboard(payment, amount) for amount in (1000, 3000)]
+
+    response = shop.refund(purchase)
+
+    assert_error(response, 400, "Only completed purchases can be refunded", "purchase_not_refundable")
+    assert shop.status_of(purchase) == "refunded"
+    ours, *elsewhere = shop.records()
+    assert (ours["status"], ours["failure"]["code"]) == ("failed", "charge_already_refunded")
+    assert [(row["source"], row["status"], row["amount"]) for row in elsewhere] == [
+        ("dashboard", "succeeded", 1000),
+        ("dashboard", "succeeded", 3000),
+    ]
+    assert [row["stripeRefundId"] for row in elsewhere] == [each["id"] for each in made]
+    assert shop.refund(purchase).status_code == 400
+    assert len(shop.records()) == 3
+
+
+def test_partly_refunded_in_the_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(4000)
+    purchase = shop.add_purchase(payment)
+    sandbox.refund_in_dashboard(payment, 1000)
+    response = shop.refund(purchase)
+    assert response.status_code == 200
+    assert response.json["refund"]["amount"] == 3000
+    assert sandbox.money_refunded(payment) == 4000
+
+
+def test_a_row_too_old_to_be_sent_again(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("drop_before", times=2)
+    shop.refund(purchase)
+    a_day_ago = datetime.now(timezone.utc) - timedelta(hours=23, minutes=1)
+    shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_day_ago}})
+    sandbox.advance(25 * 3600)
+
+    for _ in range(2):
+        response = shop.refund(purchase)
+        assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
+        assert response.json["refund"]["review"]["code"] == "unknown_too_long"
+        assert response.json["refund"]["status"] == "processing"
+    assert sandbox.money_refunded(payment) == NOTHING
+
+
+def test_an_old_row_whose_refund_stripe_shows(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("drop_after", times=2)
+    shop.refund(purchase)
+    a_week_ago = datetime.now(timezone.utc) - timedelta(days=7)
+    shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_week_ago}})
+    sandbox.advance(7 * 24 * 3600)
+    assert shop.refund(purchase).status_code == 200
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_the_round_trips_of_a_refund(mongo_uri: str, sandbox: StripeSandbox) -> None:
+    seen: list[str] = []
+
+    class Listener(pymongo.monitoring.CommandListener):
+        def started(self, event: pymongo.monitoring.CommandStartedEvent) -> None:
+            seen.append(event.command_name)
+
+        def succeeded(self, event: pymongo.monitoring.CommandSucceededEvent) -> None: ...
+
+        def failed(self, event: pymongo.monitoring.CommandFailedEvent) -> None: ...
+
+    with pymongo.MongoClient(mongo_uri, event_listeners=[Listener()]) as client:
+        database = client.get_default_database()
+        shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+        instrument(shop.app, CollectorRegistry())  # whoever counts asks MongoDB for nothing more
+        purchase = shop.add_purchase(sandbox.create_payment(1999))
+        seen.clear()
+        assert shop.refund(purchase).status_code == 200
+        assert seen == ["find", "aggregate", "insert", "update", "findAndModify"]

@@ -1,0 +1,150 @@
+"""The protocol's harness: a ledger on mongomock, a scripted Stripe, and a clock that the test steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import mongomock
+import pytest
+from bson import ObjectId
+
+from flask_refunds.clock import Deadline
+from flask_refunds.core.service import RefundService
+from flask_refunds.core.stripe_sync import StripeSync
+from flask_refunds.core.transitions import RefundTransitions
+from flask_refunds.instrumentation import Observers
+from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.signals import (
+    SignalSender,
+    refund_failed,
+    refund_needs_review,
+    refund_pending,
+    refund_succeeded,
+)
+from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client.gateway import Gateway
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport
+
+CREATE = ("POST", "/v1/refunds")
+LIST = ("GET", "/v1/refunds")
+RETRIEVE = ("GET", "/v1/refunds/re_1")
+CAPTURED = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
+ASK = RefundRequest(requested_by="admin", source="api")
+WHOLE = replace(ASK, reason="duplicate", note="paid twice")
+START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
+ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_needs_review)
+
+
+class RefundHarness:
+    """A ledger, two purchases of one payment, a scripted Stripe, and who listens, taking notes."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.app = object()
+        self.heard: list[tuple[str, str]] = []
+        self.observed: list[tuple[str, str]] = []
+        self.db = mongomock.MongoClient(tz_aware=True).shop
+        self.stripe = StubTransport([])
+        self.cart = [ObjectId(), ObjectId()]
+        for purchase in self.cart:
+            self.db.purchases.insert_one(
+                {"_id": purchase, "status": "completed", "stripePaymentIntentId": PAYMENT}
+            )
+        gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
+        signal_sender = SignalSender(self.app)
+        lease = timedelta(seconds=60)
+        self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
+        purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
+        observers = Observers()
+        observers.add(self)
+        self.transitions = RefundTransitions(self.ledger, purchases, signal_sender, observers)
+        self.stripe_sync = StripeSync(self.ledger, purchases, lambda: gateway, self.transitions)
+        self.service = RefundService(
+            ledger=self.ledger,
+            purchases=purchases,
+            gateway=lambda: gateway,
+            transitions=self.transitions,
+            stripe_sync=self.stripe_sync,
+            clock=lambda: self.now,
+        )
+
+    def refund(self, *script: Any) -> Any:
+        self.stripe.script[:] = script
+        try:
+            return self.service.refund(self.cart[0], ASK)
+        finally:
+            self.stripe.assert_done()
+
+    def statuses(self) -> set[str]:
+        return {purchase["status"] for purchase in self.db.purchases.find()}
+
+    def record(self, number: int = 1) -> Refund:
+        return self.ledger.get(f"{PAYMENT}:{number}")
+
+    def refund_changed(self, refund: Refund) -> None:
+        """The harness is its own observer."""
+        self.observed.append((refund.id, refund.status.value))
+
+    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None: ...
+
+    def listen(self) -> None:
+        """Hear every signal; the receivers live as long as this harness."""
+        self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
+
+    def _hear_by(self, signal: Any) -> Any:
+        def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+            self.heard.append((signal.name, refund.status.value))
+
+        signal.connect(receiver, sender=self.app)
+        return receiver
+
+
+def fact(status: str, **fields: Any) -> StripeRefund:
+    failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
+    whole = StripeRefund(
+        "re_1", PAYMENT, RefundStatus(status), 1999, "usd", REFUND_ID, None, failure, START, "req_1"
+    )
+    return replace(whole, **fields)
+
+
+def listed(*refunds: dict[str, Any]) -> Any:
+    """Stripe's list of a payment's refunds, asked for and answered."""
+    return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
+
+
+def create_record(harness: RefundHarness) -> Refund:
+    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, request=ASK)
+
+
+def freeze_after_opening(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, how_long: timedelta
+) -> None:
+    """Let time pass between a call's row and its request."""
+    opened = Ledger.create
+
+    def freeze(*args: Any, **kwargs: Any) -> Refund:
+        refund = opened(*args, **kwargs)
+        harness.now += how_long
+        return refund
+
+    monkeypatch.setattr(Ledger, "open", freeze)
+
+
+def news_from_elsewhere(harness: RefundHarness) -> None:
+    harness.stripe.script[:] = [CAPTURED]
+    harness.stripe_sync.upsert_from_stripe(
+        fact("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
+    )
+
+
+def give_up(harness: RefundHarness) -> Refund | None:
+    """A person's word on a row of which Stripe never said how it ended."""
+    create_record(harness)
+    harness.now += timedelta(hours=25)
+    harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    return harness.transitions.mark_failed_manually(
+        harness.record(), actor="cli:ann", comment="not at Stripe"
+    )

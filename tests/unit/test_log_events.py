@@ -1,0 +1,158 @@
+"""What the log is told of each step, to the letter."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flask_refunds.errors import (
+    DatabaseUnavailable,
+    RefundFailed,
+)
+from flask_refunds.models import RefundStatus
+from flask_refunds.storage.ledger import Ledger
+from tests.log_records import Told
+from tests.unit.refund_harness import (
+    CREATE,
+    LIST,
+    RETRIEVE,
+    WHOLE,
+    RefundHarness,
+    create_record,
+    fact,
+    freeze_after_opening,
+    listed,
+    news_from_elsewhere,
+)
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
+
+BY = {"refund_id": REFUND_ID, "actor": "api:admin"}
+OPENED = {"event": "refund_created", "reason": None, **BY}
+
+
+def test_what_is_told_of_an_unknown_outcome(harness: RefundHarness, log_records: Told) -> None:
+    def unknown(code: str, request_id: str | None) -> dict[str, Any]:
+        return {"event": "outcome_unknown", "code": code, "stripe_request_id": request_id, **BY}
+
+    harness.refund((*CREATE, lost()))
+    assert log_records() == [OPENED, unknown("APIConnectionError", None)]
+    for calls, code in ((2, "api_error"), (3, "lock_timeout")):
+        harness.refund((*LIST, (500, error_object(code, "api_error"))))
+        resumed = {"event": "refund_resumed", "attempts": calls, **BY}
+        assert log_records() == [resumed, unknown(code, f"req_{calls}")]
+
+
+def test_what_is_told_of_a_call_that_was_frozen(
+    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze_after_opening(harness, monkeypatch, timedelta(seconds=60))
+    harness.refund()
+    lost_lease = {"event": "outcome_unknown", "code": "lease_lost", "stripe_request_id": None, **BY}
+    assert log_records() == [OPENED, lost_lease]
+
+
+def away(*args: Any, **kwargs: Any) -> Any:
+    """A database that cannot be reached."""
+    raise DatabaseUnavailable
+
+
+def test_what_is_told_where_the_database_could_not_note_it(
+    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "advance", away)
+    assert harness.refund((*CREATE, (200, refund_object()))).refund.status is RefundStatus.PROCESSING
+    assert log_records() == [OPENED, {"event": "ledger_update_failed", "error": "DatabaseUnavailable", **BY}]
+
+
+def test_what_is_told_of_a_lease_that_is_kept(
+    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Ledger, "release", away)
+    harness.refund((*CREATE, lost()))
+    assert log_records()[2:] == [{"event": "lease_release_failed", "refund_id": REFUND_ID}]
+
+
+def test_what_is_told_where_the_database_could_not_note_that_receivers_heard(
+    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.listen()
+    create_record(harness)
+    heard = harness.transitions.apply(harness.record(), fact("pending"), actor="webhook")
+    assert heard == harness.record()
+    assert heard.signals_sent is True
+    log_records()
+    monkeypatch.setattr(Ledger, "mark_signals_sent", away)
+    unsaid = harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook")
+    assert unsaid.signals_sent is False
+    assert log_records()[1:] == [{"event": "signal_redelivery_scheduled", "refund_id": REFUND_ID}]
+
+
+def test_what_is_told_where_stripe_does_not_say(harness: RefundHarness, log_records: Told) -> None:
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    log_records()
+    harness.refund((*RETRIEVE, lost()))
+    assert log_records() == [
+        {"event": "stripe_request_failed", "refund_id": REFUND_ID, "code": "APIConnectionError"}
+    ]
+
+
+def test_what_is_told_of_a_refund_made_anew(harness: RefundHarness, log_records: Told) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
+    settled = {
+        "event": "refund_status",
+        "status": "succeeded",
+        "code": None,
+        "amount": 1999,
+        "currency": "usd",
+        "stripe_refund_id": "re_1",
+        "stripe_request_id": "req_1",
+        **BY,
+    }
+    failed = {**settled, "status": "failed", "code": "unknown", "actor": "webhook"}
+    why = {
+        "event": "refund_needs_review",
+        "refund_id": REFUND_ID,
+        "status": "failed",
+        "why": "failed_after_success",
+    }
+    assert log_records() == [OPENED, settled, failed, why]
+    harness.stripe.script[:] = [(*CREATE, (400, error_object("charge_disputed")))]
+    with pytest.raises(RefundFailed):
+        harness.service.refund(harness.cart[0], WHOLE)
+    second = {**BY, "refund_id": f"{PAYMENT}:2"}
+    assert log_records() == [
+        {"event": "refund_created", "reason": "duplicate", **second},
+        {"event": "refund_resolved", "status": "failed", **BY},
+        {"event": "refund_rejected", "code": "charge_disputed", "stripe_request_id": "req_2", **second},
+    ]
+
+
+def test_what_is_told_of_a_refund_from_elsewhere(harness: RefundHarness, log_records: Told) -> None:
+    news_from_elsewhere(harness)
+    assert log_records() == [
+        {
+            "event": "external_refund_recorded",
+            "refund_id": REFUND_ID,
+            "status": "succeeded",
+            "code": None,
+            "amount": 1999,
+            "currency": "usd",
+            "actor": "webhook",
+            "stripe_refund_id": "re_1",
+            "stripe_request_id": "req_1",
+        }
+    ]
+
+
+def test_who_resumes_a_refund_is_named(harness: RefundHarness, log_records: Told) -> None:
+    harness.refund((*CREATE, lost()))
+    log_records()
+    harness.stripe.script[:] = [listed(refund_object())]
+    harness.service.resume(harness.record(), actor="reconcile")
+    resumed, settled = log_records()
+    assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "actor": "reconcile", "attempts": 2}
+    assert (settled["event"], settled["actor"]) == ("refund_status", "reconcile")
+    assert harness.record().history[-1]["actor"] == "reconcile"

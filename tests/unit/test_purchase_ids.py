@@ -1,0 +1,56 @@
+"""A file of ids is read strictly, and kept small."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from bson import ObjectId
+
+from flask_refunds.cli.id_file import read_ids
+from flask_refunds.errors import InvalidRequest
+from flask_refunds.storage.purchase_ids import PurchaseIds
+
+A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
+
+
+def test_one_a_line() -> None:
+    lines = [f"\ufeff{C}\r\n", "# the recall of March\n", "\n", f"  {A}  \n", B]
+    assert list(map(str, read_ids(lines))) == [A, B, C]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["purchaseId,amount", A], "Line 1 is no purchase's id (24 hex digits): purchaseId,amount"),
+        ([A, f"{B},19.99"], f"Line 2 is no purchase's id (24 hex digits): {B},19.99"),
+        ([A, "", B, A.upper()], f"Line 4 repeats line 1: {A}"),
+        ([A, "\x1b[2J"], "Line 2 is no purchase's id (24 hex digits): \ufffd[2J"),
+        (["x"] * 8, "and 3 lines more."),
+        (["# nothing", ""], "There is no id in it"),
+    ],
+)
+def test_a_bad_line_spoils_all(lines: list[str], words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_ids(lines)
+    assert words in str(caught.value)
+    assert str(caught.value).endswith("Nothing was refunded.")
+
+
+def test_each_once_and_in_order_from_any_place() -> None:
+    ids = PurchaseIds(map(ObjectId, (C, A, B, A)))
+    assert len(ids) == 3
+    assert (str(ids[0]), str(ids[-1])) == (A, C)
+    assert [str(each) for each in ids.starting_at(2)] == [C, A, B]
+    assert all(ObjectId(each) in ids for each in (A, B, C))
+    assert ObjectId("d" * 24) not in ids
+    assert ObjectId("0" * 24) not in ids
+    assert A not in ids
+    with pytest.raises(IndexError):
+        ids[3]
+
+
+def test_a_hundred_thousand_take_little_more_than_a_megabyte() -> None:
+    ids = PurchaseIds(ObjectId(number.to_bytes(12, "big")) for number in range(100_000))
+    assert len(ids) == 100_000
+    assert sys.getsizeof(ids._packed) < 1_300_000

@@ -40,7 +40,7 @@ def test_documented_response_has_the_shape_of_the_real_one(block: Block, shop: S
     endpoint = re.match(r"`(GET|POST) (/\S+)`", block.heading)
     assert endpoint, f"the heading names no endpoint: {block.heading}"
     path = endpoint[2]
-    path = path.replace("<purchaseId>", str(UNTOUCHED)).replace("<refundId>", shop.rows()[0]["_id"])
+    path = path.replace("<purchaseId>", str(UNTOUCHED)).replace("<refundId>", shop.records()[0]["_id"])
     response = shop.client.open(f"/api/payments{path}", method=endpoint[1], headers=shop.headers())
     assert response.status_code == 200, response.text
     assert differences(json.loads(block.text), response.get_json()) == []

@@ -144,9 +144,7 @@ def test_commands_page_describes_every_command_and_option() -> None:
     common = section_of("docs/commands.md", "Output, exit statuses and common options")
     for name, deferred in group.commands.items():
         command = deferred.make_context(name, ["--help"], resilient_parsing=True).command
-        described = (
-            common + section_of("docs/commands.md", name) + (read("docs/bulk.md") if name == "bulk" else "")
-        )
+        described = common + section_of("docs/commands.md", name)
         for parameter in command.params:
             for option in (*parameter.opts, *parameter.secondary_opts):
                 assert not option.startswith("--") or f"`{option}" in described, f"{name} {option}"
@@ -176,7 +174,7 @@ def test_troubleshooting_page_quotes_existing_messages() -> None:
     quoted = [text for symptom in symptoms for text in re.findall(r"`([^`]+)`", symptom)]
     assert len(quoted) > 20
     for text in quoted:
-        assert text in known or text.startswith(OTHER_LIBRARIES), text
+        assert all(part in known for part in text.split("…")) or text.startswith(OTHER_LIBRARIES), text
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/limitations.md"])

@@ -25,7 +25,7 @@ from tests.shop import make_app
 
 APP = make_app()
 OPERATORS = {";", "&", "&&", "|", "||"}
-WORDS = {"cd", "echo", "git", "head", "mutmut", "pip-audit"}
+UNCHECKED = {"cd", "echo", "git", "head", "mutmut", "pip-audit"}
 """Commands whose arguments aren't checked."""
 
 SUBSTITUTE = "2026-11-01"
@@ -57,12 +57,12 @@ def typed_in(block: Block) -> list[str]:
 def check_commands(text: str, block: Block) -> None:
     """Check each command of a shell script, including those in ``$(…)``."""
     subprocess.run(["bash", "-n", "-c", text], check=True)
-    for words in commands_in(text):
-        if words[0].startswith(".ci/") and (ROOT / words[0]).is_file():
+    for parts in commands_in(text):
+        if parts[0].startswith(".ci/") and (ROOT / parts[0]).is_file():
             continue
-        name = words[0].rpartition("/")[2]
-        assert name in CHECKS or name in WORDS, f"no check for {name!r}"
-        CHECKS.get(name, lambda *_: None)(words[1:], block)
+        name = parts[0].rpartition("/")[2]
+        assert name in CHECKS or name in UNCHECKED, f"no check for {name!r}"
+        CHECKS.get(name, lambda *_: None)(parts[1:], block)
 
 
 def commands_in(text: str) -> Iterator[list[str]]:
@@ -75,20 +75,20 @@ def commands_in(text: str) -> Iterator[list[str]]:
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
         lexer.wordchars += "$:=@%,+[]{}…^"
-        words: list[str] = []
+        parts: list[str] = []
         for word in [*lexer, ";"]:
             if word in OPERATORS:
-                if kept := _without_redirection(words):
+                if kept := _without_redirection(parts):
                     yield kept
-                words = []
+                parts = []
             else:
-                words.append(word)
+                parts.append(word)
 
 
-def _without_redirection(words: list[str]) -> list[str]:
+def _without_redirection(parts: list[str]) -> list[str]:
     kept: list[str] = []
     into = False
-    for word in words:
+    for word in parts:
         if set(word) <= set("<>&"):
             into = True
             kept = kept[:-1] if kept and kept[-1] in ("1", "2") else kept

@@ -36,8 +36,8 @@ def printed_commands() -> Iterator[tuple[str, str]]:
         if block.kind == "console":
             for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
                 command, _, output = part.partition("\n")
-                words = command.partition(";")[0].split()
-                if words[:2] == ["flask", "refunds"] and words[2] in COMPARED:
+                parts = command.partition(";")[0].split()
+                if parts[:2] == ["flask", "refunds"] and parts[2] in COMPARED:
                     yield command.partition(";")[0], output
 
 
@@ -74,12 +74,12 @@ def test_commands_print_the_documented_output(
     for command, output in printed_commands():
         if "1a813" in command:
             sandbox.inject("drop_after", times=2)
-        words = shlex.split(command)[2:]
-        result = shop.flask(*words)
+        parts = shlex.split(command)[2:]
+        result = shop.flask(*parts)
         assert result.exception is None or isinstance(result.exception, SystemExit), command
         printed = [*normalize(result.output), "1"]  # the last is the exit status, printed by echo
         assert [line for line in normalize(output) if line not in printed] == [], command
-        compared.add(words[0])
+        compared.add(parts[0])
     assert compared == COMPARED
 
 
@@ -88,8 +88,8 @@ def test_commands_in_shell_blocks_run(shop: Shop, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     ran = set()
     for block in BLOCKS:
-        for words in commands_in(block.text) if block.kind == "sh" else ():
-            command = words[words.index("refunds") + 1 :] if "refunds" in words else [""]
+        for parts in commands_in(block.text) if block.kind == "sh" else ():
+            command = parts[parts.index("refunds") + 1 :] if "refunds" in parts else [""]
             if command[0] in READ_ONLY and "--interval" not in command:
                 result = shop.flask(*command)
                 assert result.exit_code in (0, 1), f"{block}: {result.output}"

@@ -11,12 +11,12 @@ import pytest
 from flask import globals as flask_globals
 
 from flask_refunds.testing import StripeSandbox
+from tests.log_records import LogRecords
 from tests.mongod import NO_MONGOD, TestServer, start_test_server
 from tests.shop import Shop, make_app
-from tests.told import Told
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Started in the background by a shell; the commands that the tests interrupt would ignore it, too.
+    # A background job of a shell ignores SIGINT, and so would the commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -27,7 +27,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(autouse=True)
 def _no_leaked_context() -> Iterator[None]:
-    """A context that one test leaves behind would be the next one's identity."""
+    """Fail a test that leaves a context behind, whose caller the next test would inherit."""
     yield
     assert not flask_globals.app_ctx, "a test left an app context behind"
 
@@ -40,14 +40,14 @@ def sandbox() -> Iterator[StripeSandbox]:
 
 @pytest.fixture
 def mock_shop(sandbox: StripeSandbox) -> Shop:
-    """A shop on mongomock: quick, and no evidence about races."""
+    """A shop on mongomock: fast, and unsuitable for races."""
     database = mongomock.MongoClient(tz_aware=True).shop
     return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
-    return Told(caplog)
+def log_records(caplog: pytest.LogCaptureFixture) -> LogRecords:
+    return LogRecords(caplog)
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +61,7 @@ def mongo_server() -> Iterator[TestServer]:
 
 @pytest.fixture
 def mongo_uri(mongo_server: TestServer) -> Iterator[str]:
-    """The URI of a database of this test's own."""
+    """Yield the URI of a database for this test alone."""
     name = f"refunds_test_{uuid.uuid4().hex[:12]}"
     yield mongo_server.uri(name)
     with pymongo.MongoClient(mongo_server.uri(name)) as client:
@@ -70,6 +70,6 @@ def mongo_uri(mongo_server: TestServer) -> Iterator[str]:
 
 @pytest.fixture
 def database(mongo_uri: str) -> Iterator[Any]:
-    """The same database, as the host sees it."""
+    """Yield the same database, as the app sees it."""
     with pymongo.MongoClient(mongo_uri, tz_aware=True) as client:
         yield client.get_default_database()

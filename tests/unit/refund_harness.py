@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -31,20 +32,20 @@ from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport
 CREATE = ("POST", "/v1/refunds")
 LIST = ("GET", "/v1/refunds")
 RETRIEVE = ("GET", "/v1/refunds/re_1")
-CAPTURED = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
-ASK = RefundRequest(requested_by="admin", source="api")
-WHOLE = replace(ASK, reason="duplicate", note="paid twice")
+RETRIEVE_PAYMENT = ("GET", f"/v1/payment_intents/{PAYMENT}", (200, {"amount_received": 1999}))
+REQUEST = RefundRequest(requested_by="admin", source="api")
+FULL_REQUEST = replace(REQUEST, reason="duplicate", note="paid twice")
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 ALL_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_needs_review)
 
 
 class RefundHarness:
-    """A ledger, two purchases of one payment, a scripted Stripe, and who listens, taking notes."""
+    """A ledger, two purchases of one payment, a scripted Stripe, and receivers that record signals."""
 
     def __init__(self) -> None:
         self.now = START
         self.app = object()
-        self.heard: list[tuple[str, str]] = []
+        self.signals: list[tuple[str, str]] = []
         self.observed: list[tuple[str, str]] = []
         self.db = mongomock.MongoClient(tz_aware=True).shop
         self.stripe = StubTransport([])
@@ -74,7 +75,7 @@ class RefundHarness:
     def refund(self, *script: Any) -> Any:
         self.stripe.script[:] = script
         try:
-            return self.service.refund(self.cart[0], ASK)
+            return self.service.refund(self.cart[0], REQUEST)
         finally:
             self.stripe.assert_done()
 
@@ -85,24 +86,24 @@ class RefundHarness:
         return self.ledger.get(f"{PAYMENT}:{number}")
 
     def refund_changed(self, refund: Refund) -> None:
-        """The harness is its own observer."""
+        """Record a status as an observer."""
         self.observed.append((refund.id, refund.status.value))
 
-    def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None: ...
+    def stripe_request_finished(self, request: str, result: str, seconds: float) -> None: ...
 
-    def listen(self) -> None:
-        """Hear every signal; the receivers live as long as this harness."""
+    def connect_receivers(self) -> None:
+        """Record every signal; the receivers live as long as this harness."""
         self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
 
     def _hear_by(self, signal: Any) -> Any:
         def receiver(app: Any, refund: Refund, **extra: Any) -> None:
-            self.heard.append((signal.name, refund.status.value))
+            self.signals.append((signal.name, refund.status.value))
 
         signal.connect(receiver, sender=self.app)
         return receiver
 
 
-def fact(status: str, **fields: Any) -> StripeRefund:
+def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
     whole = StripeRefund(
         "re_1", PAYMENT, RefundStatus(status), 1999, "usd", REFUND_ID, None, failure, START, "req_1"
@@ -110,19 +111,24 @@ def fact(status: str, **fields: Any) -> StripeRefund:
     return replace(whole, **fields)
 
 
+def make_refund(**fields: Any) -> Refund:
+    """Return a refund record with these fields; the others are ``None``."""
+    return Refund(**{each.name: fields.get(each.name) for each in dataclass_fields(Refund)})
+
+
 def listed(*refunds: dict[str, Any]) -> Any:
-    """Stripe's list of a payment's refunds, asked for and answered."""
+    """Return the scripted request and answer of a payment's list of refunds."""
     return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
 
 
 def create_record(harness: RefundHarness) -> Refund:
-    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, request=ASK)
+    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, request=REQUEST)
 
 
-def freeze_after_opening(
+def suspend_after_creating(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, how_long: timedelta
 ) -> None:
-    """Let time pass between a call's row and its request."""
+    """Let time pass between a call's record and its request to Stripe."""
     opened = Ledger.create
 
     def freeze(*args: Any, **kwargs: Any) -> Refund:
@@ -130,18 +136,18 @@ def freeze_after_opening(
         harness.now += how_long
         return refund
 
-    monkeypatch.setattr(Ledger, "open", freeze)
+    monkeypatch.setattr(Ledger, "create", freeze)
 
 
-def news_from_elsewhere(harness: RefundHarness) -> None:
-    harness.stripe.script[:] = [CAPTURED]
+def record_external_refund(harness: RefundHarness) -> None:
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     harness.stripe_sync.upsert_from_stripe(
-        fact("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
+        stripe_refund("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
     )
 
 
-def give_up(harness: RefundHarness) -> Refund | None:
-    """A person's word on a row of which Stripe never said how it ended."""
+def mark_failed_manually(harness: RefundHarness) -> Refund | None:
+    """Mark a refund with an unknown result as failed, as a person does."""
     create_record(harness)
     harness.now += timedelta(hours=25)
     harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")

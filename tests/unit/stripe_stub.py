@@ -1,4 +1,4 @@
-"""A transport in place of Stripe's, that knows what must come and refuses everything else."""
+"""A scripted transport in place of Stripe, which rejects unexpected requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REFUND_ID = "pi_1:1"
 
 @dataclass
 class Sent:
-    """One request that was made."""
+    """One request that was sent."""
 
     method: str
     path: str
@@ -29,7 +29,7 @@ class Sent:
 
 @dataclass
 class StubTransport(stripe.HTTPClient):
-    """Answers a script of requests, in order.
+    """Answers scripted requests, in order.
 
     :param script: ``(method, path, answer)``; an answer is ``(status, body)``, or an exception to raise.
     """
@@ -48,11 +48,11 @@ class StubTransport(stripe.HTTPClient):
         sent = Sent(method.upper(), parts.path, dict(parse_qsl(post_data or parts.query)), headers)
         wanted_method, wanted_path, answer = self.script.pop(0) if self.script else (None, None, None)
         if (sent.method, sent.path) != (wanted_method, wanted_path):
-            # The gateway takes any exception for an unreadable answer, so this is told at the end, too.
+            # The gateway treats any exception as an unreadable answer, so assert_done reports it too.
             self.unexpected.append(f"{sent.method} {sent.path} instead of {wanted_method} {wanted_path}")
             raise AssertionError(self.unexpected[-1])
         if _deadline.get(None) is None:
-            self.unexpected.append(f"{sent.method} {sent.path} without an end")
+            self.unexpected.append(f"{sent.method} {sent.path} without a deadline")
         self.before(sent)
         self.sent.append(sent)
         if isinstance(answer, BaseException):
@@ -65,11 +65,11 @@ class StubTransport(stripe.HTTPClient):
 
     def assert_done(self) -> None:
         assert not self.unexpected
-        assert not self.script, f"never made: {self.script}"
+        assert not self.script, f"never sent: {self.script}"
 
 
 def refund_object(**fields: Any) -> dict[str, Any]:
-    """A refund as Stripe shows it."""
+    """Return a refund as Stripe shows it."""
     return {
         "id": "re_1",
         "object": "refund",
@@ -84,10 +84,10 @@ def refund_object(**fields: Any) -> dict[str, Any]:
 
 
 def error_object(code: str, type_: str = "invalid_request_error", message: str = "No.") -> dict[str, Any]:
-    """An error as Stripe shows it."""
+    """Return an error as Stripe shows it."""
     return {"error": {"code": code, "type": type_, "message": message}}
 
 
 def lost() -> Exception:
-    """What stands for a connection that broke."""
+    """Return the error of a lost connection."""
     return stripe.APIConnectionError("lost")  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What Stripe's answers, and their absence, say about money."""
+"""Gateway: what Stripe's responses, and their absence, mean for the money."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def create(
         stub.assert_done()
 
 
-def test_every_try_is_the_same_request() -> None:
+def test_every_attempt_sends_the_same_request_and_key() -> None:
     refund, stub = create(lost(), (200, refund_object()))
     assert isinstance(refund, StripeRefund)
     first, second = stub.sent
@@ -56,7 +56,7 @@ def test_every_try_is_the_same_request() -> None:
     assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == REFUND_ID
 
 
-def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
+def test_id_with_special_characters_is_one_path_segment() -> None:
     stub = StubTransport([("GET", "/v1/refunds/re_1%2Fcancel%3Fx%3D1", (200, refund_object()))])
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
     gateway.retrieve_refund("re_1/cancel?x=1", Deadline.after(10))
@@ -86,7 +86,7 @@ def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
         (200, "null", OutcomeUnknown),
         (200, "\xff", OutcomeUnknown),
         (200, {"object": "list", "data": []}, OutcomeUnknown),
-        (200, refund_object(status="a new word of Stripe's"), OutcomeUnknown),
+        (200, refund_object(status="a new status"), OutcomeUnknown),
         (200, refund_object(status=None), OutcomeUnknown),
         (200, refund_object(amount="1999"), OutcomeUnknown),
         (200, refund_object(amount=True), OutcomeUnknown),
@@ -95,7 +95,9 @@ def test_an_id_is_one_step_of_the_path_whatever_it_holds() -> None:
         (200, refund_object(metadata={}), OutcomeUnknown),
     ],
 )
-def test_what_an_answer_means(status: int, body: Any, meaning: type[StripeCallError]) -> None:
+def test_response_is_interpreted_by_status_and_body(
+    status: int, body: Any, meaning: type[StripeCallError]
+) -> None:
     answer, _ = create((status, body), retries=0)
     assert type(answer) is meaning
 
@@ -104,7 +106,7 @@ def test_what_an_answer_means(status: int, body: Any, meaning: type[StripeCallEr
     "later", [(429, error_object("rate_limit")), (401, error_object("")), (403, error_object(""))]
 )
 @pytest.mark.parametrize("earlier", ["in this call", "in another call"])
-def test_a_no_for_now_says_nothing_of_an_earlier_try(later: Any, earlier: str) -> None:
+def test_rate_limit_or_rejected_key_after_a_lost_attempt_is_unknown(later: Any, earlier: str) -> None:
     if earlier == "in this call":
         answer, _ = create(lost(), later)
     else:
@@ -112,14 +114,14 @@ def test_a_no_for_now_says_nothing_of_an_earlier_try(later: Any, earlier: str) -
     assert type(answer) is OutcomeUnknown
 
 
-def test_a_refusal_ends_doubt() -> None:
+def test_rejection_after_a_lost_attempt_is_final() -> None:
     answer, _ = create(lost(), (400, error_object("charge_disputed")))
     assert type(answer) is RequestRejected
     assert answer.code == "charge_disputed"
     assert answer.request_id == "req_2"
 
 
-def test_a_rejected_key_is_not_tried_again_and_not_quoted() -> None:
+def test_rejected_key_is_neither_retried_nor_quoted() -> None:
     answer, stub = create(
         (401, error_object("", message="Invalid API Key provided: sk_test_****1")), retries=5
     )
@@ -128,19 +130,19 @@ def test_a_rejected_key_is_not_tried_again_and_not_quoted() -> None:
     assert len(stub.sent) == 1
 
 
-def test_no_try_after_the_deadline() -> None:
+def test_no_attempt_starts_after_the_deadline() -> None:
     answer, stub = create(lost(), lost(), retries=5, within=0.6)
     assert type(answer) is OutcomeUnknown
     assert len(stub.sent) == 2
 
 
-def test_an_expanded_payment_intent() -> None:
+def test_expanded_payment_intent_is_parsed() -> None:
     refund, _ = create((200, refund_object(payment_intent={"id": PAYMENT, "object": "payment_intent"})))
     assert isinstance(refund, StripeRefund)
     assert refund.payment_intent == PAYMENT
 
 
-def test_a_failed_refund_says_why() -> None:
+def test_failed_refund_has_stripes_failure_reason() -> None:
     refund, _ = create((200, refund_object(status="failed", failure_reason="lost_or_stolen_card")))
     assert isinstance(refund, StripeRefund)
     assert refund.status is RefundStatus.FAILED
@@ -148,7 +150,7 @@ def test_a_failed_refund_says_why() -> None:
     assert refund.failure.code == "lost_or_stolen_card"
 
 
-def test_a_list_is_read_to_its_end_and_oldest_first() -> None:
+def test_list_has_all_pages_oldest_first() -> None:
     def page(*ids: str, has_more: bool) -> Any:
         return 200, {"object": "list", "data": [refund_object(id=each) for each in ids], "has_more": has_more}
 
@@ -163,7 +165,7 @@ def test_a_list_is_read_to_its_end_and_oldest_first() -> None:
     assert stub.sent[1].params["starting_after"] == "re_2"
 
 
-def test_a_list_that_cannot_be_read_whole_is_no_list() -> None:
+def test_list_with_an_invalid_item_raises() -> None:
     whole = refund_object()
     stub = StubTransport(
         [("GET", "/v1/refunds", (200, {"object": "list", "data": [whole, {}], "has_more": False}))]

@@ -1,4 +1,4 @@
-"""What the ledger keeps and finds, on mongomock and a clock that the test steps."""
+"""Ledger: what it stores and finds, on mongomock with a clock under the test's control."""
 
 from __future__ import annotations
 
@@ -10,145 +10,142 @@ import mongomock
 import pytest
 from pymongo.errors import AutoReconnect
 
-from flask_refunds.models import Failure, Refund, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
 
-class Shelf(Ledger):
-    """A ledger whose clock ticks a second at each row that is opened."""
+class SteppedLedger(Ledger):
+    """A ledger whose clock advances by a second for each record."""
 
     def __init__(self) -> None:
-        self.rows = mongomock.MongoClient(tz_aware=True).shop.refunds
+        self.records = mongomock.MongoClient(tz_aware=True).shop.refunds
         self.now = START
-        super().__init__(self.rows, lambda: self.now, timedelta(seconds=60))
+        super().__init__(self.records, lambda: self.now, timedelta(seconds=60), has_listeners=bool)
 
     def add(self, payment_intent: str, **fields: Any) -> Refund:
-        """Open a refund of this payment, and set fields of its row."""
+        """Create a refund of this payment, and set fields of its record."""
         self.now += timedelta(seconds=1)
-        refund = self.open(
-            payment_intent,
-            1,
-            purchase_ids=[],
-            reason=None,
-            note=None,
-            requested_by="admin",
-            source="api",
+        refund = self.create(
+            payment_intent, 1, purchase_ids=[], request=RefundRequest(requested_by="admin", source="api")
         )
         if fields:
-            self.rows.update_one({"_id": refund.id}, {"$set": fields})
+            self.records.update_one({"_id": refund.id}, {"$set": fields})
         return self.get(refund.id)
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def ledger() -> SteppedLedger:
+    return SteppedLedger()
 
 
 def ended(**fields: Any) -> dict[str, Any]:
     return {
         "status": "succeeded",
         "settledAt": START,
-        "signals_sent": True,
+        "signalsSent": True,
         "purchasesVerified": True,
         **fields,
     }
 
 
-def test_what_is_still_to_be_done(shelf: Shelf) -> None:
-    """What has not ended comes first, and then the longest untouched."""
-    shelf.add("pi_unchecked", **ended(purchases_verified=False))
-    shelf.add("pi_unsaid", **ended(signals_sent=False, updatedAt=START))
-    shelf.add("pi_done", **ended())
-    shelf.add("pi_processing")
-    shelf.add("pi_pending", status="pending")
-    shelf.add("pi_at_work")
-    found = shelf.find_unfinished(shelf.now - timedelta(seconds=1))
+def test_unfinished_refunds_are_unsettled_first_then_by_last_change(ledger: SteppedLedger) -> None:
+    ledger.add("pi_unchecked", **ended(purchasesVerified=False))
+    ledger.add("pi_unsaid", **ended(signalsSent=False, updatedAt=START))
+    ledger.add("pi_done", **ended())
+    ledger.add("pi_processing")
+    ledger.add("pi_pending", status="pending")
+    ledger.add("pi_at_work")
+    found = ledger.find_unfinished(ledger.now - timedelta(seconds=1))
     assert found == ["pi_processing:1", "pi_pending:1", "pi_unsaid:1", "pi_unchecked:1"]
 
 
-def test_a_lease_ends_when_it_ends(shelf: Shelf) -> None:
-    refund = shelf.add("pi_1")
-    shelf.now = refund.lease_expires_at - timedelta(milliseconds=1)
-    assert shelf.owns(refund)
-    assert shelf.take(refund) is None
-    shelf.now = refund.lease_expires_at
-    assert not shelf.owns(refund)
-    taken = shelf.take(refund)
+def test_lease_is_acquired_again_only_after_it_expired(ledger: SteppedLedger) -> None:
+    refund = ledger.add("pi_1")
+    ledger.now = refund.lease_expires_at - timedelta(milliseconds=1)
+    assert ledger.holds_lease(refund)
+    assert ledger.acquire_lease(refund) is None
+    ledger.now = refund.lease_expires_at
+    assert not ledger.holds_lease(refund)
+    taken = ledger.acquire_lease(refund)
     assert taken is not None
-    assert (taken.lease_expires_at, taken.attempts) == (shelf.now + timedelta(seconds=60), 2)
+    assert (taken.lease_expires_at, taken.attempts) == (ledger.now + timedelta(seconds=60), 2)
     assert taken.lease_token != refund.lease_token
     assert re.fullmatch("[0-9a-f]{32}", taken.lease_token or "")
 
 
-def test_a_row_that_is_not_there(shelf: Shelf) -> None:
-    assert shelf.find("pi_1:1") is None
+def test_missing_refund_is_none_for_find_and_an_error_for_get(ledger: SteppedLedger) -> None:
+    assert ledger.find("pi_1:1") is None
     with pytest.raises(KeyError, match="pi_1:1"):
-        shelf.get("pi_1:1")
+        ledger.get("pi_1:1")
 
 
-@pytest.mark.parametrize("theirs", [None, {"leaseToken": "a rival's"}, {}])
-def test_an_insert_whose_answer_is_lost(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, theirs: dict[str, str] | None
+@pytest.mark.parametrize("other_record", [None, {"leaseToken": "a rival's"}, {}])
+def test_insert_with_lost_answer_recognizes_its_own_record(
+    ledger: SteppedLedger, monkeypatch: pytest.MonkeyPatch, other_record: dict[str, str] | None
 ) -> None:
-    """It is tried again, and one's own row that is there by then is told from a rival's."""
-    shelf.add("pi_0")
-    insert, tries = shelf.rows.insert_one, []
+    """It is retried, and its own record is distinguished from another call's."""
+    ledger.add("pi_0")
+    insert, tries = ledger.records.insert_one, []
 
-    def lose(row: dict[str, Any]) -> Any:
-        tries.append(row["_id"])
+    def lose(record: dict[str, Any]) -> Any:
+        tries.append(record["_id"])
         if len(tries) > 1:
-            return insert(row)
-        kept = {field: value for field, value in row.items() if theirs is None or field != "leaseToken"}
-        insert({**kept, **(theirs or {})})
+            return insert(record)
+        kept = {
+            field: value for field, value in record.items() if other_record is None or field != "leaseToken"
+        }
+        insert({**kept, **(other_record or {})})
         raise AutoReconnect
 
-    monkeypatch.setattr(shelf.rows, "insert_one", lose)
-    if theirs is None:
-        assert shelf.add("pi_1").status is RefundStatus.PROCESSING
+    monkeypatch.setattr(ledger.records, "insert_one", lose)
+    if other_record is None:
+        assert ledger.add("pi_1").status is RefundStatus.PROCESSING
     else:
         with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
-            shelf.add("pi_1")
+            ledger.add("pi_1")
     assert tries == ["pi_1:1", "pi_1:1"]
 
 
-def test_a_number_that_is_taken(shelf: Shelf) -> None:
-    shelf.add("pi_1")
+def test_taken_number_raises(ledger: SteppedLedger) -> None:
+    ledger.add("pi_1")
     with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
-        shelf.add("pi_1")
-    news = StripeRefund("re_1", "pi_1", RefundStatus.SUCCEEDED, 1, "usd", None, None, None, START, "req_1")
+        ledger.add("pi_1")
+    found = StripeRefund("re_1", "pi_1", RefundStatus.SUCCEEDED, 1, "usd", None, None, None, START, "req_1")
     with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
-        shelf.record(news, 1, amount_received=1, purchase_ids=[], actor="webhook", silent=True)
+        ledger.record_external(found, 1, amount_received=1, purchase_ids=[], actor="webhook")
 
 
-def test_the_longest_waiting_asks_first(shelf: Shelf) -> None:
-    first, second, _ = (shelf.add(f"pi_{name}") for name in "zab")
+def test_reviews_are_listed_by_age(ledger: SteppedLedger) -> None:
+    first, second, _ = (ledger.add(f"pi_{name}") for name in "zab")
     for refund in (second, first):
-        shelf.now += timedelta(minutes=1)
-        shelf.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile", silent=True)
-    assert [refund.id for refund in shelf.find_needing_review()] == ["pi_a:1", "pi_z:1"]
+        ledger.now += timedelta(minutes=1)
+        ledger.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    assert [refund.id for refund in ledger.find_needing_review()] == ["pi_a:1", "pi_z:1"]
 
 
-def test_the_logs_of_many_payments(shelf: Shelf) -> None:
-    shelf.add("pi_1")
-    shelf.refuse(shelf.get("pi_1:1"), Failure("x", "y"), actor="admin", silent=True, request_id=None)
-    shelf.rows.insert_one({**shelf.rows.find_one({"_id": "pi_1:1"}), "_id": "pi_1:10", "number": 10})
-    shelf.rows.insert_one({**shelf.rows.find_one({"_id": "pi_1:1"}), "_id": "pi_1:2", "number": 2})
-    shelf.add("pi_11")
-    logs = shelf.list_for_payments(["pi_1", "pi_2"])
-    assert {each: [row.number for row in log] for each, log in logs.items()} == {
+def test_refunds_of_many_payments_are_grouped_and_sorted_by_number(ledger: SteppedLedger) -> None:
+    ledger.add("pi_1")
+    ledger.mark_rejected(ledger.get("pi_1:1"), Failure("x", "y"), actor="admin", request_id=None)
+    ledger.records.insert_one({**ledger.records.find_one({"_id": "pi_1:1"}), "_id": "pi_1:10", "number": 10})
+    ledger.records.insert_one({**ledger.records.find_one({"_id": "pi_1:1"}), "_id": "pi_1:2", "number": 2})
+    ledger.add("pi_11")
+    logs = ledger.list_for_payments(["pi_1", "pi_2"])
+    assert {each: [record.number for record in log] for each, log in logs.items()} == {
         "pi_1": [1, 2, 10],
         "pi_2": [],
     }
-    assert shelf.list_for_payments([]) == {}
+    assert ledger.list_for_payments([]) == {}
 
 
-def test_a_refund_that_ends_says_when(shelf: Shelf) -> None:
-    """The figures count it in that month, whichever way it ended."""
-    refused, made = shelf.add("pi_1"), shelf.add("pi_2")
-    shelf.now += timedelta(days=40)
-    shelf.refuse(refused, Failure("x", "y"), actor="admin", silent=True, request_id="req_1")
-    news = StripeRefund("re_1", "pi_2", RefundStatus.SUCCEEDED, 1, "usd", made.id, None, None, START, "req_1")
-    shelf.advance(made.id, news, actor="admin", silent=True)
-    assert [shelf.get(each.id).settled_at for each in (refused, made)] == [shelf.now, shelf.now]
+def test_settled_at_is_the_time_of_the_end_not_of_the_request(ledger: SteppedLedger) -> None:
+    """Reports count a refund in the month of its end."""
+    refused, made = ledger.add("pi_1"), ledger.add("pi_2")
+    ledger.now += timedelta(days=40)
+    ledger.mark_rejected(refused, Failure("x", "y"), actor="admin", request_id="req_1")
+    found = StripeRefund(
+        "re_1", "pi_2", RefundStatus.SUCCEEDED, 1, "usd", made.id, None, None, START, "req_1"
+    )
+    ledger.advance(made.id, found, actor="admin")
+    assert [ledger.get(each.id).settled_at for each in (refused, made)] == [ledger.now, ledger.now]

@@ -1,4 +1,4 @@
-"""What the log is told of each step, to the letter."""
+"""Log events of the refund protocol, field by field."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from flask_refunds.errors import (
 )
 from flask_refunds.models import RefundStatus
 from flask_refunds.storage.ledger import Ledger
-from tests.log_records import Told
+from tests.log_records import LogRecords
 from tests.unit.refund_harness import (
     CREATE,
+    FULL_REQUEST,
     LIST,
     RETRIEVE,
-    WHOLE,
     RefundHarness,
     create_record,
-    fact,
-    freeze_after_opening,
     listed,
-    news_from_elsewhere,
+    record_external_refund,
+    stripe_refund,
+    suspend_after_creating,
 )
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 
@@ -32,7 +32,9 @@ BY = {"refund_id": REFUND_ID, "actor": "api:admin"}
 OPENED = {"event": "refund_created", "reason": None, **BY}
 
 
-def test_what_is_told_of_an_unknown_outcome(harness: RefundHarness, log_records: Told) -> None:
+def test_unknown_outcome_is_logged_with_code_and_request_id(
+    harness: RefundHarness, log_records: LogRecords
+) -> None:
     def unknown(code: str, request_id: str | None) -> dict[str, Any]:
         return {"event": "outcome_unknown", "code": code, "stripe_request_id": request_id, **BY}
 
@@ -44,52 +46,54 @@ def test_what_is_told_of_an_unknown_outcome(harness: RefundHarness, log_records:
         assert log_records() == [resumed, unknown(code, f"req_{calls}")]
 
 
-def test_what_is_told_of_a_call_that_was_frozen(
-    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+def test_lost_lease_is_logged_as_unknown_outcome(
+    harness: RefundHarness, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freeze_after_opening(harness, monkeypatch, timedelta(seconds=60))
+    suspend_after_creating(harness, monkeypatch, timedelta(seconds=60))
     harness.refund()
     lost_lease = {"event": "outcome_unknown", "code": "lease_lost", "stripe_request_id": None, **BY}
     assert log_records() == [OPENED, lost_lease]
 
 
 def away(*args: Any, **kwargs: Any) -> Any:
-    """A database that cannot be reached."""
+    """Replace a database operation with one that fails."""
     raise DatabaseUnavailable
 
 
-def test_what_is_told_where_the_database_could_not_note_it(
-    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+def test_failed_ledger_update_is_logged_with_its_error(
+    harness: RefundHarness, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ledger, "advance", away)
     assert harness.refund((*CREATE, (200, refund_object()))).refund.status is RefundStatus.PROCESSING
     assert log_records() == [OPENED, {"event": "ledger_update_failed", "error": "DatabaseUnavailable", **BY}]
 
 
-def test_what_is_told_of_a_lease_that_is_kept(
-    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+def test_failed_lease_release_is_logged(
+    harness: RefundHarness, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ledger, "release", away)
+    monkeypatch.setattr(Ledger, "release_lease", away)
     harness.refund((*CREATE, lost()))
     assert log_records()[2:] == [{"event": "lease_release_failed", "refund_id": REFUND_ID}]
 
 
-def test_what_is_told_where_the_database_could_not_note_that_receivers_heard(
-    harness: RefundHarness, log_records: Told, monkeypatch: pytest.MonkeyPatch
+def test_unstored_signal_delivery_is_logged_as_redelivery(
+    harness: RefundHarness, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.listen()
+    harness.connect_receivers()
     create_record(harness)
-    heard = harness.transitions.apply(harness.record(), fact("pending"), actor="webhook")
-    assert heard == harness.record()
-    assert heard.signals_sent is True
+    received = harness.transitions.apply(harness.record(), stripe_refund("pending"), actor="webhook")
+    assert received == harness.record()
+    assert received.signals_sent is True
     log_records()
     monkeypatch.setattr(Ledger, "mark_signals_sent", away)
-    unsaid = harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook")
+    unsaid = harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
     assert unsaid.signals_sent is False
     assert log_records()[1:] == [{"event": "signal_redelivery_scheduled", "refund_id": REFUND_ID}]
 
 
-def test_what_is_told_where_stripe_does_not_say(harness: RefundHarness, log_records: Told) -> None:
+def test_failed_stripe_request_is_logged_with_its_code(
+    harness: RefundHarness, log_records: LogRecords
+) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     log_records()
     harness.refund((*RETRIEVE, lost()))
@@ -98,11 +102,13 @@ def test_what_is_told_where_stripe_does_not_say(harness: RefundHarness, log_reco
     ]
 
 
-def test_what_is_told_of_a_refund_made_anew(harness: RefundHarness, log_records: Told) -> None:
+def test_failed_and_repeated_refund_is_logged_step_by_step(
+    harness: RefundHarness, log_records: LogRecords
+) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
     settled = {
-        "event": "refund_status",
+        "event": "refund_status_changed",
         "status": "succeeded",
         "code": None,
         "amount": 1999,
@@ -116,12 +122,12 @@ def test_what_is_told_of_a_refund_made_anew(harness: RefundHarness, log_records:
         "event": "refund_needs_review",
         "refund_id": REFUND_ID,
         "status": "failed",
-        "why": "failed_after_success",
+        "code": "failed_after_success",
     }
     assert log_records() == [OPENED, settled, failed, why]
     harness.stripe.script[:] = [(*CREATE, (400, error_object("charge_disputed")))]
     with pytest.raises(RefundFailed):
-        harness.service.refund(harness.cart[0], WHOLE)
+        harness.service.refund(harness.cart[0], FULL_REQUEST)
     second = {**BY, "refund_id": f"{PAYMENT}:2"}
     assert log_records() == [
         {"event": "refund_created", "reason": "duplicate", **second},
@@ -130,8 +136,8 @@ def test_what_is_told_of_a_refund_made_anew(harness: RefundHarness, log_records:
     ]
 
 
-def test_what_is_told_of_a_refund_from_elsewhere(harness: RefundHarness, log_records: Told) -> None:
-    news_from_elsewhere(harness)
+def test_external_refund_is_logged(harness: RefundHarness, log_records: LogRecords) -> None:
+    record_external_refund(harness)
     assert log_records() == [
         {
             "event": "external_refund_recorded",
@@ -147,12 +153,12 @@ def test_what_is_told_of_a_refund_from_elsewhere(harness: RefundHarness, log_rec
     ]
 
 
-def test_who_resumes_a_refund_is_named(harness: RefundHarness, log_records: Told) -> None:
+def test_resumed_refund_is_logged_with_the_actor(harness: RefundHarness, log_records: LogRecords) -> None:
     harness.refund((*CREATE, lost()))
     log_records()
     harness.stripe.script[:] = [listed(refund_object())]
     harness.service.resume(harness.record(), actor="reconcile")
     resumed, settled = log_records()
     assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "actor": "reconcile", "attempts": 2}
-    assert (settled["event"], settled["actor"]) == ("refund_status", "reconcile")
+    assert (settled["event"], settled["actor"]) == ("refund_status_changed", "reconcile")
     assert harness.record().history[-1]["actor"] == "reconcile"

@@ -1,4 +1,4 @@
-"""A call from its asking to its end, step by step."""
+"""RefundService: each step of a refund call."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from flask_refunds.errors import (
 from flask_refunds.models import Failure, Refund, RefundStatus
 from flask_refunds.storage.ledger import Ledger
 from tests.unit.refund_harness import (
-    ASK,
-    CAPTURED,
     CREATE,
+    FULL_REQUEST,
     LIST,
+    REQUEST,
     RETRIEVE,
+    RETRIEVE_PAYMENT,
     START,
-    WHOLE,
     RefundHarness,
     create_record,
-    fact,
-    freeze_after_opening,
     listed,
+    stripe_refund,
+    suspend_after_creating,
 )
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 
 
-def test_the_whole_row(harness: RefundHarness) -> None:
-    """As it is before Stripe is asked, and at the end. Its names are a contract: shops query them."""
+def test_refund_record_has_every_documented_field_before_and_after_stripe_answers(
+    harness: RefundHarness,
+) -> None:
+    """Field names are public: apps query the ledger."""
     seen: list[dict[str, Any]] = []
     harness.stripe.before = lambda sent: seen.extend(harness.db.flask_refunds.find())
     harness.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
-    harness.service.refund(harness.cart[0], WHOLE)
+    harness.service.refund(harness.cart[0], FULL_REQUEST)
     harness.now += timedelta(hours=1)
     harness.transitions.apply(
-        harness.record(), fact("succeeded", reason="fraudulent", request_id="req_2"), actor="webhook"
+        harness.record(), stripe_refund("succeeded", reason="fraudulent", request_id="req_2"), actor="webhook"
     )
 
     [asked] = seen
@@ -60,7 +62,7 @@ def test_the_whole_row(harness: RefundHarness) -> None:
         "createdAt": START,
         "updatedAt": START,
         "leaseExpiresAt": START + timedelta(seconds=60),
-        "signals_sent": True,
+        "signalsSent": True,
         "purchasesVerified": True,
         "purchaseIds": harness.cart,
         "reason": "duplicate",
@@ -94,11 +96,11 @@ def test_the_whole_row(harness: RefundHarness) -> None:
     assert harness.stripe.sent[0].params["reason"] == "duplicate"
 
 
-def test_a_row_without_a_reason(harness: RefundHarness) -> None:
+def test_refund_without_reason_sends_no_reason_to_stripe(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    row = harness.db.flask_refunds.find_one()
-    assert (row["reason"], row["note"]) == (None, None)
-    assert row["request"] == {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
+    record = harness.db.flask_refunds.find_one()
+    assert (record["reason"], record["note"]) == (None, None)
+    assert record["request"] == {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
     assert "reason" not in harness.stripe.sent[0].params
 
 
@@ -107,33 +109,43 @@ def test_a_row_without_a_reason(harness: RefundHarness) -> None:
     [
         ((400, error_object("charge_disputed")), RefundFailed, "charge_disputed", "No."),
         ((429, error_object("rate_limit")), StripeRateLimited, "rate_limited", "No."),
-        ((401, error_object("")), StripeKeyRejected, "key_rejected", "Stripe does not accept the key."),
+        ((401, error_object("")), StripeKeyRejected, "key_rejected", "Stripe doesn't accept the key."),
     ],
 )
-def test_the_whole_refusal(harness: RefundHarness, answer: Any, error: Any, code: str, message: str) -> None:
+def test_rejected_refund_is_failed_with_stripes_code_and_message(
+    harness: RefundHarness, answer: Any, error: Any, code: str, message: str
+) -> None:
     with pytest.raises(error) as refusal:
         harness.refund((*CREATE, answer))
-    row = harness.record()
-    assert refusal.value.refund == row
-    assert (row.status, row.settled_at, row.failure) == (RefundStatus.FAILED, START, Failure(code, message))
-    assert row.history[1:] == [
+    record = harness.record()
+    assert refusal.value.refund == record
+    assert (record.status, record.settled_at, record.failure) == (
+        RefundStatus.FAILED,
+        START,
+        Failure(code, message),
+    )
+    assert record.history[1:] == [
         {"at": START, "status": "failed", "actor": "api:admin", "stripeRequestId": "req_1"}
     ]
     assert harness.statuses() == {"completed"}
 
 
 @pytest.mark.parametrize(("status", "then"), [("succeeded", "refunded"), ("pending", "completed")])
-def test_the_answer_shows_the_purchase_as_it_now_is(harness: RefundHarness, status: str, then: str) -> None:
+def test_result_contains_the_purchase_with_its_current_status(
+    harness: RefundHarness, status: str, then: str
+) -> None:
     before = harness.db.purchases.find_one({"_id": harness.cart[0]})
-    outcome = harness.refund((*CREATE, (200, refund_object(status=status))))
-    assert outcome.purchase == {**before, "status": then}
-    assert outcome.refund == harness.record()
+    result = harness.refund((*CREATE, (200, refund_object(status=status))))
+    assert result.purchase == {**before, "status": then}
+    assert result.refund == harness.record()
 
 
 @pytest.mark.parametrize(
     ("status", "error"), [("completed", PaymentIntentMissing), ("refunded", PurchaseNotRefundable)]
 )
-def test_a_purchase_without_a_payment(harness: RefundHarness, status: str, error: type[Exception]) -> None:
+def test_purchase_without_payment_intent_raises_by_its_status(
+    harness: RefundHarness, status: str, error: type[Exception]
+) -> None:
     harness.db.purchases.update_one(
         {"_id": harness.cart[0]}, {"$set": {"status": status}, "$unset": {"stripePaymentIntentId": 1}}
     )
@@ -142,14 +154,14 @@ def test_a_purchase_without_a_payment(harness: RefundHarness, status: str, error
     assert type(refusal.value) is error
 
 
-def test_a_refund_at_work_is_shown_to_who_must_wait(harness: RefundHarness) -> None:
+def test_refund_in_progress_error_contains_the_refund(harness: RefundHarness) -> None:
     create_record(harness)
     with pytest.raises(RefundInProgress) as waiting:
         harness.refund()
     assert waiting.value.refund == harness.record()
 
 
-def test_a_refund_that_is_made_is_shown_to_who_asks_again(harness: RefundHarness) -> None:
+def test_second_refund_of_a_purchase_raises_with_the_first_refund(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     with pytest.raises(PurchaseNotRefundable) as again:
         harness.refund()
@@ -160,36 +172,36 @@ def test_a_refund_that_is_made_is_shown_to_who_asks_again(harness: RefundHarness
     assert left_behind.value.refund == harness.record()
 
 
-def test_a_purchase_that_the_host_marked_while_its_refund_was_unknown(harness: RefundHarness) -> None:
-    """Its log is read all the same, and the refund goes on."""
+def test_unknown_refund_resumes_although_the_app_marked_the_purchase(harness: RefundHarness) -> None:
+    """Its refunds are read although the purchase isn't completed."""
     harness.refund((*CREATE, lost()))
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
-    outcome = harness.refund(listed(refund_object()))
-    assert (outcome.refund.status, outcome.purchase["status"]) == (RefundStatus.SUCCEEDED, "refunded")
+    result = harness.refund(listed(refund_object()))
+    assert (result.refund.status, result.purchase["status"]) == (RefundStatus.SUCCEEDED, "refunded")
 
 
-def test_a_purchase_that_the_host_refunded_himself(harness: RefundHarness) -> None:
+def test_purchase_marked_refunded_by_the_app_is_not_refunded(harness: RefundHarness) -> None:
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
     with pytest.raises(PurchaseNotRefundable):
         harness.refund()
     assert harness.db.flask_refunds.count_documents({}) == 0
 
 
-def test_a_row_keeps_the_bulk_run_that_opened_it(harness: RefundHarness) -> None:
-    run = replace(ASK, bulk="recall-2024")
+def test_refund_keeps_the_bulk_run_that_created_it(harness: RefundHarness) -> None:
+    run = replace(REQUEST, bulk_run="recall-2024")
     harness.stripe.script[:] = [(*CREATE, (200, refund_object(status="pending")))]
     harness.service.refund(harness.cart[0], run)
     harness.stripe.script[:] = [(*RETRIEVE, (200, refund_object(status="pending")))]
-    harness.service.refund(harness.cart[1], replace(run, bulk="another"))
-    assert (harness.record().bulk, harness.db.flask_refunds.count_documents({})) == ("recall-2024", 1)
+    harness.service.refund(harness.cart[1], replace(run, bulk_run="another"))
+    assert (harness.record().bulk_run, harness.db.flask_refunds.count_documents({})) == ("recall-2024", 1)
 
 
-def test_a_row_of_no_bulk_run_has_no_such_field(harness: RefundHarness) -> None:
+def test_refund_outside_a_bulk_run_stores_no_bulk_run(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    assert ("bulk" in harness.db.flask_refunds.find_one(), harness.record().bulk) == (False, None)
+    assert ("bulkRun" in harness.db.flask_refunds.find_one(), harness.record().bulk_run) == (False, None)
 
 
-def test_a_row_that_a_restore_left_out_keeps_nobody_waiting(harness: RefundHarness) -> None:
+def test_number_missing_after_a_restore_is_not_reused(harness: RefundHarness) -> None:
     refusal = (*CREATE, (400, error_object("charge_disputed")))
     for _ in range(3):
         with pytest.raises(RefundFailed):
@@ -197,30 +209,30 @@ def test_a_row_that_a_restore_left_out_keeps_nobody_waiting(harness: RefundHarne
     harness.db.flask_refunds.delete_one({"number": 2})
     with pytest.raises(RefundFailed):
         harness.refund(refusal)
-    assert [row["number"] for row in harness.db.flask_refunds.find().sort("number", 1)] == [1, 3, 4]
+    assert [record["number"] for record in harness.db.flask_refunds.find().sort("number", 1)] == [1, 3, 4]
 
 
-def test_an_unknown_outcome_frees_the_row_at_once(harness: RefundHarness) -> None:
+def test_unknown_outcome_releases_the_lease_and_resumes_with_the_same_key(harness: RefundHarness) -> None:
     assert harness.refund((*CREATE, lost())).refund.status is RefundStatus.PROCESSING
-    outcome = harness.refund(
+    result = harness.refund(
         (*LIST, (200, {"object": "list", "data": [], "has_more": False})),
         (*CREATE, (200, refund_object())),
     )
-    assert outcome.refund.status is RefundStatus.SUCCEEDED
+    assert result.refund.status is RefundStatus.SUCCEEDED
     assert {sent.headers["Idempotency-Key"] for sent in harness.stripe.sent if sent.method == "POST"} == {
         REFUND_ID
     }
 
 
-def test_a_row_that_stripe_has_already_is_adopted_and_not_sent(harness: RefundHarness) -> None:
+def test_refund_that_stripe_lists_is_adopted_without_another_request(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
-    outcome = harness.refund(listed(refund_object()))
-    assert outcome.refund.status is RefundStatus.SUCCEEDED
+    result = harness.refund(listed(refund_object()))
+    assert result.refund.status is RefundStatus.SUCCEEDED
     assert harness.stripe.sent[-1].params["payment_intent"] == PAYMENT
-    assert outcome.refund.history[-1]["actor"] == "api:admin"
+    assert result.refund.history[-1]["actor"] == "api:admin"
 
 
-def test_nothing_is_sent_while_stripe_cannot_say_what_it_has(harness: RefundHarness) -> None:
+def test_unknown_refund_is_not_sent_again_while_the_list_is_unavailable(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
     assert harness.refund((*LIST, lost())).refund.status is RefundStatus.PROCESSING
     assert harness.refund((*LIST, (401, error_object("")))).refund.status is RefundStatus.PROCESSING
@@ -229,74 +241,80 @@ def test_nothing_is_sent_while_stripe_cannot_say_what_it_has(harness: RefundHarn
 ALREADY = (*CREATE, (400, error_object("charge_already_refunded")))
 
 
-def test_a_row_whose_refund_stripe_made_and_whose_key_it_forgot(harness: RefundHarness) -> None:
-    outcome = harness.refund(ALREADY, listed(refund_object()))
-    assert outcome.refund.status is RefundStatus.SUCCEEDED
+def test_already_refunded_rejection_adopts_the_refund_of_a_forgotten_key(harness: RefundHarness) -> None:
+    result = harness.refund(ALREADY, listed(refund_object()))
+    assert result.refund.status is RefundStatus.SUCCEEDED
     assert harness.stripe.sent[-1].params["payment_intent"] == PAYMENT
-    [row] = harness.ledger.list_for_payment(PAYMENT)
-    assert (row.source, row.stripe_refund_id, row.history[-1]["actor"]) == ("endpoint", "re_1", "api:admin")
+    [record] = harness.ledger.list_for_payment(PAYMENT)
+    assert (record.source, record.stripe_refund_id, record.history[-1]["actor"]) == (
+        "api",
+        "re_1",
+        "api:admin",
+    )
     assert harness.statuses() == {"refunded"}
 
 
-def test_a_row_for_which_nothing_was_left(harness: RefundHarness) -> None:
+def test_already_refunded_rejection_records_the_external_refund(harness: RefundHarness) -> None:
     with pytest.raises(PurchaseNotRefundable):
-        harness.refund(ALREADY, listed(refund_object(metadata={})), CAPTURED)
+        harness.refund(ALREADY, listed(refund_object(metadata={})), RETRIEVE_PAYMENT)
     ours, elsewhere = harness.ledger.list_for_payment(PAYMENT)
     assert (ours.status, ours.history[-1]["actor"]) == (RefundStatus.FAILED, "api:admin")
-    assert (elsewhere.source, elsewhere.purchase_ids) == ("dashboard", harness.cart)
+    assert (elsewhere.source, elsewhere.purchase_ids) == ("external", harness.cart)
     assert harness.statuses() == {"refunded"}
 
 
-def test_a_refund_of_the_dashboard_that_fails_while_a_call_learns_of_it(
+def test_external_refund_that_fails_during_a_call_leaves_purchases_completed(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its event leaves the purchases to the call, whose row is not settled yet."""
-    refuse = Ledger.mark_rejected
+    """The event leaves the purchases to the call, whose record isn't settled yet."""
+    mark_rejected = Ledger.mark_rejected
 
     def fail_first(*args: Any, **kwargs: Any) -> Refund | None:
         harness.stripe_sync.upsert_from_stripe(
-            fact("failed", refund_id=None), Deadline.after(10), actor="webhook"
+            stripe_refund("failed", refund_id=None), Deadline.after(10), actor="webhook"
         )
-        return refuse(*args, **kwargs)
+        return mark_rejected(*args, **kwargs)
 
-    monkeypatch.setattr(Ledger, "refuse", fail_first)
+    monkeypatch.setattr(Ledger, "mark_rejected", fail_first)
     with pytest.raises(PurchaseNotRefundable):
-        harness.refund(ALREADY, listed(refund_object(metadata={})), CAPTURED)
+        harness.refund(ALREADY, listed(refund_object(metadata={})), RETRIEVE_PAYMENT)
     assert harness.statuses() == {"completed"}
 
 
-def test_a_purchase_that_a_rival_refunds_after_it_was_read(
+def test_purchase_refunded_by_another_call_after_it_was_read_is_not_sent_to_stripe(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stripe is not asked about it again."""
+    """Stripe receives one request."""
     opened = Ledger.create
 
     def rival_first(*args: Any, **kwargs: Any) -> Refund:
-        monkeypatch.setattr(Ledger, "open", opened)
-        harness.service.refund(harness.cart[1], ASK)
+        monkeypatch.setattr(Ledger, "create", opened)
+        harness.service.refund(harness.cart[1], REQUEST)
         return opened(*args, **kwargs)
 
-    monkeypatch.setattr(Ledger, "open", rival_first)
+    monkeypatch.setattr(Ledger, "create", rival_first)
     with pytest.raises(PurchaseNotRefundable):
         harness.refund((*CREATE, (200, refund_object())))
     assert len(harness.ledger.list_for_payment(PAYMENT)) == 1
 
 
-def test_a_key_rejected_while_in_doubt_is_no_failure(harness: RefundHarness) -> None:
+def test_key_rejected_while_in_doubt_leaves_the_outcome_unknown(harness: RefundHarness) -> None:
     harness.refund((*CREATE, lost()))
     nothing = (200, {"object": "list", "data": [], "has_more": False})
-    outcome = harness.refund((*LIST, nothing), (*CREATE, (401, error_object(""))))
-    assert outcome.refund.status is RefundStatus.PROCESSING
+    result = harness.refund((*LIST, nothing), (*CREATE, (401, error_object(""))))
+    assert result.refund.status is RefundStatus.PROCESSING
 
 
-def test_a_key_rejected_at_the_first_try_is(harness: RefundHarness) -> None:
+def test_key_rejected_at_the_first_attempt_fails_the_refund(harness: RefundHarness) -> None:
     with pytest.raises(StripeKeyRejected):
         harness.refund((*CREATE, (401, error_object(""))))
     assert harness.record().status is RefundStatus.FAILED
 
 
 @pytest.mark.parametrize(("seconds", "allowed"), [(59, False), (60, True)])
-def test_the_lease(harness: RefundHarness, seconds: int, allowed: bool) -> None:
+def test_processing_refund_can_be_resumed_only_after_its_lease(
+    harness: RefundHarness, seconds: int, allowed: bool
+) -> None:
     create_record(harness)
     harness.now += timedelta(seconds=seconds)
     if not allowed:
@@ -307,31 +325,33 @@ def test_the_lease(harness: RefundHarness, seconds: int, allowed: bool) -> None:
     assert harness.refund((*LIST, found)).refund.status is RefundStatus.SUCCEEDED
 
 
-def test_a_call_that_was_frozen_past_its_lease_sends_nothing(
+def test_call_suspended_past_its_lease_sends_nothing(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    freeze_after_opening(harness, monkeypatch, timedelta(hours=25))
+    suspend_after_creating(harness, monkeypatch, timedelta(hours=25))
     assert harness.refund().refund.status is RefundStatus.PROCESSING
 
 
-def test_only_the_owner_concludes_a_failure(harness: RefundHarness) -> None:
-    """A call whose lease ran out while it waited for Stripe must not fail the row under its successor."""
+def test_call_that_lost_its_lease_does_not_fail_the_refund(harness: RefundHarness) -> None:
+    """A call whose lease expired while it waited for Stripe must not fail a refund that another call works on."""
 
     def retry_while_unavailable(sent: Any) -> None:
         harness.now += timedelta(seconds=61)
         assert harness.ledger.acquire_lease(harness.record()) is not None
 
     harness.stripe.before = retry_while_unavailable
-    outcome = harness.refund((*CREATE, (400, error_object("charge_disputed"))))
-    assert outcome.refund.status is RefundStatus.PROCESSING
+    result = harness.refund((*CREATE, (400, error_object("charge_disputed"))))
+    assert result.refund.status is RefundStatus.PROCESSING
     assert harness.record().status is RefundStatus.PROCESSING
 
 
 @pytest.mark.parametrize(
     ("age", "sent"), [(timedelta(hours=23), True), (timedelta(hours=23, milliseconds=1), False)]
 )
-def test_the_23_hours(harness: RefundHarness, age: timedelta, sent: bool) -> None:
-    harness.listen()
+def test_unknown_refund_is_resent_within_23_hours_and_needs_review_after(
+    harness: RefundHarness, age: timedelta, sent: bool
+) -> None:
+    harness.connect_receivers()
     harness.refund((*CREATE, lost()))
     harness.now += age
     nothing = (*LIST, (200, {"object": "list", "data": [], "has_more": False}))
@@ -340,18 +360,18 @@ def test_the_23_hours(harness: RefundHarness, age: timedelta, sent: bool) -> Non
             harness.refund(nothing, (*CREATE, (200, refund_object()))).refund.status is RefundStatus.SUCCEEDED
         )
         return
-    for _ in range(3):  # the lease is given up each time
-        outcome = harness.refund(nothing)
-        assert outcome.refund.status is RefundStatus.PROCESSING
-        assert outcome.refund.review is not None
-        assert outcome.refund.review.since == harness.now
-    assert harness.heard == [("refund-review", "processing")]
+    for _ in range(3):  # the lease is released each time
+        result = harness.refund(nothing)
+        assert result.refund.status is RefundStatus.PROCESSING
+        assert result.refund.review is not None
+        assert result.refund.review.since == harness.now
+    assert harness.signals == [("refund-needs-review", "processing")]
     assert harness.record().history[1:] == [
         {"at": harness.now, "status": "processing", "actor": "api:admin", "review": "unknown_too_long"}
     ]
 
 
-def test_a_succeeded_row_whose_purchases_were_left_behind(harness: RefundHarness) -> None:
+def test_repeated_call_marks_purchases_that_a_crash_left_completed(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     with pytest.raises(PurchaseNotRefundable):
@@ -359,7 +379,7 @@ def test_a_succeeded_row_whose_purchases_were_left_behind(harness: RefundHarness
     assert harness.statuses() == {"refunded"}
 
 
-def test_a_pending_row_of_which_stripe_has_no_news_leaves_the_purchases_to_the_host(
+def test_unchanged_pending_refund_leaves_the_apps_marks_alone(
     harness: RefundHarness,
 ) -> None:
     pending = (200, refund_object(status="pending"))
@@ -369,7 +389,7 @@ def test_a_pending_row_of_which_stripe_has_no_news_leaves_the_purchases_to_the_h
     assert harness.statuses() == {"completed", "refunded"}
 
 
-def test_a_call_that_finds_the_news_signs_it(harness: RefundHarness) -> None:
+def test_history_names_the_caller_whose_call_brought_the_status(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     harness.refund((*RETRIEVE, (200, refund_object())))
     assert (harness.record().status.value, harness.record().history[-1]["actor"]) == (
@@ -378,7 +398,9 @@ def test_a_call_that_finds_the_news_signs_it(harness: RefundHarness) -> None:
     )
 
 
-def test_a_succeeded_row_that_stripe_calls_failed_by_now(harness: RefundHarness) -> None:
+def test_succeeded_refund_that_failed_since_raises_and_leaves_purchases_completed(
+    harness: RefundHarness,
+) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     with pytest.raises(RefundFailed):
@@ -386,8 +408,8 @@ def test_a_succeeded_row_that_stripe_calls_failed_by_now(harness: RefundHarness)
     assert harness.statuses() == {"completed"}
 
 
-def test_a_reconciler_that_comes_too_late_finds_nothing_wrong(harness: RefundHarness) -> None:
+def test_resuming_a_refund_that_succeeded_since_returns_it(harness: RefundHarness) -> None:
     stale = create_record(harness)
-    harness.transitions.apply(stale, fact("succeeded"), actor="webhook")
+    harness.transitions.apply(stale, stripe_refund("succeeded"), actor="webhook")
     harness.stripe.script[:] = [(*RETRIEVE, (200, refund_object()))]
     assert harness.service.resume(stale, actor="reconcile").status is RefundStatus.SUCCEEDED

@@ -1,4 +1,4 @@
-"""Who is told, and when he counts as told."""
+"""Signals: what receivers get, and when they count as called."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ import pytest
 from flask import Flask
 
 from flask_refunds import refund_failed, refund_succeeded
+from flask_refunds.models import RefundStatus
 from flask_refunds.signals import SignalSender
 from flask_refunds.testing import StripeSandbox
 from tests.shop import Shop, make_app
-from tests.unit.test_rendering import REFUND
+from tests.unit.refund_harness import make_refund
 
 
 @pytest.fixture
-def telling(mock_shop: Shop, sandbox: StripeSandbox) -> Iterator[Callable[..., Any]]:
-    """Connects a receiver, makes a refund that succeeds, and gives its row."""
+def refund_with_receiver(mock_shop: Shop, sandbox: StripeSandbox) -> Iterator[Callable[..., Any]]:
+    """Connect a receiver, make a refund that succeeds, and return its record."""
     connected: list[Any] = []
 
-    def telling(receiver: Any) -> Any:
+    def refund_with_receiver(receiver: Any) -> Any:
         refund_succeeded.connect(receiver, sender=mock_shop.app)
         connected.append(receiver)
         answer = mock_shop.refund(mock_shop.add_purchase(sandbox.create_payment(1999)))
         assert (answer.status_code, answer.get_json()["message"]) == (200, "Refund successful")
-        [row] = mock_shop.records()
-        assert row["status"] == "succeeded"
-        return row
+        [record] = mock_shop.records()
+        assert record["status"] == "succeeded"
+        return record
 
-    yield telling
+    yield refund_with_receiver
     for receiver in connected:
         refund_succeeded.disconnect(receiver)
 
 
-def test_the_payload(mock_shop: Shop, telling: Callable[..., Any]) -> None:
-    heard: list[Any] = []
+def test_receiver_gets_the_app_the_refund_and_its_id(
+    mock_shop: Shop, refund_with_receiver: Callable[..., Any]
+) -> None:
+    received: list[Any] = []
 
     def receiver(sender: Flask, **payload: Any) -> None:
-        heard.append((sender, payload))
+        received.append((sender, payload))
 
-    row = telling(receiver)
-    [(sender, payload)] = heard
+    record = refund_with_receiver(receiver)
+    [(sender, payload)] = received
     assert sender is mock_shop.app
     assert payload.keys() == {"refund", "refund_id"}
-    assert payload["refund_id"] == payload["refund"].id == row["_id"]
-    assert row["signals_sent"]
+    assert payload["refund_id"] == payload["refund"].id == record["_id"]
+    assert record["signalsSent"]
 
 
 def _wrap_in_a_function(work: Callable[..., Awaitable[None]]) -> Any:
@@ -77,16 +80,16 @@ AWAITED = {
 
 
 @pytest.mark.parametrize("kind", AWAITED)
-def test_an_async_receiver_runs_to_its_end(telling: Callable[..., Any], kind: str) -> None:
-    heard: list[str] = []
+def test_async_receiver_is_awaited(refund_with_receiver: Callable[..., Any], kind: str) -> None:
+    received: list[str] = []
 
     async def work(sender: Flask, refund_id: str, **extra: Any) -> None:
         await asyncio.sleep(0)
-        heard.append(refund_id)
+        received.append(refund_id)
 
-    row = telling(AWAITED[kind](work))
-    assert heard == [row["_id"]]
-    assert row["signals_sent"]
+    record = refund_with_receiver(AWAITED[kind](work))
+    assert received == [record["_id"]]
+    assert record["signalsSent"]
 
 
 async def _raises(*args: Any, **payload: Any) -> None:
@@ -106,25 +109,27 @@ def _wants_no_refund_id(sender: Flask, refund: Any) -> None:
 
 
 @pytest.mark.parametrize("receiver", [_raises, _is_canceled, _raises_at_once, _wants_no_refund_id])
-def test_who_did_not_run_to_his_end_is_not_told(telling: Callable[..., Any], receiver: Any) -> None:
-    assert not telling(receiver)["signals_sent"]
+def test_receiver_that_did_not_return_leaves_signals_unsent(
+    refund_with_receiver: Callable[..., Any], receiver: Any
+) -> None:
+    assert not refund_with_receiver(receiver)["signalsSent"]
 
 
 @pytest.mark.parametrize("obstacle", ["no asgiref", "a running loop"])
-def test_a_coroutine_that_cannot_be_awaited_is_not_told(
+def test_coroutine_that_cannot_be_awaited_leaves_signals_unsent(
     sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, obstacle: str
 ) -> None:
     app = make_app(REFUNDS_MONGO=mongomock.MongoClient(tz_aware=True).shop, STRIPE_API_BASE=sandbox.url)
-    heard: list[str] = []
+    received: list[str] = []
 
     async def receiver(sender: Flask, refund_id: str, **extra: Any) -> None:
-        heard.append(refund_id)
+        received.append(refund_id)
 
-    def announce() -> bool:
-        return SignalSender(app).announce(REFUND)
+    def send() -> bool:
+        return SignalSender(app).send(make_refund(id="pi_1:1", status=RefundStatus.FAILED))
 
-    async def announce_in_a_loop() -> bool:
-        return announce()
+    async def send_in_a_loop() -> bool:
+        return send()
 
     with (
         refund_failed.connected_to(receiver, sender=app),
@@ -132,8 +137,8 @@ def test_a_coroutine_that_cannot_be_awaited_is_not_told(
     ):
         if obstacle == "no asgiref":
             monkeypatch.setitem(sys.modules, "asgiref.sync", None)
-            assert announce() is False
+            assert send() is False
         else:
-            assert asyncio.run(announce_in_a_loop()) is False
-    assert heard == []
+            assert asyncio.run(send_in_a_loop()) is False
+    assert received == []
     assert [str(each.message) for each in warned] == []

@@ -1,4 +1,4 @@
-"""Refunds that Stripe shows, whoever made them: which row they belong to, or which number they get."""
+"""StripeSync: which record a refund belongs to, or which number it gets."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown
 from flask_refunds.models import Failure, Refund, RefundStatus, StripeRefund, is_refunded
 from flask_refunds.storage.ledger import Ledger
-from tests.unit.refund_harness import CAPTURED, CREATE, START, RefundHarness, fact
+from tests.unit.refund_harness import CREATE, RETRIEVE_PAYMENT, START, RefundHarness, stripe_refund
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, refund_object
 
 
-def test_the_whole_row_of_a_refund_from_elsewhere(harness: RefundHarness) -> None:
+def test_external_refund_record_has_every_documented_field(harness: RefundHarness) -> None:
     failure = Failure("lost_or_stolen_card", "The card is gone.")
-    harness.stripe.script[:] = [CAPTURED]
-    news = fact("failed", refund_id=None, reason="duplicate", failure=failure)
-    harness.stripe_sync.upsert_from_stripe(news, Deadline.after(10), actor="webhook")
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
+    found = stripe_refund("failed", refund_id=None, reason="duplicate", failure=failure)
+    harness.stripe_sync.upsert_from_stripe(found, Deadline.after(10), actor="webhook")
     assert harness.db.flask_refunds.find_one() == {
         "_id": REFUND_ID,
         "paymentIntent": PAYMENT,
@@ -30,7 +30,7 @@ def test_the_whole_row_of_a_refund_from_elsewhere(harness: RefundHarness) -> Non
         "updatedAt": START,
         "leaseExpiresAt": START,
         "settledAt": START,
-        "signals_sent": True,
+        "signalsSent": True,
         "purchasesVerified": False,
         "purchaseIds": harness.cart,
         "amountReceived": 1999,
@@ -43,10 +43,12 @@ def test_the_whole_row_of_a_refund_from_elsewhere(harness: RefundHarness) -> Non
     }
 
 
-def test_elsewhere_and_ours_side_by_side(harness: RefundHarness) -> None:
-    """A partial refund of the Dashboard, then ours for the rest; the partial one failing opens nothing."""
-    partial = fact("succeeded", id="re_0", refund_id=None, amount=500)
-    harness.stripe.script[:] = [CAPTURED]
+def test_failed_external_part_beside_a_refund_of_the_rest_keeps_purchases_refunded(
+    harness: RefundHarness,
+) -> None:
+    """An external partial refund, then one created here for the rest."""
+    partial = stripe_refund("succeeded", id="re_0", refund_id=None, amount=500)
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     harness.stripe_sync.upsert_from_stripe(partial, Deadline.after(10), actor="webhook")
     assert harness.statuses() == {"completed"}
     harness.refund((*CREATE, (200, refund_object(amount=1499, metadata={"refund_id": f"{PAYMENT}:2"}))))
@@ -58,9 +60,9 @@ def test_elsewhere_and_ours_side_by_side(harness: RefundHarness) -> None:
     assert harness.record(1).status is RefundStatus.FAILED
 
 
-def test_news_from_elsewhere_is_taken_in_once(harness: RefundHarness) -> None:
-    made = fact("succeeded", refund_id=None)
-    harness.stripe.script[:] = [CAPTURED]
+def test_external_refund_is_recorded_once(harness: RefundHarness) -> None:
+    made = stripe_refund("succeeded", refund_id=None)
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     for _ in range(3):
         harness.stripe_sync.upsert_from_stripe(made, Deadline.after(10), actor="webhook")
     assert len(harness.ledger.list_for_payment(PAYMENT)) == 1
@@ -68,32 +70,32 @@ def test_news_from_elsewhere_is_taken_in_once(harness: RefundHarness) -> None:
     assert harness.statuses() == {"refunded"}
 
 
-def test_news_from_elsewhere_whose_purchases_were_left_behind(harness: RefundHarness) -> None:
-    made = fact("succeeded", refund_id=None)
-    harness.stripe.script[:] = [CAPTURED]
+def test_repeated_external_refund_marks_purchases_that_a_crash_left_completed(harness: RefundHarness) -> None:
+    made = stripe_refund("succeeded", refund_id=None)
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     harness.stripe_sync.upsert_from_stripe(made, Deadline.after(10), actor="webhook")
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     harness.stripe_sync.upsert_from_stripe(made, Deadline.after(10), actor="webhook")
     assert harness.statuses() == {"refunded"}
 
 
-def test_a_pending_refund_from_elsewhere_that_succeeds(harness: RefundHarness) -> None:
-    harness.stripe.script[:] = [CAPTURED]
+def test_external_refund_marks_purchases_when_it_succeeds(harness: RefundHarness) -> None:
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     for status, then in (("pending", "completed"), ("succeeded", "refunded")):
         harness.stripe_sync.upsert_from_stripe(
-            fact(status, refund_id=None), Deadline.after(10), actor="webhook"
+            stripe_refund(status, refund_id=None), Deadline.after(10), actor="webhook"
         )
         assert harness.statuses() == {then}
 
 
-def test_news_of_ours_that_is_none_leaves_the_purchases_to_the_host(harness: RefundHarness) -> None:
+def test_unchanged_report_leaves_the_apps_marks_alone(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     harness.db.purchases.update_one({"_id": harness.cart[1]}, {"$set": {"status": "refunded"}})
-    harness.stripe_sync.upsert_from_stripe(fact("pending"), Deadline.after(10), actor="webhook")
+    harness.stripe_sync.upsert_from_stripe(stripe_refund("pending"), Deadline.after(10), actor="webhook")
     assert harness.statuses() == {"completed", "refunded"}
 
 
-def test_a_payment_is_known_by_its_log_where_the_host_has_deleted_the_purchases(
+def test_payment_with_refunds_and_deleted_purchases_is_known(
     harness: RefundHarness,
 ) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
@@ -102,17 +104,17 @@ def test_a_payment_is_known_by_its_log_where_the_host_has_deleted_the_purchases(
     assert not harness.stripe_sync.is_known_payment("pi_2")
 
 
-def test_a_payment_is_known_by_its_purchases_and_a_placeholder_is_none(harness: RefundHarness) -> None:
+def test_payment_of_a_purchase_is_known_and_a_placeholder_is_not(harness: RefundHarness) -> None:
     harness.db.purchases.insert_one({"status": "completed", "stripePaymentIntentId": "free"})
     assert [harness.stripe_sync.is_known_payment(each) for each in (PAYMENT, "free")] == [True, False]
 
 
 @pytest.mark.parametrize("rivals", [2, 3])
-def test_rivals_that_write_the_log_first(
+def test_external_refund_gets_the_next_number_until_too_many_calls_compete(
     harness: RefundHarness, rivals: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each takes the number that was free when the log was read."""
-    record, left = Ledger.record, [rivals]
+    """Each competing call uses the number that was free when the refunds were read."""
+    record, left = Ledger.record_external, [rivals]
 
     def rival_first(self: Ledger, made: StripeRefund, number: int, **kwargs: Any) -> Refund:
         if left[0]:
@@ -120,41 +122,49 @@ def test_rivals_that_write_the_log_first(
             record(self, replace(made, id=f"re_rival_{number}"), number, **kwargs)
         return record(self, made, number, **kwargs)
 
-    monkeypatch.setattr(Ledger, "record", rival_first)
-    harness.stripe.script[:] = [CAPTURED] * min(rivals + 1, 3)
-    news = fact("failed", refund_id=None)
+    monkeypatch.setattr(Ledger, "record_external", rival_first)
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT] * min(rivals + 1, 3)
+    found = stripe_refund("failed", refund_id=None)
     if rivals < 3:
-        harness.stripe_sync.upsert_from_stripe(news, Deadline.after(10), actor="webhook")
-        assert [row.stripe_refund_id for row in harness.ledger.list_for_payment(PAYMENT)][-1] == "re_1"
+        harness.stripe_sync.upsert_from_stripe(found, Deadline.after(10), actor="webhook")
+        assert [record.stripe_refund_id for record in harness.ledger.list_for_payment(PAYMENT)][-1] == "re_1"
         return
-    with pytest.raises(OutcomeUnknown, match=r"^ledger_busy: Too many calls write this payment's log\.$"):
-        harness.stripe_sync.upsert_from_stripe(news, Deadline.after(10), actor="webhook")
+    with pytest.raises(
+        OutcomeUnknown, match=r"^ledger_busy: Too many calls are adding refunds to this payment\.$"
+    ):
+        harness.stripe_sync.upsert_from_stripe(found, Deadline.after(10), actor="webhook")
 
 
-def test_a_foreign_refund_id_is_elsewhere(harness: RefundHarness) -> None:
-    harness.stripe.script[:] = [CAPTURED]
+def test_refund_with_another_apps_refund_id_is_external(harness: RefundHarness) -> None:
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     harness.stripe_sync.upsert_from_stripe(
-        fact("succeeded", refund_id="pi_of_another_shop:1"), Deadline.after(10), actor="webhook"
+        stripe_refund("succeeded", refund_id="pi_of_another_shop:1"), Deadline.after(10), actor="webhook"
     )
-    assert harness.record().source == "dashboard"
+    assert harness.record().source == "external"
 
 
-def test_two_refunds_that_bear_one_id_are_two_rows(harness: RefundHarness) -> None:
-    """As when a request comes to Stripe after the key is forgotten: money that moved is in the ledger."""
+def test_two_refunds_with_one_refund_id_are_two_records(harness: RefundHarness) -> None:
+    """This happens if a request reaches Stripe after the key was forgotten. All money that moved is recorded."""
     harness.refund((*CREATE, (200, refund_object())))
-    harness.stripe.script[:] = [CAPTURED]
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT]
     for _ in range(2):
         harness.stripe_sync.upsert_from_stripe(
-            fact("succeeded", id="re_2"), Deadline.after(10), actor="webhook"
+            stripe_refund("succeeded", id="re_2"), Deadline.after(10), actor="webhook"
         )
-    assert [row.stripe_refund_id for row in harness.ledger.list_for_payment(PAYMENT)] == ["re_1", "re_2"]
+    assert [record.stripe_refund_id for record in harness.ledger.list_for_payment(PAYMENT)] == [
+        "re_1",
+        "re_2",
+    ]
 
 
-def test_a_refund_that_failed_does_not_undo_the_one_that_has_its_number(harness: RefundHarness) -> None:
-    """As after the ledger was lost: the second refund's event comes first, and gets the first number."""
-    harness.stripe.script[:] = [CAPTURED, CAPTURED]
-    second = fact("succeeded", id="re_2", refund_id=f"{PAYMENT}:2")
-    for made in (second, fact("failed")):
+def test_failed_refund_does_not_undo_the_external_one_with_its_number(harness: RefundHarness) -> None:
+    """After the loss of the ledger, the second refund's event can arrive first and get the first number."""
+    harness.stripe.script[:] = [RETRIEVE_PAYMENT, RETRIEVE_PAYMENT]
+    second = stripe_refund("succeeded", id="re_2", refund_id=f"{PAYMENT}:2")
+    for made in (second, stripe_refund("failed")):
         harness.stripe_sync.upsert_from_stripe(made, Deadline.after(10), actor="webhook")
-    assert [row.status.value for row in harness.ledger.list_for_payment(PAYMENT)] == ["succeeded", "failed"]
+    assert [record.status.value for record in harness.ledger.list_for_payment(PAYMENT)] == [
+        "succeeded",
+        "failed",
+    ]
     assert harness.statuses() == {"refunded"}

@@ -1,4 +1,4 @@
-"""What becomes of a fact: the order of the writes, the ladder, who is told, and what a check may do."""
+"""RefundTransitions: the order of writes, statuses, signals, reviews and verification."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from tests.unit.refund_harness import (
     ALL_SIGNALS,
-    CAPTURED,
     CREATE,
+    RETRIEVE_PAYMENT,
     START,
     RefundHarness,
     create_record,
-    fact,
-    give_up,
-    news_from_elsewhere,
+    mark_failed_manually,
+    record_external_refund,
+    stripe_refund,
 )
 from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
 
 
-def test_to_check_a_row_lets_the_purchases_follow_it(harness: RefundHarness) -> None:
+def test_verification_marks_purchases_of_a_succeeded_refund(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     harness.transitions.verify_purchases(harness.record())
     assert (harness.record().purchases_verified, harness.statuses()) == (True, {"refunded"})
 
 
-def test_to_check_a_refusal_leaves_to_the_host_what_he_marked(harness: RefundHarness) -> None:
-    """Stripe never showed a refund, so no purchase followed one."""
+def test_verification_of_a_rejected_refund_leaves_the_apps_marks_alone(harness: RefundHarness) -> None:
+    """Stripe never showed a refund, so this library marked no purchase."""
     with pytest.raises(RefundFailed):
         harness.refund((*CREATE, (400, error_object("charge_disputed"))))
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
@@ -46,18 +46,18 @@ def test_to_check_a_refusal_leaves_to_the_host_what_he_marked(harness: RefundHar
     assert (harness.record().purchases_verified, harness.statuses()) == (True, {"refunded"})
 
 
-def test_the_purchases_follow_before_the_row_does(
+def test_purchases_are_marked_before_the_record_succeeds(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
     mark, advance = Purchases.mark_refunded, Ledger.advance
     monkeypatch.setattr(Purchases, "mark_refunded", lambda *a: (order.append("purchases"), mark(*a))[1])
-    monkeypatch.setattr(Ledger, "advance", lambda *a, **k: (order.append("row"), advance(*a, **k))[1])
+    monkeypatch.setattr(Ledger, "advance", lambda *a, **k: (order.append("record"), advance(*a, **k))[1])
     harness.refund((*CREATE, (200, refund_object())))
-    assert order == ["purchases", "row"]
+    assert order == ["purchases", "record"]
 
 
-def test_the_purchases_go_back_before_the_row_fails(
+def test_purchases_are_marked_back_before_the_record_fails(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.refund((*CREATE, (200, refund_object())))
@@ -66,86 +66,89 @@ def test_the_purchases_go_back_before_the_row_fails(
     monkeypatch.setattr(
         Ledger, "advance", lambda *a, **k: (seen.append(harness.statuses()), advance(*a, **k))[1]
     )
-    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
     assert seen == [{"completed"}]
 
 
 @pytest.mark.parametrize(
     ("status", "other_way"), [("succeeded", "mark_completed"), ("failed", "mark_refunded")]
 )
-def test_to_align_writes_nothing_that_it_must_take_back(
+def test_sync_never_writes_the_opposite_mark(
     harness: RefundHarness, status: str, other_way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.transitions.apply(create_record(harness), fact(status), actor="webhook")
+    harness.transitions.apply(create_record(harness), stripe_refund(status), actor="webhook")
     monkeypatch.delattr(Purchases, other_way)
     assert harness.transitions.sync_purchases(PAYMENT)
 
 
-def test_a_row_is_not_checked_while_a_later_one_is_at_work(harness: RefundHarness) -> None:
+def test_refund_is_not_verified_while_a_later_one_is_processing(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
     harness.refund((*CREATE, lost()))
     assert harness.record(2).status is RefundStatus.PROCESSING
     harness.transitions.verify_purchases(harness.record(1))
     assert not harness.record(1).purchases_verified
 
 
-def test_to_align_gives_up_on_a_log_that_never_stands_still(
+def test_sync_gives_up_on_refunds_that_keep_changing(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = create_record(harness)
+    record = create_record(harness)
     turns = itertools.cycle([RefundStatus.SUCCEEDED, RefundStatus.FAILED])
-    monkeypatch.setattr(Ledger, "list_for_payment", lambda *a: [replace(row, status=next(turns))])
+    monkeypatch.setattr(Ledger, "list_for_payment", lambda *a: [replace(record, status=next(turns))])
     assert not harness.transitions.sync_purchases(PAYMENT)
 
 
-FACTS = ["requires_action", "pending", "succeeded", "failed"]
+STATUSES = ["requires_action", "pending", "succeeded", "failed"]
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(FACTS)))
-def test_news_in_any_order_ends_in_one_state(harness: RefundHarness, order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("order", list(itertools.permutations(STATUSES)))
+def test_reports_in_any_order_lead_to_the_same_status(harness: RefundHarness, order: tuple[str, ...]) -> None:
     refund = create_record(harness)
     for status in (*order, *order):
-        harness.transitions.apply(harness.ledger.get(refund.id), fact(status), actor="webhook")
+        harness.transitions.apply(harness.ledger.get(refund.id), stripe_refund(status), actor="webhook")
     assert harness.record().status is RefundStatus.FAILED
     assert harness.statuses() == {"completed"}
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(FACTS[:3])))
-def test_news_read_before_a_rival_wrote_ends_in_one_state(
+@pytest.mark.parametrize("order", list(itertools.permutations(STATUSES[:3])))
+def test_reports_applied_to_a_stale_record_lead_to_the_same_status(
     harness: RefundHarness, order: tuple[str, ...]
 ) -> None:
     stale = create_record(harness)
     for status in order:
-        harness.transitions.apply(stale, fact(status), actor="webhook")
+        harness.transitions.apply(stale, stripe_refund(status), actor="webhook")
     assert harness.record().status is RefundStatus.SUCCEEDED
     assert harness.statuses() == {"refunded"}
 
 
-def test_a_success_read_before_its_failure_was_written_does_not_stand(harness: RefundHarness) -> None:
+def test_stale_success_does_not_overrule_a_failure(harness: RefundHarness) -> None:
     stale = create_record(harness)
-    harness.transitions.apply(stale, fact("failed"), actor="webhook")
-    current = harness.transitions.apply(stale, fact("succeeded"), actor="endpoint")
+    harness.transitions.apply(stale, stripe_refund("failed"), actor="webhook")
+    current = harness.transitions.apply(stale, stripe_refund("succeeded"), actor="api:admin")
     assert current.status is RefundStatus.FAILED
     assert harness.statuses() == {"completed"}
 
 
-def test_a_success_that_fails_later(harness: RefundHarness) -> None:
-    harness.listen()
+def test_refund_that_fails_after_success_needs_review_until_refunded_again(harness: RefundHarness) -> None:
+    harness.connect_receivers()
     harness.refund((*CREATE, (200, refund_object())))
-    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
-    row = harness.record()
-    assert (row.status, row.review and row.review.code) == (RefundStatus.FAILED, "failed_after_success")
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (
+        RefundStatus.FAILED,
+        "failed_after_success",
+    )
     assert harness.statuses() == {"completed"}
-    assert harness.heard == [
+    assert harness.signals == [
         ("refund-succeeded", "succeeded"),
         ("refund-failed", "failed"),
-        ("refund-review", "failed"),
+        ("refund-needs-review", "failed"),
     ]
-    outcome = harness.refund(
+    result = harness.refund(
         (*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"})))
     )
-    assert outcome.refund.id == f"{PAYMENT}:2"
+    assert result.refund.id == f"{PAYMENT}:2"
     assert harness.statuses() == {"refunded"}
     at, by = START, "api:admin"
     assert harness.record(1).history == [
@@ -158,40 +161,40 @@ def test_a_success_that_fails_later(harness: RefundHarness) -> None:
             "stripeRequestId": "req_1",
             "review": "failed_after_success",
         },
-        {"at": at, "status": "failed", "actor": by, "why": f"Refunded again as {PAYMENT}:2."},
+        {"at": at, "status": "failed", "actor": by, "comment": f"Refunded again as {PAYMENT}:2."},
     ]
     assert harness.record(1).review is None
 
 
-def test_late_news_of_an_old_number_leaves_the_new_one_alone(harness: RefundHarness) -> None:
+def test_late_report_of_an_earlier_refund_leaves_the_later_one_alone(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    harness.transitions.apply(harness.record(), fact("failed"), actor="webhook")
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
     harness.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
-    for status in FACTS:
-        harness.transitions.apply(harness.record(1), fact(status), actor="webhook")
+    for status in STATUSES:
+        harness.transitions.apply(harness.record(1), stripe_refund(status), actor="webhook")
     assert harness.statuses() == {"refunded"}
     assert harness.record(2).status is RefundStatus.SUCCEEDED
 
 
-def test_late_news_of_a_refund_that_stripe_failed_touches_no_purchase(
+def test_late_success_of_a_failed_refund_marks_no_purchase(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not for a moment either: a crash in it would leave a purchase refunded that nobody has paid back."""
+    """Not even temporarily: a crash would leave a purchase marked that wasn't refunded."""
     with pytest.raises(RefundFailed):
         harness.refund((*CREATE, (200, refund_object(status="failed"))))
     monkeypatch.delattr(Purchases, "mark_refunded")
     assert (
-        harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook").status
+        harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook").status
         is RefundStatus.FAILED
     )
 
 
-def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(harness: RefundHarness) -> None:
+def test_refund_shown_by_stripe_overrules_a_concluded_failure(harness: RefundHarness) -> None:
     with pytest.raises(RefundFailed):
         harness.refund((*CREATE, (400, error_object("charge_disputed"))))
-    harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook")
-    row = harness.record()
-    assert (row.status, row.review and row.review.code) == (
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (
         RefundStatus.SUCCEEDED,
         "found_after_failure",
     )
@@ -200,28 +203,28 @@ def test_what_stripe_shows_outweighs_a_failure_that_we_concluded(harness: Refund
 
 @pytest.mark.parametrize("other", [{"amount": 1000}, {"currency": "eur"}])
 @pytest.mark.parametrize("later", ["pending", "succeeded"])
-def test_another_amount_or_currency_asks_for_a_person(
+def test_different_amount_or_currency_needs_review(
     harness: RefundHarness, other: dict[str, Any], later: str
 ) -> None:
-    harness.listen()
+    harness.connect_receivers()
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     for _ in range(2):
-        harness.transitions.apply(harness.record(), fact(later, **other), actor="webhook")
+        harness.transitions.apply(harness.record(), stripe_refund(later, **other), actor="webhook")
         shown = (other.get("amount", 1999), other.get("currency", "usd"))
         assert (harness.record().amount, harness.record().currency) == shown
-    harness.transitions.apply(harness.record(), fact("succeeded", **other), actor="webhook")
-    row = harness.record()
-    assert (row.status, row.review and row.review.code) == (RefundStatus.SUCCEEDED, "amount_differs")
-    assert (row.amount, row.currency) == shown
-    assert ("refund-review", later) in harness.heard
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded", **other), actor="webhook")
+    record = harness.record()
+    assert (record.status, record.review and record.review.code) == (RefundStatus.SUCCEEDED, "amount_differs")
+    assert (record.amount, record.currency) == shown
+    assert ("refund-needs-review", later) in harness.signals
 
 
-def test_an_amount_that_a_person_has_looked_at_asks_for_nobody(harness: RefundHarness) -> None:
+def test_dismissed_amount_difference_needs_no_second_review(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
-    harness.transitions.apply(harness.record(), fact("pending", amount=1000), actor="webhook")
-    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", why="it is in order")
+    harness.transitions.apply(harness.record(), stripe_refund("pending", amount=1000), actor="webhook")
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="it is in order")
     for status in ("pending", "succeeded"):
-        harness.transitions.apply(harness.record(), fact(status, amount=1000), actor="reconcile")
+        harness.transitions.apply(harness.record(), stripe_refund(status, amount=1000), actor="reconcile")
         assert harness.record().review is None
     assert (harness.record().amount, harness.record().currency) == (1000, "usd")
     assert harness.record().history[2] == {
@@ -241,31 +244,31 @@ def test_an_amount_that_a_person_has_looked_at_asks_for_nobody(harness: RefundHa
     ]
 
 
-def test_each_change_is_told_once(harness: RefundHarness) -> None:
-    harness.listen()
+def test_each_status_is_signaled_once(harness: RefundHarness) -> None:
+    harness.connect_receivers()
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     for _ in range(3):
-        harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook")
-    assert harness.heard == [("refund-pending", "pending"), ("refund-succeeded", "succeeded")]
+        harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
+    assert harness.signals == [("refund-pending", "pending"), ("refund-succeeded", "succeeded")]
     assert harness.record().signals_sent
 
 
-def test_a_receiver_that_raises_spoils_nothing_and_stays_unsaid(harness: RefundHarness) -> None:
+def test_receiver_that_raises_leaves_signals_unsent_and_affects_no_other(harness: RefundHarness) -> None:
     def broken(app: Any, refund: Refund, **extra: Any) -> None:
         raise RuntimeError("the mail server is down")
 
-    harness.listen()
+    harness.connect_receivers()
     with refund_succeeded.connected_to(broken, sender=harness.app):
-        outcome = harness.refund((*CREATE, (200, refund_object())))
-    assert outcome.refund.status is RefundStatus.SUCCEEDED
-    assert harness.heard == [("refund-succeeded", "succeeded")]
+        result = harness.refund((*CREATE, (200, refund_object())))
+    assert result.refund.status is RefundStatus.SUCCEEDED
+    assert harness.signals == [("refund-succeeded", "succeeded")]
     assert not harness.record().signals_sent
 
 
-def test_the_history_only_grows(harness: RefundHarness) -> None:
+def test_history_has_one_entry_per_change(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     harness.now += timedelta(hours=1)
-    harness.transitions.apply(harness.record(), fact("succeeded"), actor="webhook")
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
     assert [(entry["status"], entry["actor"]) for entry in harness.record().history] == [
         ("processing", "api:admin"),
         ("pending", "api:admin"),
@@ -275,7 +278,7 @@ def test_the_history_only_grows(harness: RefundHarness) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
-def test_receivers_find_the_purchases_as_they_now_are(harness: RefundHarness, elsewhere: bool) -> None:
+def test_receivers_see_the_purchases_already_marked(harness: RefundHarness, elsewhere: bool) -> None:
     seen: list[set[str]] = []
 
     def look(app: Any, refund: Refund, **extra: Any) -> None:
@@ -286,28 +289,28 @@ def test_receivers_find_the_purchases_as_they_now_are(harness: RefundHarness, el
         refund_failed.connected_to(look, sender=harness.app),
     ):
         if elsewhere:
-            harness.stripe.script[:] = [CAPTURED]
+            harness.stripe.script[:] = [RETRIEVE_PAYMENT]
             harness.stripe_sync.upsert_from_stripe(
-                fact("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
+                stripe_refund("succeeded", refund_id=None), Deadline.after(10), actor="webhook"
             )
         else:
             harness.refund((*CREATE, (200, refund_object())))
         harness.stripe_sync.upsert_from_stripe(
-            fact("failed", refund_id=None), Deadline.after(10), actor="webhook"
+            stripe_refund("failed", refund_id=None), Deadline.after(10), actor="webhook"
         )
     assert seen == [{"refunded"}, {"completed"}]
 
 
-def test_what_a_person_gives_up(harness: RefundHarness) -> None:
-    given_up = give_up(harness)
+def test_manually_failed_refund_stores_the_comment_and_closes_the_review(harness: RefundHarness) -> None:
+    given_up = mark_failed_manually(harness)
     assert given_up == harness.record()
     assert (given_up.status, given_up.review) == (RefundStatus.FAILED, None)
-    assert given_up.failure == Failure("given_up", "A person found that Stripe never made this refund.")
+    assert given_up.failure == Failure("marked_failed", "A person found that Stripe didn't make this refund.")
     assert given_up.history[-1] == {
         "at": harness.now,
         "status": "failed",
         "actor": "cli:ann",
-        "why": "not at Stripe",
+        "comment": "not at Stripe",
     }
 
 
@@ -316,45 +319,43 @@ def test_what_a_person_gives_up(harness: RefundHarness) -> None:
     [
         (lambda harness: harness.refund((*CREATE, (200, refund_object()))), "succeeded"),
         (lambda harness: harness.refund((*CREATE, (400, error_object("charge_disputed")))), "failed"),
-        (lambda harness: news_from_elsewhere(harness), "succeeded"),
-        (give_up, "failed"),
+        (lambda harness: record_external_refund(harness), "succeeded"),
+        (mark_failed_manually, "failed"),
     ],
-    ids=["advance", "refuse", "record", "give_up"],
+    ids=["advance", "mark_rejected", "record", "mark_failed_manually"],
 )
-@pytest.mark.parametrize("heard", [True, False])
-def test_every_change_is_observed_and_stays_unsaid_until_it_is_heard(
-    harness: RefundHarness, happen: Any, status: str, heard: bool
+@pytest.mark.parametrize("received", [True, False])
+def test_every_change_is_observed_and_unsent_until_receivers_return(
+    harness: RefundHarness, happen: Any, status: str, received: bool
 ) -> None:
-    """Whoever finds a row unsaid after a crash looks for ``False``, and for nothing like it."""
+    """Reconcile finds unsent signals by ``False`` exactly."""
     seen: list[Any] = []
 
     def receiver(app: Any, refund: Refund, **extra: Any) -> None:
-        seen.append(harness.db.flask_refunds.find_one({"_id": refund.id})["signals_sent"])
+        seen.append(harness.db.flask_refunds.find_one({"_id": refund.id})["signalsSent"])
 
-    signals = ALL_SIGNALS if heard else ()
+    signals = ALL_SIGNALS if received else ()
     with contextlib.ExitStack() as listening, contextlib.suppress(RefundFailed):
         for signal in signals:
             listening.enter_context(signal.connected_to(receiver, sender=harness.app))
         happen(harness)
     assert harness.observed == [(REFUND_ID, status)]
-    assert set(seen) == ({False} if heard else set())
-    assert harness.db.flask_refunds.find_one()["signals_sent"] is True
+    assert set(seen) == ({False} if received else set())
+    assert harness.db.flask_refunds.find_one()["signalsSent"] is True
 
 
 @pytest.mark.parametrize("signals_sent", [True, False])
-def test_to_dismiss_a_case_says_nothing_and_leaves_nothing_said(
-    harness: RefundHarness, signals_sent: bool
-) -> None:
+def test_dismissing_a_review_sends_no_signal(harness: RefundHarness, signals_sent: bool) -> None:
     harness.refund((*CREATE, (200, refund_object())))
-    harness.transitions.apply(harness.record(), fact("succeeded", amount=1000), actor="webhook")
-    harness.db.flask_refunds.update_one({}, {"$set": {"signals_sent": signals_sent}})
-    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", why="in order")
+    harness.transitions.apply(harness.record(), stripe_refund("succeeded", amount=1000), actor="webhook")
+    harness.db.flask_refunds.update_one({}, {"$set": {"signalsSent": signals_sent}})
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="in order")
     assert harness.record().signals_sent is signals_sent
 
 
-def test_a_case_of_which_nobody_knows_the_end_cannot_be_dismissed(harness: RefundHarness) -> None:
-    """Also where it was still settled when the person looked at it."""
+def test_review_of_a_processing_refund_cannot_be_dismissed(harness: RefundHarness) -> None:
+    """Even if it was settled when the person looked at it."""
     create_record(harness)
     harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
-    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", why="in order") is None
+    assert harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="in order") is None
     assert harness.record().review is not None

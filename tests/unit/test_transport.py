@@ -1,4 +1,4 @@
-"""Requests to Stripe have an end, whatever the other side does."""
+"""Transport: requests to Stripe end in time, whatever the server does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 @contextmanager
 def server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
-    """A server that reads a request, hands the connection to ``answer``, and waits for the test's end."""
+    """Run a server that reads a request, passes the connection to ``answer``, and waits for the test's end."""
     ended = threading.Event()
 
     def serve() -> None:
@@ -46,7 +46,7 @@ def get(url: str, *, timeout: float = 0.3, overall: float = 10.0) -> bytes:
     return body
 
 
-def test_an_answer() -> None:
+def test_complete_response_is_returned() -> None:
     with server(lambda connection, _: connection.sendall(ANSWER % (5, b"hello"))) as url:
         assert get(url, timeout=10) == b"hello"
 
@@ -61,7 +61,7 @@ def drip(connection: socket.socket, ended: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"timeout": 0.3}, {"timeout": 8.0, "overall": 0.3}])
-def test_neither_silence_nor_a_slow_drip_outlasts_a_limit(limits: dict[str, float]) -> None:
+def test_silent_or_slow_response_ends_at_the_time_limit(limits: dict[str, float]) -> None:
     for answer in (lambda connection, ended: None, drip):
         with server(answer) as url:
             before = Deadline.after(5)
@@ -79,7 +79,7 @@ def test_neither_silence_nor_a_slow_drip_outlasts_a_limit(limits: dict[str, floa
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_a_broken_answer_is_none(said: bytes) -> None:
+def test_broken_response_raises(said: bytes) -> None:
     def answer(connection: socket.socket, ended: threading.Event) -> None:
         connection.sendall(said)
         connection.shutdown(socket.SHUT_RDWR)
@@ -88,7 +88,7 @@ def test_a_broken_answer_is_none(said: bytes) -> None:
         get(url, timeout=5)
 
 
-def test_an_answer_without_end() -> None:
+def test_endless_response_raises_for_its_size() -> None:
     def flood(connection: socket.socket, ended: threading.Event) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
@@ -97,12 +97,12 @@ def test_an_answer_without_end() -> None:
         except OSError:
             return
 
-    # Given up for its size, long before its time is over.
+    # It fails for its size, long before the time limit.
     with server(flood) as url, pytest.raises(stripe.APIConnectionError, match="ValueError"):
         get(url, timeout=10)
 
 
-def test_nobody_listens() -> None:
+def test_refused_connection_raises_with_its_cause() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(stripe.APIConnectionError) as caught:
@@ -110,14 +110,14 @@ def test_nobody_listens() -> None:
     assert caught.value.__cause__ is not None
 
 
-def test_the_environments_proxy_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     with server(lambda connection, _: connection.sendall(ANSWER % (5, b"proxy"))) as proxy:
         monkeypatch.setenv("http_proxy", proxy)
         monkeypatch.delenv("no_proxy", raising=False)
         assert get("http://stripe.invalid/v1", timeout=5) == b"proxy"
 
 
-def test_a_host_that_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_setting_connects_directly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with server(lambda connection, _: connection.sendall(ANSWER % (6, b"direct"))) as url:

@@ -1,4 +1,4 @@
-"""What the sandbox was asked."""
+"""A log of the requests that the sandbox received."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .faults import Fault
-from .objects import snapshot
+from .objects import copy_json
 
-_KEPT = 200_000
+MAX_REQUESTS = 200_000
 
 
 @dataclass
 class ReceivedRequest:
-    """A request as it arrived.
+    """A request that the sandbox received.
 
-    ``status`` is what the caller was answered: None while it waits and for good when no answer
-    went out. ``fault`` is what it suffered.
+    ``status`` is the status of the response. It is None while the request is running, and stays None
+    if no response was sent. ``fault`` is the fault that was applied to the request.
     """
 
     method: str
@@ -30,33 +30,35 @@ class ReceivedRequest:
     status: int | None = None
 
 
-class Journal:
+class RequestLog:
     """The last 200,000 requests, oldest first."""
 
     def __init__(self) -> None:
-        self._requests: deque[ReceivedRequest] = deque(maxlen=_KEPT)
+        self._requests: deque[ReceivedRequest] = deque(maxlen=MAX_REQUESTS)
 
     def add(self, request: ReceivedRequest) -> None:
-        """Write a request down."""
+        """Append a request."""
         self._requests.append(request)
 
     def count(self, method: str | None = None, path: str | None = None) -> int:
-        """How many requests are of this method and exact path."""
-        return sum(1 for _ in self._of(method, path))
+        """Return the number of requests with this method and exact path."""
+        return sum(1 for _ in self._matching(method, path))
 
     def count_by_status(self) -> dict[str, int]:
-        """How many requests were answered with each status; ``none`` for those without an answer."""
+        """Return the number of requests by response status; ``none`` counts those without a response."""
         return dict(Counter(str(request.status or "none") for request in self._requests))
 
     def find(self, method: str | None = None, path: str | None = None) -> list[ReceivedRequest]:
-        """Copies of the requests of this method and exact path."""
-        return [replace(request, params=snapshot(request.params)) for request in self._of(method, path)]
+        """Return copies of the requests with this method and exact path."""
+        return [
+            replace(request, params=copy_json(request.params)) for request in self._matching(method, path)
+        ]
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Delete all requests."""
         self._requests.clear()
 
-    def _of(self, method: str | None, path: str | None) -> Iterator[ReceivedRequest]:
+    def _matching(self, method: str | None, path: str | None) -> Iterator[ReceivedRequest]:
         for request in self._requests:
             if method in (None, request.method) and path in (None, request.path):
                 yield request

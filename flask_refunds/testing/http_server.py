@@ -1,7 +1,7 @@
-"""HTTP/1.1 on 127.0.0.1: one event loop in a thread of its own.
+"""An HTTP/1.1 server on 127.0.0.1, with an event loop in its own thread.
 
-A loop rather than a thread per connection: a request that hangs, waits or drips costs nothing, and
-stopping ends every one of them.
+With an event loop, a hanging or slow request doesn't occupy a thread, and stopping the server ends all of
+them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
-_HEAD_LIMIT, _BODY_LIMIT = 64 * 1024, 1024 * 1024
+_MAX_HEAD_BYTES, _MAX_BODY_BYTES = 64 * 1024, 1024 * 1024
 _BACKLOG = 1024
-_CALL_TIMEOUT = 10.0
+_CALL_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request, whole: header names are lowercase."""
+    """A complete request. Header names are lowercase."""
 
     method: str
     path: str
@@ -31,7 +31,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """A response without the headers that the connection sees to."""
+    """A response. ``headers`` leaves out Content-Type, Content-Length and Connection."""
 
     status: int
     body: bytes
@@ -39,15 +39,15 @@ class Response:
     content_type: str = "application/json"
 
     def encode(self, *, length: int | None = None, close: bool = False) -> bytes:
-        """Head and body.
+        """Return the head and body as bytes.
 
-        :param length: the Content-Length to announce; the true one if None.
+        :param length: the value of Content-Length; None for the length of the body.
         """
         return self.head(len(self.body) if length is None else length, close=close) + self.body
 
     def head(self, length: int, *, close: bool) -> bytes:
-        """The status line and the headers."""
-        lines = [f"HTTP/1.1 {self.status} {_phrase(self.status)}"]
+        """Return the status line and headers as bytes."""
+        lines = [f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}"]
         lines.append(f"Content-Type: {self.content_type}")
         lines.append(f"Content-Length: {length}")
         lines.extend(f"{name}: {value}" for name, value in self.headers)
@@ -59,7 +59,7 @@ Handler = Callable[["Connection", Request], None]
 
 
 class Connection(asyncio.Protocol):
-    """One caller. It is handed one request at a time, and owes one answer for each."""
+    """A client's connection. Requests are handled one at a time, each with one response."""
 
     def __init__(self, handle: Handler, connections: set[Connection]) -> None:
         self._handle = handle
@@ -70,13 +70,13 @@ class Connection(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        """Whether an answer could still arrive."""
+        """Whether the client can still receive a response."""
         return self._transport is not None and not self._transport.is_closing()
 
     def respond(self, response: Response) -> None:
-        """Answer the request, and go on to the next."""
+        """Send the response, and continue with the next request."""
         request = self._request
-        close = request is None or _wants_close(request)
+        close = request is None or _asks_to_close(request)
         encoded = response.encode(close=close)
         if request is not None and request.method == "HEAD":
             encoded = encoded[: len(encoded) - len(response.body)]
@@ -85,39 +85,39 @@ class Connection(asyncio.Protocol):
         if close:
             self.close()
         elif self._buffer:
-            asyncio.get_running_loop().call_soon(self._take)
+            asyncio.get_running_loop().call_soon(self._process_buffer)
 
     def write(self, raw: bytes) -> None:
-        """Send bytes as they are."""
+        """Send bytes unchanged."""
         if self._transport is not None and self.alive:
             self._transport.write(raw)
 
     def close(self) -> None:
-        """Hang up, after what was written."""
+        """Close the connection after the pending bytes are sent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Close the connection immediately."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """asyncio: the caller is here."""
+        """Handle a new connection (asyncio callback)."""
         self._transport = cast(asyncio.Transport, transport)
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """asyncio: the caller is gone."""
+        """Handle a closed connection (asyncio callback)."""
         self._transport = None
         self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        """asyncio: more of a request."""
+        """Handle received bytes (asyncio callback)."""
         self._buffer += data
-        self._take()
+        self._process_buffer()
 
-    def _take(self) -> None:
+    def _process_buffer(self) -> None:
         if self._request is not None or not self.alive:
             return
         try:
@@ -130,52 +130,45 @@ class Connection(asyncio.Protocol):
 
     def _parse(self) -> Request | None:
         end = self._buffer.find(b"\r\n\r\n")
-        if end < 0 and len(self._buffer) <= _HEAD_LIMIT:
+        if end < 0 and len(self._buffer) <= _MAX_HEAD_BYTES:
             return None
-        if not 0 <= end <= _HEAD_LIMIT:
-            raise ValueError("headers too large")
-        first, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in _split_all(lines)}
+        if not 0 <= end <= _MAX_HEAD_BYTES:
+            raise ValueError("Headers too large")
+        request_line, *lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         start, length = end + 4, _content_length(headers)
         if len(self._buffer) < start + length:
             return None
         body = bytes(self._buffer[start : start + length])
         del self._buffer[: start + length]
-        method, target, _version = first.split(" ")
+        method, target, _version = request_line.split(" ")
         path, _, query = target.partition("?")
         return Request(method, path, query, headers, body)
 
 
-def _split_all(lines: list[str]) -> list[tuple[str, str, str]]:
-    return [line.partition(":") for line in lines]
-
-
 def _content_length(headers: dict[str, str]) -> int:
     if "transfer-encoding" in headers:
-        raise ValueError("a Content-Length is needed")
+        raise ValueError("Content-Length required")
     length = int(headers.get("content-length", 0))
-    if not 0 <= length <= _BODY_LIMIT:
-        raise ValueError("body too large")
+    if not 0 <= length <= _MAX_BODY_BYTES:
+        raise ValueError("Body too large")
     return length
 
 
-def _wants_close(request: Request) -> bool:
+def _asks_to_close(request: Request) -> bool:
     return request.headers.get("connection", "").lower() == "close"
 
 
-def _phrase(status: int) -> str:
-    return http.HTTPStatus(status).phrase
-
-
 class HttpServer:
-    """The listening socket, the loop and its thread.
+    """The listening socket, the event loop and its thread.
 
-    :param port: 0 for any that is free.
+    :param handle: called with each request, on the event loop's thread.
+    :param port: 0 for any free port.
     """
 
     def __init__(self, handle: Handler, *, port: int = 0) -> None:
         self._handle = handle
-        self._wanted_port = port
+        self._requested_port = port
         self._connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -185,9 +178,9 @@ class HttpServer:
         self.port = 0
 
     def start(self) -> None:
-        """Listen.
+        """Start to listen.
 
-        :raises OSError: when the port is taken.
+        :raises OSError: the port is in use.
         """
         self._thread = threading.Thread(target=self._run, name="stripe-sandbox", daemon=True)
         self._thread.start()
@@ -197,19 +190,19 @@ class HttpServer:
             raise self._failure
 
     def stop(self) -> None:
-        """Hang up on everybody and end the thread."""
+        """Close all connections and end the thread."""
         if self._loop is not None and self._stopping is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
     def call(self, action: Callable[[], None]) -> None:
-        """Have the loop's thread do something, and wait until it did."""
+        """Run a function on the event loop's thread, and wait until it returns."""
 
-        async def act() -> None:
+        async def run() -> None:
             action()
 
         if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(act(), self._loop).result(_CALL_TIMEOUT)
+            asyncio.run_coroutine_threadsafe(run(), self._loop).result(_CALL_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         try:
@@ -225,7 +218,7 @@ class HttpServer:
         server = await self._loop.create_server(
             lambda: Connection(self._handle, self._connections),
             host="127.0.0.1",
-            port=self._wanted_port,
+            port=self._requested_port,
             backlog=_BACKLOG,
         )
         self.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Serving the shop over HTTP, in a thread, until told to stop."""
+"""An HTTP server that runs in a thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _POLL_SECONDS = 0.1
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket on this port, or on a free one where it is taken.
+    """Return a socket that listens on this port, or on a free port if this one is in use.
 
-    :raises OSError: there is no listening on this host.
+    :raises OSError: the host isn't an address of this machine.
     """
     try:
         return _listen(host, port)
@@ -34,16 +34,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where a browser on this machine finds the shop: ``http://127.0.0.1:5000``."""
+    """Return the URL for a browser on this machine: ``http://127.0.0.1:5000``."""
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
-def serving(app: Flask, listener: socket.socket) -> Iterator[None]:
-    """Answer what comes in on the socket, and what has been waiting there."""
-    # make_server, unlike app.run, prints nothing and leaves signals alone.
+def run_server(app: Flask, listener: socket.socket) -> Iterator[None]:
+    """Serve the app on a listening socket, including requests that are already waiting there."""
+    # Unlike app.run, make_server prints nothing and sets no signal handlers.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     host, port = listener.getsockname()[:2]
     server = make_server(host, port, app, threaded=True, fd=listener.fileno())
@@ -52,5 +52,5 @@ def serving(app: Flask, listener: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        server.shutdown()  # which closes the socket, too
+        server.shutdown()  # also closes the socket
         thread.join()

@@ -418,8 +418,8 @@ def monitoring(page: PageRunner) -> None:
         # The process's own registry would keep this app.
         for collector in set(REGISTRY._collector_to_names) - before:
             REGISTRY.unregister(collector)
-        prometheus._meters_in.cache_clear()
-        prometheus._gauges_in.cache_clear()
+        for cached in vars(prometheus).values():
+            getattr(cached, "cache_clear", lambda: None)()
 
 
 def json_logging(page: PageRunner) -> None:

@@ -1,4 +1,4 @@
-"""The page as it is served: where, with which headers, how heavy; and that a host can leave it out."""
+"""The files of the admin page: URLs, headers, size, and the setting that turns the page off."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def make_client(**config: Any) -> FlaskClient:
     return make_app(REFUNDS_MONGO=mongomock.MongoClient(tz_aware=True).shop, **config).test_client()
 
 
-def linked(page: TestResponse) -> list[str]:
-    """Where the page says that its files are."""
+def find_links(page: TestResponse) -> list[str]:
+    """Return the links to the page's files."""
     return re.findall(r'(?:href|src)="([^"#]+)"', page.text)
 
 
-def test_the_page_s_headers() -> None:
+def test_page_has_security_headers() -> None:
     page = make_client().get("/api/payments/admin/")
     assert (page.status_code, page.mimetype) == (200, "text/html")
     assert page.headers["Cache-Control"] == "no-store"
@@ -45,7 +45,7 @@ def test_the_page_s_headers() -> None:
     assert "Set-Cookie" not in page.headers
 
 
-def test_the_page_holds_no_secret_and_nothing_inline() -> None:
+def test_page_contains_no_secret_and_no_inline_code() -> None:
     page = make_client().get("/api/payments/admin/").text
     assert STRIPE_KEY not in page
     assert "{{" not in page
@@ -53,28 +53,28 @@ def test_the_page_holds_no_secret_and_nothing_inline() -> None:
     assert not re.search(r"<script(?![^>]*\bsrc=)|\bon\w+=", page)
 
 
-def test_its_facts() -> None:
+def test_page_contains_the_escaped_settings() -> None:
     page = make_client(
-        REFUNDS_CONSOLE_LOGIN_URL='/in?"><b>',
+        REFUNDS_LOGIN_URL='/in?"><b>',
         STRIPE_SECRET_KEY="rk_live_1",
-        REFUNDS_PAYMENT_INTENT_FIELD="paid.by",
+        REFUNDS_PURCHASE_FIELDS={"payment": "paid.by"},
     ).get("/api/payments/admin/")
-    assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-payment-intent-field="paid.by"' in (
+    assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-payment-field="paid.by"' in (
         page.text
     )
 
 
 @pytest.mark.parametrize("prefix", ["/api/payments", "/money/back", "/v1/pay/refunds"])
-def test_every_link_is_relative_and_leads_to_a_file(prefix: str) -> None:
-    app = Flask("host")
+def test_links_are_relative_and_work_below_any_prefix(prefix: str) -> None:
+    app = Flask("shop")
     app.config.update(make_config(REFUNDS_MONGO=mongomock.MongoClient(tz_aware=True).shop))
     outer, _, rest = prefix.rpartition("/")
-    parent = Blueprint("parent", "host", url_prefix=outer)
+    parent = Blueprint("parent", "shop", url_prefix=outer)
     parent.register_blueprint(refunds_bp, url_prefix=f"/{rest}", name="inner")
     app.register_blueprint(parent)
     client = app.test_client()
 
-    links = linked(client.get(f"{prefix}/admin/"))
+    links = find_links(client.get(f"{prefix}/admin/"))
 
     assert len(links) > 10
     for link in links:
@@ -82,54 +82,54 @@ def test_every_link_is_relative_and_leads_to_a_file(prefix: str) -> None:
         assert client.get(f"{prefix}/admin/{link}").status_code == 200
 
 
-def test_without_the_slash() -> None:
+def test_url_without_trailing_slash_redirects() -> None:
     response = make_client().get("/api/payments/admin")
     assert (response.status_code, response.headers["Location"]) == (308, "admin/")
 
 
-def test_files_are_kept_for_good_and_compressed_on_request() -> None:
+def test_files_are_immutable_and_compressed_if_accepted() -> None:
     client = make_client()
-    [script] = [each for each in linked(client.get("/api/payments/admin/")) if each.endswith("/ui.js")]
+    [script] = [each for each in find_links(client.get("/api/payments/admin/")) if each.endswith("/ui.js")]
     plain = client.get(f"/api/payments/admin/{script}")
     assert plain.mimetype == "text/javascript"
     assert plain.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert plain.headers["Vary"] == "Accept-Encoding"
-    packed = client.get(f"/api/payments/admin/{script}", headers={"Accept-Encoding": "gzip, br"})
-    assert packed.headers["Content-Encoding"] == "gzip"
-    assert gzip.decompress(packed.data) == plain.data
+    compressed = client.get(f"/api/payments/admin/{script}", headers={"Accept-Encoding": "gzip, br"})
+    assert compressed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(compressed.data) == plain.data
 
 
 @pytest.mark.parametrize(
     "name", ["main.js", "../__init__.py", "%2e%2e/assets.py", "vendor/VENDORED", "nothing.js"]
 )
-def test_nothing_but_its_files(name: str) -> None:
+def test_other_files_and_versions_are_not_found(name: str) -> None:
     client = make_client()
-    base = linked(client.get("/api/payments/admin/"))[0].rpartition("/")[0]
+    base = find_links(client.get("/api/payments/admin/"))[0].rpartition("/")[0]
     paths = {f"assets/0/{name}", f"{base}/{name}"} - {f"{base}/main.js"}
     for path in paths:
         assert client.get(f"/api/payments/admin/{path}").status_code == 404
 
 
-def test_left_out() -> None:
-    client = make_client(REFUNDS_CONSOLE=False)
-    base = linked(make_client().get("/api/payments/admin/"))[0]
+def test_disabled_page_and_its_files_are_not_found() -> None:
+    client = make_client(REFUNDS_ADMIN_PAGE=False)
+    base = find_links(make_client().get("/api/payments/admin/"))[0]
     for path in ("admin", "admin/", f"admin/{base}"):
         assert client.get(f"/api/payments/{path}").status_code == 404
     assert client.get("/api/payments/admin/all").status_code == 401
 
 
-def test_its_weight() -> None:
+def test_page_is_small() -> None:
     client = make_client()
-    packed = {"Accept-Encoding": "gzip"}
+    headers = {"Accept-Encoding": "gzip"}
     page = client.get("/api/payments/admin/")
-    weight = len(client.get("/api/payments/admin/", headers=packed).data)
-    for link in set(linked(page)):
-        weight += len(client.get(f"/api/payments/admin/{link}", headers=packed).data)
-    assert weight < MAX_BYTES
+    size = len(client.get("/api/payments/admin/", headers=headers).data)
+    for link in set(find_links(page)):
+        size += len(client.get(f"/api/payments/admin/{link}", headers=headers).data)
+    assert size < MAX_BYTES
 
 
 @pytest.mark.parametrize("listed", VENDORED, ids=lambda path: str(path.relative_to(ROOT)))
-def test_other_people_s_files_are_as_they_published_them(listed: Path) -> None:
+def test_vendored_files_have_the_published_checksums(listed: Path) -> None:
     lines = [line.split() for line in listed.read_text().splitlines() if not line.startswith("#")]
     for name, _package, version, _licence, _path, checksum in lines:
         assert re.fullmatch(r"\d+\.\d+\.\d+", version)

@@ -1,16 +1,16 @@
-// What every page has: who is signed in, and prices.
+// The layout that all pages share: the account in the header, and prices.
 
 import { format } from "./money.js";
 import * as session from "./session.js";
 
 function showAccount() {
-  const signedIn = session.current();
+  const current = session.current();
   const name = document.getElementById("account-name");
-  name.textContent = signedIn?.user.name ?? "";
-  name.hidden = !signedIn;
-  document.getElementById("sign-in-link").hidden = Boolean(signedIn);
-  document.getElementById("sign-out").hidden = !signedIn;
-  document.getElementById("admin-link").hidden = signedIn?.user.role !== "admin";
+  name.textContent = current?.user.name ?? "";
+  name.hidden = !current;
+  document.getElementById("sign-in-link").hidden = Boolean(current);
+  document.getElementById("sign-out").hidden = !current;
+  document.getElementById("admin-link").hidden = current?.user.role !== "admin";
 }
 
 document.getElementById("sign-out").addEventListener("click", () => {

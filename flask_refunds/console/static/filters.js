@@ -1,12 +1,15 @@
-// What lists are searched with.
+// A form that filters a view, and its fields.
 
-import { replaceParams } from "./router.js";
+import { setParam } from "./router.js";
 import { Component, html } from "./ui.js";
 
-const PAUSE_MS = 250;
+const TYPING_PAUSE_MS = 250;
 
-/** A field that searches when the typing pauses, and at once on Enter. */
-export class Search extends Component {
+export const Filters = ({ children }) =>
+  html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>${children}</form>`;
+
+/** A search field. It searches on Enter, and when typing pauses. */
+export class SearchField extends Component {
   state = { text: this.props.value ?? "" };
 
   componentDidUpdate({ value }) {
@@ -14,17 +17,17 @@ export class Search extends Component {
   }
 
   componentWillUnmount() {
-    clearTimeout(this.pause);
+    clearTimeout(this.timer);
   }
 
   type = ({ currentTarget }) => {
     this.setState({ text: currentTarget.value });
-    clearTimeout(this.pause);
-    this.pause = setTimeout(this.search, PAUSE_MS);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(this.search, TYPING_PAUSE_MS);
   };
 
   search = () => {
-    clearTimeout(this.pause);
+    clearTimeout(this.timer);
     this.props.onSearch(this.state.text.trim());
   };
 
@@ -37,20 +40,20 @@ export class Search extends Component {
   }
 }
 
-export const Select = ({ label, options, value = "", onChoose }) =>
+export const SelectField = ({ label, options, value = "", onSelect }) =>
   html`<label class="field">
     <span>${label}</span>
-    <select value=${value} onChange=${(event) => onChoose(event.currentTarget.value)}>
-      ${options.map(([key, word]) => html`<option value=${key} selected=${key === value}>${word}</option>`)}
+    <select value=${value} onChange=${(event) => onSelect(event.currentTarget.value)}>
+      ${options.map(([key, text]) => html`<option value=${key} selected=${key === value}>${text}</option>`)}
     </select>
   </label>`;
 
-/** From a day to a day, both of the viewer's own. */
+/** The first and the last day of a range, in the browser's time zone. */
 export function DateRange({ params }) {
   const day = (name, label) =>
     html`<label class="field">
       <span>${label}</span>
-      <input type="date" value=${params[name] ?? ""} max="2099-12-31" onChange=${(event) => replaceParams({ ...params, [name]: event.currentTarget.value })} />
+      <input type="date" value=${params[name] ?? ""} max="2099-12-31" onChange=${(event) => setParam(name)(event.currentTarget.value)} />
     </label>`;
   return html`${day("from", "From")}${day("to", "To")}`;
 }

@@ -1,15 +1,15 @@
-// What the server wrote into the page about this app. None of it is secret.
+// The app's settings that the server writes into the page. None of them is secret.
 
 const { dataset } = document.documentElement;
 
 export const isTest = dataset.mode === "test";
 export const loginUrl = dataset.loginUrl || null;
 
-const path = dataset.paymentIntentField.split(".");
+const paymentField = dataset.paymentField.split(".");
 
-/** The payment intent of a purchase, in whichever field the host keeps it. */
+/** The payment intent ID of a purchase, or null. */
 export function paymentOf(purchase) {
-  const value = path.reduce((found, name) => found?.[name], purchase);
+  const value = paymentField.reduce((document, name) => document?.[name], purchase);
   return typeof value === "string" && value.startsWith("pi_") ? value : null;
 }
 

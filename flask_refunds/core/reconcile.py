@@ -82,13 +82,16 @@ class Reconciler:
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
         started = self._clock()
+        looked_before = started - older_than / 2
         while page := self._ledger.find_unfinished(
             before=started - older_than,
-            looked_before=started - older_than / 2,
+            looked_before=looked_before,
             limit=PAGE,
             unsent=self._has_listeners(),
         ):
-            yield from filter(self._ledger.look_at, page)
+            for unfinished in page:
+                if self._ledger.look_at(unfinished, after=looked_before):
+                    yield unfinished
 
     def run(self, unfinished: Iterable[Unfinished]) -> ReconcileReport:
         """Work on these refunds one by one, and list those that need review.

@@ -412,7 +412,7 @@ class Ledger:
         with database_timeout(REPORT_SECONDS):
             # One query for each reason, because each has its own index (see indexes.py).
             for reason in reasons:
-                query = {**reason, "lookedAt": {"$lt": looked_before}, "updatedAt": {"$lte": before}}
+                query = {**reason, "lookedAt": {"$lte": looked_before}, "updatedAt": {"$lte": before}}
                 records = self._records.find(query, {"lookedAt": 1, "status": 1}).sort("lookedAt", 1)
                 for each in records.limit(limit):
                     is_settled = each["status"] not in UNSETTLED
@@ -421,14 +421,16 @@ class Ledger:
                     break
         return list(found.values())
 
-    def look_at(self, unfinished: Unfinished) -> bool:
+    def look_at(self, unfinished: Unfinished, *, after: datetime) -> bool:
         """Store that a pass looks at a record now, unless another pass did.
 
+        :param after: the stored time is later than this, so that the pass doesn't find the record again.
         :raises DatabaseUnavailable: 500.
         """
         query = {"_id": unfinished.refund_id, "lookedAt": unfinished.looked_at}
+        looked_at = max(self._clock(), after + timedelta(milliseconds=1))
         with database_timeout():
-            result = self._records.update_one(query, {"$set": {"lookedAt": self._clock()}})
+            result = self._records.update_one(query, {"$set": {"lookedAt": looked_at}})
         return bool(result.modified_count)
 
     def find_needing_review(self, limit: int = 100) -> list[Refund]:

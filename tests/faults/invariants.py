@@ -57,6 +57,7 @@ def find_violations(
     payment_intent: str,
     *,
     at_stripe: Sequence[Mapping[str, Any]],
+    captured: int,
     records: Sequence[Mapping[str, Any]],
     purchases: Sequence[Mapping[str, Any]],
     signals: Iterable[tuple[str, str]] | None,
@@ -64,6 +65,7 @@ def find_violations(
     """Return all violations of one payment, after every call has ended and reconcile has run.
 
     :param at_stripe: the payment's refunds in the sandbox.
+    :param captured: what the payment captured at Stripe, in minor units.
     :param records: the payment's refund records, as stored.
     :param purchases: the payment's purchases, as stored.
     :param signals: ``(refund ID, status)`` of every signal that a receiver got; ``None`` without a receiver.
@@ -78,9 +80,9 @@ def find_violations(
     for refund_id, count in Counter(refund["metadata"].get("refund_id") for refund in succeeded).items():
         if refund_id is not None and count > 1:
             add(DOUBLED, f"{count} refunds at Stripe for {refund_id}")
-    created_here = [refund["id"] for refund in succeeded if refund["metadata"].get("refund_id")]
-    if len(created_here) > 1:
-        add(DOUBLED, f"{len(created_here)} refunds of the payment succeeded: {created_here}")
+    returned = sum(refund["amount"] for refund in succeeded)
+    if returned > captured:
+        add(DOUBLED, f"{returned} of {captured} returned: {[refund['id'] for refund in succeeded]}")
     for refund in succeeded:
         if refund["id"] not in {record.get("stripeRefundId") for record in recorded}:
             add(LOST, f"{refund['id']} succeeded at Stripe, but has no succeeded record")
@@ -92,7 +94,7 @@ def find_violations(
     for record in records:
         if record["status"] == "processing" and not record.get("review"):
             add(UNKNOWN, f"{record['_id']} is processing and has no review")
-    refunded = any(record["source"] != "external" for record in recorded) or _is_full_amount(recorded)
+    refunded = returned >= captured
     for purchase in purchases:
         if purchase["status"] != ("refunded" if refunded else "completed"):
             add(DISAGREES, f"purchase {purchase['_id']} is {purchase['status']}, refunded is {refunded}")
@@ -102,11 +104,6 @@ def find_violations(
             if record["status"] != "processing" and (record["_id"], record["status"]) not in sent:
                 add(UNSIGNALED, f"no receiver was told that {record['_id']} is {record['status']}")
     return found
-
-
-def _is_full_amount(recorded: Sequence[Mapping[str, Any]]) -> bool:
-    received = max((record.get("amountReceived") or 0 for record in recorded), default=0)
-    return received > 0 and sum(record["amount"] for record in recorded) >= received
 
 
 def format_table(tallies: Sequence[Tally]) -> str:

@@ -127,6 +127,9 @@ class _Cursor:
         self._projection = projection
         self._order: Any = None
 
+    def limit(self, count: int) -> _Cursor:
+        return self  # a schedule has few records
+
     def sort(self, key: str | list[tuple[str, int]], direction: int = 1) -> _Cursor:
         self._order = [(key, direction)] if isinstance(key, str) else key
         return self
@@ -176,7 +179,8 @@ class _Collection:
         return SimpleNamespace(modified_count=self._take("update_one", criteria, update))
 
     def update_many(self, criteria: Any, update: Any) -> Any:
-        each = [criteria | {"_id": document} for document in self._by_document] or [criteria]
+        named = [it for it in self._by_document if it in criteria["_id"]["$in"]] if self._by_document else []
+        each = [criteria | {"_id": document} for document in named] or [criteria]
         return SimpleNamespace(modified_count=sum(self._take("update_many", it, update) for it in each))
 
     def __getattr__(self, name: str) -> Any:
@@ -233,7 +237,9 @@ class Library:
             clock=self._clock,
         )
         self.events = EventHandler(stripe_sync, livemode=False)
-        self.reconciler = Reconciler(ledger, transitions, self.service, self._clock)
+        self.reconciler = Reconciler(
+            ledger, transitions, self.service, self._clock, signal_sender.has_listeners
+        )
         self._receiver = self._receive
         for signal in environments.SIGNALS:
             signal.connect(self._receiver, sender=app)

@@ -212,6 +212,7 @@ class Environment:
         return find_violations(
             self.payment,
             at_stripe=self.refunds(),
+            captured=self.sandbox.payment_intent(self.payment)["amount_received"],
             records=self.records(),
             purchases=list(self.db.purchases.find({"_id": {"$in": self.purchases}})),
             signals=[(each["refund"], each["status"]) for each in self.db.signals.find()],

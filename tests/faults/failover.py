@@ -220,6 +220,7 @@ def _reconcile(environment: ReplicaSetEnvironment, tally: Tally) -> None:
         found = find_violations(
             payment,
             at_stripe=environment.sandbox.refunds(payment),
+            captured=environment.sandbox.payment_intent(payment)["amount_received"],
             records=list(environment.database.flask_refunds.find({"paymentIntent": payment})),
             purchases=list(environment.database.purchases.find({"stripePaymentIntentId": payment})),
             signals=None,

@@ -294,6 +294,7 @@ class SimulatedShop:
         return find_violations(
             payment.id,
             at_stripe=self.sandbox.refunds(payment.id),
+            captured=self.sandbox.payment_intent(payment.id)["amount_received"],
             records=self.records(payment.id),
             purchases=list(self.db.purchases.find({"_id": {"$in": payment.purchases}})),
             signals=self.signals,

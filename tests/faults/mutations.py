@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 from unittest import mock
 
@@ -22,7 +21,7 @@ from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import OutcomeUnknown, RequestRejected
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
 from flask_refunds.storage.connection import Collection, Database, majority_collection
-from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.ledger import Ledger, Unfinished
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.transport import Transport
@@ -60,11 +59,11 @@ def record_stored_after_stripe() -> Iterator[None]:
             insert(ledger, document)
 
     def insert_and_advance(
-        ledger: Ledger, refund_id: str, stripe_refund: StripeRefund, **options: Any
+        ledger: Ledger, refund: Refund, stripe_refund: StripeRefund, **options: Any
     ) -> Refund | None:
-        if refund_id in delayed:
-            insert(ledger, delayed.pop(refund_id))
-        return advance(ledger, refund_id, stripe_refund, **options)
+        if refund.id in delayed:
+            insert(ledger, delayed.pop(refund.id))
+        return advance(ledger, refund, stripe_refund, **options)
 
     with (
         mock.patch.object(Ledger, "_insert", insert_later),
@@ -91,7 +90,7 @@ def missing_answer_is_failure() -> Iterator[None]:
 @contextlib.contextmanager
 def purchases_not_marked() -> Iterator[None]:
     """No purchase is marked as refunded."""
-    with mock.patch.object(Purchases, "mark_refunded", return_value=0):
+    with mock.patch.object(Purchases, "mark_refunded", return_value=[]):
         yield
 
 
@@ -114,9 +113,9 @@ def reconcile_skips_processing() -> Iterator[None]:
     """Reconcile doesn't work on refunds in ``processing``."""
     find = Ledger.find_unfinished
 
-    def find_unfinished(ledger: Ledger, before: datetime) -> list[str]:
-        found = find(ledger, before)
-        return [each for each in found if ledger.get(each).status is not RefundStatus.PROCESSING]
+    def find_unfinished(ledger: Ledger, **options: Any) -> list[Unfinished]:
+        found = find(ledger, **options)
+        return [it for it in found if ledger.get(it.refund_id).status is not RefundStatus.PROCESSING]
 
     with mock.patch.object(Ledger, "find_unfinished", find_unfinished):
         yield

@@ -194,7 +194,7 @@ def _import_everything() -> None:
         lambda: gateway.create_refund({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
         lambda: gateway.retrieve_refund("re_0", deadline),
         lambda: gateway.list_refunds("pi_0", deadline),
-        lambda: gateway.retrieve_amount_received("pi_0", deadline),
+        lambda: gateway.retrieve_payment("pi_0", deadline),
     ):
         with contextlib.suppress(StripeCallError):
             request()

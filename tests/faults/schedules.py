@@ -449,6 +449,7 @@ class Explorer:
         found = find_violations(
             shared.payment,
             at_stripe=shared.stripe(parts[STRIPE]).account.refunds_of(shared.payment),
+            captured=AMOUNT,
             records=shared.records(parts[LEDGER]),
             purchases=shared.purchases(parts[PURCHASES]),
             signals=shared.parts[SIGNALS][parts[SIGNALS]],

@@ -121,7 +121,7 @@ def test_only_rate_limited_work_waits(clock: Clock) -> None:
     assert clock.slept == [1.0]
 
 
-def test_slot_taken_in_advance_is_used_by_the_first_request(clock: Clock) -> None:
+def test_slot_waited_for_beforehand_is_used_by_the_first_request(clock: Clock) -> None:
     limiter = make_limiter(1, clock)
     limiter.wait()
     with rate_limited(limiter, slots_taken=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..core.preview import Previewer
 from ..errors import PaymentUnknown, StripeRateLimited, StripeUnavailable
@@ -44,6 +45,17 @@ class BulkPlan:
         self.payments += case.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan for JSON."""
+        return {
+            "name": self.name,
+            "purchases": self.purchases,
+            "refundable": self.refundable,
+            "payments": self.payments,
+            "amounts": None if self.amounts is None else dict(sorted(self.amounts.items())),
+            "others": {result.value: self.others[result] for result in Result if self.others[result]},
+        }
 
 
 def ask_stripe(previewer: Previewer, case: Case, stop_event: threading.Event) -> tuple[Case, Payment | None]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import chain, islice, repeat
+from typing import Any
 
 from bson import ObjectId
 
@@ -82,6 +83,16 @@ class BulkSummary:
     def incomplete(self) -> int:
         """How many need a person, or the same run again."""
         return self.unprocessed + sum(self.counts[each] for each in INCOMPLETE)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary for JSON."""
+        return {
+            "name": self.name,
+            "purchases": self.purchases,
+            "results": {result.value: self.counts[result] for result in Result if self.counts[result]},
+            "amounts": dict(sorted(self.amounts.items())),
+            "unprocessed": self.unprocessed,
+        }
 
 
 class Bulk:

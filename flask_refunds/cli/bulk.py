@@ -80,9 +80,11 @@ def bulk(
 ) -> None:
     """Refund many purchases in full.
 
-    Refunds the purchases whose IDs are in FILE, one per line (- for standard input), or those that --content
-    finds, or those created from --from to --to. It prints a plan and asks for confirmation first. Ctrl-C
-    stops it when the refunds in progress are finished. Run the same command again to continue.
+    FILE has one purchase ID per line; - is standard input. Instead of FILE, use --content, or --from and --to
+    for the purchases created in that time, or all three.
+
+    It prints a plan and asks for confirmation first. Ctrl-C stops it when the refunds in progress are
+    finished. Run the same command again to continue.
 
     Exits with 0 if every purchase has its result and none failed, with 1 if some need review or another run,
     and with 2 if the run was rejected, stopped or couldn't continue.

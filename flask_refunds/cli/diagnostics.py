@@ -184,10 +184,7 @@ def _topology(hello: Mapping[str, Any], *, livemode: bool) -> CheckResult:
         return _ok("replica set", "This is a sharded cluster.")
     if "setName" in hello:
         members = len(hello.get("hosts", ()))
-        return _ok(
-            "replica set",
-            f"{hello['setName']} has {members} data-bearing member{'' if members == 1 else 's'}.",
-        )
+        return _ok("replica set", f"{hello['setName']}, members with data: {members}.")
     message = (
         "This is a standalone server: acknowledged writes are on its disk only, and no other server takes "
         "over if it stops. Use a replica set of three."

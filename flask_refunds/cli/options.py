@@ -66,14 +66,14 @@ def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "since",
         metavar="DAY|TIME",
         callback=parsed_by(parse_moment),
-        help="At this time or later: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
+        help="The start of the range: a day (UTC), or a time like 2024-03-15T10:30:00Z.",
     )
     @click.option(
         "--to",
         "until",
         metavar="DAY|TIME",
         callback=parsed_by(parse_end),
-        help="Before this time. A day is part of the range.",
+        help="The end of the range. A day is included, a time is excluded.",
     )
     @wraps(command)
     def ranged(*args: Any, since: datetime | None, until: datetime | None, **kwargs: Any) -> Any:

@@ -19,13 +19,13 @@ from .progress import progress
 
 
 @refunds_command("reconcile")
-@click.option("--interval", type=click.FloatRange(min=1), help="Keep running, and wait so many seconds.")
+@click.option("--interval", type=click.FloatRange(min=1), help="Repeat, with a pause of this many seconds.")
 @click.option(
     "--older-than",
     type=click.FloatRange(min=0),
     default=60,
     show_default=True,
-    help="Skip refunds that changed in the last so many seconds.",
+    help="Skip refunds that changed less than this many seconds ago.",
 )
 @rate_option
 @click.option("--dry-run", is_flag=True, help="Print the unfinished refunds, and change nothing.")

@@ -16,7 +16,7 @@ _MAX_REPORTED_LINES = 5
 def read_ids(lines: Iterable[str]) -> PurchaseIds:
     """Read one purchase ID per line. Blank lines and lines that start with ``#`` are skipped.
 
-    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or there are no IDs.
+    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs.
     """
     seen: dict[ObjectId, int] = {}
     problems: list[str] = []

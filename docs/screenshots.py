@@ -1,6 +1,6 @@
-"""The pictures of the documentation, taken of the real page: ``python docs/screenshots.py``.
+"""Take the documentation's screenshots of the admin page: ``python docs/screenshots.py``.
 
-Needs the extra ``test`` and a ``chromium`` on PATH. The shop is made up; the page is not.
+Requires the extra ``test`` and ``chromium`` on PATH. The page is real, and its data is invented.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ sys.path.insert(0, str(DOCS.parent / "examples"))
 from seed import seed  # noqa: E402
 
 IMAGES = DOCS / "images"
-SECRET = "a-secret-for-pictures-only-0123456789"
-WEBHOOK_SECRET = "whsec_for_pictures_only"
-PEOPLE = ("Ada Okafor", "Ben Sato", "Chidi Eze", "Dolores Ibárruri", "Emre Demir", "Freya Lind", "Gita Rao")
+SECRET = "a-secret-for-screenshots-only-0123456789"
+WEBHOOK_SECRET = "whsec_for_screenshots_only"
+NAMES = ("Ada Okafor", "Ben Sato", "Chidi Eze", "Dolores Ibárruri", "Emre Demir", "Freya Lind", "Gita Rao")
 TITLES = ("Pruning Fruit Trees", "Saving Your Own Seed", "The Compost Handbook", "Bonsai for Beginners")
-PAID = (
+PAYMENTS = (
     ("4242424242424242", 4800, "usd"),
     ("5555555555554444", 1250, "eur"),
     ("378282246310005", 6800, "jpy"),
 )
-FAILS_LATER = "4000000000005126"
+CARD_FAILS_LATER = "4000000000005126"
 
 
 def main() -> None:
-    """Take every picture anew."""
+    """Take all screenshots."""
     logging.disable(logging.CRITICAL)
     database = mongomock.MongoClient(tz_aware=True).shop
     IMAGES.mkdir(exist_ok=True)
     with StripeSandbox() as stripe, sync_playwright() as playwright:
         app = make_app(database, stripe.url)
-        fill(database, stripe, app)
+        add_data(database, stripe, app)
         chromium = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        with serving(app) as url:
-            for name, (width, height), scheme, take in PICTURES:
+        with live_server(app) as url:
+            for name, (width, height), scheme, take in SCREENSHOTS:
                 page = chromium.new_page(
                     viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
                 )
@@ -69,12 +69,12 @@ def main() -> None:
 
 
 def make_app(database: Any, stripe_url: str) -> Flask:
-    """A shop with the mount."""
+    """Make an app with flask_refunds."""
     app = Flask("shop")
     app.config.update(
         REFUNDS_MONGO=database,
         STRIPE_API_BASE=stripe_url,
-        STRIPE_SECRET_KEY="sk_test_pictures",
+        STRIPE_SECRET_KEY="sk_test_screenshots",
         STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET,
         JWT_SECRET_KEY=SECRET,
     )
@@ -82,33 +82,33 @@ def make_app(database: Any, stripe_url: str) -> Flask:
     return app
 
 
-def fill(database: Any, stripe: StripeSandbox, app: Flask) -> None:
-    """Three years of business that was seeded, and a last week whose payments are at Stripe."""
+def add_data(database: Any, stripe: StripeSandbox, app: Flask) -> None:
+    """Add three years of seeded data, and one week of purchases whose payments exist at Stripe."""
     now = datetime.now(timezone.utc).replace(microsecond=0)
     seed(database, 4000, 0.06, now - timedelta(days=8))
     admin = database.users.insert_one({"name": "Ines", "role": "admin"}).inserted_id
     headers = {"Authorization": f"Bearer {make_token(str(admin), secret=SECRET)}"}
     client = app.test_client()
-    chance = random.Random(7)
-    users = [_insert(database.users, name=name, email=_email(name)) for name in PEOPLE]
+    rng = random.Random(7)
+    users = [_insert(database.users, name=name, email=_email(name)) for name in NAMES]
     contents = [_insert(database.contents, title=title, type="course") for title in TITLES]
     for number in range(14):
-        card, amount, currency = PAID[number % 3]
+        card, amount, currency = PAYMENTS[number % 3]
         if number == 4:
-            card = FAILS_LATER
-        payment, user = stripe.create_payment(amount, currency, card), chance.choice(users)
-        made = now - timedelta(hours=11 * (14 - number))
+            card = CARD_FAILS_LATER
+        payment, user = stripe.create_payment(amount, currency, card), rng.choice(users)
+        created_at = now - timedelta(hours=11 * (14 - number))
         ids = [
-            _buy(
+            _add_purchase(
                 database,
-                made,
+                created_at,
                 user,
                 content,
                 payment,
                 amount if currency == "jpy" else amount / 100,
                 currency,
             )
-            for content in chance.sample(contents, 2 if number == 12 else 1)
+            for content in rng.sample(contents, 2 if number == 12 else 1)
         ]
         if number in (4, 6, 9):
             client.post(f"/api/payments/admin/refund/{ids[0]}", headers=headers)
@@ -126,33 +126,33 @@ def _email(name: str) -> str:
     return f"{name.split()[0].lower()}@shop.example"
 
 
-def _buy(
-    database: Any, made: datetime, user: Any, content: Any, payment: str, amount: float, currency: str
+def _add_purchase(
+    database: Any, created_at: datetime, user: Any, content: Any, payment: str, amount: float, currency: str
 ) -> ObjectId:
     purchase: ObjectId = _insert(
         database.purchases,
-        _id=ObjectId(ObjectId.from_datetime(made).binary[:4] + ObjectId().binary[4:]),
+        _id=ObjectId(ObjectId.from_datetime(created_at).binary[:4] + ObjectId().binary[4:]),
         user=user,
         content=content,
         amount=amount,
         currency=currency,
         stripePaymentIntentId=payment,
         status="completed",
-        createdAt=made,
+        createdAt=created_at,
     )
     return purchase
 
 
 @contextmanager
-def serving(app: Flask) -> Iterator[str]:
-    """Serve the shop, one request at a time: mongomock is not atomic under threads."""
-    turn, inner = threading.Lock(), app.wsgi_app
+def live_server(app: Flask) -> Iterator[str]:
+    """Serve the app, one request at a time because mongomock isn't atomic under threads."""
+    lock, wsgi_app = threading.Lock(), app.wsgi_app
 
-    def in_turn(environ: Any, start_response: Any) -> Any:
-        with turn:
-            return inner(environ, start_response)
+    def serialized(environ: Any, start_response: Any) -> Any:
+        with lock:
+            return wsgi_app(environ, start_response)
 
-    app.wsgi_app = in_turn  # type: ignore[method-assign]
+    app.wsgi_app = serialized  # type: ignore[method-assign]
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -166,37 +166,37 @@ def take_purchases(page: Page, url: str) -> None:
     page.get_by_text("purchases", exact=False).first.wait_for()
 
 
-def take_window(page: Page, url: str) -> None:
+def take_dialog(page: Page, url: str) -> None:
     page.goto(url)
     page.get_by_role("row").filter(has=page.get_by_role("button")).nth(1).get_by_role("button").click()
-    page.get_by_text("5 to 10 business days").wait_for()
+    page.get_by_label("Internal note").wait_for()
     page.get_by_label("Reason").select_option("requested_by_customer")
-    page.get_by_label("Note for the books").fill("Wrong course, wrote to us on Monday.")
+    page.get_by_label("Internal note").fill("Bought the wrong course and contacted us on Monday.")
 
 
-def take_answer(page: Page, url: str) -> None:
-    take_window(page, url)
+def take_result(page: Page, url: str) -> None:
+    take_dialog(page, url)
     page.locator("dialog button[type=submit]").click()
-    page.get_by_text("on its way back").wait_for()
+    page.locator("[data-code=succeeded]").wait_for()
 
 
-def take_attention(page: Page, url: str) -> None:
-    page.goto(f"{url}#/attention")
-    page.get_by_text("Next:").wait_for()
+def take_reviews(page: Page, url: str) -> None:
+    page.goto(f"{url}#/reviews")
+    page.get_by_text("Next step:").wait_for()
 
 
-def take_figures(page: Page, url: str) -> None:
-    page.goto(f"{url}#/figures")
-    page.get_by_text("Refunds a month").wait_for()
+def take_reports(page: Page, url: str) -> None:
+    page.goto(f"{url}#/reports")
+    page.get_by_text("Refunds per month").wait_for()
 
 
 WIDE, PHONE = (1280, 800), (360, 780)
-PICTURES = [
+SCREENSHOTS = [
     ("purchases", WIDE, "light", take_purchases),
-    ("refund", WIDE, "light", take_window),
-    ("attention", WIDE, "light", take_attention),
-    ("figures", (1280, 900), "dark", take_figures),
-    ("phone", PHONE, "dark", take_answer),
+    ("refund", WIDE, "light", take_dialog),
+    ("reviews", WIDE, "light", take_reviews),
+    ("reports", (1280, 900), "dark", take_reports),
+    ("phone", PHONE, "dark", take_result),
 ]
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The whole mount, and a view of the host's own behind the same door.
+"""An app that registers the blueprint and has one view of its own for admins.
 
     MONGO_URI=mongodb://localhost/shop STRIPE_SECRET_KEY=sk_test_… JWT_SECRET_KEY=… \\
         flask --app examples/minimal.py run
@@ -19,5 +19,5 @@ app.register_blueprint(refunds_bp)
 
 @app.get("/admin/me")
 @require_admin
-def who_am_i() -> dict[str, str]:
+def show_me() -> dict[str, str]:
     return {"id": str(current_user["_id"]), "name": current_user["name"]}

@@ -1,10 +1,9 @@
-"""Fill a database with a shop of any size, to see how lists, figures and the page behave at yours.
+"""Fill a database with test data of any size, to try lists, metrics and the admin page at your scale.
 
     MONGO_URI=mongodb://localhost/big_shop python examples/seed.py --purchases 100000
 
-Writes users, contents, purchases and a ledger of refunds that look like years of business; the same for the
-same arguments. Stripe is not asked: these payments are made up and cannot be refunded. It refuses a database
-that has purchases already.
+It writes users, contents, purchases and refund records of three years. The same arguments give the same data.
+The payments don't exist at Stripe, so you can't refund them. The database must not have purchases yet.
 """
 
 from __future__ import annotations
@@ -30,29 +29,29 @@ REASONS = (None, "requested_by_customer", "requested_by_customer", "duplicate", 
 def seed(database: Any, purchases: int, refunded: float, now: datetime) -> int:
     """Fill an empty database.
 
-    :param purchases: how many purchases; a tenth as many users.
-    :param refunded: the share of purchases that were refunded, from 0 to 1.
-    :param now: when the last purchase was made.
-    :return: how many refunds the ledger holds.
+    :param purchases: the number of purchases. There is one user for every ten.
+    :param refunded: the share of refunded purchases, from 0 to 1.
+    :param now: the time of the last purchase.
+    :return: the number of refund records.
     """
-    chance = random.Random(f"{purchases} {refunded}")
-    users = [ObjectId() for _ in range(max(1, purchases // 10))]
-    contents = [ObjectId() for _ in range(CONTENTS)]
-    _insert(database.users, (_user(each, number) for number, each in enumerate(users)))
-    _insert(database.contents, (_content(each, number) for number, each in enumerate(contents)))
+    rng = random.Random(f"{purchases} {refunded}")
+    user_ids = [ObjectId() for _ in range(max(1, purchases // 10))]
+    content_ids = [ObjectId() for _ in range(CONTENTS)]
+    _insert(database.users, (_user(each, number) for number, each in enumerate(user_ids)))
+    _insert(database.contents, (_content(each, number) for number, each in enumerate(content_ids)))
     step = timedelta(days=365 * YEARS) / purchases
-    rows = 0
+    refunds = 0
     for first in range(0, purchases, BATCH):
-        made = [
-            _purchase(number, now - step * (purchases - number), chance, users, contents, refunded)
+        batch = [
+            _purchase(number, now - step * (purchases - number), rng, user_ids, content_ids, refunded)
             for number in range(first, min(first + BATCH, purchases))
         ]
-        ledger = [_refund(each, now, chance) for each in made if each["status"] == "refunded"]
-        database.purchases.insert_many(made, ordered=False)
-        if ledger:
-            database.refunds.insert_many(ledger, ordered=False)
-        rows += len(ledger)
-    return rows
+        records = [_refund_record(each, now, rng) for each in batch if each["status"] == "refunded"]
+        database.purchases.insert_many(batch, ordered=False)
+        if records:
+            database.flask_refunds.insert_many(records, ordered=False)
+        refunds += len(records)
+    return refunds
 
 
 def _insert(collection: Any, documents: Iterator[dict[str, Any]]) -> None:
@@ -71,84 +70,88 @@ def _content(content_id: ObjectId, number: int) -> dict[str, Any]:
 
 def _purchase(
     number: int,
-    made: datetime,
-    chance: random.Random,
-    users: list[ObjectId],
-    contents: list[ObjectId],
+    created_at: datetime,
+    rng: random.Random,
+    user_ids: list[ObjectId],
+    content_ids: list[ObjectId],
     refunded: float,
 ) -> dict[str, Any]:
-    paid = "refunded" if chance.random() < refunded else "completed"
+    status = "refunded" if rng.random() < refunded else "completed"
     return {
-        # Its first four bytes are the time, as in every ObjectId; the rest keeps it unique.
-        "_id": ObjectId(int(made.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big")),
-        "user": chance.choice(users),
-        "content": chance.choice(contents),
-        "amount": chance.randrange(500, 20_000),
-        "currency": chance.choice(CURRENCIES),
+        # The first four bytes of an ObjectId are its creation time. The rest makes it unique.
+        "_id": ObjectId(int(created_at.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big")),
+        "user": rng.choice(user_ids),
+        "content": rng.choice(content_ids),
+        "amount": rng.randrange(500, 20_000),
+        "currency": rng.choice(CURRENCIES),
         "stripePaymentIntentId": f"pi_seeded{number:010d}",
-        "status": chance.choices((paid, "pending", "failed"), (95, 2, 3))[0],
-        "createdAt": made,
+        "status": rng.choices((status, "pending", "failed"), (95, 2, 3))[0],
+        "createdAt": created_at,
     }
 
 
-def _refund(purchase: dict[str, Any], now: datetime, chance: random.Random) -> dict[str, Any]:
-    """The ledger's row of a purchase's refund; one that did not succeed leaves the purchase completed."""
+def _refund_record(purchase: dict[str, Any], now: datetime, rng: random.Random) -> dict[str, Any]:
+    """Return the refund record of a purchase. If it didn't succeed, set the purchase back to completed."""
     intent = purchase["stripePaymentIntentId"]
-    asked = min(purchase["createdAt"] + timedelta(seconds=chance.expovariate(1 / 864_000)), now)
-    status = chance.choices(("succeeded", "failed", "pending"), (97, 2, 1))[0]
+    created_at = min(purchase["createdAt"] + timedelta(seconds=rng.expovariate(1 / 864_000)), now)
+    status = rng.choices(("succeeded", "failed", "pending"), (97, 2, 1))[0]
     if status != "succeeded":
         purchase["status"] = "completed"
-    settled = None if status == "pending" else asked + timedelta(seconds=chance.expovariate(1 / 3))
+    settled_at = None if status == "pending" else created_at + timedelta(seconds=rng.expovariate(1 / 3))
     refund_id = f"{intent}:1"
-    history = [{"at": asked, "status": "processing", "by": "endpoint"}]
-    if settled:
-        history.append({"at": settled, "status": status, "by": "endpoint"})
+    history = [{"at": created_at, "status": "processing", "actor": "api:seed"}]
+    if settled_at:
+        history.append({"at": settled_at, "status": status, "actor": "api:seed"})
     return {
         "_id": refund_id,
         "paymentIntent": intent,
         "number": 1,
-        "source": "endpoint",
+        "source": "api",
         "status": status,
         "purchaseIds": [purchase["_id"]],
         "amount": purchase["amount"],
         "currency": purchase["currency"],
-        "reason": chance.choice(REASONS),
+        "reason": rng.choice(REASONS),
         "note": None,
         "requestedBy": "seed",
         "request": {"payment_intent": intent, "metadata": {"refund_id": refund_id}},
         "stripeRefundId": f"re_{intent[3:]}",
-        "failure": {"code": "unknown", "message": "Seeded as failed."} if status == "failed" else None,
-        "attention": None,
-        "createdAt": asked,
-        "updatedAt": settled or asked,
-        "settledAt": settled,
-        "owner": None,
-        "calls": 1,
-        "leasedUntil": asked,
-        "announced": True,
-        "checked": True,
+        "failure": {"code": "unknown", "message": "Test data."} if status == "failed" else None,
+        "review": None,
+        "createdAt": created_at,
+        "updatedAt": settled_at or created_at,
+        "settledAt": settled_at,
+        "leaseToken": None,
+        "attempts": 1,
+        "leaseExpiresAt": created_at,
+        "signalsSent": True,
+        "purchasesVerified": True,
         "history": history,
     }
 
 
 def main() -> None:
-    """Read the arguments, and fill the database of ``MONGO_URI``."""
+    """Fill the database of ``MONGO_URI``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--purchases", type=int, default=100_000, help="how many [100000]")
-    parser.add_argument("--refunded", type=float, default=0.1, help="the share that was refunded [0.1]")
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "--purchases", type=int, default=100_000, help="number of purchases (default: 100000)"
+    )
+    parser.add_argument(
+        "--refunded", type=float, default=0.1, help="share of refunded purchases (default: 0.1)"
+    )
+    options = parser.parse_args()
     uri = os.environ.get("MONGO_URI")
     if not uri:
-        sys.exit("Set MONGO_URI to a database that may be filled, as in mongodb://localhost/big_shop.")
+        sys.exit("Set MONGO_URI to an empty database, such as mongodb://localhost/big_shop.")
     with pymongo.MongoClient(uri, tz_aware=True) as client:
         database = client.get_default_database()
         if database.purchases.find_one() is not None:
-            sys.exit(f"{database.name} has purchases already; nothing was written.")
+            sys.exit(f"Database {database.name} already has purchases. Nothing was written.")
         now = datetime.now(timezone.utc).replace(microsecond=0)
-        rows = seed(database, chosen.purchases, chosen.refunded, now)
-    print(f"{database.name}: {chosen.purchases:,} purchases, {rows:,} refunds.")
+        refunds = seed(database, options.purchases, options.refunded, now)
+    print(f"{database.name}: {options.purchases:,} purchases, {refunds:,} refunds.")
 
 
 if __name__ == "__main__":

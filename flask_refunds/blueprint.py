@@ -20,7 +20,7 @@ refunds_bp.add_url_rule("/admin/refunds/<refund_id>", view_func=views.show_refun
 refunds_bp.add_url_rule("/admin/refunds/metrics", view_func=views.show_metrics)
 refunds_bp.add_url_rule("/admin", view_func=console.show_page)
 refunds_bp.add_url_rule("/admin/", view_func=console.show_page)
-refunds_bp.add_url_rule("/admin/assets/<of_version>/<path:name>", view_func=console.send_asset)
+refunds_bp.add_url_rule("/admin/assets/<version>/<path:name>", view_func=console.send_asset)
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
 refunds_bp.add_url_rule("/openapi.json", view_func=contract.show_contract)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 CALL_SECONDS = 18.0
-"""How long one refund call may take in total: less than the 30 s after which WSGI servers kill a worker."""
+"""The time limit of one refund call: less than the 30 s after which WSGI servers kill a worker."""
 
 
 @dataclass(frozen=True, slots=True)

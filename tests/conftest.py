@@ -11,9 +11,9 @@ import pytest
 from flask import globals as flask_globals
 
 from flask_refunds.testing import StripeSandbox
+from tests.log_records import LogRecords
 from tests.mongod import NO_MONGOD, TestServer, start_test_server
 from tests.shop import Shop, make_app
-from tests.log_records import LogRecords
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background job of a shell ignores SIGINT, and so would the commands that tests interrupt.

@@ -1,4 +1,4 @@
-"""``python examples/storefront``: a shop whose admin refunds through flask_refunds."""
+"""``python examples/storefront``: run the example shop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 try:
     from shop.command import main
 except ModuleNotFoundError as missing:
-    sys.exit(f"{missing.name} is not installed. At the root of the repository: pip install -e '.[demo]'")
+    sys.exit(
+        f"{missing.name} isn't installed. In the repository's root directory, run: pip install -e '.[demo]'"
+    )
 
 if __name__ == "__main__":
     sys.exit(main())

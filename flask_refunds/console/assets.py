@@ -1,4 +1,4 @@
-"""The page's files, read once, and the version that their content has."""
+"""The static files of the admin page, read once, and a version of their content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 STATIC = Path(__file__).parent / "static"
 
-# Named here, because a system may know .js as text/plain, and a browser loads no module of that type.
+# Not from the mimetypes module: a system may map .js to text/plain, which browsers reject for modules.
 _MIMETYPES = {
     ".css": "text/css",
     ".html": "text/html",
@@ -22,30 +22,30 @@ _MIMETYPES = {
 
 @dataclass(frozen=True)
 class Asset:
-    """A file, plain and compressed."""
+    """A static file, plain and compressed."""
 
     content: bytes
     mimetype: str
 
     @cached_property
     def gzipped(self) -> bytes:
-        """The content as ``Content-Encoding: gzip`` sends it."""
+        """The content for ``Content-Encoding: gzip``."""
         return gzip.compress(self.content, mtime=0)
 
 
 def find_asset(name: str) -> Asset | None:
-    """A file by its path below :data:`STATIC`."""
+    """Return the file with this path below :data:`STATIC`, or None."""
     return _assets().get(name)
 
 
-def modules() -> list[str]:
-    """The names of all scripts, for the page to load at once rather than one after the other."""
+def script_names() -> list[str]:
+    """Return the names of all scripts, so that the page can preload them in parallel."""
     return [name for name in _assets() if name.endswith(".js")]
 
 
 @cache
-def version() -> str:
-    """A word that changes whenever any file does."""
+def content_version() -> str:
+    """Return a hash of the names and content of all files."""
     digest = sha256()
     for name, asset in _assets().items():
         digest.update(f"{name}\0{len(asset.content)}\0".encode() + asset.content)

@@ -1,4 +1,4 @@
-"""Store refunds that Stripe shows, whoever made them: in the record that requested them, or in a new one."""
+"""Store refunds that Stripe shows: in the record that requested them, or as external refunds."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class Gateway:
         )
 
     def list_refunds(self, payment_intent: str, deadline: Deadline) -> list[StripeRefund]:
-        """Return every refund of a payment intent, oldest first, whoever made it.
+        """Return every refund of a payment intent, oldest first, external ones included.
 
         :raises StripeCallError: the list isn't available, or not completely.
         """

@@ -1,11 +1,11 @@
-"""What a host needs to test its own use of refunds: a Stripe to talk to, tokens, and events."""
+"""Test kit for apps that use flask_refunds: a local Stripe sandbox, access tokens and signed events."""
 
 from __future__ import annotations
 
 from .delivery import Delivery
 from .errors import ApiError
 from .faults import Fault, Injected
-from .journal import ReceivedRequest
+from .request_log import ReceivedRequest
 from .sandbox import StripeSandbox
 from .signatures import make_event, signed_event
 from .tokens import make_token

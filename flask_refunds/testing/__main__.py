@@ -1,4 +1,4 @@
-"""``python -m flask_refunds.testing``: a sandbox until SIGINT or SIGTERM."""
+"""``python -m flask_refunds.testing``: run a Stripe sandbox until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .sandbox import StripeSandbox
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve, and print the base URL on a line of its own.
+    """Start the sandbox and print its base URL on a line of its own.
 
     :return: the exit status.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     if (options.webhook is None) != (options.webhook_secret is None):
-        parser.error("--webhook and --webhook-secret go together")
+        parser.error("use --webhook and --webhook-secret together")
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -39,14 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flask_refunds.testing",
-        description="Stripe's refunds API on 127.0.0.1, for tests and demos.",
+        description="Run a local version of Stripe's refunds API on 127.0.0.1, for tests and demos.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 for any free port")
-    parser.add_argument("--latency-ms", type=float, default=0.0, help="before each answer")
-    parser.add_argument("--rate-limit", type=int, help="requests a second before 429")
-    parser.add_argument("--no-amount-limit", action="store_true", help="let refunds exceed what was paid")
-    parser.add_argument("--webhook", metavar="URL", help="deliver events there")
-    parser.add_argument("--webhook-secret", metavar="SECRET", help="sign them with this")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any free port)")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="delay before each response")
+    parser.add_argument("--rate-limit", type=int, help="requests per second before Stripe's 429 error")
+    parser.add_argument(
+        "--no-amount-limit", action="store_true", help="allow refunds that exceed the amount paid"
+    )
+    parser.add_argument("--webhook", metavar="URL", help="send events to this URL")
+    parser.add_argument("--webhook-secret", metavar="SECRET", help="sign the events with this secret")
     return parser
 
 

@@ -1,44 +1,44 @@
-"""One Stripe account: what it holds, and Stripe's rules for changing it.
+"""A Stripe account: its objects, and Stripe's rules for changing them.
 
-No I/O, no lock, no clock of its own: whoever calls brings the time and keeps others out.
+This module does no I/O and no locking. The caller provides the clock and holds the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from .cards import Card
+from .delayed_transitions import DelayedTransitions
 from .errors import card_declined, invalid, missing
-from .events import BY_STRIPE, Call, EventLog, StoredEvent
+from .events import NO_API_CALL, ApiCall, EventLog, StoredEvent
 from .objects import (
     JsonObject,
-    money,
+    copy_json,
+    format_amount,
     new_charge,
     new_dispute,
     new_id,
     new_payment_intent,
     new_refund,
     new_webhook_endpoint,
-    refund_action,
-    snapshot,
+    refund_next_action,
 )
-from .schedule import Schedule
 
-GONE = frozenset({"failed", "canceled"})
-STATUSES = frozenset({"pending", "requires_action", "succeeded"}) | GONE
-_FORCED_ENDS = {"pending": "succeeded"}
+FAILED_OR_CANCELED = frozenset({"failed", "canceled"})
+REFUND_STATUSES = frozenset({"pending", "requires_action", "succeeded"}) | FAILED_OR_CANCELED
+_FORCED_REFUND_SETTLES_AS = {"pending": "succeeded"}
 
 
 class Account:
     """The objects of one account in one mode.
 
-    :param now: gives the time in seconds since the epoch.
-    :param livemode: what every object says.
-    :param enforce_amount_limit: False lets refunds exceed what was paid, and a charge be refunded
-        over and over, so that a double payer shows in the money.
-    :param refund_settles_after: seconds until a refund of an asynchronous test card changes.
-    :param on_event: told of each event, with the lock held.
+    :param now: returns seconds since the epoch.
+    :param livemode: the mode of every object.
+    :param enforce_amount_limit: False accepts refunds of more than the amount paid. A double refund
+        then shows in :meth:`money_refunded`.
+    :param refund_settles_after: seconds until a refund of an asynchronous test card changes its status.
+    :param on_event: called with each new event, with the lock held.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Account:
         self.livemode = livemode
         self.enforce_amount_limit = enforce_amount_limit
         self.refund_settles_after = refund_settles_after
-        self.twin: Account | None = None
+        self.other_mode: Account | None = None
         self._now = now
         self.events = EventLog(now=now, livemode=livemode, on_event=on_event)
         self._intents: dict[str, JsonObject] = {}
@@ -61,55 +61,56 @@ class Account:
         self._refunds: dict[str, JsonObject] = {}
         self._refunds_of: dict[str, list[JsonObject]] = {}
         self._cards: dict[str, Card] = {}
-        self._schedule = Schedule()
+        self._delayed_transitions = DelayedTransitions()
         self.webhook_endpoints: list[JsonObject] = []
 
     # Reading
 
     def payment_intent(self, identifier: str, *, param: str = "intent") -> JsonObject:
-        """:raises ApiError: 404."""
-        return cast(JsonObject, self._find("payment_intent", identifier, param))
+        """Return a payment intent, or raise a 404 :class:`ApiError`."""
+        return cast(JsonObject, self._get("payment_intent", identifier, param))
 
     def charge(self, identifier: str, *, param: str = "id") -> JsonObject:
-        """:raises ApiError: 404."""
-        return cast(JsonObject, self._find("charge", identifier, param))
+        """Return a charge, or raise a 404 :class:`ApiError`."""
+        return cast(JsonObject, self._get("charge", identifier, param))
 
     def refund(self, identifier: str, *, param: str = "id") -> JsonObject:
-        """:raises ApiError: 404."""
-        return cast(JsonObject, self._find("refund", identifier, param))
+        """Return a refund, or raise a 404 :class:`ApiError`."""
+        return cast(JsonObject, self._get("refund", identifier, param))
 
     def event(self, identifier: str, *, param: str = "id") -> JsonObject:
-        """:raises ApiError: 404."""
-        return cast(StoredEvent, self._find("event", identifier, param)).load()
+        """Return an event, or raise a 404 :class:`ApiError`."""
+        return cast(StoredEvent, self._get("event", identifier, param)).load()
 
     def refunds(self, *, payment_intent: str | None = None, charge: str | None = None) -> list[JsonObject]:
-        """Refunds, oldest first.
+        """Return the refunds of a payment intent, of a charge, or all; oldest first.
 
-        :raises ApiError: 404 when there is no such payment intent or charge.
+        :raises ApiError: 404 if the payment intent or charge doesn't exist.
         """
         if charge is not None:
-            paid_by = self.charge(charge, param="charge")["payment_intent"]
-            return [refund for refund in self.refunds_of(paid_by) if refund["charge"] == charge]
+            intent = self.charge(charge, param="charge")["payment_intent"]
+            return [refund for refund in self.refunds_of(intent) if refund["charge"] == charge]
         if payment_intent is not None:
             self.payment_intent(payment_intent, param="payment_intent")
         return self.refunds_of(payment_intent)
 
     def refunds_of(self, payment_intent: str | None) -> list[JsonObject]:
-        """Refunds, oldest first: all for None, none for a payment intent that is not there."""
+        """Return the refunds of a payment intent, oldest first. None returns all refunds."""
         if payment_intent is None:
             return list(self._refunds.values())
         return list(self._refunds_of.get(payment_intent, ()))
 
     def money_refunded(self, payment_intent: str) -> int:
-        """The sum of the refunds that did not come to nothing, in minor units."""
-        return sum(it["amount"] for it in self._live(payment_intent))
+        """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
+        refunds = self.refunds_of(payment_intent)
+        return sum(each["amount"] for each in refunds if each["status"] not in FAILED_OR_CANCELED)
 
     def balance(self) -> JsonObject:
-        """What was paid and not refunded, by currency."""
+        """Return the balance: what was paid and not refunded, by currency."""
         totals: dict[str, int] = {}
         for charge in self._charges.values():
-            held = charge["amount_captured"] - charge["amount_refunded"]
-            totals[charge["currency"]] = totals.get(charge["currency"], 0) + held
+            remaining = charge["amount_captured"] - charge["amount_refunded"]
+            totals[charge["currency"]] = totals.get(charge["currency"], 0) + remaining
         return {
             "object": "balance",
             "available": [
@@ -121,11 +122,11 @@ class Account:
         }
 
     def add_webhook_endpoint(self, url: str, events: Sequence[str]) -> None:
-        """Register where events go; whoever calls delivers them."""
+        """Register a webhook endpoint. The caller delivers the events."""
         endpoint = new_webhook_endpoint(url, events, created=self._time(), livemode=self.livemode)
         self.webhook_endpoints.append(endpoint)
 
-    # Paying
+    # Payments
 
     def create_payment_intent(
         self,
@@ -134,13 +135,13 @@ class Account:
         currency: str,
         card: Card | None = None,
         confirm: bool = False,
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         **optional: Any,
     ) -> JsonObject:
-        """A new payment intent, paid at once when ``confirm`` is true.
+        """Create a payment intent, and pay it if ``confirm`` is true.
 
         :param optional: ``metadata``, ``description``, ``receipt_email``.
-        :raises ApiError: 402 when the card is declined.
+        :raises ApiError: 402 if the card is declined.
         """
         intent = new_payment_intent(
             amount=amount,
@@ -156,11 +157,11 @@ class Account:
         return self._pay(intent, call) if confirm else intent
 
     def confirm_payment_intent(
-        self, identifier: str, *, card: Card | None = None, call: Call = BY_STRIPE
+        self, identifier: str, *, card: Card | None = None, call: ApiCall = NO_API_CALL
     ) -> JsonObject:
         """Pay a payment intent.
 
-        :raises ApiError: 404; 400 when it is paid already or has no card; 402 when declined.
+        :raises ApiError: 404; 400 if it is already paid or has no card; 402 if the card is declined.
         """
         intent = self.payment_intent(identifier)
         if intent["status"] == "succeeded":
@@ -168,7 +169,7 @@ class Account:
                 "You cannot confirm this PaymentIntent because it has already succeeded after "
                 "being previously confirmed.",
                 code="payment_intent_unexpected_state",
-                payment_intent=snapshot(intent),
+                payment_intent=copy_json(intent),
             )
         if card is not None:
             self._attach(intent, card)
@@ -178,14 +179,14 @@ class Account:
         self._cards[intent["id"]] = card
         intent.update(payment_method=new_id("pm"), status="requires_confirmation")
 
-    def _pay(self, intent: JsonObject, call: Call) -> JsonObject:
+    def _pay(self, intent: JsonObject, call: ApiCall) -> JsonObject:
         card = self._cards.get(intent["id"])
         if card is None:
             raise invalid(
                 "You cannot confirm this PaymentIntent because it's missing a payment method. "
                 "Update the PaymentIntent with a payment method and then confirm it again.",
                 code="payment_intent_unexpected_state",
-                payment_intent=snapshot(intent),
+                payment_intent=copy_json(intent),
             )
         charge = new_charge(intent, card, created=self._time())
         self._charges[charge["id"]] = charge
@@ -198,10 +199,10 @@ class Account:
         if card.disputed:
             charge["disputed"] = True
             dispute = new_dispute(charge, created=self._time())
-            self.events.emit("charge.dispute.created", dispute, BY_STRIPE)
+            self.events.emit("charge.dispute.created", dispute, NO_API_CALL)
         return intent
 
-    def _decline(self, intent: JsonObject, charge: JsonObject, decline_code: str, call: Call) -> None:
+    def _decline(self, intent: JsonObject, charge: JsonObject, decline_code: str, call: ApiCall) -> None:
         error = card_declined(decline_code, charge=charge["id"])
         del self._cards[intent["id"]]
         intent.update(
@@ -211,10 +212,10 @@ class Account:
         )
         self.events.emit("charge.failed", charge, call)
         self.events.emit("payment_intent.payment_failed", intent, call)
-        error.error["payment_intent"] = snapshot(intent)
+        error.error["payment_intent"] = copy_json(intent)
         raise error
 
-    # Refunding
+    # Refunds
 
     def create_refund(
         self,
@@ -223,30 +224,29 @@ class Account:
         charge: str | None = None,
         amount: int | None = None,
         instructions_email: str = "customer@example.com",
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         **optional: Any,
     ) -> JsonObject:
-        """Refund a payment, in full unless ``amount`` says how much.
+        """Refund a payment: ``amount``, or the full remaining amount.
 
         :param optional: ``reason``, ``metadata``.
-        :raises ApiError: 404; 400 when the charge cannot be refunded, or not by that much.
+        :raises ApiError: 404; 400 if the charge can't be refunded or ``amount`` is too large.
         """
-        paid = self._refundable(payment_intent, charge)
-        refund = new_refund(paid, amount=self._refund_amount(paid, amount), created=self._time(), **optional)
+        refunded_charge = self._get_refundable_charge(payment_intent, charge)
+        amount = self._refund_amount(refunded_charge, amount)
+        refund = new_refund(refunded_charge, amount=amount, created=self._time(), **optional)
         self._refunds[refund["id"]] = refund
-        self._refunds_of.setdefault(paid["payment_intent"], []).append(refund)
-        card = self._cards[paid["payment_intent"]]
-        self._become(refund, call.forced_status or card.refund_status, email=instructions_email)
+        self._refunds_of.setdefault(refunded_charge["payment_intent"], []).append(refund)
+        card = self._cards[refunded_charge["payment_intent"]]
+        self._set_status(refund, call.forced_status or card.refund_status, email=instructions_email)
         if call.forced_status == "pending":
             refund["pending_reason"] = "insufficient_funds"
         self.events.emit("refund.created", refund, call)
         if refund["status"] == "failed":
             self.events.emit("refund.failed", refund, call)
-        if refund["status"] not in GONE:
-            self.events.emit("charge.refunded", paid, call)
-        ends = card.refund_ends if call.forced_status is None else _FORCED_ENDS.get(call.forced_status)
-        if ends is not None:
-            self._settle_later(refund, ends)
+        if refund["status"] not in FAILED_OR_CANCELED:
+            self.events.emit("charge.refunded", refunded_charge, call)
+        self._delay_settlement(refund, card, call)
         return refund
 
     def update_refund(
@@ -254,9 +254,9 @@ class Account:
         identifier: str,
         *,
         metadata: Mapping[str, str] | None = None,
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
     ) -> JsonObject:
-        """Change a refund's metadata: ``""`` unsets a key, an empty mapping all of them.
+        """Change a refund's metadata. An empty value removes its key, an empty mapping removes all.
 
         :raises ApiError: 404.
         """
@@ -268,11 +268,10 @@ class Account:
             self._emit_update(refund, {"metadata": old}, call)
         return refund
 
-    def cancel_refund(self, identifier: str, *, call: Call = BY_STRIPE) -> JsonObject:
-        """Cancel a refund that waits for the customer.
+    def cancel_refund(self, identifier: str, *, call: ApiCall = NO_API_CALL) -> JsonObject:
+        """Cancel a refund that requires an action by the customer.
 
-        :raises ApiError: 404; 400 in any other state
-            (https://docs.stripe.com/api/refunds/cancel).
+        :raises ApiError: 404; 400 if it has another status (https://docs.stripe.com/api/refunds/cancel).
         """
         refund = self.refund(identifier)
         if refund["status"] != "requires_action":
@@ -280,128 +279,134 @@ class Account:
                 f"Refund {identifier} has a status of {refund['status']}. You can only cancel "
                 "refunds with a status of requires_action."
             )
-        self._change(refund, "canceled", "merchant_request", call)
+        self._change_status(refund, "canceled", "merchant_request", call)
         return refund
 
     def settle(self, identifier: str, status: str, failure_reason: str | None = None) -> JsonObject:
-        """Let a refund become what the bank, or the Dashboard, makes of it.
+        """Change a refund's status, as the bank or a Dashboard user can.
 
-        :param status: any of Stripe's; ``succeeded`` may still become ``failed``.
+        :param status: one of Stripe's statuses. A succeeded refund can still fail.
         :raises ApiError: 404.
-        :raises ValueError: when no refund could go that way.
+        :raises ValueError: Stripe doesn't allow this change.
         """
         refund = self.refund(identifier)
-        was = refund["status"]
-        backwards = was == "succeeded" and status not in GONE
-        if status not in STATUSES or was in GONE or was == status or backwards:
-            raise ValueError(f"a refund that is {was} cannot become {status}")
-        self._change(refund, status, failure_reason, BY_STRIPE)
+        current = refund["status"]
+        reopens = current == "succeeded" and status not in FAILED_OR_CANCELED
+        if status not in REFUND_STATUSES or current in FAILED_OR_CANCELED or current == status or reopens:
+            raise ValueError(f"A refund can't change from {current} to {status}.")
+        self._change_status(refund, status, failure_reason, NO_API_CALL)
         return refund
 
-    def run_due(self) -> None:
-        """Settle the refunds of asynchronous test cards whose time has come."""
-        for due in self._schedule.pop_due(self._now()):
+    def apply_due_transitions(self) -> None:
+        """Apply the delayed status changes that are due."""
+        for due in self._delayed_transitions.pop_due(self._now()):
             refund = self._refunds[due.refund_id]
-            if refund["status"] == due.before:
-                self._change(refund, due.after, None, BY_STRIPE)
+            if refund["status"] == due.from_status:
+                self._change_status(refund, due.to_status, None, NO_API_CALL)
 
-    def _refundable(self, payment_intent: str | None, charge: str | None) -> JsonObject:
-        if charge is not None:
-            paid = self.charge(charge, param="charge")
-            intent = self._intents[paid["payment_intent"]]
+    def _get_refundable_charge(self, payment_intent: str | None, charge_id: str | None) -> JsonObject:
+        if charge_id is not None:
+            charge = self.charge(charge_id, param="charge")
+            intent = self._intents[charge["payment_intent"]]
         else:
             intent = self.payment_intent(payment_intent or "", param="payment_intent")
-            paid = self._charges.get(intent["latest_charge"] or "", {})
-        if paid.get("status") != "succeeded":
+            charge = self._charges.get(intent["latest_charge"] or "", {})
+        if charge.get("status") != "succeeded":
             raise invalid(
                 f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund.",
                 code="payment_intent_unexpected_state",
                 param="payment_intent",
             )
-        if paid["disputed"]:
+        if charge["disputed"]:
             raise invalid(
-                f"Charge {paid['id']} has been charged back; cannot issue a refund.",
+                f"Charge {charge['id']} has been charged back; cannot issue a refund.",
                 code="charge_disputed",
             )
-        return paid
+        return charge
 
     def _refund_amount(self, charge: Mapping[str, Any], amount: int | None) -> int:
-        left = charge["amount"] - charge["amount_refunded"]
+        remaining = charge["amount"] - charge["amount_refunded"]
         if not self.enforce_amount_limit:
-            return amount or (left if left > 0 else charge["amount"])
-        if left <= 0:
+            return amount or (remaining if remaining > 0 else charge["amount"])
+        if remaining <= 0:
             raise invalid(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
-        if amount is not None and amount > left:
-            asked, most = money(amount, charge["currency"]), money(left, charge["currency"])
+        if amount is not None and amount > remaining:
+            requested = format_amount(amount, charge["currency"])
+            unrefunded = format_amount(remaining, charge["currency"])
             raise invalid(
-                f"Refund amount ({asked}) is greater than unrefunded amount on charge ({most})",
+                f"Refund amount ({requested}) is greater than unrefunded amount on charge ({unrefunded})",
                 param="amount",
             )
-        return amount or left
+        return amount or remaining
 
-    def _change(self, refund: JsonObject, status: str, failure_reason: str | None, call: Call) -> None:
+    def _change_status(
+        self, refund: JsonObject, status: str, failure_reason: str | None, call: ApiCall
+    ) -> None:
         old = {key: refund[key] for key in refund if key != "metadata"}
-        self._become(refund, status, failure_reason)
+        self._set_status(refund, status, failure_reason)
         changed = {key: value for key, value in old.items() if refund[key] != value}
         self._emit_update(refund, changed, call)
         if status == "failed":
             self.events.emit("refund.failed", refund, call)
 
-    def _become(
+    def _set_status(
         self,
         refund: JsonObject,
         status: str,
         failure_reason: str | None = None,
         email: str = "customer@example.com",
     ) -> None:
-        gone = status in GONE
+        unpaid = status in FAILED_OR_CANCELED
         default = "merchant_request" if status == "canceled" else "expired_or_canceled_card"
         refund.update(
             status=status,
-            failure_reason=(failure_reason or default) if gone else None,
-            failure_balance_transaction=new_id("txn") if gone else None,
+            failure_reason=(failure_reason or default) if unpaid else None,
+            failure_balance_transaction=new_id("txn") if unpaid else None,
             pending_reason="processing" if status == "pending" else None,
-            next_action=(refund_action(email, now=self._time()) if status == "requires_action" else None),
+            next_action=refund_next_action(email, now=self._time()) if status == "requires_action" else None,
         )
         charge = self._charges[refund["charge"]]
         charge["amount_refunded"] = self.money_refunded(charge["payment_intent"])
         charge["refunded"] = charge["amount_refunded"] >= charge["amount"]
 
-    def _settle_later(self, refund: JsonObject, ends: str) -> None:
-        due_at = self._now() + self.refund_settles_after
-        self._schedule.add(due_at, refund["id"], before=refund["status"], after=ends)
+    def _delay_settlement(self, refund: JsonObject, card: Card, call: ApiCall) -> None:
+        if call.forced_status is None:
+            settles_as = card.refund_settles_as
+        else:
+            settles_as = _FORCED_REFUND_SETTLES_AS.get(call.forced_status)
+        if settles_as is not None:
+            due_at = self._now() + self.refund_settles_after
+            self._delayed_transitions.add(
+                due_at, refund["id"], from_status=refund["status"], to_status=settles_as
+            )
 
-    def _live(self, payment_intent: str) -> Iterable[JsonObject]:
-        refunds = self._refunds_of.get(payment_intent, ())
-        return (refund for refund in refunds if refund["status"] not in GONE)
+    def _emit_update(self, refund: JsonObject, previous: Mapping[str, Any], call: ApiCall) -> None:
+        # charge.refund.updated is the name from before API version 2024-10-28. Stripe sends both.
+        for event_type in ("refund.updated", "charge.refund.updated"):
+            self.events.emit(event_type, refund, call, previous)
 
-    def _emit_update(self, refund: JsonObject, previous: Mapping[str, Any], call: Call) -> None:
-        # charge.refund.updated is what API versions before 2024-10-28 sent; Stripe sends both.
-        for type_ in ("refund.updated", "charge.refund.updated"):
-            self.events.emit(type_, refund, call, previous)
-
-    def _find(self, kind: str, identifier: str, param: str) -> Any:
-        found = self._stored(kind).get(identifier)
+    def _get(self, kind: str, identifier: str, param: str) -> Any:
+        found = self._objects(kind).get(identifier)
         if found is None:
             raise missing(kind, identifier, param=param, hint=self._hint(kind, identifier))
         return found
 
     def _hint(self, kind: str, identifier: str) -> str:
-        if self.twin is None or identifier not in self.twin._stored(kind):
+        if self.other_mode is None or identifier not in self.other_mode._objects(kind):
             return ""
-        there, here = ("live", "test") if self.twin.livemode else ("test", "live")
+        other, this = ("live", "test") if self.other_mode.livemode else ("test", "live")
         return (
-            f"; a similar object exists in {there} mode, but a {here} mode key was used to make this request."
+            f"; a similar object exists in {other} mode, but a {this} mode key was used to make this request."
         )
 
-    def _stored(self, kind: str) -> Mapping[str, Any]:
-        stores: dict[str, Mapping[str, Any]] = {
+    def _objects(self, kind: str) -> Mapping[str, Any]:
+        by_kind: dict[str, Mapping[str, Any]] = {
             "payment_intent": self._intents,
             "charge": self._charges,
             "refund": self._refunds,
             "event": self.events.by_id,
         }
-        return stores[kind]
+        return by_kind[kind]
 
     def _time(self) -> int:
         return int(self._now())

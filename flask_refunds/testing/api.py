@@ -1,7 +1,7 @@
-"""What a request goes through before it is answered, in the order in which Stripe does it.
+"""The steps between a request and its response, in Stripe's order.
 
-The key, the rate limit, the parameters, the idempotency key, the endpoint. Nothing refused before
-the endpoint ran is remembered (https://docs.stripe.com/error-low-level#content-errors).
+They are: API key, rate limit, parameters, idempotency key, endpoint. A request that is rejected before
+the endpoint runs isn't stored (https://docs.stripe.com/error-low-level#content-errors).
 """
 
 from __future__ import annotations
@@ -19,31 +19,34 @@ from typing import Any
 from .account import Account
 from .endpoints import Endpoint, resolve
 from .errors import ApiError, invalid, key_missing, key_rejected, rate_limited, unauthorized
-from .events import Call
-from .idempotency import IdempotencyKeys, Ticket
+from .events import ApiCall
+from .http_server import Request, Response
+from .idempotency import IdempotencyKeys, KeyRecord
 from .params import parse_form
 from .signatures import API_VERSION
-from .wire import Request, Response
 
-_KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
+_SECRET_KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
 _FORM = "application/x-www-form-urlencoded"
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
-class Admitted:
-    """A request that may run: ``ticket`` is its key's, and answered if it ran before."""
+class AcceptedRequest:
+    """A request that passed all checks.
+
+    If ``key_record`` has a response, the request is a retry and that response is replayed.
+    """
 
     account: Account
     endpoint: Endpoint
-    call: Call
+    call: ApiCall
     headers: tuple[tuple[str, str], ...]
-    ticket: Ticket | None
+    key_record: KeyRecord | None
 
 
 class RateLimit:
-    """At most so many requests in any second; None for no limit."""
+    """A limit on the requests per second; None means no limit."""
 
     def __init__(self, per_second: int | None, now: Callable[[], float]) -> None:
         self.per_second = per_second
@@ -51,7 +54,7 @@ class RateLimit:
         self._recent: deque[float] = deque()
 
     def exceeded(self) -> bool:
-        """Whether this request is one too many."""
+        """Count this request, and return whether it exceeds the limit."""
         if self.per_second is None:
             return False
         now = self._now()
@@ -63,16 +66,16 @@ class RateLimit:
         return False
 
     def clear(self) -> None:
-        """Forget what was asked so far."""
+        """Reset the count."""
         self._recent.clear()
 
 
 class Api:
-    """Stripe's API above the accounts.
+    """Stripe's API on top of the accounts.
 
-    :param account: gives the account of a mode: ``livemode -> account``.
-    :param now: gives the time in seconds since the epoch.
-    :param secret_key: the only key that is good; None for any that is well formed.
+    :param account: returns the account of a mode: ``livemode -> account``.
+    :param now: returns seconds since the epoch.
+    :param secret_key: the only accepted key; None accepts every well-formed key.
     """
 
     def __init__(
@@ -90,45 +93,40 @@ class Api:
         self._limit = limit
         self._secret_key = secret_key
 
-    def admit(self, request: Request, request_id: str) -> Admitted:
-        """Everything up to the endpoint.
+    def accept(self, request: Request, request_id: str) -> AcceptedRequest:
+        """Do every check that comes before the endpoint.
 
-        :raises ApiError: when the request is refused; nothing is remembered of it.
+        :raises ApiError: the request is rejected; nothing is stored.
         """
         livemode = self._authenticate(request.headers)
         if self._limit.exceeded():
             raise rate_limited(livemode)
-        params = parameters(request)
+        params = parse_parameters(request)
         endpoint = resolve(request.method, request.path, params)
-        key = idempotency_key(request)
-        ticket = None
+        key = read_idempotency_key(request)
+        record = None
         if key is not None:
-            ticket = self._keys.claim(
+            record = self._keys.claim(
                 key, livemode=livemode, path=request.path, params=params, request_id=request_id
             )
-        headers = self.common_headers(request, request_id) + _key_headers(ticket)
-        return Admitted(self._account(livemode), endpoint, Call(request_id, key), headers, ticket)
+        headers = self.common_headers(request, request_id) + _key_headers(record)
+        return AcceptedRequest(self._account(livemode), endpoint, ApiCall(request_id, key), headers, record)
 
-    def run(self, admitted: Admitted, call: Call) -> Response:
-        """Run the endpoint, or refuse to."""
+    def run(self, accepted: AcceptedRequest, call: ApiCall) -> Response:
+        """Run the endpoint and return its response."""
         try:
-            return Response(200, _encode(admitted.endpoint(admitted.account, call)).encode())
+            return Response(200, _encode(accepted.endpoint(accepted.account, call)).encode())
         except ApiError as error:
-            return refusal(error, call.request_id or "", livemode=admitted.account.livemode)
-
-    def conclude(self, admitted: Admitted, answer: Response) -> None:
-        """Store what the endpoint answered."""
-        if admitted.ticket is not None:
-            self._keys.answered(admitted.ticket, answer)
+            return error_response(error, call.request_id or "", livemode=accepted.account.livemode)
 
     def common_headers(self, request: Request, request_id: str) -> tuple[tuple[str, str], ...]:
-        """The headers that every answer has."""
+        """Return the headers that every response has."""
         version = request.headers.get("stripe-version", API_VERSION)
         date = formatdate(self._now(), usegmt=True)
         return (("Date", date), ("Request-Id", request_id), ("Stripe-Version", version))
 
     def _authenticate(self, headers: Mapping[str, str]) -> bool:
-        key = secret_key(headers)
+        key = read_secret_key(headers)
         if not key:
             raise key_missing()
         if key.startswith("pk_"):
@@ -138,14 +136,20 @@ class Api:
                 "https://dashboard.stripe.com/account/apikeys.",
                 code="secret_key_required",
             )
-        match = _KEY.fullmatch(key)
+        match = _SECRET_KEY.fullmatch(key)
         if match is None or self._secret_key not in (None, key):
             raise key_rejected(key)
         return match.group(1) == "live"
 
 
-def secret_key(headers: Mapping[str, str]) -> str:
-    """The key of Bearer or Basic authentication; empty if there is none."""
+def store_response(accepted: AcceptedRequest, response: Response) -> None:
+    """Store the response under the request's idempotency key, if it has one."""
+    if accepted.key_record is not None:
+        accepted.key_record.response = response
+
+
+def read_secret_key(headers: Mapping[str, str]) -> str:
+    """Return the key of Bearer or Basic authentication, or an empty string."""
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
@@ -157,21 +161,21 @@ def secret_key(headers: Mapping[str, str]) -> str:
         return ""
 
 
-def idempotency_key(request: Request) -> str | None:
-    """The key of a POST: other methods are idempotent by themselves, and ignore it."""
+def read_idempotency_key(request: Request) -> str | None:
+    """Return the idempotency key of a POST request. Stripe ignores the header on other methods."""
     return request.headers.get("idempotency-key") if request.method == "POST" else None
 
 
-def parameters(request: Request) -> dict[str, Any]:
-    """Those of the form, or of the query.
+def parse_parameters(request: Request) -> dict[str, Any]:
+    """Return the parameters from the form body, or from the query string if the method isn't POST.
 
-    :raises ApiError: 400 for a body that is no form.
+    :raises ApiError: 400 if the body isn't a form.
     """
     if request.method != "POST":
         return parse_form(request.query)
-    kind = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
     body = request.body.decode("utf-8", "replace")
-    if body and (kind != _FORM or "\ufffd" in body):
+    if body and (content_type != _FORM or "\ufffd" in body):
         raise invalid(
             f"Invalid request (check that your POST content type is {_FORM}). If you have any "
             "questions, we can help at https://support.stripe.com/."
@@ -179,16 +183,16 @@ def parameters(request: Request) -> dict[str, Any]:
     return parse_form(body)
 
 
-def refusal(error: ApiError, request_id: str, *, livemode: bool = False) -> Response:
-    """An error as a response."""
+def error_response(error: ApiError, request_id: str, *, livemode: bool = False) -> Response:
+    """Return the response for an error."""
     mode = "" if livemode else "test/"
-    log = f"https://dashboard.stripe.com/{mode}logs/{request_id}"
-    body = _encode({"error": {**error.error, "request_log_url": log}})
+    log_url = f"https://dashboard.stripe.com/{mode}logs/{request_id}"
+    body = _encode({"error": {**error.error, "request_log_url": log_url}})
     return Response(error.status, body.encode(), error.headers)
 
 
-def _key_headers(ticket: Ticket | None) -> tuple[tuple[str, str], ...]:
-    if ticket is None:
+def _key_headers(record: KeyRecord | None) -> tuple[tuple[str, str], ...]:
+    if record is None:
         return ()
-    replayed = (("Idempotent-Replayed", "true"),) if ticket.answer is not None else ()
-    return (("Idempotency-Key", ticket.key), ("Original-Request", ticket.request_id), *replayed)
+    replayed = (("Idempotent-Replayed", "true"),) if record.response is not None else ()
+    return (("Idempotency-Key", record.key), ("Original-Request", record.request_id), *replayed)

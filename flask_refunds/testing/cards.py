@@ -1,7 +1,4 @@
-"""Stripe's test cards that matter to refunds.
-
-Source: https://docs.stripe.com/testing#refunds
-"""
+"""The Stripe test cards that affect refunds (https://docs.stripe.com/testing#refunds)."""
 
 from __future__ import annotations
 
@@ -10,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Card:
-    """A test card, and what comes of charging and refunding it.
+    """A test card and the outcome of its payments and refunds.
 
-    ``decline_code`` is the issuer's refusal to be charged; a refund is born with
-    ``refund_status`` and, where ``refund_ends`` says so, turns into that later.
+    ``decline_code`` is set if payments are declined. A refund starts in ``refund_status`` and changes
+    to ``refund_settles_as`` later, if that is set.
     """
 
     number: str
@@ -21,7 +18,7 @@ class Card:
     decline_code: str | None = None
     disputed: bool = False
     refund_status: str = "succeeded"
-    refund_ends: str | None = None
+    refund_settles_as: str | None = None
 
 
 CARDS = {
@@ -30,8 +27,8 @@ CARDS = {
         Card("4242424242424242"),
         Card("5555555555554444", brand="mastercard"),
         Card("378282246310005", brand="amex"),
-        Card("4000000000007726", refund_status="pending", refund_ends="succeeded"),
-        Card("4000000000005126", refund_status="succeeded", refund_ends="failed"),
+        Card("4000000000007726", refund_status="pending", refund_settles_as="succeeded"),
+        Card("4000000000005126", refund_status="succeeded", refund_settles_as="failed"),
         Card("4000000000000259", disputed=True),
         Card("4000000000000002", decline_code="generic_decline"),
         Card("4000000000009995", decline_code="insufficient_funds"),
@@ -53,10 +50,9 @@ PAYMENT_METHODS = {
 
 
 def find_card(name: str) -> Card | None:
-    """The card of this number or ``pm_card_…`` id.
+    """Return the card with this number or ``pm_card_…`` ID, or None for an unknown ID.
 
-    :return: a number that is no test card gives a card that is declined, as in Stripe's test
-        mode; an unknown ``pm_…`` gives None.
+    Any number that isn't a test card is declined, as in Stripe's test mode.
     """
     number = PAYMENT_METHODS.get(name, name)
     if not number.isdigit():

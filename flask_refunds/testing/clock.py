@@ -1,4 +1,4 @@
-"""Time that a test can move."""
+"""A clock that a test can move forward."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from collections.abc import Callable
 
 
 class Clock:
-    """A time source that can be moved forward.
+    """A time source with an offset.
 
-    :param source: gives seconds since the epoch.
+    :param source: returns seconds since the epoch.
     """
 
     def __init__(self, source: Callable[[], float]) -> None:
         self._source = source
-        self._ahead = 0.0
+        self._offset = 0.0
 
     def __call__(self) -> float:
-        return self._source() + self._ahead
+        return self._source() + self._offset
 
     def advance(self, seconds: float) -> None:
-        """:raises ValueError: for a way back."""
+        """Move the clock forward.
+
+        :raises ValueError: ``seconds`` is negative.
+        """
         if seconds < 0:
-            raise ValueError("time only moves forward")
-        self._ahead += seconds
+            raise ValueError(f"seconds must be 0 or more, not {seconds}")
+        self._offset += seconds
 
     def reset(self) -> None:
-        """Back to what the source says."""
-        self._ahead = 0.0
+        """Remove the offset."""
+        self._offset = 0.0

@@ -1,7 +1,7 @@
-"""Sending events to webhook endpoints.
+"""Delivery of events to webhook endpoints.
 
-https://docs.stripe.com/webhooks: an endpoint that does not answer 2xx gets the event again. Stripe
-tries for three days; here it is a few times, at once.
+If an endpoint doesn't respond with 2xx, Stripe retries for up to three days
+(https://docs.stripe.com/webhooks). The sandbox makes three attempts without a delay.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ from urllib.parse import urlsplit
 
 from .signatures import signed_event
 
-ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class WebhookEndpoint:
-    """Where events go: ``events`` are the types it wants, ``*`` for all; of one mode, or of both for None."""
+    """A webhook endpoint.
+
+    ``events`` are the event types to send, or ``*`` for all. ``livemode`` None means both modes.
+    """
 
     url: str
     secret: str
     events: tuple[str, ...] = ("*",)
     livemode: bool | None = None
 
-    def is_of(self, livemode: bool) -> bool:
-        """Whether this is an endpoint of a mode."""
+    def has_mode(self, livemode: bool) -> bool:
+        """Return whether this endpoint belongs to the mode."""
         return self.livemode in (None, livemode)
 
-    def wants(self, type_: str) -> bool:
-        """Whether this endpoint gets events of this type."""
-        return "*" in self.events or type_ in self.events
+    def accepts(self, event_type: str) -> bool:
+        """Return whether this endpoint receives events of this type."""
+        return "*" in self.events or event_type in self.events
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What became of an event: ``status`` is the last answer, None if there was none."""
+    """The result of a delivery. ``status`` is the last HTTP status, or None without a response."""
 
     event_id: str
     type: str
@@ -50,19 +53,18 @@ class Delivery:
     status: int | None
 
 
-class Sender:
-    """Posts events one after the other, over one connection at a time."""
+class WebhookSender:
+    """Posts events one at a time."""
 
     def __init__(self, timeout: float = 10.0) -> None:
         self._timeout = timeout
         self._connection: http.client.HTTPConnection | None = None
 
     def send(self, event: Mapping[str, Any], url: str, secret: str, timestamp: int | None = None) -> int:
-        """Post an event.
+        """Post an event and return the HTTP status of the response.
 
-        :return: the HTTP status that the endpoint answered.
-        :raises OSError: when it cannot be reached.
-        :raises http.client.HTTPException: when it does not answer in HTTP.
+        :raises OSError: the endpoint can't be reached.
+        :raises http.client.HTTPException: the response isn't HTTP.
         """
         body, headers = signed_event(event, secret, timestamp=timestamp)
         parts = urlsplit(url)
@@ -78,70 +80,70 @@ class Sender:
             return response.status
 
     def interrupt(self) -> None:
-        """End what another thread is sending."""
+        """Abort a request that another thread is sending."""
         sock = self._connection.sock if self._connection is not None else None
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
 
-class Courier:
-    """The thread that delivers to the endpoints, in the order of the events."""
+class EventDispatcher:
+    """A thread that delivers events in order."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Mapping[str, Any], WebhookEndpoint]] = deque()
+        self._queue: deque[tuple[Mapping[str, Any], WebhookEndpoint]] = deque()
         self._undelivered = 0
         self._deliveries: list[Delivery] = []
         self._stopped = False
-        self._sender = Sender()
+        self._sender = WebhookSender()
         self._thread: threading.Thread | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """What was delivered so far, or given up."""
+        """The finished deliveries, including failed ones."""
         with self._changed:
             return list(self._deliveries)
 
-    def post(self, event: Mapping[str, Any], endpoint: WebhookEndpoint) -> None:
-        """Have an event delivered."""
+    def enqueue(self, event: Mapping[str, Any], endpoint: WebhookEndpoint) -> None:
+        """Add an event to the queue, and start the thread if it isn't running."""
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="stripe-events", daemon=True)
                 self._thread.start()
-            self._waiting.append((event, endpoint))
+            self._queue.append((event, endpoint))
             self._undelivered += 1
             self._changed.notify_all()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until all is delivered or given up.
+        """Wait until all deliveries are finished.
 
-        :return: whether it was, within ``timeout`` seconds.
+        :return: False if ``timeout`` seconds passed first.
         """
         with self._changed:
             return self._changed.wait_for(lambda: self._undelivered == 0, timeout)
 
     def stop(self) -> None:
-        """End the thread; what waits is not delivered. The next event starts it again."""
+        """Stop the thread and drop the queued events. The next event starts a new thread."""
         with self._changed:
             self._stopped = True
-            self._waiting.clear()
+            self._queue.clear()
             self._changed.notify_all()
         while self._thread is not None and self._thread.is_alive():
-            # Again and again: the thread may have been about to open its connection.
+            # Repeat, because the thread may open its connection after an interrupt.
             self._sender.interrupt()
             self._thread.join(timeout=0.05)
         with self._changed:
             self._thread, self._stopped, self._undelivered = None, False, 0
 
     def clear(self) -> None:
-        """Forget what was delivered."""
+        """Forget the finished deliveries."""
         with self._changed:
             self._deliveries.clear()
 
     def _run(self) -> None:
-        while (posted := self._next()) is not None:
-            delivery = self._deliver(*posted)
+        while (queued := self._next()) is not None:
+            delivery = self._deliver(*queued)
             with self._changed:
                 self._deliveries.append(delivery)
                 self._undelivered -= 1
@@ -149,12 +151,12 @@ class Courier:
 
     def _next(self) -> tuple[Mapping[str, Any], WebhookEndpoint] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._waiting)
-            return None if self._stopped else self._waiting.popleft()
+            self._changed.wait_for(lambda: self._stopped or self._queue)
+            return None if self._stopped else self._queue.popleft()
 
     def _deliver(self, event: Mapping[str, Any], endpoint: WebhookEndpoint) -> Delivery:
         status, attempts = None, 0
-        while attempts < ATTEMPTS and not self._stopped and not _accepted(status):
+        while attempts < MAX_ATTEMPTS and not self._stopped and not _is_success(status):
             attempts += 1
             try:
                 status = self._sender.send(event, endpoint.url, endpoint.secret)
@@ -163,5 +165,5 @@ class Courier:
         return Delivery(event["id"], event["type"], endpoint.url, attempts, status)
 
 
-def _accepted(status: int | None) -> bool:
+def _is_success(status: int | None) -> bool:
     return status is not None and 200 <= status < 300

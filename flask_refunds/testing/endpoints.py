@@ -1,6 +1,6 @@
-"""Which parameters each endpoint takes, and what it does with an account.
+"""The API endpoints: the parameters of each, and what it does with an account.
 
-https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance,
+Sources: https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance,
 …/webhook_endpoints
 """
 
@@ -14,74 +14,74 @@ from . import params as p
 from .account import Account
 from .cards import Card, find_card
 from .errors import ApiError, invalid, missing
-from .events import Call
+from .events import ApiCall
 from .objects import JsonObject
 
-Endpoint = Callable[[Account, Call], JsonObject]
+Endpoint = Callable[[Account, ApiCall], JsonObject]
 Builder = Callable[..., Endpoint]
 
-# kind of object -> its expandable properties -> the kind of object behind each
+# object type -> its expandable properties -> the type of the object that each refers to
 _EXPANDABLE: dict[str, dict[str, str]] = {
     "refund": {"charge": "charge", "payment_intent": "payment_intent"},
     "payment_intent": {"latest_charge": "charge"},
     "charge": {"payment_intent": "payment_intent"},
     "refunds": {"data": "refund"},
 }
-_EXPAND: dict[str, p.Reader] = {"expand": p.listed}
+_EXPAND: dict[str, p.Reader] = {"expand": p.string_list}
 _PAGE: dict[str, p.Reader] = {
     "created": p.time_range,
-    "ending_before": p.text,
+    "ending_before": p.string,
     "limit": p.limit,
-    "starting_after": p.text,
+    "starting_after": p.string,
     **_EXPAND,
 }
 _REFUND_CREATE: dict[str, p.Reader] = {
     "amount": p.amount,
-    "charge": p.text,
+    "charge": p.string,
     "currency": p.currency,
-    "customer": p.text,
-    "instructions_email": p.text,
+    "customer": p.string,
+    "instructions_email": p.string,
     "metadata": p.metadata,
     "origin": p.one_of("customer_balance"),
-    "payment_intent": p.text,
+    "payment_intent": p.string,
     "reason": p.one_of("duplicate", "fraudulent", "requested_by_customer"),
     "refund_application_fee": p.boolean,
     "reverse_transfer": p.boolean,
     **_EXPAND,
 }
-_REFUND_USED = ("amount", "charge", "instructions_email", "metadata", "payment_intent", "reason")
+_REFUND_ARGS = ("amount", "charge", "instructions_email", "metadata", "payment_intent", "reason")
 _CONFIRM: dict[str, p.Reader] = {
-    "off_session": p.anything,
-    "payment_method": p.text,
-    "payment_method_data": p.anything,
-    "receipt_email": p.text,
-    "return_url": p.text,
+    "off_session": p.unused,
+    "payment_method": p.string,
+    "payment_method_data": p.unused,
+    "receipt_email": p.string,
+    "return_url": p.string,
     **_EXPAND,
 }
 _INTENT_CREATE: dict[str, p.Reader] = {
     "amount": p.amount,
-    "automatic_payment_methods": p.anything,
+    "automatic_payment_methods": p.unused,
     "capture_method": p.one_of("automatic", "automatic_async"),
     "confirm": p.boolean,
     "currency": p.currency,
-    "description": p.text,
+    "description": p.string,
     "metadata": p.metadata,
-    "payment_method_types": p.anything,
+    "payment_method_types": p.unused,
     **_CONFIRM,
 }
-_INTENT_USED = ("amount", "confirm", "currency", "description", "metadata", "receipt_email")
+_INTENT_ARGS = ("amount", "confirm", "currency", "description", "metadata", "receipt_email")
 _PAYMENT_METHOD_DATA: dict[str, p.Reader] = {
     "type": p.one_of("card"),
-    "card": p.anything,
-    "billing_details": p.anything,
+    "card": p.unused,
+    "billing_details": p.unused,
     "metadata": p.metadata,
 }
 
 
 def resolve(method: str, path: str, params: p.Params) -> Endpoint:
-    """The endpoint of a request, its parameters checked and bound.
+    """Return the endpoint for a request, with validated parameters.
 
-    :raises ApiError: 404 for an unknown URL, 400 for bad parameters.
+    :raises ApiError: 404 for an unknown URL, 400 for invalid parameters.
     """
     for route_method, pattern, builder in _ROUTES:
         match = pattern.fullmatch(path) if route_method == method else None
@@ -103,19 +103,19 @@ def _create_refund(params: p.Params) -> Endpoint:
             "One of the following params should be provided for this request: payment_intent or charge.",
             code="parameter_missing",
         )
-    used = {name: read[name] for name in _REFUND_USED if name in read}
-    return _expanding("refund", read, lambda account, call: account.create_refund(call=call, **used))
+    args = {name: read[name] for name in _REFUND_ARGS if name in read}
+    return _with_expansion("refund", read, lambda account, call: account.create_refund(call=call, **args))
 
 
 def _get_refund(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, _EXPAND)
-    return _expanding("refund", read, lambda account, call: account.refund(identifier))
+    return _with_expansion("refund", read, lambda account, call: account.refund(identifier))
 
 
 def _update_refund(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, {"metadata": p.metadata, **_EXPAND})
     metadata = read.get("metadata")
-    return _expanding(
+    return _with_expansion(
         "refund",
         read,
         lambda account, call: account.update_refund(identifier, metadata=metadata, call=call),
@@ -124,35 +124,35 @@ def _update_refund(identifier: str, params: p.Params) -> Endpoint:
 
 def _cancel_refund(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, _EXPAND)
-    return _expanding("refund", read, lambda account, call: account.cancel_refund(identifier, call=call))
+    return _with_expansion("refund", read, lambda account, call: account.cancel_refund(identifier, call=call))
 
 
 def _list_refunds(params: p.Params) -> Endpoint:
-    read = p.read(params, {"charge": p.text, "payment_intent": p.text, **_PAGE})
-    wanted = {name: read[name] for name in ("charge", "payment_intent") if name in read}
-    return _expanding(
+    read = p.read(params, {"charge": p.string, "payment_intent": p.string, **_PAGE})
+    filters = {name: read[name] for name in ("charge", "payment_intent") if name in read}
+    return _with_expansion(
         "refunds",
         read,
-        lambda account, call: _page("refund", "/v1/refunds", account.refunds(**wanted), read),
+        lambda account, call: _page("refund", "/v1/refunds", account.refunds(**filters), read),
     )
 
 
 def _create_intent(params: p.Params) -> Endpoint:
     read = p.read(params, _INTENT_CREATE)
     p.required(read, "amount", "currency")
-    card = _card(read)
-    used = {name: read[name] for name in _INTENT_USED if name in read}
-    return _expanding(
+    card = _read_card(read)
+    args = {name: read[name] for name in _INTENT_ARGS if name in read}
+    return _with_expansion(
         "payment_intent",
         read,
-        lambda account, call: account.create_payment_intent(card=card, call=call, **used),
+        lambda account, call: account.create_payment_intent(card=card, call=call, **args),
     )
 
 
 def _confirm_intent(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, _CONFIRM)
-    card = _card(read)
-    return _expanding(
+    card = _read_card(read)
+    return _with_expansion(
         "payment_intent",
         read,
         lambda account, call: account.confirm_payment_intent(identifier, card=card, call=call),
@@ -160,13 +160,13 @@ def _confirm_intent(identifier: str, params: p.Params) -> Endpoint:
 
 
 def _get_intent(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, {"client_secret": p.text, **_EXPAND})
-    return _expanding("payment_intent", read, lambda account, call: account.payment_intent(identifier))
+    read = p.read(params, {"client_secret": p.string, **_EXPAND})
+    return _with_expansion("payment_intent", read, lambda account, call: account.payment_intent(identifier))
 
 
 def _get_charge(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, _EXPAND)
-    return _expanding("charge", read, lambda account, call: account.charge(identifier))
+    return _with_expansion("charge", read, lambda account, call: account.charge(identifier))
 
 
 def _get_event(identifier: str, params: p.Params) -> Endpoint:
@@ -175,12 +175,12 @@ def _get_event(identifier: str, params: p.Params) -> Endpoint:
 
 
 def _list_events(params: p.Params) -> Endpoint:
-    read = p.read(params, {"type": p.text, "types": p.listed, **_PAGE})
+    read = p.read(params, {"type": p.string, "types": p.string_list, **_PAGE})
     types = {read["type"]} if "type" in read else set(read.get("types", ()))
 
-    def endpoint(account: Account, call: Call) -> JsonObject:
-        wanted = (event for event in account.events if not types or event.type in types)
-        stubs = ({"id": event.id, "created": event.created} for event in wanted)
+    def endpoint(account: Account, call: ApiCall) -> JsonObject:
+        matching = (event for event in account.events if not types or event.type in types)
+        stubs = ({"id": event.id, "created": event.created} for event in matching)
         page = _page("event", "/v1/events", stubs, read)
         return {**page, "data": [account.event(stub["id"]) for stub in page["data"]]}
 
@@ -198,11 +198,11 @@ def _list_webhook_endpoints(params: p.Params) -> Endpoint:
     return lambda account, call: _page("webhook_endpoint", url, account.webhook_endpoints, read)
 
 
-def _card(read: Mapping[str, Any]) -> Card | None:
+def _read_card(read: Mapping[str, Any]) -> Card | None:
     if "payment_method" in read:
         name = read["payment_method"]
     elif "payment_method_data" in read:
-        name = _card_number(read["payment_method_data"])
+        name = _read_card_number(read["payment_method_data"])
     else:
         return None
     card = find_card(name)
@@ -211,10 +211,10 @@ def _card(read: Mapping[str, Any]) -> Card | None:
     return card
 
 
-def _card_number(given: Any) -> str:
-    if not isinstance(given, dict):
+def _read_card_number(data: Any) -> str:
+    if not isinstance(data, dict):
         raise invalid("Invalid object", param="payment_method_data")
-    details = p.read(given, _PAYMENT_METHOD_DATA).get("card")
+    details = p.read(data, _PAYMENT_METHOD_DATA).get("card")
     number = details.get("number") if isinstance(details, dict) else None
     if not isinstance(number, str) or not number.isdigit():
         message = "Your card number is incorrect."
@@ -223,7 +223,7 @@ def _card_number(given: Any) -> str:
 
 
 def _page(kind: str, url: str, items: Iterable[JsonObject], read: Mapping[str, Any]) -> JsonObject:
-    """A page of a list, newest first (https://docs.stripe.com/api/pagination)."""
+    """Return a page of a list, newest first (https://docs.stripe.com/api/pagination)."""
     bounds, size = read.get("created", {}), read.get("limit", 10)
     found = [item for item in items if p.in_range(item["created"], bounds)][::-1]
     if "starting_after" in read:
@@ -245,18 +245,18 @@ def _position(kind: str, found: list[JsonObject], read: Mapping[str, Any], param
     raise missing(kind, cursor, param=param)
 
 
-def _expanding(kind: str, read: Mapping[str, Any], endpoint: Endpoint) -> Endpoint:
+def _with_expansion(kind: str, read: Mapping[str, Any], endpoint: Endpoint) -> Endpoint:
     paths = [path.split(".") for path in read.get("expand", ())]
     for path in paths:
         _check_expandable(kind, path)
     if not paths:
         return endpoint
 
-    def expanded(account: Account, call: Call) -> JsonObject:
-        thing = endpoint(account, call)
+    def expanded(account: Account, call: ApiCall) -> JsonObject:
+        result = endpoint(account, call)
         for path in paths:
-            thing = _expand(account, kind, thing, path)
-        return thing
+            result = _expand(account, kind, result, path)
+        return result
 
     return expanded
 
@@ -268,18 +268,18 @@ def _check_expandable(kind: str, path: list[str]) -> None:
         kind = _EXPANDABLE[kind][name]
 
 
-def _expand(account: Account, kind: str, thing: JsonObject, path: list[str]) -> JsonObject:
+def _expand(account: Account, kind: str, item: JsonObject, path: list[str]) -> JsonObject:
     if not path:
-        return thing
+        return item
     name, rest = path[0], path[1:]
-    behind, value = _EXPANDABLE[kind][name], thing[name]
+    target_kind, value = _EXPANDABLE[kind][name], item[name]
     if isinstance(value, list):
-        return {**thing, name: [_expand(account, behind, item, rest) for item in value]}
+        return {**item, name: [_expand(account, target_kind, each, rest) for each in value]}
     if isinstance(value, str):
-        value = account.charge(value) if behind == "charge" else account.payment_intent(value)
+        value = account.charge(value) if target_kind == "charge" else account.payment_intent(value)
     if value is not None:
-        value = _expand(account, behind, value, rest)
-    return {**thing, name: value}
+        value = _expand(account, target_kind, value, rest)
+    return {**item, name: value}
 
 
 _ID = r"([^/]+)"

@@ -1,7 +1,4 @@
-"""The errors of Stripe's API, as its answers carry them.
-
-Shapes and statuses: https://docs.stripe.com/api/errors and https://docs.stripe.com/error-codes
-"""
+"""The errors of Stripe's API (https://docs.stripe.com/api/errors, https://docs.stripe.com/error-codes)."""
 
 from __future__ import annotations
 
@@ -11,11 +8,12 @@ RATE_LIMITS_PAGE = "https://stripe.com/docs/rate-limits"
 
 
 class ApiError(Exception):
-    """An answer that is no success.
+    """An error response.
 
-    :param status: HTTP status.
-    :param message: words for a developer.
-    :param fields: further fields of the error object: ``type``, ``code``, ``param``, …
+    :param status: the HTTP status.
+    :param message: the message for developers.
+    :param headers: more headers of the response.
+    :param fields: more fields of the error object: ``type``, ``code``, ``param``, …
     """
 
     def __init__(
@@ -36,24 +34,24 @@ class ApiError(Exception):
 
 
 def invalid(message: str, **fields: Any) -> ApiError:
-    """400: the request itself is wrong."""
+    """Return a 400 error."""
     return ApiError(400, message, **fields)
 
 
 def missing(kind: str, identifier: str, *, param: str = "id", hint: str = "") -> ApiError:
-    """404: no object of this kind has this id."""
+    """Return a 404 error for an unknown ID."""
     message = f"No such {kind}: '{identifier}'{hint}"
     return ApiError(404, message, code="resource_missing", param=param)
 
 
 def unauthorized(message: str, **fields: Any) -> ApiError:
-    """401: no key, or none that Stripe knows."""
+    """Return a 401 error."""
     challenge = (("WWW-Authenticate", 'Basic realm="Stripe"'),)
     return ApiError(401, message, headers=challenge, **fields)
 
 
 def key_missing() -> ApiError:
-    """401: the request has no key at all."""
+    """Return a 401 error for a request without an API key."""
     return unauthorized(
         "You did not provide an API key. You need to provide your API key in the Authorization "
         "header, using Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See "
@@ -63,41 +61,41 @@ def key_missing() -> ApiError:
 
 
 def key_rejected(key: str) -> ApiError:
-    """401: the key is none of this account's; it is shown masked."""
-    return unauthorized(f"Invalid API Key provided: {masked(key)}")
+    """Return a 401 error for an unknown API key, with the key masked."""
+    return unauthorized(f"Invalid API Key provided: {mask_key(key)}")
 
 
 def key_forbidden(key: str) -> ApiError:
-    """403: a restricted key that lacks the permission."""
+    """Return a 403 error for a restricted API key without permission."""
     return ApiError(
         403,
-        f"The provided key '{masked(key)}' does not have the required permissions for this "
+        f"The provided key '{mask_key(key)}' does not have the required permissions for this "
         "endpoint. Having the 'rak_charge_write' permission would allow this request to continue.",
     )
 
 
-def masked(key: str) -> str:
-    """A key's kind and its last four characters, the rest starred out."""
-    kind = key[:8] if key[:3] in ("sk_", "rk_", "pk_") else ""
-    secret = key.removeprefix(kind)
-    shown = secret[-4:] if len(secret) > 8 else ""
-    return f"{kind}{'*' * 8}{shown}"
+def mask_key(key: str) -> str:
+    """Return an API key's prefix and last four characters, with the rest replaced by asterisks."""
+    prefix = key[:8] if key[:3] in ("sk_", "rk_", "pk_") else ""
+    secret = key.removeprefix(prefix)
+    suffix = secret[-4:] if len(secret) > 8 else ""
+    return f"{prefix}{'*' * 8}{suffix}"
 
 
 def rate_limited(livemode: bool) -> ApiError:
-    """429: too many requests a second (Stripe sends no ``Retry-After``)."""
+    """Return a 429 error for too many requests. Stripe doesn't send ``Retry-After``."""
     message = (
         f"Request rate limit exceeded. You can learn more about rate limits here {RATE_LIMITS_PAGE}."
         if livemode
         else "Testmode request rate limit exceeded, the rate limits in testmode are lower than "
         f"livemode. You can learn more about rate limits here {RATE_LIMITS_PAGE}."
     )
-    reason = (("Stripe-Rate-Limited-Reason", "global-rate"),)
-    return ApiError(429, message, code="rate_limit", headers=reason)
+    headers = (("Stripe-Rate-Limited-Reason", "global-rate"),)
+    return ApiError(429, message, code="rate_limit", headers=headers)
 
 
 def lock_timeout() -> ApiError:
-    """429 without a rate-limited reason: another request holds the object."""
+    """Return a 429 error for an object that another request has locked."""
     return ApiError(
         429,
         "This object cannot be accessed right now because another API request or Stripe process "
@@ -109,8 +107,8 @@ def lock_timeout() -> ApiError:
     )
 
 
-def key_in_use(key: str | None) -> ApiError:
-    """409: the first request with this idempotency key still runs."""
+def idempotency_key_in_use(key: str | None) -> ApiError:
+    """Return a 409 error: the first request with this idempotency key is still running."""
     return ApiError(
         409,
         "There is currently another in-progress request using this Idempotent Key (that probably "
@@ -121,17 +119,17 @@ def key_in_use(key: str | None) -> ApiError:
 
 
 def server_error(status: int = 500, *, retry: bool | None = None) -> ApiError:
-    """5xx: Stripe itself is broken.
+    """Return a 5xx error.
 
-    :param retry: what ``Stripe-Should-Retry`` says: false where the idempotency layer would only
-        replay this very answer.
+    :param retry: the value of ``Stripe-Should-Retry``. Stripe sends false if a retry would only replay
+        this response.
     """
     headers = () if retry is None else (("Stripe-Should-Retry", str(retry).lower()),)
     return ApiError(status, "An unknown error occurred", type="api_error", headers=headers)
 
 
 def card_declined(decline_code: str, **fields: Any) -> ApiError:
-    """402: the issuer said no."""
+    """Return a 402 error for a declined card."""
     messages = {
         "insufficient_funds": "Your card has insufficient funds.",
         "test_mode_live_card": "Your card was declined. Your request was in test mode, but used a "
@@ -149,7 +147,7 @@ def card_declined(decline_code: str, **fields: Any) -> ApiError:
 
 
 def balance_insufficient() -> ApiError:
-    """400: the account's balance does not cover the refund."""
+    """Return a 400 error: the account's balance is too low for the refund."""
     return invalid(
         "Insufficient funds in your Stripe balance to refund this amount.",
         code="balance_insufficient",

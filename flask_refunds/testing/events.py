@@ -1,7 +1,4 @@
-"""The events of an account.
-
-https://docs.stripe.com/api/events/types
-"""
+"""The events of an account (https://docs.stripe.com/api/events/types)."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from .signatures import make_event
 
 
 @dataclass(frozen=True)
-class Call:
-    """The API request behind a change; the default is Stripe itself, or its Dashboard.
+class ApiCall:
+    """The API request that caused a change.
 
-    ``forced_status`` is the status that a refund gets whatever the card says.
+    ``forced_status`` is the status for a new refund, whatever the card.
     """
 
     request_id: str | None = None
@@ -26,15 +23,13 @@ class Call:
     forced_status: str | None = None
 
 
-BY_STRIPE = Call()
+NO_API_CALL = ApiCall()
+"""The cause of changes that Stripe makes, or that are made in the Dashboard."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it was when it happened.
-
-    Kept as text: an account that has seen a million events must not be a million trees of dicts.
-    """
+    """An event as JSON text, which takes less memory than a dict and can't change."""
 
     id: str
     type: str
@@ -42,15 +37,15 @@ class StoredEvent:
     encoded: str
 
     def load(self) -> JsonObject:
-        """The event; a new copy each time."""
+        """Return a new copy of the event."""
         return dict(json.loads(self.encoded))
 
 
 class EventLog:
-    """All events so far.
+    """All events of an account.
 
-    :param now: gives the time in seconds since the epoch.
-    :param on_event: told of each.
+    :param now: returns seconds since the epoch.
+    :param on_event: called with each new event.
     """
 
     def __init__(
@@ -62,17 +57,17 @@ class EventLog:
         self.by_id: dict[str, StoredEvent] = {}
 
     def __iter__(self) -> Iterator[StoredEvent]:
-        """Oldest first."""
+        """Iterate over the events, oldest first."""
         return iter(self.by_id.values())
 
     def emit(
         self,
         event_type: str,
         subject: Mapping[str, Any],
-        call: Call = BY_STRIPE,
+        call: ApiCall = NO_API_CALL,
         previous_attributes: Mapping[str, Any] | None = None,
     ) -> None:
-        """Something happened to an object, by an API request or by Stripe."""
+        """Create and store an event about an object."""
         event = make_event(
             event_type,
             subject,

@@ -1,4 +1,4 @@
-"""What can go wrong between a caller and Stripe, and the plan of when it does."""
+"""Faults that the sandbox can inject, and the plan of which requests they hit."""
 
 from __future__ import annotations
 
@@ -8,66 +8,71 @@ from dataclasses import dataclass, field
 
 
 class Fault(str, enum.Enum):
-    """What a request suffers.
+    """A fault that is applied to a request.
 
-    *Executed* means that the endpoint ran: the money moved, the events went out, and the answer is
-    stored under the idempotency key. A stored answer is the true one, unless said otherwise below.
-    A request whose key was answered before gets that answer again, and only what is wrong with the
-    connection can still happen to it.
+    *Executed* means that the endpoint ran: the refund was made, its events were sent, and the response
+    was stored under the idempotency key. Unless noted below, the stored response is the correct one.
+
+    A request whose key already has a response gets that response again. Only faults of the connection
+    still apply to it.
     """
 
     DROP_BEFORE = "drop_before"
-    """The connection is closed; nothing is executed, the key stays unused."""
+    """Not executed; the connection is closed and the key stays unused."""
     DROP_AFTER = "drop_after"
-    """Executed; the connection is closed without an answer."""
+    """Executed; the connection is closed without a response."""
     HANG_BEFORE = "hang_before"
-    """No answer until the caller leaves, or :meth:`StripeSandbox.clear_faults`; not executed."""
+    """Not executed; no response until the client disconnects or :meth:`StripeSandbox.clear_faults`."""
     HANG_AFTER = "hang_after"
-    """Executed; no answer until the caller leaves, or :meth:`StripeSandbox.clear_faults`."""
+    """Executed; no response until the client disconnects or :meth:`StripeSandbox.clear_faults`."""
     LATE = "late"
-    """The key is taken, and nothing else happens until :meth:`StripeSandbox.release`; then it is
-    executed, even if the caller has left by then."""
+    """The key is reserved and the request waits for :meth:`StripeSandbox.release`. Then it is executed,
+    even if the client has disconnected."""
     ERROR_500 = "error_500"
-    """Nothing is executed; a 500 is answered and stored."""
+    """Not executed; a 500 response is sent and stored."""
     ERROR_500_AFTER = "error_500_after"
-    """Executed, and yet a 500 is answered and stored."""
+    """Executed, but a 500 response is sent and stored."""
     ERROR_502_HTML = "error_502_html"
-    """A gateway's HTML page; nothing is executed or stored."""
+    """Not executed; a gateway's HTML error page is sent and not stored."""
     ERROR_503 = "error_503"
-    """Nothing is executed or stored."""
+    """Not executed; a 503 response is sent and not stored."""
     RATE_LIMITED = "rate_limited"
-    """429 ``rate_limit``; nothing is executed or stored."""
+    """Not executed; 429 ``rate_limit`` is sent and not stored."""
     LOCK_TIMEOUT = "lock_timeout"
-    """429 ``lock_timeout``; nothing is executed or stored. Stripe's own client retries it once it
-    has any retries, as the answer asks it to."""
+    """Not executed; 429 ``lock_timeout`` is sent and not stored. stripe-python retries it if retries are
+    enabled, because of the ``Stripe-Should-Retry`` header."""
     CONFLICT = "conflict"
-    """409 ``idempotency_key_in_use``; nothing is executed or stored."""
+    """Not executed; 409 ``idempotency_key_in_use`` is sent and not stored."""
     GARBAGE = "garbage"
-    """Executed; a 200 whose body is no JSON."""
+    """Executed; a 200 response with a body that isn't JSON."""
     TRUNCATED = "truncated"
-    """Executed; a 200 that ends before its Content-Length."""
+    """Executed; a 200 response that is shorter than its Content-Length."""
     EMPTY = "empty"
-    """Executed; a 200 without a body."""
+    """Executed; a 200 response without a body."""
     WRONG_OBJECT = "wrong_object"
-    """Executed; a 200 with a customer in place of the object asked for."""
+    """Executed; a 200 response with a customer instead of the requested object."""
     SLOW_DRIP = "slow_drip"
-    """Executed; the body comes one byte at a time and never ends."""
+    """Executed; the body is sent one byte at a time and never ends."""
     KEY_REJECTED = "key_rejected"
-    """401: the API key is unknown; nothing is executed or stored."""
+    """Not executed; 401 for an unknown API key is sent and not stored."""
     KEY_FORBIDDEN = "key_forbidden"
-    """403: the API key lacks the permission; nothing is executed or stored."""
+    """Not executed; 403 for an API key without permission is sent and not stored."""
     CARD_ERROR = "card_error"
-    """402 ``card_declined``; nothing is executed, the answer is stored."""
+    """Not executed; 402 ``card_declined`` is sent and stored."""
     INSUFFICIENT_BALANCE = "insufficient_balance"
-    """400 ``balance_insufficient``; nothing is executed, the answer is stored."""
+    """Not executed; 400 ``balance_insufficient`` is sent and stored."""
     PENDING = "pending"
-    """Executed, but the refund is pending for lack of funds; it succeeds later."""
+    """Executed; the refund is pending because of insufficient funds and succeeds later."""
     REQUIRES_ACTION = "requires_action"
-    """Executed, but the refund waits for the customer."""
+    """Executed; the refund waits for the customer."""
     FAILED = "failed"
-    """Executed, but the refund comes back failed: no money moved."""
+    """Executed; the refund is created as failed and no money moves."""
     CANCELED = "canceled"
-    """Executed, but the refund comes back canceled: no money moved."""
+    """Executed; the refund is created as canceled and no money moves."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"Unknown fault {value!r}. Valid faults: {', '.join(cls)}")
 
 
 FORCED_STATUSES = frozenset({Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED})
@@ -75,10 +80,10 @@ FORCED_STATUSES = frozenset({Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED,
 
 @dataclass
 class Injected:
-    """A fault that waits for its requests.
+    """A fault that was injected, and its counters.
 
-    ``times`` is how many it still hits (None: all), ``after`` how many it still lets pass, and
-    ``hits`` how many it has hit.
+    ``times`` is the number of requests that it still applies to (None: all). ``after`` is the number of
+    matching requests that still pass first. ``hits`` is the number of requests that it was applied to.
     """
 
     fault: Fault
@@ -89,28 +94,34 @@ class Injected:
     hits: int = field(default=0, init=False)
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether this request counts: ``path`` is a prefix, or a pattern if it has a ``*``."""
+        """Return whether the fault applies to this method and path.
+
+        ``self.path`` is a pattern if it contains ``*``, otherwise a prefix.
+        """
         if self.method not in ("*", method) or self.times == 0:
             return False
         return fnmatch.fnmatchcase(path, self.path if "*" in self.path else self.path + "*")
 
 
 class FaultPlan:
-    """The injected faults, oldest first: one request suffers one of them at most."""
+    """The injected faults, oldest first. At most one applies to a request."""
 
     def __init__(self) -> None:
         self._injected: list[Injected] = []
 
     def inject(self, injected: Injected) -> Injected:
-        """:raises ValueError: for a refund's status where no refund is made."""
-        makes_refund = injected.method in ("POST", "*") and injected.matches("POST", "/v1/refunds")
-        if injected.fault in FORCED_STATUSES and not makes_refund:
-            raise ValueError(f"{injected.fault.value} is about POST /v1/refunds")
+        """Add a fault.
+
+        :raises ValueError: the fault sets a refund's status but can't match a request that creates one.
+        """
+        creates_refund = injected.method in ("POST", "*") and injected.matches("POST", "/v1/refunds")
+        if injected.fault in FORCED_STATUSES and not creates_refund:
+            raise ValueError(f"Fault {injected.fault.value!r} applies to POST /v1/refunds only.")
         self._injected.append(injected)
         return injected
 
     def pick(self, method: str, path: str) -> Fault | None:
-        """The fault that this request suffers."""
+        """Return the fault to apply to this request, and update the counters."""
         if not self._injected:
             return None
         chosen = None
@@ -123,7 +134,7 @@ class FaultPlan:
         return None if chosen is None else self._hit(chosen)
 
     def clear(self) -> None:
-        """Forget all faults that did not happen yet."""
+        """Remove all faults."""
         self._injected.clear()
 
     def _hit(self, chosen: Injected) -> Fault:

@@ -1,8 +1,8 @@
-"""Idempotency keys as version 1 of Stripe's API treats them.
+"""Idempotency keys, as in version 1 of Stripe's API.
 
-https://docs.stripe.com/api/idempotent_requests: the answer of the first request with a key is
-stored once its endpoint began to run, errors and 500s included, and given again to every later
-request with that key for at least 24 hours.
+Once an endpoint has run, its response is stored under the request's key, including errors and 500s.
+Later requests with the same key get that response for at least 24 hours
+(https://docs.stripe.com/api/idempotent_requests).
 """
 
 from __future__ import annotations
@@ -12,79 +12,77 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ApiError, invalid, key_in_use
-from .wire import Response
+from .errors import ApiError, idempotency_key_in_use, invalid
+from .http_server import Response
 
-KEY_LENGTH = 255
-KEPT_FOR_SECONDS = 24 * 3600
+MAX_KEY_LENGTH = 255
+KEY_LIFETIME_SECONDS = 24 * 3600
 
 
 @dataclass
-class Ticket:
-    """The first use of a key: what it asked, and what it was answered."""
+class KeyRecord:
+    """The first request with a key, and the response to it."""
 
     key: str
     livemode: bool
     path: str
     params: dict[str, Any]
     request_id: str
-    used_at: float
-    answer: Response | None = field(default=None, repr=False)
+    created_at: float
+    response: Response | None = field(default=None, repr=False)
 
 
 class IdempotencyKeys:
-    """Every key that Stripe still remembers."""
+    """The idempotency keys that haven't expired."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._tickets: OrderedDict[tuple[bool, str], Ticket] = OrderedDict()
+        self._records: OrderedDict[tuple[bool, str], KeyRecord] = OrderedDict()
 
     def claim(
         self, key: str, *, livemode: bool, path: str, params: dict[str, Any], request_id: str
-    ) -> Ticket:
-        """This key's ticket: an answered one is to be replayed, one without an answer is ours.
+    ) -> KeyRecord:
+        """Return the record of this key, and create it for the first request.
 
-        :raises ApiError: 400 when the key was used for something else or is too long; 409 when its
-            first request still runs.
+        If the record has a response, replay it. Otherwise run the endpoint and store its response.
+
+        :raises ApiError: 400 if the key is too long or was used for another request; 409 if the first
+            request with this key is still running.
         """
-        if len(key) > KEY_LENGTH:
-            message = f"Idempotency keys can be at most {KEY_LENGTH} characters long."
+        if len(key) > MAX_KEY_LENGTH:
+            message = f"Idempotency keys can be at most {MAX_KEY_LENGTH} characters long."
             raise invalid(message)
-        self._forget()
-        first = self._tickets.get((livemode, key))
-        if first is None:
-            first = Ticket(key, livemode, path, params, request_id, self._now())
-            self._tickets[livemode, key] = first
-            return first
-        if (first.path, first.params) != (path, params):
-            raise _misused(first, path)
-        if first.answer is None:
-            raise key_in_use(key)
-        return first
-
-    def answered(self, ticket: Ticket, answer: Response) -> None:
-        """Store the answer: it stands as long as the key is known."""
-        ticket.answer = answer
+        self._remove_expired()
+        record = self._records.get((livemode, key))
+        if record is None:
+            record = KeyRecord(key, livemode, path, params, request_id, self._now())
+            self._records[livemode, key] = record
+            return record
+        if (record.path, record.params) != (path, params):
+            raise _different_request(record, path)
+        if record.response is None:
+            raise idempotency_key_in_use(key)
+        return record
 
     def clear(self) -> None:
-        """Forget all keys."""
-        self._tickets.clear()
+        """Delete all keys."""
+        self._records.clear()
 
-    def _forget(self) -> None:
-        too_old = self._now() - KEPT_FOR_SECONDS
-        while self._tickets:
-            oldest = next(iter(self._tickets.values()))
-            if oldest.used_at > too_old or oldest.answer is None:
+    def _remove_expired(self) -> None:
+        expired_before = self._now() - KEY_LIFETIME_SECONDS
+        while self._records:
+            oldest = next(iter(self._records.values()))
+            if oldest.created_at > expired_before or oldest.response is None:
                 return
-            self._tickets.popitem(last=False)
+            self._records.popitem(last=False)
 
 
-def _misused(first: Ticket, path: str) -> ApiError:
+def _different_request(record: KeyRecord, path: str) -> ApiError:
     scope = "with the same parameters they were first used with"
-    if first.path != path:
-        scope = f"for the same endpoint they were first used for ('{path}' vs '{first.path}')"
+    if record.path != path:
+        scope = f"for the same endpoint they were first used for ('{path}' vs '{record.path}')"
     return invalid(
         f"Keys for idempotent requests can only be used {scope}. Try using a key other than "
-        f"'{first.key}' if you meant to execute a different request.",
+        f"'{record.key}' if you meant to execute a different request.",
         type="idempotency_error",
     )

@@ -1,4 +1,4 @@
-"""Stripe's objects when they are new.
+"""New Stripe objects.
 
 Fields: https://docs.stripe.com/api/refunds/object, …/charges/object, …/payment_intents/object,
 …/disputes/object, …/webhook_endpoints/object
@@ -15,26 +15,26 @@ from .cards import Card
 
 JsonObject = dict[str, Any]
 
-_REFUND_ACTION_DAYS = 45
+_NEXT_ACTION_DAYS = 45
 _SYMBOLS = {"usd": "$", "eur": "€", "gbp": "£", "jpy": "¥"}
 
 
 def new_id(prefix: str) -> str:
-    """An id that nobody can guess."""
+    """Return a new random ID."""
     return f"{prefix}_{secrets.token_hex(12)}"
 
 
-def snapshot(value: Any) -> Any:
-    """A copy that later changes do not reach."""
+def copy_json(value: Any) -> Any:
+    """Return a deep copy of a JSON value."""
     if isinstance(value, dict):
-        return {key: snapshot(item) for key, item in value.items()}
+        return {key: copy_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [snapshot(item) for item in value]
+        return [copy_json(item) for item in value]
     return value
 
 
-def money(amount: int, currency: str) -> str:
-    """An amount as Stripe's messages word it: ``$20.00``."""
+def format_amount(amount: int, currency: str) -> str:
+    """Return an amount as Stripe's error messages show it: ``$20.00``."""
     number = decimal_amount(amount, currency)
     symbol = _SYMBOLS.get(currency)
     return f"{symbol}{number}" if symbol else f"{number} {currency.upper()}"
@@ -43,7 +43,7 @@ def money(amount: int, currency: str) -> str:
 def new_payment_intent(
     *, amount: int, currency: str, created: int, livemode: bool, **optional: Any
 ) -> JsonObject:
-    """A payment intent that nobody has paid.
+    """Return an unpaid payment intent.
 
     :param optional: ``metadata``, ``description``, ``receipt_email``.
     """
@@ -77,7 +77,7 @@ def new_payment_intent(
 
 
 def new_charge(intent: Mapping[str, Any], card: Card, *, created: int) -> JsonObject:
-    """The charge of a payment intent to a card, approved unless the card is one that declines."""
+    """Return the charge of a payment intent, failed if the card is declined."""
     paid = card.decline_code is None
     return {
         "id": new_id("ch"),
@@ -121,7 +121,7 @@ def _outcome(card: Card) -> JsonObject:
 
 
 def new_refund(charge: Mapping[str, Any], *, amount: int, created: int, **optional: Any) -> JsonObject:
-    """A refund of a charge that has not got a status yet.
+    """Return a refund of a charge, without a status.
 
     :param optional: ``reason``, ``metadata``.
     """
@@ -151,19 +151,19 @@ def new_refund(charge: Mapping[str, Any], *, amount: int, created: int, **option
     }
 
 
-def refund_action(email: str, *, now: int) -> JsonObject:
-    """What the customer has to do about a refund that requires action."""
+def refund_next_action(email: str, *, now: int) -> JsonObject:
+    """Return the ``next_action`` of a refund that requires an action by the customer."""
     return {
         "display_details": {
             "email_sent": {"email_sent_at": now, "email_sent_to": email},
-            "expires_at": now + _REFUND_ACTION_DAYS * 86400,
+            "expires_at": now + _NEXT_ACTION_DAYS * 86400,
         },
         "type": "display_details",
     }
 
 
 def new_dispute(charge: Mapping[str, Any], *, created: int) -> JsonObject:
-    """A chargeback of the whole charge."""
+    """Return a dispute of the full charge."""
     return {
         "id": new_id("du"),
         "object": "dispute",
@@ -181,7 +181,7 @@ def new_dispute(charge: Mapping[str, Any], *, created: int) -> JsonObject:
 
 
 def new_webhook_endpoint(url: str, events: Sequence[str], *, created: int, livemode: bool) -> JsonObject:
-    """Where events go. Its secret is shown to nobody after it was made."""
+    """Return a webhook endpoint. Stripe returns the secret on creation only, so it isn't included."""
     return {
         "id": new_id("we"),
         "object": "webhook_endpoint",

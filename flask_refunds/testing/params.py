@@ -1,6 +1,6 @@
-"""Parameters of Stripe's API: nested forms in, checked values out.
+"""Parsing and validation of request parameters.
 
-Everything refused here is refused before an endpoint runs, so no idempotency key remembers it
+Errors raised here come before the endpoint runs, so they aren't stored under the idempotency key
 (https://docs.stripe.com/api/idempotent_requests).
 """
 
@@ -18,13 +18,13 @@ Reader = Callable[[str, Any], Any]
 
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _INTEGER = re.compile(r"[+-]?\d{1,15}")
-_METADATA_KEYS, _METADATA_KEY_LENGTH, _METADATA_VALUE_LENGTH = 50, 40, 500
+_MAX_METADATA_KEYS, _MAX_METADATA_KEY_LENGTH, _MAX_METADATA_VALUE_LENGTH = 50, 40, 500
 
 
 def parse_form(encoded: str) -> Params:
-    """``metadata[refund_id]=x&expand[]=charge`` as nested dicts.
+    """Parse a form such as ``metadata[refund_id]=x&expand[]=charge`` into nested dicts.
 
-    A list is a dict with its indexes as keys: only the parameter's reader knows which it is.
+    A list becomes a dict with its indexes as keys; the parameter's reader converts it.
     """
     params: Params = {}
     for name, value in parse_qsl(encoded, keep_blank_values=True):
@@ -47,10 +47,10 @@ def _insert(params: Params, name: str, value: str) -> None:
 
 
 def read(params: Params, readers: Mapping[str, Reader]) -> Params:
-    """Only what is known and well formed.
+    """Return the validated parameters.
 
-    :param readers: every parameter that the endpoint takes, and how to read it.
-    :raises ApiError: 400 for a parameter that is unknown or malformed.
+    :param readers: the parameters that the endpoint accepts, with the function that validates each.
+    :raises ApiError: 400 for an unknown or invalid parameter.
     """
     unknown = [name for name in params if name not in readers]
     if unknown:
@@ -62,17 +62,20 @@ def read(params: Params, readers: Mapping[str, Reader]) -> Params:
 
 
 def required(params: Params, *names: str) -> None:
-    """:raises ApiError: 400 when one of these is not there."""
+    """Check that the parameters are present.
+
+    :raises ApiError: 400 if one is missing.
+    """
     for name in names:
         if name not in params:
             message = f"Missing required param: {name}."
             raise invalid(message, code="parameter_missing", param=name)
 
 
-def text(name: str, value: Any) -> str:
-    """A string that is not empty."""
+def string(name: str, value: Any) -> str:
+    """Read a non-empty string."""
     if not isinstance(value, str):
-        raise invalid(f"Invalid string: {_shown(value)}", param=name)
+        raise invalid(f"Invalid string: {_display(value)}", param=name)
     if not value:
         raise invalid(
             f"You passed an empty string for '{name}'. We assume empty values are an attempt to "
@@ -85,15 +88,15 @@ def text(name: str, value: Any) -> str:
 
 
 def integer(name: str, value: Any) -> int:
-    """A whole number."""
+    """Read an integer."""
     if not isinstance(value, str) or not _INTEGER.fullmatch(value):
-        message = f"Invalid integer: {_shown(value)}"
+        message = f"Invalid integer: {_display(value)}"
         raise invalid(message, code="parameter_invalid_integer", param=name)
     return int(value)
 
 
 def amount(name: str, value: Any) -> int:
-    """Money in minor units: 1 to 99999999."""
+    """Read an amount in minor units: 1 to 99999999."""
     number = integer(name, value)
     if number < 1:
         message = "This value must be greater than or equal to 1."
@@ -105,7 +108,7 @@ def amount(name: str, value: Any) -> int:
 
 
 def limit(name: str, value: Any) -> int:
-    """The size of a page: 1 to 100."""
+    """Read the size of a page: 1 to 100."""
     number = integer(name, value)
     if not 1 <= number <= 100:
         raise invalid(
@@ -118,22 +121,22 @@ def limit(name: str, value: Any) -> int:
 
 
 def boolean(name: str, value: Any) -> bool:
-    """``true`` or ``false``."""
+    """Read ``true`` or ``false``."""
     if value not in ("true", "false"):
-        raise invalid(f"Invalid boolean: {_shown(value)}", param=name)
+        raise invalid(f"Invalid boolean: {_display(value)}", param=name)
     return bool(value == "true")
 
 
 def currency(name: str, value: Any) -> str:
-    """A lowercase ISO 4217 code."""
-    code = text(name, value).lower()
+    """Read a currency code and return it in lowercase."""
+    code = string(name, value).lower()
     if not re.fullmatch(r"[a-z]{3}", code):
         raise invalid(f"Invalid currency: {code}", param=name)
     return code
 
 
 def one_of(*choices: str) -> Reader:
-    """A reader that takes only these words."""
+    """Return a reader that accepts only these values."""
 
     def choice(name: str, value: Any) -> str:
         if value not in choices:
@@ -144,50 +147,50 @@ def one_of(*choices: str) -> Reader:
     return choice
 
 
-def listed(name: str, value: Any) -> list[str]:
-    """A list of strings: ``expand[]=charge`` or ``expand[0]=charge``."""
+def string_list(name: str, value: Any) -> list[str]:
+    """Read a list of strings: ``expand[]=charge`` or ``expand[0]=charge``."""
     if not isinstance(value, dict):
         raise invalid("Invalid array", param=name)
-    return [text(name, item) for item in value.values()]
+    return [string(name, item) for item in value.values()]
 
 
-def anything(name: str, value: Any) -> Any:
-    """A documented parameter that changes nothing here."""
+def unused(name: str, value: Any) -> Any:
+    """Accept a documented parameter that has no effect in the sandbox."""
     return value
 
 
 def metadata(name: str, value: Any) -> dict[str, str]:
-    """Up to 50 pairs; an empty value unsets its key, an empty ``metadata`` all of them."""
+    """Read up to 50 key-value pairs. An empty value removes its key, an empty ``metadata`` removes all."""
     if value == "":
         return {}
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
         raise invalid("Invalid object", param=name)
     for key, item in value.items():
-        _check_length(name, "keys", key, _METADATA_KEY_LENGTH)
-        _check_length(name, "values", item, _METADATA_VALUE_LENGTH)
-    if len(value) > _METADATA_KEYS:
-        raise invalid(f"Metadata can have up to {_METADATA_KEYS} keys.", param=name)
+        _check_length(name, "keys", key, _MAX_METADATA_KEY_LENGTH)
+        _check_length(name, "values", item, _MAX_METADATA_VALUE_LENGTH)
+    if len(value) > _MAX_METADATA_KEYS:
+        raise invalid(f"Metadata can have up to {_MAX_METADATA_KEYS} keys.", param=name)
     return value
 
 
-def _check_length(name: str, what: str, string: str, most: int) -> None:
-    if len(string) > most:
+def _check_length(name: str, part: str, text: str, maximum: int) -> None:
+    if len(text) > maximum:
         raise invalid(
-            f"Metadata {what} can have up to {most} characters, but you passed in one that is "
-            f"{len(string)} characters. Invalid value: {string}",
+            f"Metadata {part} can have up to {maximum} characters, but you passed in one that is "
+            f"{len(text)} characters. Invalid value: {text}",
             param=name,
         )
 
 
 def time_range(name: str, value: Any) -> dict[str, int]:
-    """``created=1700000000`` or ``created[gte]=1700000000``; seconds since the epoch."""
+    """Read ``created=1700000000`` or ``created[gte]=1700000000``, in seconds since the epoch."""
     if isinstance(value, str):
         return {"gte": integer(name, value), "lte": integer(name, value)}
     return read(value, dict.fromkeys(("gt", "gte", "lt", "lte"), integer))
 
 
 def in_range(created: int, bounds: Mapping[str, int]) -> bool:
-    """Whether a time lies within what :func:`time_range` read."""
+    """Return whether a time is within the bounds that :func:`time_range` returned."""
     return (
         created > bounds.get("gt", -1)
         and created >= bounds.get("gte", 0)
@@ -196,5 +199,5 @@ def in_range(created: int, bounds: Mapping[str, int]) -> bool:
     )
 
 
-def _shown(value: Any) -> str:
+def _display(value: Any) -> str:
     return value if isinstance(value, str) else "{}"

@@ -1,4 +1,4 @@
-"""A Stripe account on this machine, with its clock, its webhooks and its bad days."""
+"""The Stripe sandbox: a local version of Stripe's refunds API, with a clock, webhooks and faults."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from . import control
+from . import control_api
 from .account import Account
 from .api import Api, RateLimit
 from .cards import find_card
 from .clock import Clock
-from .delivery import Courier, Delivery, Sender, WebhookEndpoint
+from .delivery import Delivery, EventDispatcher, WebhookEndpoint, WebhookSender
 from .errors import ApiError
 from .events import StoredEvent
 from .faults import Fault, FaultPlan, Injected
+from .http_server import Connection, HttpServer, Request
 from .idempotency import IdempotencyKeys
-from .journal import Journal, ReceivedRequest
-from .objects import JsonObject, snapshot
-from .service import Service
-from .wire import Connection, HttpServer, Request
+from .objects import JsonObject, copy_json
+from .request_handler import RequestHandler
+from .request_log import ReceivedRequest, RequestLog
 
 
 class StripeSandbox:
-    """Stripe's refunds API on 127.0.0.1, to be used as a context manager.
+    """A local version of Stripe's refunds API on 127.0.0.1. Use it as a context manager.
 
     ::
 
         with StripeSandbox() as sandbox:
             stripe = StripeClient("sk_test_123", base_addresses={"api": sandbox.url})
-            paid = sandbox.create_payment(2000)
-            stripe.v1.refunds.create({"payment_intent": paid})
-            assert sandbox.money_refunded(paid) == 2000
+            payment = sandbox.create_payment(2000)
+            stripe.v1.refunds.create({"payment_intent": payment})
+            assert sandbox.money_refunded(payment) == 2000
 
-    Everything may be called from any thread.
+    All methods are thread-safe.
 
-    :param port: where to listen; 0 for any free port.
-    :param secret_key: the only key that is accepted; by default every well-formed secret or
-        restricted key is. The key says whether a request is in live or in test mode.
-    :param enforce_amount_limit: False lets refunds exceed what was paid, so that a caller who pays
-        twice shows in :meth:`money_refunded`.
-    :param rate_limit: requests a second before 429 is answered; None for no limit.
-    :param latency: seconds, really waited, between the arrival of a request and its execution.
-    :param refund_settles_after: seconds, of the sandbox's clock, until a refund of Stripe's
-        asynchronous test cards changes.
-    :param clock: gives seconds since the epoch; real time by default.
+    :param port: the port to listen on; 0 for any free port.
+    :param secret_key: the only accepted API key. By default, every well-formed secret or restricted key
+        is accepted. The key decides whether a request is in live or test mode.
+    :param enforce_amount_limit: False accepts refunds of more than the amount paid. A double refund then
+        shows in :meth:`money_refunded`.
+    :param rate_limit: requests per second before Stripe's 429 error; None for no limit.
+    :param latency: seconds of real time between the arrival of a request and its execution.
+    :param refund_settles_after: seconds on the sandbox's clock until a refund of an asynchronous test card
+        changes its status.
+    :param clock: returns seconds since the epoch; by default real time.
     """
 
     def __init__(
@@ -69,42 +69,44 @@ class StripeSandbox:
         self._clock = Clock(clock)
         self._accounts = self._new_accounts()
         self._keys = IdempotencyKeys(self._clock)
-        self._limit = RateLimit(rate_limit, self._clock)
+        self._rate_limit = RateLimit(rate_limit, self._clock)
         self._faults = FaultPlan()
-        self._journal = Journal()
-        self._courier = Courier()
+        self._request_log = RequestLog()
+        self._dispatcher = EventDispatcher()
         self._endpoints: list[WebhookEndpoint] = []
         self._server: HttpServer | None = None
-        self._service = Service(
-            Api(self._account, keys=self._keys, limit=self._limit, now=self._clock, secret_key=secret_key),
+        self._handler = RequestHandler(
+            Api(
+                self._account, keys=self._keys, limit=self._rate_limit, now=self._clock, secret_key=secret_key
+            ),
             faults=self._faults,
-            journal=self._journal,
+            request_log=self._request_log,
             changed=self._changed,
-            run_due=self._run_due,
+            apply_due_transitions=self._apply_due_transitions,
             latency=latency,
         )
 
-    # Running
+    # Start and stop
 
     def start(self) -> StripeSandbox:
-        """Listen.
+        """Start to listen, and return this sandbox.
 
-        :return: this sandbox.
-        :raises OSError: when the port is taken.
+        :raises OSError: the port is in use.
+        :raises RuntimeError: the sandbox is already running.
         """
         if self._server is not None:
-            raise RuntimeError("the sandbox runs already")
+            raise RuntimeError("The sandbox is already running.")
         server = HttpServer(self._serve, port=self._port)
         server.start()
         self._server = server
         return self
 
     def stop(self) -> None:
-        """Hang up on everybody and end all threads. What the account holds can still be read."""
+        """Close all connections and end all threads. Payments, refunds and events can still be read."""
         server, self._server = self._server, None
         if server is not None:
             server.stop()
-        self._courier.stop()
+        self._dispatcher.stop()
 
     def __enter__(self) -> StripeSandbox:
         return self.start()
@@ -119,43 +121,43 @@ class StripeSandbox:
 
     @property
     def url(self) -> str:
-        """Where Stripe is: ``http://127.0.0.1:PORT``.
+        """The base URL: ``http://127.0.0.1:PORT``.
 
-        :raises RuntimeError: when the sandbox does not run.
+        :raises RuntimeError: the sandbox isn't running.
         """
         if self._server is None:
-            raise RuntimeError("the sandbox does not run: call start(), or use it in a with block")
+            raise RuntimeError("The sandbox isn't running. Call start(), or use it in a with statement.")
         return f"http://127.0.0.1:{self._server.port}"
 
     @property
     def latency(self) -> float:
-        """Seconds between the arrival of a request and its execution; may be set at any time."""
-        return self._service.latency
+        """Seconds between the arrival of a request and its execution. You can set it at any time."""
+        return self._handler.latency
 
     @latency.setter
     def latency(self, seconds: float) -> None:
-        self._service.latency = seconds
+        self._handler.latency = seconds
 
     @property
     def rate_limit(self) -> int | None:
-        """Requests a second before 429 is answered; may be set at any time."""
-        return self._limit.per_second
+        """Requests per second before Stripe's 429 error. You can set it at any time."""
+        return self._rate_limit.per_second
 
     @rate_limit.setter
     def rate_limit(self, per_second: int | None) -> None:
-        self._limit.per_second = per_second
+        self._rate_limit.per_second = per_second
 
     def reset(self) -> None:
-        """As new: no payments, refunds, events, keys, faults, requests, webhooks or time passed."""
-        self._do(self._service.forget, self._service.hang_up)
-        self._courier.stop()
+        """Remove all payments, refunds, events, keys, faults, requests and webhooks, and reset the clock."""
+        self._run_on_server(self._handler.drop_late, self._handler.close_hanging)
+        self._dispatcher.stop()
         with self._changed:
-            self._courier.clear()
+            self._dispatcher.clear()
             self._endpoints.clear()
             self._faults.clear()
             self._keys.clear()
-            self._limit.clear()
-            self._journal.clear()
+            self._rate_limit.clear()
+            self._request_log.clear()
             self._clock.reset()
             self._accounts = self._new_accounts()
             self._changed.notify_all()
@@ -171,23 +173,26 @@ class StripeSandbox:
         *,
         livemode: bool | None = None,
     ) -> str:
-        """Pay with a test card, without a request.
+        """Pay with a test card, without an HTTP request.
 
         :param amount: in minor units, at least 1.
-        :param card: a number, or an id such as ``pm_card_pendingRefund``.
-        :param livemode: by default the mode of ``secret_key``, or test mode.
-        :return: the id of the payment intent. A card that declines leaves it unpaid.
+        :param card: a card number, or an ID such as ``pm_card_pendingRefund``.
+        :param livemode: by default, the mode of ``secret_key`` or else test mode.
+        :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
+        :raises ValueError: the amount or card is invalid.
         """
-        used = find_card(card)
-        if used is None or amount < 1:
-            raise ValueError(f"no payment of {amount} by {card}")
+        test_card = find_card(card)
+        if test_card is None:
+            raise ValueError(f"Unknown card {card!r}. Use a card number or a pm_card_… ID.")
+        if amount < 1:
+            raise ValueError(f"The amount must be at least 1, not {amount}.")
         with self._changed:
             account = self._account(self._livemode if livemode is None else livemode)
             try:
                 intent = account.create_payment_intent(
                     amount=amount,
                     currency=currency.lower(),
-                    card=used,
+                    card=test_card,
                     confirm=True,
                     metadata=dict(metadata or {}),
                 )
@@ -197,77 +202,74 @@ class StripeSandbox:
             return str(intent["id"])
 
     def payment_intent(self, payment_intent: str) -> JsonObject:
-        """A copy of a payment intent.
+        """Return a copy of a payment intent.
 
-        :raises LookupError: when there is none with this id.
+        :raises LookupError: the ID is unknown.
         """
         return self._read(lambda account: account.payment_intent(payment_intent))
 
     def charge(self, payment_intent: str) -> JsonObject:
-        """A copy of a payment intent's latest charge.
+        """Return a copy of a payment intent's latest charge.
 
-        :raises LookupError: when there is none.
+        :raises LookupError: the ID is unknown, or the payment intent has no charge.
         """
         charge = self.payment_intent(payment_intent)["latest_charge"]
         return self._read(lambda account: account.charge(charge))
 
     def refund(self, refund_id: str) -> JsonObject:
-        """A copy of a refund.
+        """Return a copy of a refund.
 
-        :raises LookupError: when there is none with this id.
+        :raises LookupError: the ID is unknown.
         """
         return self._read(lambda account: account.refund(refund_id))
 
     def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
-        """Copies of a payment intent's refunds, or of all; oldest first."""
+        """Return copies of a payment intent's refunds, or of all refunds; oldest first."""
         with self._changed:
-            self._run_due()
+            self._apply_due_transitions()
             found = [
-                snapshot(refund)
+                copy_json(refund)
                 for account in self._accounts.values()
                 for refund in account.refunds_of(payment_intent)
             ]
         return sorted(found, key=lambda refund: int(refund["created"]))
 
     def money_refunded(self, payment_intent: str) -> int:
-        """What has been paid back, or is about to be: refunds neither failed nor canceled.
-
-        :return: minor units.
-        """
+        """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
         with self._changed:
-            self._run_due()
-            return sum(it.money_refunded(payment_intent) for it in self._accounts.values())
+            self._apply_due_transitions()
+            return sum(account.money_refunded(payment_intent) for account in self._accounts.values())
 
     def refund_in_dashboard(self, payment_intent: str, amount: int | None = None) -> JsonObject:
-        """Refund as somebody does who uses Stripe's Dashboard: without metadata or a key.
+        """Refund as a Dashboard user does: without metadata and without an idempotency key.
 
-        :param amount: in minor units; by default all that is left.
+        :param amount: in minor units; by default the full remaining amount.
         :return: a copy of the refund.
-        :raises ApiError: when Stripe would refuse.
+        :raises ApiError: Stripe would reject the refund.
         """
-        return self._change(
+        return self._modify(
             lambda account: account.create_refund(payment_intent=payment_intent, amount=amount)
         )
 
     def settle(self, refund_id: str, status: str, failure_reason: str | None = None) -> JsonObject:
-        """Let a refund become ``succeeded``, ``failed``, ``canceled``, …, and send the events.
+        """Change a refund's status to ``succeeded``, ``failed``, ``canceled``, …, and send the events.
 
-        :param failure_reason: of https://docs.stripe.com/refunds#failed-refunds
+        :param failure_reason: one of https://docs.stripe.com/refunds#failed-refunds
         :return: a copy of the refund.
-        :raises LookupError: when there is none with this id.
-        :raises ValueError: when no refund could go that way.
+        :raises LookupError: the ID is unknown.
+        :raises ValueError: Stripe doesn't allow this change.
         """
-        return self._change(lambda account: account.settle(refund_id, status, failure_reason))
+        return self._modify(lambda account: account.settle(refund_id, status, failure_reason))
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward, and let happen what falls due."""
+        """Move the clock forward, and apply the status changes that become due."""
         with self._changed:
             self._clock.advance(seconds)
-            self._run_due()
+            self._apply_due_transitions()
             self._changed.notify_all()
 
     def now(self) -> float:
-        """The sandbox's time, in seconds since the epoch."""
+        """Return the sandbox's time, in seconds since the epoch."""
         return self._clock()
 
     # Faults
@@ -281,40 +283,41 @@ class StripeSandbox:
         times: int | None = 1,
         after: int = 0,
     ) -> Injected:
-        """Have the next matching requests suffer a fault, each at most one.
+        """Apply a fault to the next matching requests. At most one fault applies to a request.
 
-        :param method: ``*`` for any.
+        :param method: the HTTP method; ``*`` for any.
         :param path: a prefix, or a pattern such as ``/v1/*/confirm``.
-        :param times: how many requests; None for all, until :meth:`clear_faults`.
-        :param after: how many matching requests to let pass first.
-        :return: counts its ``hits``.
+        :param times: the number of requests; None for all requests until :meth:`clear_faults`.
+        :param after: the number of matching requests that pass first.
+        :return: the injected fault, which counts its ``hits``.
+        :raises ValueError: the fault is unknown, or can't apply to these requests.
         """
         injected = Injected(Fault(fault), method, path, times, after)
         with self._changed:
             return self._faults.inject(injected)
 
     def clear_faults(self) -> None:
-        """Forget all faults, hang up on who hangs, and execute what is late."""
+        """Remove all faults, close hanging connections, and execute the requests held by ``LATE``."""
         with self._changed:
             self._faults.clear()
-        self._do(self._service.hang_up, self._service.release)
+        self._run_on_server(self._handler.close_hanging, self._handler.execute_late)
 
     def release(self) -> None:
-        """Execute, and answer, the requests held by :attr:`Fault.LATE`."""
-        self._do(self._service.release)
+        """Execute the requests held by :attr:`Fault.LATE`, and send their responses."""
+        self._run_on_server(self._handler.execute_late)
 
-    # Watching
+    # Requests
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """The requests so far, or the last 200,000 of them, oldest first; copies."""
+        """Copies of the last 200,000 requests, oldest first."""
         with self._changed:
-            return self._journal.find()
+            return self._request_log.find()
 
     def count_requests(self) -> dict[str, int]:
-        """How many of those were answered with each status; ``none`` for those without an answer."""
+        """Return the number of requests by response status; ``none`` counts those without a response."""
         with self._changed:
-            return self._journal.count_by_status()
+            return self._request_log.count_by_status()
 
     def wait_for_requests(
         self,
@@ -324,85 +327,84 @@ class StripeSandbox:
         method: str | None = None,
         path: str | None = None,
     ) -> list[ReceivedRequest]:
-        """Wait until so many requests have arrived.
+        """Wait until ``count`` matching requests have arrived, and return copies of them.
 
-        Without latency they are executed by then, and answered.
+        Without latency, these requests have also been executed.
 
-        :param method: count only these; None for all.
-        :param path: count only these; exact, None for all.
-        :return: copies of them.
-        :raises TimeoutError: when fewer came within ``timeout`` seconds.
+        :param method: the HTTP method; None for any.
+        :param path: the exact path; None for any.
+        :raises TimeoutError: fewer requests arrived within ``timeout`` seconds.
         """
-        self.wait_until(lambda: self._journal.count(method, path) >= count, timeout)
+        self.wait_until(lambda: self._request_log.count(method, path) >= count, timeout)
         with self._changed:
-            return self._journal.find(method, path)
+            return self._request_log.find(method, path)
 
     def wait_until(self, condition: Callable[[], object], timeout: float = 5.0) -> None:
-        """Wait until a condition on this sandbox is true; it is tried after each change.
+        """Wait until ``condition()`` is true. It is evaluated after each change of the sandbox.
 
-        :raises TimeoutError: when it was not within ``timeout`` seconds.
+        :raises TimeoutError: it wasn't true within ``timeout`` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: bool(condition()), timeout):
-                raise TimeoutError(f"not within {timeout} s")
+                raise TimeoutError(f"The condition wasn't true within {timeout} s.")
 
     # Events
 
     @property
     def events(self) -> list[JsonObject]:
-        """The events so far, oldest first; copies."""
+        """Copies of all events, oldest first."""
         with self._changed:
-            self._run_due()
-            found = [event for it in self._accounts.values() for event in it.events]
+            self._apply_due_transitions()
+            found = [event for account in self._accounts.values() for event in account.events]
         return [event.load() for event in sorted(found, key=lambda event: event.created)]
 
     def add_webhook(
         self, url: str, secret: str, events: Iterable[str] = ("*",), *, livemode: bool | None = None
     ) -> None:
-        """Deliver events from now on, each tried three times until a 2xx is answered.
+        """Deliver all new events to a URL, with up to three attempts each.
 
-        :param secret: signs them, ``whsec_…``.
-        :param events: the types wanted; ``*`` for all.
-        :param livemode: whose events; None for those of both modes.
+        :param secret: the signing secret, ``whsec_…``.
+        :param events: the event types to send; ``*`` for all.
+        :param livemode: the mode of the events; None for both modes.
         """
         endpoint = WebhookEndpoint(url, secret, tuple(events), livemode)
         with self._changed:
             self._endpoints.append(endpoint)
             for account in self._accounts.values():
-                if endpoint.is_of(account.livemode):
+                if endpoint.has_mode(account.livemode):
                     account.add_webhook_endpoint(url, endpoint.events)
 
     def deliver(
         self, event: Mapping[str, Any], url: str, secret: str, *, timestamp: int | None = None
     ) -> int:
-        """Deliver an event here and now: late, twice, or out of order.
+        """Deliver one event now, for example late, twice or out of order.
 
-        :param timestamp: when it was signed, in seconds since the epoch; now if None.
-        :return: the HTTP status answered.
-        :raises OSError: when nobody answers.
+        :param timestamp: the time of the signature, in seconds since the epoch; None for now.
+        :return: the HTTP status of the response.
+        :raises OSError: the URL can't be reached.
         """
-        return Sender().send(event, url, secret, timestamp)
+        return WebhookSender().send(event, url, secret, timestamp)
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """What came of the events for the endpoints added, in order."""
-        return self._courier.deliveries
+        """The finished deliveries to the webhooks, in order."""
+        return self._dispatcher.deliveries
 
     def wait_delivered(self, timeout: float = 5.0) -> None:
-        """Wait until every event is delivered, or given up.
+        """Wait until all deliveries are finished, including failed ones.
 
-        :raises TimeoutError: when one was not within ``timeout`` seconds.
+        :raises TimeoutError: a delivery wasn't finished within ``timeout`` seconds.
         """
-        if not self._courier.wait(timeout):
-            raise TimeoutError(f"events still undelivered after {timeout} s")
+        if not self._dispatcher.wait(timeout):
+            raise TimeoutError(f"Some events weren't delivered within {timeout} s.")
 
-    # Inside
+    # Internals
 
     def _serve(self, connection: Connection, request: Request) -> None:
-        if request.path.startswith(control.PREFIX):
-            connection.respond(control.answer(self, request))
+        if request.path.startswith(control_api.PREFIX):
+            connection.respond(control_api.respond(self, request))
         else:
-            self._service.serve(connection, request)
+            self._handler.handle(connection, request)
 
     def _account(self, livemode: bool) -> Account:
         return self._accounts[livemode]
@@ -418,43 +420,43 @@ class StripeSandbox:
             )
             for livemode in (False, True)
         }
-        accounts[False].twin, accounts[True].twin = accounts[True], accounts[False]
+        accounts[False].other_mode, accounts[True].other_mode = accounts[True], accounts[False]
         return accounts
 
     def _publish(self, livemode: bool, event: StoredEvent) -> None:
         for endpoint in self._endpoints:
-            if endpoint.is_of(livemode) and endpoint.wants(event.type):
-                self._courier.post(event.load(), endpoint)
+            if endpoint.has_mode(livemode) and endpoint.accepts(event.type):
+                self._dispatcher.enqueue(event.load(), endpoint)
 
-    def _run_due(self) -> None:
+    def _apply_due_transitions(self) -> None:
         for account in self._accounts.values():
-            account.run_due()
+            account.apply_due_transitions()
 
     def _read(self, find: Callable[[Account], JsonObject]) -> JsonObject:
         with self._changed:
-            self._run_due()
-            return self._in_either(find)
+            self._apply_due_transitions()
+            return self._in_either_mode(find)
 
-    def _change(self, change: Callable[[Account], JsonObject]) -> JsonObject:
+    def _modify(self, change: Callable[[Account], JsonObject]) -> JsonObject:
         with self._changed:
-            self._run_due()
-            changed = self._in_either(change)
+            self._apply_due_transitions()
+            changed = self._in_either_mode(change)
             self._changed.notify_all()
             return changed
 
-    def _in_either(self, do: Callable[[Account], JsonObject]) -> JsonObject:
-        """In the account, test or live, that has the object."""
+    def _in_either_mode(self, action: Callable[[Account], JsonObject]) -> JsonObject:
+        """Run an action on the account that has the object, in test or live mode."""
         for account in self._accounts.values():
             try:
-                return dict(snapshot(do(account)))
+                return dict(copy_json(action(account)))
             except ApiError as error:
                 if error.status != 404:
                     raise
                 missing = error
         raise LookupError(str(missing))
 
-    def _do(self, *actions: Callable[[], None]) -> None:
-        """On the server's thread, to which connections belong; done when this returns."""
+    def _run_on_server(self, *actions: Callable[[], None]) -> None:
+        """Run functions on the server's thread, which owns the connections, and wait for them."""
         for action in actions:
             if self._server is not None:
                 self._server.call(action)

@@ -1,4 +1,4 @@
-"""Events, signed as Stripe signs them.
+"""Stripe events and their signatures.
 
 Sources: https://docs.stripe.com/api/events/object and
 https://docs.stripe.com/webhooks#verify-manually
@@ -20,12 +20,11 @@ API_VERSION = "2026-10-28.endive"
 def signed_event(
     event: Mapping[str, Any], secret: str, *, timestamp: int | None = None
 ) -> tuple[bytes, dict[str, str]]:
-    """A webhook request that Stripe could have sent.
+    """Return the body and headers of a webhook request, signed like Stripe's.
 
-    :param event: the event, as :func:`make_event` builds it.
+    :param event: the event, for example from :func:`make_event`.
     :param secret: the endpoint's signing secret, ``whsec_…``.
-    :param timestamp: when it was signed, in seconds since the epoch; now if None.
-    :return: the raw body, and the headers that go with it.
+    :param timestamp: the time of the signature, in seconds since the epoch; None for now.
     """
     body = json.dumps(event).encode()
     signed_at = int(time.time()) if timestamp is None else timestamp
@@ -49,14 +48,14 @@ def make_event(
     request_id: str | None = None,
     idempotency_key: str | None = None,
 ) -> dict[str, Any]:
-    """An event around an object.
+    """Return an event about an object.
 
-    :param event_type: such as ``refund.updated``.
-    :param subject: the refund, charge or payment intent that it is about.
-    :param previous_attributes: for an update, the changed fields' old values.
-    :param event_id: ``evt_…``; a new one if None.
-    :param created: seconds since the epoch; now if None.
-    :param request_id: the API request that caused it; None for what Stripe did by itself.
+    :param event_type: for example ``refund.updated``.
+    :param subject: the refund, charge or payment intent.
+    :param previous_attributes: for an update, the old values of the changed fields.
+    :param event_id: ``evt_…``; None for a new ID.
+    :param created: seconds since the epoch; None for now.
+    :param request_id: the API request that caused the event; None if Stripe caused it.
     """
     content: dict[str, Any] = {"object": dict(subject)}
     if previous_attributes is not None:

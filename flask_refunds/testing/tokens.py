@@ -17,13 +17,13 @@ def make_token(
     claim: str = "sub",
     **claims: Any,
 ) -> str:
-    """A signed JWT, as the host's login would hand it out.
+    """Return a signed JWT like the one that your app issues at sign-in.
 
-    :param identity: who it is for: the value of the identity claim.
-    :param secret: the HMAC secret, or the private key in PEM for an asymmetric algorithm.
-    :param expires_in: seconds from now; negative makes a token that has expired.
-    :param claim: name of the identity claim.
-    :param claims: further claims, which win over those made here.
+    :param identity: the user's ID, stored in the identity claim.
+    :param secret: the HMAC secret, or a PEM private key for an asymmetric algorithm.
+    :param expires_in: seconds from now; a negative number makes an expired token.
+    :param claim: the name of the identity claim.
+    :param claims: more claims; they override the ones set here.
     """
     now = int(time.time())
     payload = {claim: identity, "iat": now, "exp": now + expires_in, **claims}

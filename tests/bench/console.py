@@ -10,8 +10,8 @@ from typing import Any
 from tests.bench.figure import Figure
 from tests.bench.listing import seed
 from tests.bench.places import a_database
-from tests.browser.console import Console, a_browser
-from tests.served_by import serving
+from tests.browser.admin_page import AdminPage, launch_browser
+from tests.live_server import serving
 from tests.shop import Shop, make_app
 
 ROUNDS = 15
@@ -28,7 +28,7 @@ def run(purchases: int) -> list[Figure]:
         assert shop.app.test_cli_runner().invoke(args=["refunds", "init-db"]).exit_code == 0
         customer = database.users.find_one({"email": {"$exists": True}})["email"]
         payment = database.purchases.find_one()["stripePaymentIntentId"]
-        with serving(shop.app) as base, a_browser() as browser:
+        with serving(shop.app) as base, launch_browser() as browser:
             url = f"{base}/api/payments/admin/"
             return [
                 _figure("first paint of the page", PAINT_SECONDS, _paints(browser, url, shop), purchases),
@@ -46,10 +46,12 @@ def _paints(browser: Any, url: str, shop: Shop) -> list[float]:
 
     def paint() -> float:
         context = browser.new_context()
-        console = Console(context, url, shop)
-        console.open()
-        console.page.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")
-        seconds: float = console.page.evaluate(_PAINTED)
+        admin_page = AdminPage(context, url, shop)
+        admin_page.open()
+        admin_page.page.wait_for_function(
+            "() => performance.getEntriesByName('first-contentful-paint').length"
+        )
+        seconds: float = admin_page.page.evaluate(_PAINTED)
         context.close()
         return seconds
 
@@ -59,10 +61,10 @@ def _paints(browser: Any, url: str, shop: Shop) -> list[float]:
 def _searches(browser: Any, url: str, shop: Shop, text: str) -> list[float]:
     """From pressing Enter to what was found, on the screen."""
     context = browser.new_context()
-    console = Console(context, url, shop)
-    console.open()
-    console.sign_in()
-    field, count = console.page.get_by_label("Customer or payment"), console.page.locator(".count")
+    admin_page = AdminPage(context, url, shop)
+    admin_page.open()
+    admin_page.sign_in()
+    field, count = admin_page.page.get_by_label("Customer or payment"), admin_page.page.locator(".count")
 
     def search() -> float:
         field.fill("")
@@ -72,7 +74,7 @@ def _searches(browser: Any, url: str, shop: Shop, text: str) -> list[float]:
         field.fill(text)
         began = time.perf_counter()
         field.press("Enter")
-        console.page.wait_for_function(
+        admin_page.page.wait_for_function(
             "all => ![all, ''].includes(document.querySelector('.count').textContent.trim())", arg=everything
         )
         return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""A real browser on the page, served by a real server, on a real MongoDB."""
+"""A real browser with the admin page of a shop on a real server and a real MongoDB."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flask_refunds.testing import StripeSandbox
-from tests.browser.console import Console, a_browser
-from tests.serving import serving
+from tests.browser.admin_page import AdminPage, launch_browser
+from tests.live_server import serving
 from tests.shop import Shop, make_app
 
 WEBHOOK_SECRET = "whsec_of_the_browser_tests"
@@ -18,11 +18,11 @@ WEBHOOK_SECRET = "whsec_of_the_browser_tests"
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """For this folder alone: while it lasts its event loop runs in this thread, and no async view can."""
+    """Chromium, for this package only: Playwright's event loop would break async views in other tests."""
     if shutil.which("chromium") is None:
-        pytest.skip("NO CHROMIUM: put one on PATH as chromium (Debian: apt-get install chromium)")
+        pytest.skip("chromium is not on PATH (Debian: apt-get install chromium)")
     pytest.importorskip("playwright.sync_api")
-    with a_browser() as browser:
+    with launch_browser() as browser:
         yield browser
 
 
@@ -34,14 +34,14 @@ def shop(database: Any, sandbox: StripeSandbox) -> Shop:
 
 @pytest.fixture
 def url(shop: Shop) -> Iterator[str]:
-    """Where the shop is served."""
+    """The URL of the running shop."""
     with serving(shop.app) as url:
         yield url
 
 
 @pytest.fixture
-def hearing(sandbox: StripeSandbox, url: str) -> None:
-    """The shop hears of what happens at Stripe."""
+def stripe_webhook(sandbox: StripeSandbox, url: str) -> None:
+    """The sandbox sends its events to the shop."""
     sandbox.add_webhook(f"{url}/api/payments/webhook/refunds", WEBHOOK_SECRET)
 
 
@@ -54,10 +54,10 @@ def context(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def console(context: Any, shop: Shop, url: str) -> Iterator[Console]:
-    """The page, signed in; what it must never do is checked at the end."""
-    console = Console(context, f"{url}/api/payments/admin/", shop)
-    console.open()
-    console.sign_in()
-    yield console
-    console.assert_clean()
+def admin_page(context: Any, shop: Shop, url: str) -> Iterator[AdminPage]:
+    """The admin page, signed in. The test fails if the browser reports an error."""
+    admin_page = AdminPage(context, f"{url}/api/payments/admin/", shop)
+    admin_page.open()
+    admin_page.sign_in()
+    yield admin_page
+    admin_page.assert_no_errors()

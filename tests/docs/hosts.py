@@ -20,7 +20,7 @@ from flask import Flask
 from flask_refunds import refunds_bp
 from flask_refunds.testing import StripeSandbox, make_token
 from tests.docs.pages import Block
-from tests.serving import serving
+from tests.live_server import serving
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_config
 
 PLACEHOLDERS = {'"sk_test_…"': repr(STRIPE_KEY), 'JWT_SECRET_KEY="…"': f'JWT_SECRET_KEY="{JWT_SECRET}"'}

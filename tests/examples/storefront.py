@@ -1,4 +1,4 @@
-"""The storefront as a real process, and calls to it."""
+"""The storefront in its own process, and an HTTP client for it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 READY_WITHIN_SECONDS = 60.0
 SETTLED_WITHIN_SECONDS = 30.0
-CARD_PAYS = "4242424242424242"
+CARD_SUCCEEDS = "4242424242424242"
 CARD_DECLINED = "4000000000000002"
 
-_SERVICES = (
+_ENVIRONMENT_KEYS = (
     "MONGO_URI",
     "STRIPE_SECRET_KEY",
     "STRIPE_WEBHOOK_SECRET",
@@ -37,8 +37,8 @@ _T = TypeVar("_T")
 
 
 def launch(*arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """``python examples/storefront``, with no service named but those given; a warning ends it."""
-    inherited = {key: value for key, value in os.environ.items() if key not in _SERVICES}
+    """Start ``python examples/storefront`` with only these services configured; warnings are errors."""
+    inherited = {key: value for key, value in os.environ.items() if key not in _ENVIRONMENT_KEYS}
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(EXAMPLES / "storefront"), *arguments],
         env={**inherited, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **environ},
@@ -51,30 +51,30 @@ def launch(*arguments: str, **environ: str) -> subprocess.Popen[str]:
 
 
 class Storefront:
-    """A storefront that has said that it is open.
+    """A running storefront.
 
-    :param arguments: of its command line.
+    :param arguments: the command-line arguments.
     """
 
     def __init__(self, *arguments: str) -> None:
         self.process = launch(*arguments)
-        self.printed = self._read_until_open()
-        self.url = self._find(r"Open +(http://\S+)/")
+        self.printed = self._read_startup_message()
+        self.url = self._find(r"Shop +(http://\S+)/")
 
-    def _read_until_open(self) -> str:
+    def _read_startup_message(self) -> str:
         assert self.process.stdout is not None
         lines = []
-        too_late = threading.Timer(READY_WITHIN_SECONDS, self.process.kill)
-        too_late.start()
+        timeout = threading.Timer(READY_WITHIN_SECONDS, self.process.kill)
+        timeout.start()
         try:
             for line in self.process.stdout:
                 lines.append(line)
-                if line.startswith("Ctrl-C"):
+                if line.startswith("Press Ctrl-C"):
                     return "".join(lines)
         finally:
-            too_late.cancel()
+            timeout.cancel()
         output, errors = self.process.communicate()
-        raise AssertionError(f"the storefront did not open:\n{''.join(lines)}{output}{errors}")
+        raise AssertionError(f"The storefront didn't start:\n{''.join(lines)}{output}{errors}")
 
     def _find(self, pattern: str) -> str:
         match = re.search(pattern, self.printed)
@@ -83,42 +83,39 @@ class Storefront:
 
     @property
     def curl(self) -> tuple[str, str]:
-        """The URL and the Authorization header of the printed line."""
+        """The URL and the Authorization header of the printed curl command."""
         match = _CURL.search(self.printed)
         assert match is not None, self.printed
         return match[1], match[2]
 
     @property
     def accounts(self) -> dict[str, str]:
-        """The printed e-mail addresses and their passwords."""
+        """The printed email addresses and passwords."""
         return dict(_ACCOUNT.findall(self.printed))
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Signal the process.
-
-        :return: its exit status, and what it wrote to stderr.
-        """
+        """Send a signal to the process, and return its exit status and its stderr."""
         self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=SETTLED_WITHIN_SECONDS)
         return self.process.returncode, errors
 
     def kill(self) -> None:
-        """End the process whatever it does."""
+        """Kill the process."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
 
-    def sign_in(self, name: str) -> Customer:
+    def sign_in(self, name: str) -> SignedInUser:
         """Sign in with a printed password."""
         email = f"{name}@shop.example"
         status, body = call(
             "POST", f"{self.url}/api/sign-in", {"email": email, "password": self.accounts[email]}
         )
         assert status == 200, body
-        return Customer(self.url, f"Bearer {body['token']}")
+        return SignedInUser(self.url, f"Bearer {body['token']}")
 
     def content_id(self, title: str) -> str:
-        """The id of a content, from the catalogue's page."""
+        """Return the ID of a content from the catalogue page."""
         with urllib.request.urlopen(f"{self.url}/") as response:
             page = response.read().decode()
         match = re.search(rf'{re.escape(title)}.*?value="([0-9a-f]{{24}})"', page, re.DOTALL)
@@ -126,30 +123,30 @@ class Storefront:
         return match[1]
 
 
-class Customer:
-    """Somebody who is signed in."""
+class SignedInUser:
+    """An HTTP client with a user's token."""
 
     def __init__(self, url: str, authorization: str) -> None:
         self._url = url
         self._headers = {"Authorization": authorization}
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Call the shop with the customer's token."""
+        """Send a request with the user's token."""
         extra = {name.replace("_", "-"): value for name, value in headers.items()}
         return call(method, self._url + path, body, self._headers | extra)
 
-    def buy(self, *content_ids: str, card: str = CARD_PAYS, key: str) -> tuple[int, Any]:
-        """Order contents by one payment."""
+    def buy(self, *content_ids: str, card: str = CARD_SUCCEEDS, key: str) -> tuple[int, Any]:
+        """Order contents in one payment."""
         order = {"contents": list(content_ids), "card": card}
         return self.call("POST", "/api/purchases", order, Idempotency_Key=key)
 
     def purchases(self) -> list[dict[str, Any]]:
-        """The customer's own, newest first."""
+        """Return the user's own purchases, newest first."""
         purchases: list[dict[str, Any]] = self.call("GET", "/api/purchases")[1]["purchases"]
         return purchases
 
-    def settled(self, *purchase_ids: str) -> list[dict[str, Any]]:
-        """Those of these ids, once Stripe's event has been received."""
+    def wait_for_purchases(self, *purchase_ids: str) -> list[dict[str, Any]]:
+        """Return these purchases once they are no longer pending."""
 
         def find() -> list[dict[str, Any]]:
             found = [purchase for purchase in self.purchases() if purchase["id"] in purchase_ids]
@@ -158,15 +155,12 @@ class Customer:
         return eventually(find)
 
     def refund(self, purchase_id: str) -> tuple[int, Any]:
-        """Call the library's endpoint."""
+        """Refund a purchase with flask_refunds' endpoint."""
         return self.call("POST", f"/api/payments/admin/refund/{purchase_id}")
 
 
 def call(method: str, url: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    """One HTTP request.
-
-    :return: the status, and the JSON of the answer.
-    """
+    """Send a request, and return the status and JSON of the response."""
     content = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, content, headers or {}, method=method)
     request.add_header("Content-Type", "application/json")
@@ -179,12 +173,9 @@ def call(method: str, url: str, body: Any = None, headers: dict[str, str] | None
 
 
 def eventually(find: Callable[[], _T]) -> _T:
-    """What ``find`` gives, once it is true of anything.
-
-    :raises AssertionError: it was not in time.
-    """
+    """Call ``find`` until it returns something true, and return that."""
     deadline = time.monotonic() + SETTLED_WITHIN_SECONDS
     while not (found := find()):
-        assert time.monotonic() < deadline, "not in time"
+        assert time.monotonic() < deadline, "timeout"
         time.sleep(0.02)
     return found

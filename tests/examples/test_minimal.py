@@ -1,4 +1,4 @@
-"""``examples/minimal.py`` mounts, and works once it has a database and a Stripe."""
+"""``examples/minimal.py`` with mongomock and a Stripe sandbox."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Flask:
     return app
 
 
-def test_it_refunds_and_guards_its_own_view(app: Flask, sandbox: StripeSandbox) -> None:
+def test_minimal_app_refunds_and_protects_its_own_view(app: Flask, sandbox: StripeSandbox) -> None:
     database: Any = mongomock.MongoClient(tz_aware=True).shop
     app.config.update(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url)
     shop = Shop(app, database)
     assert shop.client.get("/admin/me").status_code == 401
-    answer = shop.client.get("/admin/me", headers=shop.headers())
-    assert answer.get_json() == {"id": str(shop.admin_id), "name": "Ann"}
+    response = shop.client.get("/admin/me", headers=shop.headers())
+    assert response.get_json() == {"id": str(shop.admin_id), "name": "Ann"}
 
     purchase_id = shop.add_purchase(sandbox.create_payment(1999))
-    answer = shop.refund(purchase_id)
-    assert (answer.status_code, answer.get_json()["message"]) == (200, "Refund successful")
+    response = shop.refund(purchase_id)
+    assert (response.status_code, response.get_json()["refund"]["status"]) == (200, "succeeded")
     assert shop.status_of(purchase_id) == "refunded"

@@ -22,8 +22,8 @@ from flask_refunds import extension
 from flask_refunds.models import Refund
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, signed_event
-from flask_refunds.testing.account import GONE
-from flask_refunds.testing.wire import Connection, Request, Response
+from flask_refunds.testing.account import FAILED_OR_CANCELED
+from flask_refunds.testing.http_server import Connection, Request, Response
 from tests.faults.invariants import Violation, violations
 from tests.shop import Shop, make_app
 
@@ -153,7 +153,7 @@ class InProcess(stripe.HTTPClient):
         lowered = {name.lower(): value for name, value in headers.items()}
         request = Request(method.upper(), parts.path, parts.query, lowered, (post_data or "").encode())
         wire = _Wire()
-        _take(lambda: self.sandbox._service.serve(wire, request), at_database=False)
+        _take(lambda: self.sandbox._handler.handle(wire, request), at_database=False)
         if wire.answer is None:
             raise stripe.APIConnectionError("no answer")  # type: ignore[no-untyped-call]
         answer = wire.answer
@@ -275,13 +275,13 @@ class World:
     def clear_faults(self) -> None:
         """Stripe is well again, and executes what it had put off."""
         self.sandbox.clear_faults()
-        self.sandbox._service.hang_up()
-        self.sandbox._service.release()
+        self.sandbox._handler.close_hanging()
+        self.sandbox._handler.execute_late()
 
     @property
     def is_late(self) -> bool:
         """Whether Stripe still has requests that it put off."""
-        return bool(self.sandbox._service._late)
+        return bool(self.sandbox._handler._late)
 
     # What there is
 
@@ -291,7 +291,7 @@ class World:
 
     def live(self, payment: str) -> list[dict[str, Any]]:
         """The payment's refunds that move money, or are about to."""
-        return [it for it in self.sandbox.refunds(payment) if it["status"] not in GONE]
+        return [it for it in self.sandbox.refunds(payment) if it["status"] not in FAILED_OR_CANCELED]
 
     def live_of(self, refund_id: str) -> list[dict[str, Any]]:
         """Those that one row asked for."""

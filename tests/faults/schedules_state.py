@@ -23,11 +23,11 @@ from bson import CodecOptions, ObjectId
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from flask_refunds.testing import objects, signatures
-from flask_refunds.testing.account import GONE, Account
-from flask_refunds.testing.api import Api, RateLimit
+from flask_refunds.testing.account import FAILED_OR_CANCELED, Account
+from flask_refunds.testing.api import Api, RateLimit, store_response
 from flask_refunds.testing.cards import find_card
+from flask_refunds.testing.http_server import Request
 from flask_refunds.testing.idempotency import IdempotencyKeys
-from flask_refunds.testing.wire import Request
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 CART = (ObjectId("65f424a80000000000000001"), ObjectId("65f424a80000000000000002"))
@@ -137,7 +137,7 @@ class AtStripe:
 
     def key(self) -> str:
         """Equal where nothing that anybody could ask tells two of them apart."""
-        tickets = {key: ticket.answer for (_, key), ticket in self.keys._tickets.items()}
+        tickets = {key: record.response for (_, key), record in self.keys._records.items()}
         events = [event.encoded for event in self.account.events]
         return repr((self.account.refunds_of(None), tickets, events))
 
@@ -146,11 +146,11 @@ class AtStripe:
         limit = RateLimit(None, _stripe_now)
         api = Api(lambda livemode: self.account, keys=self.keys, limit=limit, now=_stripe_now)
         headers = {"authorization": f"Bearer {KEY}"} | ({"idempotency-key": key} if key else {})
-        admitted = api.admit(Request(method, path, query, headers, body.encode()), "req_1")
-        answer = admitted.ticket.answer if admitted.ticket else None
+        accepted = api.accept(Request(method, path, query, headers, body.encode()), "req_1")
+        answer = accepted.key_record.response if accepted.key_record else None
         if answer is None:
-            answer = api.run(admitted, admitted.call)
-            api.conclude(admitted, answer)
+            answer = api.run(accepted, accepted.call)
+            store_response(accepted, answer)
         return Answer(answer.status, answer.body)
 
     def news(self) -> list[dict[str, Any]]:
@@ -162,7 +162,9 @@ class AtStripe:
     def live(self) -> list[dict[str, Any]]:
         """Our refunds that move money, or are about to."""
         refunds = self.account.refunds_of(None)
-        return [it for it in refunds if it["metadata"].get("refund_id") and it["status"] not in GONE]
+        return [
+            it for it in refunds if it["metadata"].get("refund_id") and it["status"] not in FAILED_OR_CANCELED
+        ]
 
 
 def _is_told_twice(event: Mapping[str, Any]) -> bool:

@@ -199,8 +199,8 @@ def _give_real_ids(schema: Any, shop: Shop) -> None:
         "purchaseId": st.sampled_from(shop.purchases),
         "paymentIntentId": st.sampled_from(shop.intents),
         "refundId": st.sampled_from(shop.intents).map("{}:1".format),
-        "version": st.just(assets.version()),
-        "name": st.sampled_from(["index.html", *assets.modules()]),
+        "version": st.just(assets.content_version()),
+        "name": st.sampled_from(["index.html", *assets.script_names()]),
     }
 
     @schema.hook

@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from sandbox_caller import Caller
 
 from flask_refunds.testing import StripeSandbox
+from tests.testing.http_client import HttpClient
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def sandbox() -> Iterator[StripeSandbox]:
 
 
 @pytest.fixture
-def stripe_api(sandbox: StripeSandbox) -> Iterator[Caller]:
-    with contextlib.closing(Caller(sandbox.url)) as caller:
-        yield caller
+def stripe_api(sandbox: StripeSandbox) -> Iterator[HttpClient]:
+    with contextlib.closing(HttpClient(sandbox.url)) as client:
+        yield client
 
 
 @pytest.fixture
-def paid(sandbox: StripeSandbox) -> str:
-    """A payment intent of 20 dollars."""
+def payment(sandbox: StripeSandbox) -> str:
+    """The ID of a payment intent of 20 USD."""
     return sandbox.create_payment(2000)

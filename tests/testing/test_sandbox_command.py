@@ -11,17 +11,17 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from sandbox_caller import Caller
 
 import flask_refunds.testing.__main__ as command
 from flask_refunds.testing import StripeSandbox
+from tests.testing.http_client import HttpClient
 
 PACKAGE_ROOT = pathlib.Path(command.__file__).parents[2]
 
 
 @contextlib.contextmanager
 def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The process, and the URL that it printed."""
+    """Run the command; yield its process and the URL that it printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "flask_refunds.testing", *arguments],
         stdout=subprocess.PIPE,
@@ -38,40 +38,40 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_serves_until_a_signal(number: signal.Signals) -> None:
-    with running("--latency-ms", "1") as (process, url), contextlib.closing(Caller(url)) as caller:
-        assert caller.get("/_sandbox/health").status == 200
-        hung = caller.get("/v1/balance")
+def test_command_serves_until_signal(number: signal.Signals) -> None:
+    with running("--latency-ms", "1") as (process, url), contextlib.closing(HttpClient(url)) as client:
+        assert client.get("/_sandbox/health").status == 200
+        response = client.get("/v1/balance")
         process.send_signal(number)
         output = process.communicate(timeout=5)
 
-    assert hung.status == 200
+    assert response.status == 200
     assert (process.returncode, output) == (0, ("", ""))
 
 
-def test_options() -> None:
+def test_rate_limit_and_amount_limit_options_apply() -> None:
     with (
         running("--rate-limit", "2", "--no-amount-limit") as (_, url),
-        contextlib.closing(Caller(url)) as caller,
+        contextlib.closing(HttpClient(url)) as client,
     ):
-        paid = caller.post("/_sandbox/payments", {"amount": 5}).json["ids"][0]
-        statuses = [caller.post("/v1/refunds", {"payment_intent": paid}).status for _ in range(3)]
-        money = [refund["amount"] for refund in caller.get("/_sandbox/refunds").json["data"]]
+        payment = client.post("/_sandbox/payments", {"amount": 5}).json["ids"][0]
+        statuses = [client.post("/v1/refunds", {"payment_intent": payment}).status for _ in range(3)]
+        money = [refund["amount"] for refund in client.get("/_sandbox/refunds").json["data"]]
 
     assert statuses == [200, 200, 429]
     assert money == [5, 5]
 
 
-def test_delivers_events(sandbox: StripeSandbox) -> None:
-    # Another sandbox is the receiver: it writes down whatever it is sent.
+def test_webhook_option_delivers_events(sandbox: StripeSandbox) -> None:
+    # The fixture's sandbox receives the events, because it logs every request.
     webhook = ("--webhook", f"{sandbox.url}/hook", "--webhook-secret", "whsec_1")
-    with running(*webhook) as (_, url), contextlib.closing(Caller(url)) as caller:
-        caller.post("/_sandbox/payments", {"amount": 5})
+    with running(*webhook) as (_, url), contextlib.closing(HttpClient(url)) as client:
+        client.post("/_sandbox/payments", {"amount": 5})
 
         assert sandbox.wait_for_requests(1, method="POST", path="/hook")
 
 
-def test_a_webhook_needs_its_secret(capsys: pytest.CaptureFixture[str]) -> None:
+def test_webhook_without_secret_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--webhook", "http://127.0.0.1:1/"])
-    assert "go together" in capsys.readouterr().err
+    assert "use --webhook and --webhook-secret together" in capsys.readouterr().err

@@ -1,8 +1,8 @@
-"""Stripe's own client takes the sandbox for Stripe."""
+"""stripe-python works with the sandbox as with Stripe."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import stripe
 
 from flask_refunds.testing import StripeSandbox
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # its connection pool is never closed
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # stripe-python never closes its pool
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def client(sandbox: StripeSandbox) -> stripe.StripeClient:
     return stripe.StripeClient("sk_test_1", base_addresses={"api": sandbox.url}, http_client=http)
 
 
-def create(client: stripe.StripeClient, paid: str, key: str = "k", **params: Any) -> stripe.Refund:
-    given: Any = {"payment_intent": paid, **params}
-    return client.v1.refunds.create(given, {"idempotency_key": key})
+def create(client: stripe.StripeClient, payment: str, key: str = "k", **params: Any) -> stripe.Refund:
+    sent: Any = {"payment_intent": payment, **params}
+    return client.v1.refunds.create(sent, {"idempotency_key": key})
 
 
-def test_paying_and_refunding(sandbox: StripeSandbox, client: stripe.StripeClient) -> None:
+def test_client_pays_and_refunds(sandbox: StripeSandbox, client: stripe.StripeClient) -> None:
     intent = client.v1.payment_intents.create(
         {
             "amount": 2000,
@@ -44,22 +44,22 @@ def test_paying_and_refunding(sandbox: StripeSandbox, client: stripe.StripeClien
     assert sandbox.money_refunded(intent.id) == 2000
 
 
-def test_reading(sandbox: StripeSandbox, client: stripe.StripeClient, paid: str) -> None:
-    ids = [create(client, paid, str(n), amount=1).id for n in range(25)]
+def test_client_reads_every_object(sandbox: StripeSandbox, client: stripe.StripeClient, payment: str) -> None:
+    ids = [create(client, payment, str(n), amount=1).id for n in range(25)]
 
-    listed = client.v1.refunds.list({"payment_intent": paid, "limit": 10})
+    listed = client.v1.refunds.list({"payment_intent": payment, "limit": 10})
     assert [refund.id for refund in listed.auto_paging_iter()] == ids[::-1]
     assert client.v1.refunds.retrieve(ids[3]).id == ids[3]
     assert client.v1.refunds.update(ids[3], {"metadata": {"a": "b"}}).to_dict()["metadata"] == {"a": "b"}
-    assert client.v1.payment_intents.retrieve(paid).status == "succeeded"
-    assert client.v1.charges.retrieve(sandbox.charge(paid)["id"]).amount_refunded == 25
+    assert client.v1.payment_intents.retrieve(payment).status == "succeeded"
+    assert client.v1.charges.retrieve(sandbox.charge(payment)["id"]).amount_refunded == 25
     assert client.v1.events.retrieve(sandbox.events[0]["id"]).type == "payment_intent.created"
     assert client.v1.balance.retrieve().available[0].amount == 1975
 
 
-def test_canceling(sandbox: StripeSandbox, client: stripe.StripeClient, paid: str) -> None:
+def test_client_cancels_refund(sandbox: StripeSandbox, client: stripe.StripeClient, payment: str) -> None:
     sandbox.inject("requires_action")
-    refund = create(client, paid)
+    refund = create(client, payment)
 
     assert client.v1.refunds.cancel(refund.id).status == "canceled"
 
@@ -84,10 +84,10 @@ def test_canceling(sandbox: StripeSandbox, client: stripe.StripeClient, paid: st
         ("insufficient_balance", stripe.InvalidRequestError, 400),
     ],
 )
-def test_faults_are_the_errors_they_stand_for(
+def test_fault_raises_matching_stripe_error(
     sandbox: StripeSandbox,
     client: stripe.StripeClient,
-    paid: str,
+    payment: str,
     fault: str,
     error: type[stripe.StripeError],
     status: int | None,
@@ -95,26 +95,28 @@ def test_faults_are_the_errors_they_stand_for(
     sandbox.inject(fault)
 
     with pytest.raises(error) as raised:
-        create(client, paid)
+        create(client, payment)
 
     assert type(raised.value) is error
     assert raised.value.http_status == status
 
 
-def test_garbage_is_no_error_of_its_own(
-    sandbox: StripeSandbox, client: stripe.StripeClient, paid: str
+def test_garbage_raises_decode_error(
+    sandbox: StripeSandbox, client: stripe.StripeClient, payment: str
 ) -> None:
     sandbox.inject("garbage")
 
     with pytest.raises(UnicodeDecodeError):
-        create(client, paid)
+        create(client, payment)
 
 
 @pytest.mark.parametrize(
     ("fault", "requests"),
     [("error_500", 1), ("error_503", 2), ("lock_timeout", 2), ("conflict", 2), ("drop_after", 2)],
 )
-def test_what_its_client_retries(sandbox: StripeSandbox, paid: str, fault: str, requests: int) -> None:
+def test_client_retries_only_retryable_faults(
+    sandbox: StripeSandbox, payment: str, fault: str, requests: int
+) -> None:
     client = stripe.StripeClient(
         "sk_test_1",
         base_addresses={"api": sandbox.url},
@@ -122,30 +124,28 @@ def test_what_its_client_retries(sandbox: StripeSandbox, paid: str, fault: str, 
         max_network_retries=1,
     )
     sandbox.inject(fault)
-    outcome: Callable[[], object] = lambda: create(client, paid)  # noqa: E731
 
-    if requests == 1:
-        with pytest.raises(stripe.APIError):
-            outcome()
-    else:
-        outcome()
+    with pytest.raises(stripe.APIError) if requests == 1 else contextlib.nullcontext():
+        create(client, payment)
     assert len(sandbox.requests) == requests
-    assert sandbox.money_refunded(paid) == (0 if requests == 1 else 2000)
+    assert sandbox.money_refunded(payment) == (0 if requests == 1 else 2000)
 
 
-def test_idempotency_errors(client: stripe.StripeClient, paid: str) -> None:
-    create(client, paid, amount=1)
+def test_reused_key_with_other_parameters_raises_idempotency_error(
+    client: stripe.StripeClient, payment: str
+) -> None:
+    create(client, payment, amount=1)
 
     with pytest.raises(stripe.IdempotencyError):
-        create(client, paid, amount=2)
+        create(client, payment, amount=2)
 
 
-def test_refusals_carry_code_and_request_id(
-    sandbox: StripeSandbox, client: stripe.StripeClient, paid: str
+def test_rejected_refund_raises_error_with_code_and_request_id(
+    sandbox: StripeSandbox, client: stripe.StripeClient, payment: str
 ) -> None:
-    sandbox.refund_in_dashboard(paid)
+    sandbox.refund_in_dashboard(payment)
 
     with pytest.raises(stripe.InvalidRequestError) as raised:
-        create(client, paid)
+        create(client, payment)
     assert raised.value.code == "charge_already_refunded"
     assert raised.value.request_id == sandbox.requests[0].request_id

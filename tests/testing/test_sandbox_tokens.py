@@ -1,4 +1,4 @@
-"""Tokens for a host's tests."""
+"""Access tokens from make_token()."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flask_refunds.testing import make_token
 SECRET = "a secret of at least 32 characters"
 
 
-def test_says_who_until_when() -> None:
+def test_token_has_subject_and_expiry() -> None:
     claims = jwt.decode(make_token("ada", secret=SECRET, expires_in=60), SECRET, algorithms=["HS256"])
 
     assert claims["sub"] == "ada"
@@ -20,12 +20,12 @@ def test_says_who_until_when() -> None:
     assert claims["iat"] <= time.time()
 
 
-def test_expired() -> None:
+def test_negative_lifetime_makes_expired_token() -> None:
     with pytest.raises(jwt.ExpiredSignatureError):
         jwt.decode(make_token("ada", secret=SECRET, expires_in=-60), SECRET, algorithms=["HS256"])
 
 
-def test_another_claim_algorithm_and_more() -> None:
+def test_claim_algorithm_and_extra_claims_are_applied() -> None:
     token = make_token("ada", secret=SECRET * 2, algorithm="HS512", claim="user_id", aud="shop", iat=5)
 
     claims = jwt.decode(token, SECRET * 2, algorithms=["HS512"], audience="shop")

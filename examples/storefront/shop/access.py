@@ -1,4 +1,4 @@
-"""Who may open what he bought, as refunds come and fail."""
+"""Access to purchased contents: revoked by a refund, restored if the refund fails."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from .orders import COMPLETED, REFUNDED
 
 
 def init_app(app: Flask) -> None:
-    """Listen to the refunds of this app."""
+    """Connect to the refund signals of this app."""
     for signal in (refund_pending, refund_succeeded, refund_failed):
-        signal.connect(follow_refund, app)
+        signal.connect(update_access, app)
 
 
-def follow_refund(app: Flask, refund: Any, **extra: Any) -> None:
-    """Let access follow the purchase: refunded, none; completed again because the refund failed, given back.
+def update_access(app: Flask, refund: Any, **extra: Any) -> None:
+    """Set the access to the refund's purchases from their current status.
 
-    A receiver may be called again with the same refund, or with an older one, so it acts on what the purchase
-    is now rather than on what the refund was.
+    Signals can be sent again, also for an older state of the refund. So this receiver uses the purchase's
+    current status, not the refund's.
     """
     purchases = app.config["REFUNDS_MONGO"].purchases
-    named = {"_id": {"$in": list(refund.purchase_ids)}}
-    purchases.update_many(named, {"$set": {"refundStatus": refund.status.value}})
-    purchases.update_many({**named, "status": REFUNDED}, {"$set": {"accessGranted": False}})
-    purchases.update_many({**named, "status": COMPLETED}, {"$set": {"accessGranted": True}})
+    query = {"_id": {"$in": list(refund.purchase_ids)}}
+    purchases.update_many(query, {"$set": {"refundStatus": refund.status.value}})
+    purchases.update_many({**query, "status": REFUNDED}, {"$set": {"accessGranted": False}})
+    purchases.update_many({**query, "status": COMPLETED}, {"$set": {"accessGranted": True}})

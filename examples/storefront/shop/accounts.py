@@ -1,4 +1,4 @@
-"""Signing in: an e-mail address and a password for a bearer token."""
+"""Sign-in with an email address and a password. The response has a bearer token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from .database import db
-from .errors import Refusal
+from .errors import ShopError
 
 accounts_bp = Blueprint("accounts", __name__, url_prefix="/api")
 
@@ -26,12 +26,12 @@ def sign_in() -> ResponseReturnValue:
     """``{"email", "password"}`` -> ``{"token", "expiresAt", "user"}``."""
     body = request.get_json(silent=True)
     email, password = (body.get("email"), body.get("password")) if isinstance(body, dict) else (None, None)
-    # A JSON object in place of a text would be an operator in MongoDB's query.
+    # A JSON object instead of a string would be an operator in the MongoDB query.
     if not isinstance(email, str) or not isinstance(password, str):
-        raise Refusal(400, "Send an email and a password.")
+        raise ShopError(400, "Send an email and a password.")
     user = find_by_password(email, password)
     if user is None:
-        raise Refusal(401, "This e-mail address and password do not belong together.")
+        raise ShopError(401, "The email address or password is wrong.")
     expires_at = datetime.now(timezone.utc) + _TOKEN_LIFETIME
     return {
         "token": make_token(user["_id"], expires_at),
@@ -41,19 +41,19 @@ def sign_in() -> ResponseReturnValue:
 
 
 def make_token(user_id: ObjectId, expires_at: datetime) -> str:
-    """A token that this app and flask_refunds accept: HS256, with ``sub`` and ``exp``."""
+    """Return a token that this app and flask_refunds accept: HS256, with ``sub`` and ``exp``."""
     claims = {"sub": str(user_id), "iat": datetime.now(timezone.utc), "exp": expires_at}
     return jwt.encode(claims, current_app.config["JWT_SECRET_KEY"], algorithm="HS256")
 
 
 def find_by_password(email: str, password: str) -> dict[str, Any] | None:
-    """The user with this address, if the password is his."""
+    """Return the user with this email address, or None if the password is wrong."""
     user = db().users.find_one({"email": email.strip().lower()})
-    # An unknown address takes as long as a wrong password, so that nobody learns who is a customer.
-    expected = user["passwordHash"] if user and "passwordHash" in user else _nobodys_hash()
+    # An unknown address takes as long as a wrong password, so response times don't reveal customers.
+    expected = user["passwordHash"] if user and "passwordHash" in user else _placeholder_hash()
     return user if check_password_hash(expected, password) and user else None
 
 
 @cache
-def _nobodys_hash() -> str:
+def _placeholder_hash() -> str:
     return generate_password_hash(secrets.token_urlsafe())

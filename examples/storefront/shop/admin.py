@@ -1,4 +1,4 @@
-"""What the admin sees. The refund itself is flask_refunds' endpoint."""
+"""The admin's view of the shop. Refunds are made by flask_refunds' own endpoint."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .purchases import describe
 
 admin_bp = Blueprint("admin", __name__, url_prefix="/api/admin")
 
-_NEWEST = 100
+_MAX_LISTED = 100
 
 
 @admin_bp.get("/purchases")
 @require_admin
 def list_all() -> ResponseReturnValue:
-    """The newest purchases, with who bought them."""
-    purchases = list(db().purchases.find().sort([("createdAt", -1), ("_id", -1)]).limit(_NEWEST))
+    """Return the newest purchases and their customers."""
+    purchases = list(db().purchases.find().sort([("createdAt", -1), ("_id", -1)]).limit(_MAX_LISTED))
     ids = [purchase["user"] for purchase in purchases]
     users = {user["_id"]: user for user in db().users.find({"_id": {"$in": ids}})}
     described = describe(purchases)
-    for purchase, line in zip(purchases, described, strict=True):
-        line["user"] = _describe_user(users.get(purchase["user"], {}))
+    for purchase, description in zip(purchases, described, strict=True):
+        description["user"] = _describe_user(users.get(purchase["user"], {}))
     return {"purchases": described}
 
 

@@ -1,4 +1,4 @@
-"""``python examples/storefront``: the shop with all that it needs, until Ctrl-C."""
+"""``python examples/storefront``: run the shop with everything that it needs, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from pymongo.errors import PyMongoError
 
 from flask_refunds import ConfigurationError
 
-from . import create_app, demo, embedded, settings, welcome
-from .serving import listen, serving, url_of
+from . import create_app, demo, embedded, settings, startup_message
+from .server import listen, run_server, url_of
 
-_EXIT_UNUSABLE = 2
+_EXIT_CANNOT_START = 2
 _MAX_PORT = 65535
-_WAKE_SECONDS = 0.2
+_SLEEP_SECONDS = 0.2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the shop.
 
-    :return: the exit status: 0 when it was stopped, 2 when it could not start.
+    :return: the exit status: 0 if it was stopped, 2 if it couldn't start.
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("shop.mails").setLevel(logging.INFO)  # which is where they are read, without a server
+    logging.getLogger("shop.emails").setLevel(logging.INFO)  # shows the emails if no server is set
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(options, stack)
     except KeyboardInterrupt:
         return 0
-    except _REASONS as error:
+    except _STARTUP_ERRORS as error:
         print(_explain(error), file=sys.stderr)
-        return _EXIT_UNUSABLE
+        return _EXIT_CANNOT_START
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    """End quietly. An impatient second Ctrl-C must not break into the cleaning up."""
+    """Stop without a traceback. A second Ctrl-C must not interrupt the cleanup."""
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -58,37 +58,37 @@ def _run(options: argparse.Namespace, stack: ExitStack) -> NoReturn:
     url = url_of(listener)
     port = listener.getsockname()[1]
     if options.port not in (0, port):
-        print(f"Port {options.port} is taken by another program, so this is on port {port}.\n", flush=True)
+        print(f"Port {options.port} is in use. The storefront uses port {port} instead.\n", flush=True)
     app, services = _build(url, stack)
     with app.app_context():
         seeded = demo.seed()
-    # Stripe's events for the seed have waited at the socket meanwhile.
-    stack.enter_context(serving(app, listener))
-    print(welcome.text(app, url, services=services, seeded=seeded), flush=True)
+    # Stripe's events for the demo's payments are already waiting at the socket.
+    stack.enter_context(run_server(app, listener))
+    print(startup_message.build(app, url, services=services, seeded=seeded), flush=True)
     while True:
-        # Not for long: a signal that comes just before a sleep begins does not wake from it.
-        time.sleep(_WAKE_SECONDS)
+        # Sleep briefly, because a signal just before the sleep doesn't interrupt it.
+        time.sleep(_SLEEP_SECONDS)
 
 
 def _build(url: str, stack: ExitStack) -> tuple[Flask, list[str]]:
-    """The app, and in words where its database and its Stripe are."""
+    """Return the app, and a line about each service for the startup message."""
     config = settings.from_environment(os.environ, url)
-    database, account = "MongoDB at MONGO_URI", "your Stripe test account"
+    database, stripe_api = "MongoDB (MONGO_URI)", "your Stripe test account"
     if "MONGO_URI" not in config:
-        database = "mongomock, in this process (set MONGO_URI for a real one)"
+        database = "mongomock, in this process (set MONGO_URI to use MongoDB)"
         config["REFUNDS_MONGO"] = embedded.make_database()
     if "STRIPE_SECRET_KEY" not in config:
-        account = "a sandbox, in this process (set STRIPE_SECRET_KEY for a test account)"
+        stripe_api = "sandbox, in this process (set STRIPE_SECRET_KEY to use a Stripe test account)"
         config |= stack.enter_context(embedded.stripe_sandbox(url + settings.WEBHOOK_PATH))
     app = create_app(config)
     if "MONGO_URI" in config:
         stack.callback(app.config["REFUNDS_MONGO"].client.close)
     else:
-        app.wsgi_app = embedded.OneAtATime(app.wsgi_app)  # type: ignore[method-assign]
-    return app, [f"Database  {database}", f"Stripe    {account}"]
+        app.wsgi_app = embedded.OneRequestAtATime(app.wsgi_app)  # type: ignore[method-assign]
+    return app, [f"Database  {database}", f"Stripe    {stripe_api}"]
 
 
-_REASONS = (
+_STARTUP_ERRORS = (
     settings.SettingsError,
     ConfigurationError,
     PyMongoError,
@@ -99,35 +99,33 @@ _REASONS = (
 
 
 def _explain(error: BaseException) -> str:
-    """Why the shop cannot start, in words and without a secret."""
+    """Return an error message without secrets."""
     if isinstance(error, stripe.AuthenticationError):
-        # Stripe's own words quote the end of the key.
-        return "Stripe does not accept STRIPE_SECRET_KEY."
+        # Stripe's message contains the end of the key.
+        return "Stripe rejected STRIPE_SECRET_KEY."
     if isinstance(error, stripe.StripeError):
-        return (
-            f"The demo's payments could not be made at Stripe: {error.user_message or type(error).__name__}"
-        )
+        return f"Stripe couldn't process the demo's payments: {error.user_message or type(error).__name__}"
     if isinstance(error, PyMongoError):
-        return f"MongoDB cannot be used (MONGO_URI): {str(error).split(' (configured')[0]}"
+        return f"MongoDB isn't available (MONGO_URI): {str(error).split(' (configured')[0]}"
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed: pip install -e '.[demo]', or set MONGO_URI."
+        return f"{error.name} isn't installed. Run: pip install -e '.[demo]', or set MONGO_URI."
     if isinstance(error, OSError):
-        return f"The shop cannot listen there: {error.strerror or error}"
+        return f"The shop can't listen on this host and port: {error.strerror or error}"
     return str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python examples/storefront",
-        description="A shop whose admin refunds purchases. With nothing set it runs wholly in this process.",
-        epilog="Environment: MONGO_URI (a real database, as mongodb://localhost/shop), STRIPE_SECRET_KEY "
-        "with STRIPE_WEBHOOK_SECRET (a Stripe test account), JWT_SECRET_KEY (signs the tokens), MAIL_SERVER "
-        "with MAIL_PORT, MAIL_USERNAME, MAIL_PASSWORD, MAIL_USE_TLS, MAIL_DEFAULT_SENDER (sends the mails, "
-        "which are printed here otherwise).",
+        description="Run an example shop. Without configuration, everything runs in this process.",
+        epilog="Environment variables: MONGO_URI (a database, such as mongodb://localhost/shop), "
+        "STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET (a Stripe test account), JWT_SECRET_KEY (signs the "
+        "tokens), MAIL_SERVER, MAIL_PORT, MAIL_USERNAME, MAIL_PASSWORD, MAIL_USE_TLS and "
+        "MAIL_DEFAULT_SENDER (send emails; without them, emails are printed here).",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--port", default=5000, type=_port, help="where to listen (5000); 0 for any free port"
+        "--port", default=5000, type=_port, help="port to listen on (default: 5000; 0: any free port)"
     )
     return parser
 

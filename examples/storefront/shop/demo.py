@@ -1,4 +1,4 @@
-"""What the demo's shop holds on its first day: people, contents, and purchases in every state."""
+"""The demo's data: accounts, contents, and purchases in every status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .database import create_indexes, db
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who can sign in, with a password that everybody may know."""
+    """A demo account with a public password."""
 
     name: str
     email: str
@@ -79,27 +79,27 @@ CONTENTS: tuple[dict[str, Any], ...] = (
 
 _PRUNING, _SEED, _COMPOST, _KITCHEN, _BONSAI = (content["title"] for content in CONTENTS)
 _ORDERS: tuple[tuple[Account, Sequence[str], orders.Card], ...] = (
-    (ADA, [_PRUNING, _SEED], orders.PAYS),  # one payment for two purchases
-    (BEN, [_BONSAI], orders.PAYS),
+    (ADA, [_PRUNING, _SEED], orders.SUCCEEDS),  # one payment for two purchases
+    (BEN, [_BONSAI], orders.SUCCEEDS),
     (BEN, [_PRUNING], orders.PENDING_REFUND),
     (ADA, [_KITCHEN], orders.REFUND_FAILS),
     (BEN, [_SEED], orders.DISPUTED),
     (BEN, [_KITCHEN], orders.DECLINED),
-    (ADA, [_COMPOST], orders.PAYS),
+    (ADA, [_COMPOST], orders.SUCCEEDS),
 )
-_LEFT_UNPAID: tuple[Account, Sequence[str], orders.Card] = (BEN, [_COMPOST], orders.PAYS)
-LEFT_PENDING = len(_LEFT_UNPAID[1])
-"""How many purchases stay pending, because nobody pays for them."""
+_UNPAID_ORDER: tuple[Account, Sequence[str], orders.Card] = (BEN, [_COMPOST], orders.SUCCEEDS)
+PENDING_PURCHASES = len(_UNPAID_ORDER[1])
+"""The number of purchases that stay pending because they are never paid."""
 
 
 def seed() -> bool:
-    """Fill an empty shop; touch nothing in one that has users.
+    """Add the demo's data if the database has no users.
 
-    Payments are made at Stripe, and their purchases stay pending until its events are received.
+    The payments are made at Stripe. Their purchases stay pending until Stripe's events arrive.
 
-    :return: whether it was empty.
-    :raises stripe.StripeError: Stripe cannot be asked.
-    :raises pymongo.errors.PyMongoError: the database cannot be written.
+    :return: whether the data was added.
+    :raises stripe.StripeError: a request to Stripe failed.
+    :raises pymongo.errors.PyMongoError: a database operation failed.
     """
     if db().users.find_one({}) is not None:
         return False
@@ -108,14 +108,14 @@ def seed() -> bool:
     ids = {user["email"]: user["_id"] for user in users}
     contents = {content["title"]: _insert_content(content) for content in CONTENTS}
 
-    def open_order(account: Account, titles: Sequence[str], card: orders.Card) -> orders.Order:
-        chosen = [contents[title] for title in titles]
-        return orders.open_order(f"demo-{secrets.token_hex(12)}", ids[account.email], chosen, card)
+    def create_order(account: Account, titles: Sequence[str], card: orders.Card) -> orders.Order:
+        ordered = [contents[title] for title in titles]
+        return orders.create_order(f"demo-{secrets.token_hex(12)}", ids[account.email], ordered, card)
 
-    open_order(*_LEFT_UNPAID)
+    create_order(*_UNPAID_ORDER)
     for order in _ORDERS:
-        _pay(open_order(*order))
-    # Last, because they say that all the rest is there.
+        _pay(create_order(*order))
+    # Insert the users last: their presence means that the data is complete.
     db().users.insert_many(users)
     return True
 
@@ -135,7 +135,7 @@ def _insert_content(content: Mapping[str, Any]) -> dict[str, Any]:
     if found is not None:
         return found
     document = dict(content)
-    db().contents.insert_one(document)  # which gives it its _id
+    db().contents.insert_one(document)  # sets document["_id"]
     return document
 
 

@@ -1,4 +1,4 @@
-"""What stands in for services that the environment does not name: mongomock, and a Stripe sandbox."""
+"""In-process replacements for services that aren't configured: mongomock and a Stripe sandbox."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REFUND_SETTLES_AFTER_SECONDS = 8.0
-"""Long enough to see a refund pending, short enough to wait for its end."""
+"""How long a refund stays pending, so that you can see it in the page."""
 
-_TICK_SECONDS = 1.0
+_CLOCK_INTERVAL_SECONDS = 1.0
 
 
 def make_database() -> Any:
-    """An empty database in this process.
+    """Return an empty in-memory database.
 
-    :raises ModuleNotFoundError: mongomock is not installed.
+    :raises ModuleNotFoundError: mongomock isn't installed.
     """
     import mongomock
 
@@ -33,15 +33,14 @@ def make_database() -> Any:
 
 @contextmanager
 def stripe_sandbox(webhook_url: str) -> Iterator[dict[str, Any]]:
-    """A Stripe in this process, which delivers signed events.
+    """Run a Stripe sandbox that sends signed events to the shop; yield the config for it.
 
-    :param webhook_url: the shop's own.
-    :return: the config that leads to it.
+    :param webhook_url: the URL of the shop's webhook.
     """
     secret_key, webhook_secret = f"sk_test_{secrets.token_hex(16)}", f"whsec_{secrets.token_hex(16)}"
     with StripeSandbox(secret_key=secret_key, refund_settles_after=REFUND_SETTLES_AFTER_SECONDS) as sandbox:
         sandbox.add_webhook(webhook_url, webhook_secret, events=EVENTS)
-        with _ticking(sandbox):
+        with _running_clock(sandbox):
             yield {
                 "STRIPE_SECRET_KEY": secret_key,
                 "STRIPE_WEBHOOK_SECRET": webhook_secret,
@@ -50,15 +49,15 @@ def stripe_sandbox(webhook_url: str) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _ticking(sandbox: StripeSandbox) -> Iterator[None]:
-    """Let what falls due happen by itself: the sandbox looks at its clock only when it is asked something."""
+def _running_clock(sandbox: StripeSandbox) -> Iterator[None]:
+    """Apply due status changes every second. By itself, the sandbox does so only when it gets a request."""
     stopped = threading.Event()
 
-    def tick() -> None:
-        while not stopped.wait(_TICK_SECONDS):
+    def run() -> None:
+        while not stopped.wait(_CLOCK_INTERVAL_SECONDS):
             sandbox.advance(0)
 
-    thread = threading.Thread(target=tick, name="stripe-clock")
+    thread = threading.Thread(target=run, name="stripe-clock")
     thread.start()
     try:
         yield
@@ -67,17 +66,17 @@ def _ticking(sandbox: StripeSandbox) -> Iterator[None]:
         thread.join()
 
 
-class OneAtATime:
-    """A WSGI middleware that lets one request in at a time: mongomock is not atomic under threads.
+class OneRequestAtATime:
+    """WSGI middleware that runs one request at a time, because mongomock isn't atomic under threads.
 
-    No deadlock: the sandbox answers a payment or a refund without waiting for its event to be received.
+    This can't deadlock: the sandbox responds to a payment or refund without waiting for the webhook.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
         self._app = app
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Serve a request when its turn comes."""
-        with self._turn:
+        """Run the app while holding the lock."""
+        with self._lock:
             return self._app(environ, start_response)

@@ -1,4 +1,4 @@
-"""How the shop says no."""
+"""Error responses of the shop."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from flask.typing import ResponseReturnValue
 from flask_refunds import RefundsError
 
 
-class Refusal(Exception):
-    """A request that the shop does not do, answered as ``{"error": "<words>"}``.
+class ShopError(Exception):
+    """An error with a JSON response, ``{"error": "<message>"}``.
 
     :param status: the HTTP status, 4xx or 5xx.
-    :param message: words for the customer.
+    :param message: the message for the customer.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -20,11 +20,11 @@ class Refusal(Exception):
         self.message = message
 
 
-def answer_refusal(refusal: Refusal) -> ResponseReturnValue:
-    """The app's error handler for :class:`Refusal`."""
-    return {"error": refusal.message}, refusal.status
+def handle_shop_error(error: ShopError) -> ResponseReturnValue:
+    """Return the response for a :class:`ShopError`."""
+    return {"error": error.message}, error.status
 
 
-def answer_refunds_error(error: RefundsError) -> ResponseReturnValue:
-    """The app's error handler for what flask_refunds raises in our own views."""
+def handle_refunds_error(error: RefundsError) -> ResponseReturnValue:
+    """Return the response for an error that flask_refunds raises in the shop's own views."""
     return {"error": error.message}, error.status

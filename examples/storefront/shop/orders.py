@@ -1,7 +1,7 @@
-"""Buying: one order is one payment intent, and one purchase document for each content in it.
+"""Orders: one payment intent, and one purchase document for each content.
 
-The order of steps decides what a crash leaves behind: payment intent (nothing is charged) → purchases,
-pending → the charge. Only Stripe's signed event completes a purchase.
+The steps are: create the payment intent, insert pending purchases, charge the card. A crash between two
+steps therefore never leaves a charge without purchases. Only Stripe's signed event completes a purchase.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .database import db
 
 PENDING, COMPLETED, FAILED, REFUNDED = "pending", "completed", "failed", "refunded"
 
-_STRIPE_SECONDS = 10
-_CLIENT = "shop.stripe"
+_STRIPE_TIMEOUT_SECONDS = 10
+_EXTENSION_KEY = "shop.stripe"
 
 
 @dataclass(frozen=True)
 class Card:
     """One of Stripe's test cards (https://docs.stripe.com/testing).
 
-    :param payment_method: Stripe's id for it; in a real shop, card numbers never reach the server.
-    :param name: what it is good for, in two or three words.
-    :param outcome: what happens to its payments and refunds, in a sentence.
+    :param payment_method: Stripe's ID for the card. In a real shop, card numbers never reach the server.
+    :param name: a short name.
+    :param outcome: a sentence about the outcome of payments and refunds.
     """
 
     number: str
@@ -43,35 +43,43 @@ class Card:
         return self.number[-4:]
 
 
-PAYS = Card("4242424242424242", "pm_card_visa", "pays", "It pays. A refund succeeds at once.")
+SUCCEEDS = Card(
+    "4242424242424242",
+    "pm_card_visa",
+    "succeeds",
+    "The payment succeeds. A refund succeeds immediately.",
+)
 PENDING_REFUND = Card(
     "4000000000007726",
     "pm_card_pendingRefund",
     "refund pending",
-    "It pays. A refund is pending at first, and succeeds later.",
+    "The payment succeeds. A refund is pending first and succeeds later.",
 )
 REFUND_FAILS = Card(
     "4000000000005126",
     "pm_card_refundFail",
     "refund fails",
-    "It pays. A refund succeeds at first, and fails later.",
+    "The payment succeeds. A refund succeeds first and fails later.",
 )
 DISPUTED = Card(
     "4000000000000259",
     "pm_card_createDispute",
     "disputed",
-    "It pays, and the payment is disputed: Stripe refuses to refund it.",
+    "The payment succeeds but is disputed. Stripe rejects a refund.",
 )
 DECLINED = Card(
-    "4000000000000002", "pm_card_chargeDeclined", "declined", "It is declined. Nothing is charged."
+    "4000000000000002",
+    "pm_card_chargeDeclined",
+    "declined",
+    "The payment is declined. Nothing is charged.",
 )
 
-CARDS = {card.number: card for card in (PAYS, PENDING_REFUND, REFUND_FAILS, DISPUTED, DECLINED)}
+CARDS = {card.number: card for card in (SUCCEEDS, PENDING_REFUND, REFUND_FAILS, DISPUTED, DECLINED)}
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is bought with one payment."""
+    """An order that is paid with one payment intent."""
 
     id: str
     payment_intent: str
@@ -79,28 +87,30 @@ class Order:
 
 
 def init_app(app: Flask) -> None:
-    """Give the app its Stripe client: never the library's module globals, which other code may set."""
+    """Create the app's Stripe client. It doesn't use stripe-python's global settings."""
     base = app.config.get("STRIPE_API_BASE")
-    app.extensions[_CLIENT] = stripe.StripeClient(
+    app.extensions[_EXTENSION_KEY] = stripe.StripeClient(
         app.config["STRIPE_SECRET_KEY"],
-        http_client=stripe.RequestsClient(timeout=_STRIPE_SECONDS),
+        http_client=stripe.RequestsClient(timeout=_STRIPE_TIMEOUT_SECONDS),
         base_addresses={"api": base} if base else {},
         max_network_retries=2,
     )
 
 
 def stripe_client() -> stripe.StripeClient:
-    """The current app's Stripe client."""
-    client: stripe.StripeClient = current_app.extensions[_CLIENT]
+    """Return the current app's Stripe client."""
+    client: stripe.StripeClient = current_app.extensions[_EXTENSION_KEY]
     return client
 
 
-def open_order(order_id: str, user_id: ObjectId, contents: Sequence[Mapping[str, Any]], card: Card) -> Order:
-    """Begin an order: a payment intent, and its purchases, pending. Charges nothing.
+def create_order(
+    order_id: str, user_id: ObjectId, contents: Sequence[Mapping[str, Any]], card: Card
+) -> Order:
+    """Create a payment intent and its pending purchases. Nothing is charged yet.
 
-    :param order_id: opening the same one again changes nothing.
-    :param contents: at least one, all in one currency.
-    :raises stripe.StripeError: nothing was begun.
+    :param order_id: a second call with the same ID changes nothing.
+    :param contents: at least one; all in the same currency.
+    :raises stripe.StripeError: the payment intent couldn't be created.
     """
     intent = stripe_client().v1.payment_intents.create(
         {
@@ -135,10 +145,10 @@ def _insert_purchase(order: Order, user_id: ObjectId, content: Mapping[str, Any]
 
 
 def pay(order: Order) -> None:
-    """Charge the card. What came of it is told by Stripe's event, and by the exception.
+    """Charge the card. Stripe's event then completes the purchases.
 
     :raises stripe.CardError: the card is declined.
-    :raises stripe.StripeError: it may or may not have been charged; the event will tell.
+    :raises stripe.StripeError: the outcome is unknown until Stripe's event arrives.
     """
     stripe_client().v1.payment_intents.confirm(
         order.payment_intent,
@@ -148,8 +158,8 @@ def pay(order: Order) -> None:
 
 
 def mark_paid(payment_intent: str) -> None:
-    """The money came: complete the purchases, and open their contents."""
-    # Events come in any order, and money that came outweighs an earlier try that was declined.
+    """Complete the purchases and grant access to their contents."""
+    # Events can arrive in any order. A successful payment overrides an earlier declined attempt.
     db().purchases.update_many(
         {"stripePaymentIntentId": payment_intent, "status": {"$in": [PENDING, FAILED]}},
         {"$set": {"status": COMPLETED, "accessGranted": True}},
@@ -157,7 +167,7 @@ def mark_paid(payment_intent: str) -> None:
 
 
 def mark_failed(payment_intent: str) -> None:
-    """The card was declined."""
+    """Mark the purchases as failed because the card was declined."""
     db().purchases.update_many(
         {"stripePaymentIntentId": payment_intent, "status": PENDING}, {"$set": {"status": FAILED}}
     )

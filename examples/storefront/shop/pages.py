@@ -1,4 +1,4 @@
-"""The shop's pages. Who is signed in is known to the browser only, so they hold nothing private."""
+"""The shop's pages. They contain no private data: the browser holds the token and calls the API."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ TYPES = {"course": "Course", "ebook": "E-book", "audiobook": "Audiobook"}
 
 
 @pages_bp.after_request
-def protect(response: Response) -> Response:
-    """The token is in the page's reach, so no script may run there but ours."""
+def add_security_headers(response: Response) -> Response:
+    """Allow scripts from this server only, because scripts in the page can read the token."""
     response.headers["Content-Security-Policy"] = (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     )
@@ -25,24 +25,24 @@ def protect(response: Response) -> Response:
 
 @pages_bp.get("/")
 def catalogue() -> str:
-    """The catalogue, and the checkout beside it."""
+    """Show the catalogue and the checkout."""
     contents = list(db().contents.find({}, {"body": 0}).sort("title", 1))
     return render_template("shop.html", contents=contents, cards=CARDS.values(), types=TYPES)
 
 
 @pages_bp.get("/sign-in")
 def sign_in() -> str:
-    """The form, and in a demo its accounts."""
+    """Show the sign-in form and the demo's accounts."""
     return render_template("sign_in.html", accounts=current_app.config.get("SHOP_DEMO_ACCOUNTS", ()))
 
 
 @pages_bp.get("/purchases")
 def purchases() -> str:
-    """What the customer bought."""
+    """Show the customer's purchases."""
     return render_template("purchases.html", types=TYPES)
 
 
 @pages_bp.get("/admin")
 def admin() -> str:
-    """All purchases, and the refund button."""
+    """Show all purchases, with refund buttons."""
     return render_template("admin.html", types=TYPES)

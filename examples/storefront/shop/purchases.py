@@ -1,4 +1,4 @@
-"""What a customer does: buy, look at what he bought, and open it."""
+"""The customer's API: buy contents, list purchases, open contents."""
 
 from __future__ import annotations
 
@@ -14,69 +14,69 @@ from flask_refunds import authenticate, current_user
 
 from . import orders
 from .database import db, find_object_id
-from .errors import Refusal
+from .errors import ShopError
 
 purchases_bp = Blueprint("purchases", __name__, url_prefix="/api")
 
-_ORDER_KEY = re.compile(r"[0-9A-Za-z-]{16,64}")
+_IDEMPOTENCY_KEY = re.compile(r"[0-9A-Za-z-]{16,64}")
 _MAX_CONTENTS = 20
 
 
 @purchases_bp.post("/purchases")
 @authenticate
 def buy() -> ResponseReturnValue:
-    """``{"contents": [ids], "card": number}`` with an ``Idempotency-Key`` -> the order's purchases, pending.
+    """``{"contents": [IDs], "card": number}`` with an ``Idempotency-Key`` -> the pending purchases.
 
-    The same key buys once, however often it is sent.
+    A retry with the same key returns the same purchases and doesn't charge again.
     """
     body = request.get_json(silent=True)
     if not isinstance(body, dict):
-        raise Refusal(400, "Send the contents and a card.")
+        raise ShopError(400, "Send contents and a card.")
     contents, card = _read_contents(body.get("contents")), _read_card(body.get("card"))
-    order_id = f"{current_user['_id']}-{_read_order_key()}"
+    order_id = f"{current_user['_id']}-{_read_idempotency_key()}"
     try:
-        order = orders.open_order(order_id, current_user["_id"], contents, card)
+        order = orders.create_order(order_id, current_user["_id"], contents, card)
     except stripe.StripeError:
-        raise Refusal(502, "The payment could not be begun. Nothing was charged.") from None
+        raise ShopError(502, "The payment couldn't be started. Nothing was charged.") from None
     try:
         orders.pay(order)
     except stripe.CardError as declined:
-        raise Refusal(402, declined.user_message or "Your card was declined.") from None
+        raise ShopError(402, declined.user_message or "Your card was declined.") from None
     except stripe.StripeError:
-        # It may have been charged: the purchase stays pending until Stripe's event says which.
+        # The outcome is unknown. The purchase stays pending until Stripe's event arrives.
         return _list_purchases({"order": order_id}), 202
     return _list_purchases({"order": order_id}), 201
 
 
-def _read_order_key() -> str:
+def _read_idempotency_key() -> str:
     key = request.headers.get("Idempotency-Key", "")
-    if not _ORDER_KEY.fullmatch(key):
-        raise Refusal(400, "Send an Idempotency-Key of 16 to 64 letters, digits or hyphens.")
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise ShopError(400, "Send an Idempotency-Key of 16 to 64 letters, digits or hyphens.")
     return key
 
 
 def _read_card(number: object) -> orders.Card:
     card = orders.CARDS.get(number) if isinstance(number, str) else None
     if card is None:
-        raise Refusal(400, "This demo takes the listed test cards only.")
+        raise ShopError(400, "This demo accepts only the listed test cards.")
     return card
 
 
 def _read_contents(ids: object) -> Sequence[Mapping[str, Any]]:
     listed = ids[:_MAX_CONTENTS] if isinstance(ids, list) else []
-    wanted = {find_object_id(each) for each in listed}
-    found = list(db().contents.find({"_id": {"$in": list(wanted)}}))
-    if not found or len(found) != len(wanted):
-        raise Refusal(400, "Choose something from the catalogue.")
+    object_ids = {find_object_id(each) for each in listed}
+    found = list(db().contents.find({"_id": {"$in": list(object_ids)}}))
+    if not found or len(found) != len(object_ids):
+        raise ShopError(400, "Choose contents from the catalogue.")
     if len({content["currency"] for content in found}) > 1:
-        raise Refusal(400, "One payment has one currency: pay for these separately.")
+        raise ShopError(400, "These contents have different currencies. Pay for them separately.")
     return found
 
 
 @purchases_bp.get("/purchases")
 @authenticate
 def list_own() -> ResponseReturnValue:
-    """The caller's own purchases, newest first."""
+    """Return the user's own purchases, newest first."""
     return _list_purchases({})
 
 
@@ -88,16 +88,16 @@ def _list_purchases(query: Mapping[str, Any]) -> dict[str, Any]:
 @purchases_bp.get("/contents/<content_id>")
 @authenticate
 def open_content(content_id: str) -> ResponseReturnValue:
-    """What was paid for, for those who paid and were not refunded."""
+    """Return a content that the user has access to."""
     content = db().contents.find_one({"_id": find_object_id(content_id)})
     bought = {"user": current_user["_id"], "content": content and content["_id"], "accessGranted": True}
     if content is None or db().purchases.find_one(bought) is None:
-        raise Refusal(403, "You have no access to this.")
+        raise ShopError(403, "You don't have access to this content.")
     return {"title": content["title"], "body": content["body"]}
 
 
 def describe(purchases: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Purchases with their contents, as JSON carries them; amounts in minor units."""
+    """Return purchases and their contents as JSON values, with amounts in minor units."""
     listed = list(purchases)
     ids = [purchase["content"] for purchase in listed]
     contents = {content["_id"]: content for content in db().contents.find({"_id": {"$in": ids}})}

@@ -1,4 +1,4 @@
-"""Stripe's events: they alone complete a purchase, and they tell how its refund went on."""
+"""The shop's webhook. Stripe's events complete purchases and report refunds."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from flask.typing import ResponseReturnValue
 from flask_refunds import handle_event
 
 from . import orders
-from .errors import Refusal
+from .errors import ShopError
 from .settings import WEBHOOK_PATH
 
 webhooks_bp = Blueprint("webhooks", __name__)
 
-_ON_EVENT = {
+_HANDLERS = {
     "payment_intent.succeeded": orders.mark_paid,
     "payment_intent.payment_failed": orders.mark_failed,
 }
@@ -22,7 +22,7 @@ _ON_EVENT = {
 
 @webhooks_bp.post(WEBHOOK_PATH)
 def receive_event() -> ResponseReturnValue:
-    """A signed event (https://docs.stripe.com/webhooks); those that concern nobody here are accepted."""
+    """Handle a signed event (https://docs.stripe.com/webhooks). Unrelated events are ignored."""
     try:
         event = stripe.Webhook.construct_event(
             request.get_data(),
@@ -30,9 +30,9 @@ def receive_event() -> ResponseReturnValue:
             current_app.config["STRIPE_WEBHOOK_SECRET"],
         )
     except (ValueError, stripe.SignatureVerificationError):
-        raise Refusal(400, "This is no event that Stripe signed for us.") from None
-    if event.type in _ON_EVENT:
-        _ON_EVENT[event.type](event.data.object["id"])
+        raise ShopError(400, "The event or its signature is invalid.") from None
+    if event.type in _HANDLERS:
+        _HANDLERS[event.type](event.data.object["id"])
     else:
         handle_event(event)
     return "", 204

@@ -1,52 +1,45 @@
-// Calls to the JSON API. The page stands at …/admin/, so every path is relative to it.
+// Client of the JSON API. The page is served at …/admin/, and all paths are relative to it.
 
 import * as session from "./session.js";
 
-const LOOK_MS = 30_000;
-const ACT_MS = 60_000;
+const READ_TIMEOUT_MS = 30_000;
+const REFUND_TIMEOUT_MS = 60_000;
 
-/** The server said no. */
-export class Refusal extends Error {
-  constructor(status, body, retryAfter) {
-    super(body?.error ?? `The server answered ${status}.`);
-    this.status = status;
-    this.code = body?.code ?? null;
-    this.refund = body?.refund ?? null;
-    this.retryAfter = Number(retryAfter) || null;
+/** The API returned an error. */
+export class ApiError extends Error {
+  constructor(status, { error, code, refund = null }, retryAfter) {
+    super(error ?? `The server returned status ${status}.`);
+    Object.assign(this, { status, code, refund, retryAfter: Number(retryAfter) || null });
   }
 }
 
-/** Nobody knows what the server said: the call may have been received. */
-export class NoAnswer extends Error {}
+/** There is no usable response. The server may have processed the request. */
+export class NoResponse extends Error {}
 
-export function get(path, params = {}, signal) {
+export async function get(path, params = {}, signal) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value));
-  return call(query.size ? `${path}?${query}` : path, { signal: within(LOOK_MS, signal) });
+  return read(await send(query.size ? `${path}?${query}` : path, { signal: withTimeout(READ_TIMEOUT_MS, signal) }));
 }
 
-/** @returns {Promise<{status: number, body: object}>} */
-export async function askForRefund(purchaseId, ask) {
+/** @returns {Promise<{status: number, refund: object}>} */
+export async function postRefund(purchaseId, fields) {
   const headers = { "Content-Type": "application/json" };
-  const options = { method: "POST", headers, body: JSON.stringify(ask), signal: within(ACT_MS) };
+  const options = { method: "POST", headers, body: JSON.stringify(fields), signal: withTimeout(REFUND_TIMEOUT_MS) };
   const response = await send(`refund/${purchaseId}`, options);
-  return { status: response.status, body: await read(response) };
-}
-
-async function call(path, options) {
-  return read(await send(path, options));
+  return { status: response.status, refund: (await read(response)).refund };
 }
 
 async function send(path, { headers = {}, ...options }) {
-  const token = session.token();
+  const token = session.getToken();
   const authorization = token ? { Authorization: `Bearer ${token}` } : {};
   try {
     const response = await fetch(path, { ...options, headers: { ...headers, ...authorization }, cache: "no-store" });
-    // Not if somebody has signed in again while this was under way.
-    if (response.status === 401 && token === session.token()) session.end();
+    // Keep a newer token that was set during this request.
+    if (response.status === 401 && token === session.getToken()) session.clearToken();
     return response;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new NoAnswer("No answer came.");
+    throw new NoResponse();
   }
 }
 
@@ -56,12 +49,12 @@ async function read(response) {
     return null;
   });
   if (response.ok && body) return body;
-  // A page of a proxy's, or half an answer, says nothing of what the server did.
-  if (!body?.code) throw new NoAnswer(`An answer came that is not the server's own (${response.status}).`);
-  throw new Refusal(response.status, body, response.headers.get("Retry-After"));
+  // A proxy's error page or a truncated body doesn't tell what the server did.
+  if (!body?.code) throw new NoResponse();
+  throw new ApiError(response.status, body, response.headers.get("Retry-After"));
 }
 
-function within(milliseconds, signal) {
+function withTimeout(milliseconds, signal) {
   const timeout = AbortSignal.timeout(milliseconds);
   return signal ? AbortSignal.any([signal, timeout]) : timeout;
 }

@@ -1,4 +1,4 @@
-// A modal window: the browser's own <dialog>, so that focus, Esc and the page behind it are the browser's care.
+// A modal dialog. The browser's <dialog> traps the focus, handles Esc and disables the page behind it.
 
 import { Component, html } from "./ui.js";
 
@@ -10,7 +10,7 @@ export class Dialog extends Component {
 
   componentWillUnmount() {
     this.element.close();
-    // Where what opened it is gone (a purchase that is refunded has no button), the page's heading stands in.
+    // The opener may be gone: a refunded purchase has no button.
     const target = this.opener?.isConnected && this.opener !== document.body ? this.opener : document.querySelector("h1");
     target?.focus();
   }

@@ -1,16 +1,16 @@
-// What was written for a refund that is not asked for yet, kept while its writer signs in again.
+// The unsent refund form, kept while the admin signs in again.
 
 const KEY = "flask_refunds.draft";
 
-export function keep(draft) {
+export function save(draft) {
   sessionStorage.setItem(KEY, JSON.stringify(draft));
 }
 
-export function forget() {
+export function clear() {
   sessionStorage.removeItem(KEY);
 }
 
 /** @returns {{purchaseId: string, reason: string, note: string}|null} */
-export function find() {
+export function load() {
   return JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 }

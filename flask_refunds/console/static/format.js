@@ -1,7 +1,6 @@
-// Money, times and numbers, as the viewer's own locale writes them.
+// Formats amounts, times and numbers in the browser's locale.
 
-// https://docs.stripe.com/currencies#zero-decimal. Not Intl's own digits: those follow how a currency is used
-// (UGX and ISK without decimals), and Stripe counts both in hundredths.
+// https://docs.stripe.com/currencies#zero-decimal. Intl has other decimals for UGX and ISK: none, where Stripe has two.
 const ZERO_DECIMAL = new Set([
   "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf",
 ]);
@@ -12,7 +11,7 @@ function decimals(currency) {
   return THREE_DECIMAL.has(currency) ? 3 : 2;
 }
 
-/** `money(4800, "usd")` is "$48.00" to an American and "48,00 $" to a German. */
+/** `money(4800, "usd")` is "$48.00" in an American locale and "48,00 $" in a German one. */
 export function money(amount, currency) {
   if (amount === null || amount === undefined || !currency) return "—";
   const digits = decimals(currency.toLowerCase());
@@ -21,30 +20,30 @@ export function money(amount, currency) {
 }
 
 const numbers = new Intl.NumberFormat();
-const shares = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
-const moments = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const percents = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+const dateTimes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 const months = new Intl.DateTimeFormat(undefined, { month: "short", year: "numeric", timeZone: "UTC" });
 const shortMonths = new Intl.DateTimeFormat(undefined, { month: "short", timeZone: "UTC" });
-const distances = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+const relativeTimes = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
 
 export const number = (value) => numbers.format(value);
-export const share = (value) => (value === null || value === undefined ? "—" : shares.format(value));
-export const moment = (iso) => (iso ? moments.format(new Date(iso)) : "—");
-const firstOf = (text) => new Date(`${text}-01T00:00:00Z`);
-/** `month("2024-03")` is "Mar 2024", `shortMonth` "Mar" */
-export const month = (text) => months.format(firstOf(text));
-export const shortMonth = (text) => shortMonths.format(firstOf(text));
+export const percent = (value) => (value === null || value === undefined ? "—" : percents.format(value));
+export const dateTime = (iso) => (iso ? dateTimes.format(new Date(iso)) : "—");
+const firstDay = (month) => new Date(`${month}-01T00:00:00Z`);
+/** `month("2024-03")` is "Mar 2024", and `shortMonth` is "Mar". */
+export const month = (text) => months.format(firstDay(text));
+export const shortMonth = (text) => shortMonths.format(firstDay(text));
 
 const UNITS = [["day", 86_400], ["hour", 3600], ["minute", 60]];
 
-/** "3 days ago" */
-export function distance(iso) {
+/** A time relative to now: "3 days ago". */
+export function relativeTime(iso) {
   const seconds = (new Date(iso) - Date.now()) / 1000;
   const [unit, size] = UNITS.find(([, least]) => Math.abs(seconds) >= least) ?? ["second", 1];
-  return distances.format(Math.round(seconds / size), unit);
+  return relativeTimes.format(Math.round(seconds / size), unit);
 }
 
-/** Seconds as people say them: "0.4 s", "3 min", "2 days". */
+/** A number of seconds: "0.4 sec", "3 min", "2 days". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "—";
   const [unit, size] = UNITS.find(([, least]) => seconds >= least) ?? ["second", 1];
@@ -52,17 +51,17 @@ export function duration(seconds) {
   return new Intl.NumberFormat(undefined, options).format(seconds / size);
 }
 
-/** When a purchase was made: its id says so, whatever else a host stores. */
-export function madeAt(objectId) {
-  return new Date(Number.parseInt(objectId.slice(0, 8), 16) * 1000).toISOString();
+/** The creation time in an ObjectId. */
+export function objectIdTime(id) {
+  return new Date(Number.parseInt(id.slice(0, 8), 16) * 1000).toISOString();
 }
 
-/** A viewer's own day, as the API's `from`: his midnight. */
+/** The API's `from` for a day in the browser's time zone: its first midnight. */
 export function startOfDay(day) {
   return day && new Date(`${day}T00:00`).toISOString();
 }
 
-/** As the API's `to`: the midnight after it. */
+/** The API's `to` for a day in the browser's time zone: the next midnight. */
 export function endOfDay(day) {
   if (!day) return day;
   const next = new Date(`${day}T00:00`);

@@ -1,99 +1,98 @@
-// The page: its frame, where it is, who is signed in, and the one window that may be open.
+// The page's root component: header, route, session and refund dialog.
 
 import { get } from "./api.js";
 import * as draft from "./draft.js";
-import { isTest } from "./facts.js";
-import { Figures } from "./figures.js";
-import { News } from "./news.js";
+import { Notifications } from "./notifications.js";
+import { isTest } from "./page_config.js";
 import { Payment } from "./payment.js";
+import { onRefundChange } from "./polling.js";
 import { Purchases } from "./purchases.js";
 import { RefundDialog } from "./refund_dialog.js";
-import { Attention, Refunds } from "./refunds.js";
+import { Refunds, Reviews } from "./refunds.js";
+import { Reports } from "./reports.js";
 import { href, parse } from "./router.js";
 import * as session from "./session.js";
 import { SignIn } from "./sign_in.js";
 import { Component, html, render } from "./ui.js";
-import { onRefund } from "./watch.js";
 
-const VIEWS = { purchases: Purchases, payment: Payment, refunds: Refunds, attention: Attention, figures: Figures };
-const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["attention", "Attention"], ["figures", "Figures"]];
+const VIEWS = { purchases: Purchases, payment: Payment, refunds: Refunds, reviews: Reviews, reports: Reports };
+const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["reviews", "Reviews"], ["reports", "Reports"]];
 
 class App extends Component {
-  state = { where: parse(), isSignedIn: Boolean(session.token()), wasSignedIn: false, open: null, cases: 0 };
+  state = { route: parse(), isSignedIn: Boolean(session.getToken()), wasSignedIn: false, dialog: null, reviewCount: 0 };
 
   componentDidMount() {
-    window.addEventListener("hashchange", this.move);
+    window.addEventListener("hashchange", this.followRoute);
     session.onChange(this.followSession);
-    onRefund(this.count);
-    if (this.state.isSignedIn) this.begin();
+    onRefundChange(this.countReviews);
+    if (this.state.isSignedIn) this.start();
   }
 
-  begin() {
-    this.count();
-    const found = draft.find();
-    if (found && !this.state.open) this.setState({ open: { purchaseId: found.purchaseId, draft: found } });
+  start() {
+    this.countReviews();
+    const found = draft.load();
+    if (found && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
   }
 
   followSession = () => {
-    const isSignedIn = Boolean(session.token());
+    const isSignedIn = Boolean(session.getToken());
     this.setState({ isSignedIn, wasSignedIn: this.state.wasSignedIn || this.state.isSignedIn });
-    if (isSignedIn) this.begin();
+    if (isSignedIn) this.start();
   };
 
-  move = () => {
-    const before = this.state.where;
-    const where = parse();
-    this.setState({ where }, () => {
-      if (before.view === where.view && before.id === where.id) return;
-      this.count();
+  followRoute = () => {
+    const previous = this.state.route;
+    const route = parse();
+    this.setState({ route }, () => {
+      if (previous.view === route.view && previous.id === route.id) return;
+      this.countReviews();
       scrollTo(0, 0);
       document.querySelector("h1")?.focus({ preventScroll: true });
     });
   };
 
-  count = async () => {
+  countReviews = async () => {
     try {
-      const { totalRefunds } = await get("refunds", { attention: "true", limit: "1" });
-      this.setState({ cases: totalRefunds });
+      const { totalRefunds } = await get("refunds", { needsReview: "true", limit: "1" });
+      this.setState({ reviewCount: totalRefunds });
     } catch {
-      // The views say what is wrong; this is a number beside a word.
+      // The views show errors. This number is only a badge.
     }
   };
 
-  refund = (purchaseId) => this.setState({ open: { purchaseId } });
-  close = () => this.setState({ open: null });
+  openRefundDialog = (purchaseId) => this.setState({ dialog: { purchaseId } });
+  closeDialog = () => this.setState({ dialog: null });
+  showLateResult = ({ severity, title, text }) => this.addNotification({ severity, text: `${title}. ${text}` });
 
   signOut = () => {
-    draft.forget();
-    session.end();
-    this.setState({ wasSignedIn: false, open: null });
+    draft.clear();
+    session.clearToken();
+    this.setState({ wasSignedIn: false, dialog: null });
   };
 
-  render(props, { where, isSignedIn, wasSignedIn, open, cases }) {
-    const View = VIEWS[where.view] ?? Purchases;
-    const isShown = isSignedIn || wasSignedIn;
-    return html`<a class="skip" href="#content" onClick=${skip}>Skip to the content</a>
-      <header class="bar"><div class="inner">
-        <span class="brand">Refunds${isTest && html`<span class="status waiting">test mode</span>`}</span>
-        <nav aria-label="Views">${NAV.map(([view, word]) => html`<${NavLink} view=${view} word=${word} where=${where} count=${view === "attention" ? cases : 0} />`)}</nav>
+  render(props, { route, isSignedIn, wasSignedIn, dialog, reviewCount }) {
+    const View = VIEWS[route.view] ?? Purchases;
+    const isVisible = isSignedIn || wasSignedIn;
+    return html`<a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
+      <header class="bar"><div class="container">
+        <span class="brand">Refunds${isTest && html`<span class="status warning">test mode</span>`}</span>
+        <nav aria-label="Views">${NAV.map(([view, label]) => html`<${NavLink} view=${view} label=${label} route=${route} count=${view === "reviews" ? reviewCount : 0} />`)}</nav>
         ${isSignedIn && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
       </div></header>
-      <main id="content" tabindex="-1" class="inner">${isShown ? html`<${View} key=${where.view} id=${where.id} params=${where.params} refund=${this.refund} />` : html`<h1 tabindex="-1">Refunds</h1>`}</main>
-      ${isShown && open && html`<${RefundDialog} key=${open.purchaseId} ...${open} onClose=${this.close} onLate=${(item) => this.addNews(toNews(item))} />`}
+      <main id="content" tabindex="-1" class="container">${isVisible ? html`<${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} />` : html`<h1 tabindex="-1">Refunds</h1>`}</main>
+      ${isVisible && dialog && html`<${RefundDialog} key=${dialog.purchaseId} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />`}
       ${!isSignedIn && html`<${SignIn} expired=${wasSignedIn} />`}
-      <${News} register=${(add) => (this.addNews = add)} />`;
+      <${Notifications} register=${(add) => (this.addNotification = add)} />`;
   }
 }
 
-const toNews = ({ mood, title, text }) => ({ mood, text: `${title}. ${text}` });
-
-function NavLink({ view, word, where, count }) {
-  const isHere = where.view === view || (view === "purchases" && where.view === "payment");
-  return html`<a href=${href(view)} aria-current=${isHere ? "page" : undefined}>${word}${count > 0 && html` <span class="badge">${count}<span class="hidden"> open</span></span>`}</a>`;
+function NavLink({ view, label, route, count }) {
+  const isCurrent = route.view === view || (view === "purchases" && route.view === "payment");
+  return html`<a href=${href(view)} aria-current=${isCurrent ? "page" : undefined}>${label}${count > 0 && html` <span class="badge">${count}<span class="visually-hidden"> open</span></span>`}</a>`;
 }
 
-function skip(event) {
-  // "#content" would be taken for a view.
+function skipToContent(event) {
+  // The router would take "#content" for a view.
   event.preventDefault();
   document.getElementById("content").focus();
 }

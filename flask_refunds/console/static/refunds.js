@@ -1,73 +1,70 @@
-// The ledger: every refund, and those that ask for a person.
+// The refunds view, and the reviews view with the refunds that need manual review.
 
+import { DashboardLink, PaymentLink, Status, Table, Time } from "./components.js";
+import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
 import { endOfDay, money, startOfDay } from "./format.js";
-import { Listing } from "./listing.js";
-import { DashboardLink, PaymentLink, Status, Table, Time } from "./parts.js";
-import { replaceParams } from "./router.js";
-import { DateRange, Search, Select } from "./search.js";
+import { REASONS, REVIEWS, STATUS } from "./messages.js";
+import { PagedList } from "./paged_list.js";
+import { setParam } from "./router.js";
 import { html } from "./ui.js";
-import { REASONS, STATUS, WHY } from "./words.js";
 
 const STATUSES = [
   ["", "Any status"],
   ...["succeeded", "pending", "requires_action", "processing", "failed", "canceled"].map((each) => [each, STATUS[each]]),
 ];
-const REASONS_FILTER = [["", "Any reason"], ...Object.entries(REASONS)];
+const REASON_OPTIONS = [["", "Any reason"], ...Object.entries(REASONS)];
 
-const noun = (count) => (count === 1 ? "refund" : "refunds");
-const follow = (item, refund) => (item.id === refund.id ? refund : item);
+const replaceRefund = (item, refund) => (item.id === refund.id ? refund : item);
 
 export function Refunds({ params }) {
   const { q, status, reason, from, to } = params;
   const query = { paymentIntent: q, status, reason, from: startOfDay(from), to: endOfDay(to) };
-  const choose = (name) => (value) => replaceParams({ ...params, [name]: value });
   return html`<h1 tabindex="-1">Refunds</h1>
-    <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
-      <${Search} label="Payment" value=${q} placeholder="pi_…" onSearch=${choose("q")} />
-      <${Select} label="Status" options=${STATUSES} value=${status} onChoose=${choose("status")} />
-      <${Select} label="Reason" options=${REASONS_FILTER} value=${reason} onChoose=${choose("reason")} />
+    <${Filters}>
+      <${SearchField} label="Payment" value=${q} placeholder="pi_…" onSearch=${setParam("q")} />
+      <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
+      <${SelectField} label="Reason" options=${REASON_OPTIONS} value=${reason} onSelect=${setParam("reason")} />
       <${DateRange} params=${params} />
-    </form>
-    <${Listing} path="refunds" kind="refunds" total="totalRefunds" params=${query} noun=${noun} update=${follow}
-      empty=${html`<p>No refund fits.</p>`}>
-      ${(items, busy) => html`<${Table} caption="Refunds, newest first" columns=${COLUMNS} items=${items} keyOf=${(each) => each.id} busy=${busy} />`}
+    <//>
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun="refund" update=${replaceRefund}
+      empty=${html`<p>No refunds match.</p>`}>
+      ${(items, isLoading) => html`<${Table} caption="Refunds, newest first" columns=${COLUMNS} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
     <//>`;
 }
 
 const COLUMNS = [
   ["Payment", (each) => html`<${PaymentLink} id=${each.paymentIntent} />`],
   ["Amount", (each) => money(each.amount, each.currency), "number"],
-  ["Status", (each) => html`<${Status} status=${each.status} />${each.attention && html`<small class="bad-text">needs attention</small>`}`],
+  ["Status", (each) => html`<${Status} status=${each.status} />${each.review && html`<small class="error-text">needs review</small>`}`],
   ["Reason", (each) => REASONS[each.reason] ?? "—"],
-  ["Asked for", (each) => html`<${Time} iso=${each.createdAt} />`, "soft"],
-  ["Settled", (each) => html`<${Time} iso=${each.settledAt} />`, "soft"],
+  ["Requested", (each) => html`<${Time} iso=${each.createdAt} />`, "muted"],
+  ["Settled", (each) => html`<${Time} iso=${each.settledAt} />`, "muted"],
 ];
 
-export function Attention({ refund }) {
-  return html`<h1 tabindex="-1">Needs attention</h1>
-    <p class="lead">What no machine may decide. Each case says what happened, and what to do next.</p>
-    <${Listing} path="refunds" kind="refunds" total="totalRefunds" params=${{ attention: "true" }} update=${follow}
-      noun=${(count) => (count === 1 ? "case" : "cases")}
-      empty=${html`<p>Nothing asks for you.</p><p class="soft">Every refund is settled, or on its way.</p>`}>
-      ${(items) => html`<ul class="cases">${items.map((each) => html`<${Case} key=${each.id} each=${each} refund=${refund} />`)}</ul>`}
+export function Reviews({ openRefundDialog }) {
+  return html`<h1 tabindex="-1">Refunds that need review</h1>
+    <p class="lead">Decide these refunds manually. Each one says what happened and what to do next.</p>
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${replaceRefund}
+      empty=${html`<p>No refunds need review.</p><p class="muted">Every refund is settled or in progress.</p>`}>
+      ${(items) => html`<ul class="reviews">${items.map((each) => html`<${Review} key=${each.id} refund=${each} openRefundDialog=${openRefundDialog} />`)}</ul>`}
     <//>`;
 }
 
-function Case({ each, refund }) {
-  const { attention } = each;
-  const isAgain = attention.why === "failed_after_success" && each.purchaseIds.length > 0;
-  return html`<li class="panel case">
-    <div class="case-head">
-      <h2>${WHY[attention.why] ?? attention.why}</h2>
-      <span class="soft"><${Time} iso=${attention.since} far /></span>
+function Review({ refund, openRefundDialog }) {
+  const { id, amount, currency, paymentIntent, purchaseIds, status, failure, review } = refund;
+  const canRefundAgain = review.code === "failed_after_success" && purchaseIds.length > 0;
+  return html`<li class="panel review">
+    <div class="panel-head">
+      <h2>${REVIEWS[review.code] ?? review.code}</h2>
+      <span class="muted"><${Time} iso=${review.since} relative /></span>
     </div>
-    <p><b>${money(each.amount, each.currency)}</b> of <${PaymentLink} id=${each.paymentIntent} /> <${Status} status=${each.status} /></p>
-    ${each.failure && html`<p class="soft">${each.failure.message}</p>`}
-    <p class="next"><b>Next:</b> ${attention.whatToDo}</p>
-    <div class="case-foot">
-      ${isAgain && html`<button type="button" class="quiet small" aria-haspopup="dialog" onClick=${() => refund(each.purchaseIds[0])}>Refund again…</button>`}
-      <${DashboardLink} id=${each.paymentIntent} />
-      <details><summary>Close the case</summary><p>On the server: <code>flask refunds resolve ${each.id} --done --why "…"</code></p></details>
+    <p><b>${money(amount, currency)}</b> of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
+    <p>${review.message} ${failure && html`<span class="muted">${failure.message}</span>`}</p>
+    <p><b>Next step:</b> ${review.recommendedAction}</p>
+    <div class="panel-foot">
+      ${canRefundAgain && html`<button type="button" class="secondary small" aria-haspopup="dialog" onClick=${() => openRefundDialog(purchaseIds[0])}>Refund again…</button>`}
+      <${DashboardLink} id=${paymentIntent} />
+      <details><summary>Close this review</summary><p>On the server, run: <code>flask refunds resolve ${id} --dismiss --comment "…"</code></p></details>
     </div>
   </li>`;
 }

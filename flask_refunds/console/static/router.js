@@ -1,4 +1,4 @@
-// Where the page is: #/view/id?params. The part behind # is never sent to a server.
+// Routes in the URL's hash: #/view/id?params. The hash is never sent to a server.
 
 export function parse(hash = location.hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
@@ -11,12 +11,12 @@ export function href(view, id = "", params = {}) {
   return `#/${view}${id ? `/${encodeURIComponent(id)}` : ""}${query ? `?${query}` : ""}`;
 }
 
-/** Show the same view with other params, without a step in the browser's history for each. */
-export function replaceParams(params) {
-  const { view, id } = parse();
-  history.replaceState(null, "", href(view, id, params));
+/** Make a function that sets a param of the current view, without adding a history entry. */
+export const setParam = (name) => (value) => {
+  const { view, id, params } = parse();
+  history.replaceState(null, "", href(view, id, { ...params, [name]: value }));
   window.dispatchEvent(new HashChangeEvent("hashchange"));
-}
+};
 
 function decode(text) {
   try {

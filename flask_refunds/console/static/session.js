@@ -1,27 +1,27 @@
-// The admin's bearer token, for as long as this tab is open. Never in a URL, never beyond sessionStorage.
+// The admin's bearer token. It is kept in this tab's sessionStorage and never put into a URL.
 
-export const KEY = "flask_refunds.token";
+const KEY = "flask_refunds.token";
 
 const listeners = new Set();
 
-export const token = () => sessionStorage.getItem(KEY);
+export const getToken = () => sessionStorage.getItem(KEY);
 
-export function begin(value) {
-  sessionStorage.setItem(KEY, value);
-  tell();
+export function setToken(token) {
+  sessionStorage.setItem(KEY, token);
+  notify();
 }
 
-export function end() {
+export function clearToken() {
   sessionStorage.removeItem(KEY);
-  tell();
+  notify();
 }
 
-/** @returns {() => void} stops listening */
+/** @returns {() => void} unsubscribe */
 export function onChange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-function tell() {
+function notify() {
   for (const listener of [...listeners]) listener();
 }

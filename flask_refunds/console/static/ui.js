@@ -1,4 +1,4 @@
-// What every view is written with: preact's components, in templates that need no build.
+// Preact with htm templates, which need no build step.
 
 import { Component, h, render } from "./vendor/preact.js";
 import htm from "./vendor/htm.js";

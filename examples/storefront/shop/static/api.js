@@ -1,11 +1,11 @@
-// Calls to the shop and to flask_refunds: the same server, the same token.
+// API calls to the shop and to flask_refunds. Both accept the same token.
 
 import * as session from "./session.js";
 
 /**
- * Make one call.
+ * Send a request.
  * @returns {Promise<{ok: boolean, status: number, body: object, retryAfter: string|null}>}
- * @throws {TypeError} when there is no answer: the call may or may not have been received.
+ * @throws {TypeError} if there is no response. The server may have received the request.
  */
 export async function call(path, { method = "GET", body, headers = {} } = {}) {
   const signedIn = session.current();
@@ -18,7 +18,7 @@ export async function call(path, { method = "GET", body, headers = {} } = {}) {
   });
   if (response.status === 401 && signedIn) {
     session.end();
-    session.askToSignIn();
+    session.redirectToSignIn();
   }
   return {
     ok: response.ok,
@@ -28,7 +28,7 @@ export async function call(path, { method = "GET", body, headers = {} } = {}) {
   };
 }
 
-/** A key that nobody else has. `crypto.randomUUID` is missing on plain http beyond localhost. */
+/** Make a random key. `crypto.randomUUID` isn't available over plain HTTP, except on localhost. */
 export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

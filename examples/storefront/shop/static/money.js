@@ -1,7 +1,6 @@
-// Amounts in Stripe's minor units, in the viewer's own notation.
+// Formats Stripe's amounts, which are in minor units.
 
-// https://docs.stripe.com/currencies#zero-decimal. Not Intl's own digits: those follow how a currency is used
-// (RSD without decimals, ISK too), and Stripe counts both in hundredths.
+// https://docs.stripe.com/currencies#zero-decimal. Intl has other decimals for RSD and ISK: none, where Stripe has two.
 const ZERO_DECIMAL = new Set([
   "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf",
 ]);
@@ -12,7 +11,7 @@ function decimals(currency) {
   return THREE_DECIMAL.has(currency) ? 3 : 2;
 }
 
-/** `format(4800, "usd")` is "$48.00" to an American and "48,00 $" to a German. */
+/** `format(4800, "usd")` is "$48.00" in an American locale and "48,00 $" in a German one. */
 export function format(amount, currency) {
   const digits = decimals(currency.toLowerCase());
   return new Intl.NumberFormat(undefined, {

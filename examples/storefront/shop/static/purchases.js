@@ -1,58 +1,58 @@
-// What the customer bought, and the door to it.
+// The customer's purchases, and access to their content.
 
 import { call } from "./api.js";
-import { copy, showDate, showStatus, tell, typeName } from "./fill.js";
 import { format } from "./money.js";
 import * as session from "./session.js";
+import { copyTemplate, showDate, showMessage, showStatus, typeName } from "./templates.js";
 
-const outcome = document.getElementById("outcome");
+const message = document.getElementById("message");
 const list = document.getElementById("purchases");
 
-function note(purchase) {
+function describe(purchase) {
   if (purchase.status === "pending") return "Waiting for Stripe to confirm the payment.";
   if (purchase.status === "failed") return "The card was declined, and nothing was charged.";
-  if (purchase.status === "refunded") return "Your money is on its way back, and access has ended.";
-  if (purchase.refundStatus === "pending") return "A refund is on its way. Access ends when it arrives.";
-  if (purchase.refundStatus === "failed") return "A refund was tried and failed. This is still yours.";
+  if (purchase.status === "refunded") return "Your refund is on its way, and access has ended.";
+  if (purchase.refundStatus === "pending") return "A refund is pending. Access ends when it succeeds.";
+  if (purchase.refundStatus === "failed") return "A refund failed. You keep access.";
   return "";
 }
 
 function show(purchase) {
-  const { root, parts } = copy("purchase");
-  parts.title.textContent = purchase.content.title;
-  parts.type.textContent = typeName(purchase.content.type);
-  showDate(parts.date, purchase.createdAt);
-  parts.price.textContent = format(purchase.amount, purchase.currency);
-  showStatus(parts.status, purchase.status);
-  parts.note.textContent = note(purchase);
-  parts.open.hidden = !purchase.accessGranted;
-  parts.open.setAttribute("aria-label", `Open ${purchase.content.title}`);
-  parts.open.addEventListener("click", () => toggle(parts, purchase));
+  const { root, slots } = copyTemplate("purchase");
+  slots.title.textContent = purchase.content.title;
+  slots.type.textContent = typeName(purchase.content.type);
+  showDate(slots.date, purchase.createdAt);
+  slots.price.textContent = format(purchase.amount, purchase.currency);
+  showStatus(slots.status, purchase.status);
+  slots.note.textContent = describe(purchase);
+  slots.open.hidden = !purchase.accessGranted;
+  slots.open.setAttribute("aria-label", `Open ${purchase.content.title}`);
+  slots.open.addEventListener("click", () => toggle(slots, purchase));
   list.append(root);
 }
 
-async function toggle(parts, purchase) {
-  if (parts.body.hidden) {
-    const answer = await call(`/api/contents/${purchase.content.id}`).catch(() => ({ ok: false, body: {} }));
-    parts.body.textContent = answer.ok ? answer.body.body : (answer.body.error ?? "The shop does not answer.");
+async function toggle(slots, purchase) {
+  if (slots.body.hidden) {
+    const response = await call(`/api/contents/${purchase.content.id}`).catch(() => ({ ok: false, body: {} }));
+    slots.body.textContent = response.ok ? response.body.body : (response.body.error ?? "The shop isn't responding.");
   }
-  parts.body.hidden = !parts.body.hidden;
-  parts.open.textContent = parts.body.hidden ? "Open" : "Close";
-  parts.open.setAttribute("aria-expanded", String(!parts.body.hidden));
+  slots.body.hidden = !slots.body.hidden;
+  slots.open.textContent = slots.body.hidden ? "Open" : "Close";
+  slots.open.setAttribute("aria-expanded", String(!slots.body.hidden));
 }
 
 async function load() {
-  const answer = await call("/api/purchases");
-  if (!answer.ok) {
-    tell(outcome, answer.body.error ?? "Your purchases cannot be shown.", "bad");
+  const response = await call("/api/purchases");
+  if (!response.ok) {
+    showMessage(message, response.body.error ?? "Your purchases can't be shown.", "error");
     return;
   }
-  answer.body.purchases.forEach(show);
-  if (answer.body.purchases.length === 0) tell(outcome, "You have bought nothing yet.");
+  response.body.purchases.forEach(show);
+  if (response.body.purchases.length === 0) showMessage(message, "You have no purchases yet.");
 }
 
 if (session.current()) {
-  load().catch(() => tell(outcome, "The shop does not answer.", "bad"));
+  load().catch(() => showMessage(message, "The shop isn't responding.", "error"));
 } else {
-  session.askToSignIn();
+  session.redirectToSignIn();
 }

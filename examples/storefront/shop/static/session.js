@@ -1,25 +1,26 @@
-// Who is signed in, for as long as this tab is open.
+// The signed-in user, for as long as this tab is open.
 
 const KEY = "fern-and-field";
-// Where the refunds page of flask_refunds looks for its token.
-const CONSOLE_KEY = "flask_refunds.token";
+// The admin page of flask_refunds reads its token from here.
+const ADMIN_PAGE_KEY = "flask_refunds.token";
 
+/** @returns {{token: string, expiresAt: string, user: object}|null} */
 export function current() {
   const stored = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
   return stored && new Date(stored.expiresAt) > new Date() ? stored : null;
 }
 
-export function begin(signedIn) {
-  sessionStorage.setItem(KEY, JSON.stringify(signedIn));
-  sessionStorage.setItem(CONSOLE_KEY, signedIn.token);
+export function start(session) {
+  sessionStorage.setItem(KEY, JSON.stringify(session));
+  sessionStorage.setItem(ADMIN_PAGE_KEY, session.token);
 }
 
 export function end() {
   sessionStorage.removeItem(KEY);
-  sessionStorage.removeItem(CONSOLE_KEY);
+  sessionStorage.removeItem(ADMIN_PAGE_KEY);
 }
 
-export function askToSignIn() {
+export function redirectToSignIn() {
   const here = location.pathname + location.search;
   location.assign(`/sign-in?next=${encodeURIComponent(here)}`);
 }

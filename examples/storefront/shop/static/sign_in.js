@@ -1,32 +1,34 @@
+// The sign-in form.
+
 import { call } from "./api.js";
 import * as session from "./session.js";
 
 const form = document.getElementById("sign-in");
-const outcome = document.getElementById("outcome");
+const message = document.getElementById("message");
 
-function whereTo() {
-  // Only a page of ours: "//elsewhere" and "https://elsewhere" are not.
+function nextPath() {
+  // Only redirect within this site: "//example.com" and "https://example.com" are other sites.
   const next = new URL(new URLSearchParams(location.search).get("next") ?? "/", location.origin);
   return next.origin === location.origin ? next.pathname + next.search + next.hash : "/";
 }
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  outcome.textContent = "";
+  message.textContent = "";
   const { email, password } = Object.fromEntries(new FormData(form));
   session.end();
   try {
-    const answer = await call("/api/sign-in", { method: "POST", body: { email, password } });
-    if (answer.ok) {
-      session.begin(answer.body);
-      location.assign(whereTo());
+    const response = await call("/api/sign-in", { method: "POST", body: { email, password } });
+    if (response.ok) {
+      session.start(response.body);
+      location.assign(nextPath());
     } else {
-      outcome.textContent = answer.body.error ?? "Signing in failed.";
+      message.textContent = response.body.error ?? "Sign-in failed.";
     }
   } catch {
-    outcome.textContent = "The shop does not answer.";
+    message.textContent = "The shop isn't responding.";
   }
-  outcome.dataset.mood = "bad";
+  message.dataset.severity = "error";
 });
 
 for (const account of document.querySelectorAll(".account-card")) {
@@ -37,7 +39,7 @@ for (const account of document.querySelectorAll(".account-card")) {
   });
 }
 
-// Before this script ran a click would do nothing, or put the password into the address.
+// The buttons are disabled until now: without this script, the form would put the password into the URL.
 for (const button of document.querySelectorAll(".narrow button")) {
   button.disabled = false;
 }

@@ -1,0 +1,74 @@
+// Small components that several views share.
+
+import { dateTime, relativeTime } from "./format.js";
+import { errorMessage, SEVERITY, STATUS } from "./messages.js";
+import { dashboardUrl, paymentOf } from "./page_config.js";
+import { href } from "./router.js";
+import { html } from "./ui.js";
+
+export const Status = ({ status }) =>
+  html`<span class="status ${SEVERITY[status] ?? ""}" data-status=${String(status)}>${STATUS[status] ?? String(status)}</span>`;
+
+export const Time = ({ iso, relative }) =>
+  iso ? html`<time datetime=${iso} title=${dateTime(iso)}>${relative ? relativeTime(iso) : dateTime(iso)}</time>` : "—";
+
+export const PaymentLink = ({ id }) => html`<a class="code" href=${href("payment", id)}>${id}</a>`;
+
+export const DashboardLink = ({ id }) =>
+  html`<a href=${dashboardUrl(id)} target="_blank" rel="noopener noreferrer">View in Stripe<span aria-hidden="true"> ↗</span></a>`;
+
+export const Note = ({ severity = "", title, children, role }) =>
+  html`<div class="note ${severity}" role=${role}>${title && html`<strong>${title}</strong> `}${children}</div>`;
+
+export const ErrorNote = ({ error, onRetry }) =>
+  html`<${Note} severity="error" role="alert">
+    ${errorMessage(error)} <button type="button" class="link" onClick=${onRetry}>Try again</button>
+  <//>`;
+
+export const Loading = ({ children }) => html`<p class="loading"><span class="spinner" aria-hidden="true"></span>${children}</p>`;
+
+/** The customer of a purchase. Only the ID is left of a deleted user. */
+export function Customer({ purchase }) {
+  const { user } = purchase;
+  if (!user) return "—";
+  return html`${user.name ?? html`<span class="code">${user._id}</span>`}${user.email && html`<small>${user.email}</small>`}`;
+}
+
+export const purchaseTitle = ({ content }) => content?.title ?? (content ? `Content ${content._id}` : "Purchase");
+
+/** The title of a purchase, with a link to its payment. */
+export function PurchaseLink({ purchase }) {
+  const payment = paymentOf(purchase);
+  const title = purchaseTitle(purchase);
+  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${purchase.content?.type && html`<small>${purchase.content.type}</small>`}`;
+}
+
+/** The amount that your app stores. Its unit is unknown, so it isn't formatted. */
+export const PurchaseAmount = ({ purchase }) =>
+  purchase.amount === null || purchase.amount === undefined
+    ? "—"
+    : html`<span title="As stored by your shop">${String(purchase.amount)}${typeof purchase.currency === "string" && html` <small class="unit">${purchase.currency}</small>`}</span>`;
+
+/**
+ * A table that is shown as cards on a narrow screen.
+ * Its roles are explicit because some browsers drop them when CSS changes `display`.
+ * @prop columns [[label, cell(item), className], …]; the first cell is the row's header
+ */
+export function Table({ caption, columns, items, keyOf, isLoading }) {
+  return html`<table role="table" class="table" aria-busy=${isLoading ? "true" : "false"}>
+    <caption class="visually-hidden">${caption}</caption>
+    <thead role="rowgroup">
+      <tr role="row">${columns.map(([label, , name]) => html`<th role="columnheader" scope="col" class=${name}>${label}</th>`)}</tr>
+    </thead>
+    <tbody role="rowgroup">
+      ${items.map((item) => html`<tr role="row" key=${keyOf(item)}>${columns.map((column, position) => cell(column, item, position))}</tr>`)}
+    </tbody>
+  </table>`;
+}
+
+function cell([label, show, name], item, position) {
+  const content = html`<div>${show(item)}</div>`;
+  return position === 0
+    ? html`<th role="rowheader" scope="row" class=${name} data-label=${label}>${content}</th>`
+    : html`<td role="cell" class=${name} data-label=${label}>${content}</td>`;
+}

@@ -1,0 +1,114 @@
+// The page's messages. Each outcome of a refund has its own, and no message claims more than is known.
+
+import { dateTime, money } from "./format.js";
+
+export const STATUS = {
+  processing: "outcome unknown",
+  requires_action: "waiting for the customer",
+  pending: "pending",
+  succeeded: "succeeded",
+  failed: "failed",
+  canceled: "canceled",
+  completed: "completed",
+  refunded: "refunded",
+};
+
+export const SEVERITY = {
+  processing: "warning", requires_action: "warning", pending: "warning",
+  succeeded: "success", refunded: "info",
+  failed: "error", canceled: "error",
+};
+
+/** In a refund's history, `processing` is its first entry. */
+export const HISTORY_STATUS = { ...STATUS, processing: "requested" };
+
+export const REASONS = {
+  requested_by_customer: "Requested by the customer",
+  duplicate: "Duplicate",
+  fraudulent: "Fraudulent",
+};
+
+export const SOURCES = { api: "admin page or API", cli: "command line", app: "the app's code", external: "outside this app" };
+
+export const REVIEWS = {
+  failed_after_success: "Failed after it succeeded",
+  found_after_failure: "Found at Stripe after it was recorded as failed",
+  unknown_too_long: "Outcome unknown for too long",
+  amount_differs: "Amount differs at Stripe",
+};
+
+const BRANDS = { amex: "American Express", diners: "Diners Club", jcb: "JCB", mastercard: "Mastercard", unionpay: "UnionPay", visa: "Visa" };
+
+export const card = ({ brand, last4 }) => `${BRANDS[brand] ?? brand} •••• ${last4}`;
+
+const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never makes a second one.";
+
+/**
+ * Describe the result of a refund request.
+ * @returns {{severity: string, title: string, text: string, button: string|null}} `button`: the label of the next action
+ */
+export function describeResult(result) {
+  const { status, code, refund } = result;
+  if (status === 0) return warning("No response", `The refund may or may not have been made. ${SAFE_TO_RETRY}`, "Try again");
+  if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
+  if (code === "purchase_not_refundable") return describeNotRefundable(refund);
+  return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
+}
+
+const messageOf = (severity) => (title, text, button = null) => ({ severity, title, text, button });
+const success = messageOf("success");
+const warning = messageOf("warning");
+const error = messageOf("error");
+
+const BY_REFUND_STATUS = {
+  succeeded: ({ amount, currency }) =>
+    success("Refunded", `${money(amount, currency)} is on its way to the customer and arrives in 5 to 10 business days.`),
+  pending: ({ amount, currency }) =>
+    warning("Refund pending", `Stripe accepted the refund of ${money(amount, currency)} but hasn't paid it out yet. You don't need to do anything. This page shows when it completes.`),
+  requires_action: () =>
+    warning("Waiting for the customer", "Stripe needs the customer's details to pay out the refund, and emailed the customer. This page shows when it completes."),
+  processing: () => warning("Outcome unknown", `Stripe didn't respond, so the refund may or may not have been made. ${SAFE_TO_RETRY}`, "Try again"),
+  failed: (refund) => error("Refund failed", describeFailure(refund)),
+  canceled: (refund) => error("Refund canceled", describeFailure(refund)),
+};
+
+const BY_HTTP_STATUS = {
+  400: ({ code, message, refund }) =>
+    code === "refund_failed" ? error("Refund failed", describeFailure(refund), "Try again") : error("This purchase can't be refunded", sentence(message)),
+  401: () => error("Your session expired", "Nothing was sent to Stripe, and your input is kept. Sign in again, then continue here.", "Refund now"),
+  403: () => error("Admin access required", "You are signed in, but not as an admin. Nothing was refunded."),
+  404: () => error("Purchase not found", "This purchase no longer exists. Nothing was refunded."),
+  409: ({ retryAfter }) =>
+    warning("Refund already in progress", `Another window or a colleague is refunding this payment, so no second request was sent. Check again in ${retryAfter ?? "a few"} seconds.`, "Check again"),
+  503: ({ message, retryAfter }) => error("Stripe is busy", `${sentence(message)}${retryAfter ? ` Wait ${retryAfter} seconds.` : ""}`, "Try again"),
+};
+
+function describeServerError({ message }) {
+  return error("Server error", `${sentence(message)} Trying again is safe: it never makes a second refund.`, "Try again");
+}
+
+function describeNotRefundable(refund) {
+  if (refund?.status !== "succeeded") return error("Only completed purchases can be refunded", "This purchase isn't completed, or was refunded outside this app. Nothing was sent to Stripe.");
+  return success("Already refunded", `${money(refund.amount, refund.currency)} was refunded on ${dateTime(refund.settledAt)}. No second refund was made.`);
+}
+
+function describeFailure(refund) {
+  return `${sentence(refund?.failure?.message)} Nothing was refunded.`.trim();
+}
+
+/** Describe a refund whose status changed. */
+export function describeChange(refund) {
+  const amount = money(refund.amount, refund.currency);
+  if (refund.status === "succeeded") return `Refund of ${amount} succeeded.`;
+  if (refund.status === "failed" || refund.status === "canceled") return `Refund of ${amount} ${refund.status}: ${describeFailure(refund)}`;
+  return `Refund of ${amount} is ${STATUS[refund.status]}.`;
+}
+
+/** Say why data can't be shown. */
+export function errorMessage({ status, message }) {
+  if (status === 401) return "Sign in to view this.";
+  if (status === 403) return "Admin access required. You are signed in, but not as an admin.";
+  return status ? sentence(message) : "The server isn't responding.";
+}
+
+const sentence = (text = "") => (text && !/[.!?…]$/.test(text) ? `${text}.` : text ?? "");

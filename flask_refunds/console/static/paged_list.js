@@ -1,0 +1,59 @@
+// A list of search results. It loads the next page when the reader scrolls to its end.
+
+import { get } from "./api.js";
+import { ErrorNote, Loading } from "./components.js";
+import { DataView } from "./data_view.js";
+import { number } from "./format.js";
+import { html } from "./ui.js";
+
+const LIMIT = 50;
+
+/**
+ * @prop path, params the API request
+ * @prop items, total the names of the items and of their number in the response
+ * @prop noun the singular of the items
+ * @prop children (items, isLoading) => content
+ * @prop update (item, refund) => the item after a change of the refund
+ * @prop empty the content if nothing was found
+ */
+export class PagedList extends DataView {
+  query = ({ params }) => params;
+
+  async fetch(signal, cursor) {
+    const { path, params, items, total } = this.props;
+    const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
+    const before = cursor ? this.state.data.items : [];
+    return { items: [...before, ...page[items]], total: page[total], nextCursor: page.nextCursor };
+  }
+
+  refundChanged(refund) {
+    this.setState(({ data }) => data && { data: { ...data, items: data.items.map((item) => this.props.update(item, refund)) } });
+  }
+
+  componentWillUnmount() {
+    super.componentWillUnmount();
+    this.observer?.disconnect();
+  }
+
+  loadMore = () => !this.state.isLoading && this.load({ cursor: this.state.data.nextCursor });
+
+  /** Load the next page before the "Show more" button becomes visible. */
+  observe = (element) => {
+    this.observer?.disconnect();
+    if (!element) return;
+    this.observer = new IntersectionObserver(([entry]) => entry.isIntersecting && !this.state.error && this.loadMore(), { rootMargin: "600px" });
+    this.observer.observe(element);
+  };
+
+  render({ children, noun, empty }, { data, error, isLoading }) {
+    const { items, total, nextCursor } = data ?? { items: [] };
+    return html`<section aria-label="Results">
+      <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+      ${items.length > 0 && children(items, isLoading)}
+      ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
+      ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}
+      ${isLoading && html`<${Loading}>Loading…<//>`}
+      ${nextCursor && !isLoading && html`<p class="more" key=${nextCursor} ref=${this.observe}><button type="button" class="secondary" onClick=${this.loadMore}>Show more</button></p>`}
+    </section>`;
+  }
+}

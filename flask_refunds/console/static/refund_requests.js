@@ -1,0 +1,36 @@
+// Sends refund requests. Each purchase has at most one request in progress, however often the button is pressed.
+
+import { ApiError, NoResponse, postRefund } from "./api.js";
+import { notify, pollUntilSettled } from "./polling.js";
+
+const inProgress = new Map();
+
+export const isInProgress = (purchaseId) => inProgress.has(purchaseId);
+
+/**
+ * Refund a purchase, or resume its refund.
+ * @returns {Promise<{status: number, refund?: object, code?: string, message?: string, retryAfter?: number}>}
+ *   `status` is 0 if there is no response
+ */
+export function requestRefund(purchaseId, fields) {
+  if (!isInProgress(purchaseId)) {
+    inProgress.set(purchaseId, request(purchaseId, fields).finally(() => inProgress.delete(purchaseId)));
+  }
+  return inProgress.get(purchaseId);
+}
+
+async function request(purchaseId, fields) {
+  const result = await postRefund(purchaseId, fields).catch(toResult);
+  if (result.refund) {
+    notify(result.refund);
+    pollUntilSettled(result.refund);
+  }
+  return result;
+}
+
+function toResult(error) {
+  if (error instanceof NoResponse) return { status: 0 };
+  if (!(error instanceof ApiError)) throw error;
+  const { status, code, message, refund, retryAfter } = error;
+  return { status, code, message, refund, retryAfter };
+}

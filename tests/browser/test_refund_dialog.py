@@ -1,0 +1,308 @@
+"""Refunding in the admin page, with each outcome that a refund can have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_refunds.testing import StripeSandbox
+from tests.browser.admin_page import AdminPage
+from tests.browser.sample_data import CARD_PENDING, add_purchase
+from tests.shop import Shop
+
+
+def open_dialog(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox) -> tuple[str, Any]:
+    """Add a purchase for $48.00 and open its refund dialog.
+
+    :return: the payment and the purchase.
+    """
+    payment = sandbox.create_payment(4800)
+    purchase = add_purchase(shop, payment)
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+    return payment, purchase
+
+
+def test_search_and_refund_of_two_purchases_paid_together(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, "usd")
+    both = [add_purchase(shop, payment, title) for title in ("Pruning", "Grafting")]
+    add_purchase(shop, sandbox.create_payment(100), "Bonsai", "Ben Sato")
+
+    admin_page.search("ada@shop.example")
+    admin_page.wait_for_count(2)
+    admin_page.open_refund_dialog("Pruning")
+
+    preview = admin_page.dialog.inner_text()
+    for text in (
+        "Refund $48.00?",
+        "Ada Okafor, ada@shop.example",
+        "Visa •••• 4242",
+        "All of them",
+    ):
+        assert text in preview
+    hint = admin_page.dialog.locator("#reason-hint .note")
+    admin_page.dialog.get_by_label("Reason").select_option("fraudulent")
+    hint.wait_for()
+    admin_page.dialog.get_by_label("Reason").select_option("duplicate")
+    hint.wait_for(state="detached")
+    admin_page.note.fill("Bought it twice.")
+    assert sandbox.refunds() == []
+    admin_page.submit_button.click()
+
+    admin_page.wait_for_result("succeeded")
+    assert admin_page.submit_button.count() == 0
+    link = admin_page.dialog.get_by_role("link")
+    assert link.get_attribute("href") == f"https://dashboard.stripe.com/test/payments/{payment}"
+    admin_page.dialog.get_by_role("button", name="Close").click()
+    for title in ("Pruning", "Grafting"):
+        admin_page.wait_for_status(title, "refunded")
+    assert [shop.status_of(each) for each in both] == ["refunded", "refunded"]
+    [refund] = shop.records()
+    assert (refund["reason"], refund["note"]) == ("duplicate", "Bought it twice.")
+    assert sandbox.money_refunded(payment) == 4800
+
+
+@pytest.mark.usefixtures("stripe_webhook")
+def test_pending_refund_updates_the_page_when_it_succeeds(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, card=CARD_PENDING)
+    add_purchase(shop, payment)
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("pending")
+    admin_page.dialog.get_by_role("button", name="Close").click()
+    admin_page.row("Pruning").get_by_text("refund pending").wait_for()
+
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+
+    admin_page.page.get_by_role("log").get_by_text("Refund of $48.00 succeeded.").wait_for()
+    admin_page.wait_for_status("Pruning", "refunded")
+
+
+def test_pending_refund_is_resumed_and_not_repeated(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, card=CARD_PENDING)
+    shop.refund(add_purchase(shop, payment))
+    admin_page.open()
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    admin_page.dialog.get_by_role("heading", name="Refund in progress").wait_for()
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("pending")
+    assert len(sandbox.refunds(payment)) == 1
+
+
+REFUND = {"amount": 4800, "currency": "usd", "settledAt": "2026-07-08T10:00:00Z", "failure": None}
+FAILURE = {"failure": {"code": "insufficient_funds", "message": "Insufficient funds"}}
+RESULTS = [
+    (0, None, None, "No response", "may or may not have been made", "Try again"),
+    (200, "succeeded", None, "Refunded", "$48.00 is on its way to the customer", None),
+    (202, "pending", None, "Refund pending", "Stripe accepted the refund of $48.00", None),
+    (202, "requires_action", None, "Waiting for the customer", "Stripe needs the customer's details", None),
+    (202, "processing", None, "Outcome unknown", "may or may not have been made", "Try again"),
+    (200, "failed", None, "Refund failed", "Insufficient funds. Nothing was refunded.", None),
+    (200, "canceled", None, "Refund canceled", "Insufficient funds. Nothing was refunded.", None),
+    (400, "failed", "refund_failed", "Refund failed", "Insufficient funds. Nothing was", "Try again"),
+    (400, "succeeded", "purchase_not_refundable", "Already refunded", "No second refund was made.", None),
+    (
+        400,
+        None,
+        "purchase_not_refundable",
+        "Only completed purchases can be refunded",
+        "isn't completed",
+        None,
+    ),
+    (400, None, "invalid_request", "This purchase can't be refunded", "The server's message.", None),
+    (401, None, "not_authenticated", "Your session expired", "your input is kept", "Refund now"),
+    (403, None, "admin_required", "Admin access required", "not as an admin", None),
+    (404, None, "purchase_not_found", "Purchase not found", "no longer exists", None),
+    (409, None, "refund_in_progress", "Refund already in progress", "in 5 seconds", "Check again"),
+    (503, None, "stripe_rate_limited", "Stripe is busy", "The server's message. Wait 5", "Try again"),
+    (500, None, "stripe_key_rejected", "Server error", "The server's message", "Try again"),
+]
+
+
+def test_each_result_has_its_message_and_next_action(admin_page: AdminPage) -> None:
+    results, expected = [], []
+    for status, refund_status, code, title, _, button in RESULTS:
+        refund = REFUND | FAILURE | {"status": refund_status} if refund_status else None
+        message = "The server's message"
+        results.append(
+            {"status": status, "code": code, "refund": refund, "message": message, "retryAfter": 5}
+        )
+        expected.append((title, button))
+    module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
+    described = admin_page.page.evaluate(
+        "async ([url, results]) => results.map((await import(url)).describeResult)", [module, results]
+    )
+    assert [(each["title"], each["button"]) for each in described] == expected
+    for each, (*_, text, _) in zip(described, RESULTS, strict=True):
+        assert text in each["text"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("insufficient_balance", "refund_failed"),
+        ("failed", "refund_failed"),
+        ("drop_after", "processing"),
+        ("key_rejected", "stripe_key_rejected"),
+        ("rate_limited", "stripe_rate_limited"),
+    ],
+)
+def test_failed_request_can_be_repeated(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str, code: str
+) -> None:
+    payment, purchase = open_dialog(admin_page, shop, sandbox)
+    sandbox.inject(fault, times=None)
+    admin_page.submit_button.click()
+    admin_page.wait_for_result(code)
+    assert shop.status_of(purchase) == "completed"
+    sandbox.clear_faults()
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert sandbox.money_refunded(payment) == 4800
+
+
+def test_refund_that_waits_for_the_customer_has_no_next_action(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    open_dialog(admin_page, shop, sandbox)
+    sandbox.inject("requires_action")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("requires_action")
+    assert admin_page.submit_button.count() == 0
+
+
+@pytest.mark.parametrize("fault", ["drop_before", "rate_limited"])
+def test_preview_loads_again_after_stripe_was_unreachable(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str
+) -> None:
+    add_purchase(shop, sandbox.create_payment(4800))
+    admin_page.open()
+    sandbox.inject(fault, method="GET", path="/v1/payment_intents", times=1)
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    admin_page.dialog.get_by_role("alert").wait_for()
+    assert admin_page.submit_button.count() == 0
+    admin_page.dialog.get_by_role("button", name="Try again").click()
+    admin_page.dialog.get_by_role("heading", name="Refund $48.00?").wait_for()
+
+
+def test_request_lost_before_the_server_can_be_repeated(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment, _ = open_dialog(admin_page, shop, sandbox)
+    admin_page.page.route("**/admin/refund/*", lambda route: route.abort())
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("no_response")
+    admin_page.page.unroute("**/admin/refund/*")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert len(sandbox.refunds(payment)) == 1
+
+
+def test_response_lost_after_the_refund_is_repeated_without_a_second_refund(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment, _ = open_dialog(admin_page, shop, sandbox)
+
+    def lose_response(route: Any) -> None:
+        route.fetch()
+        route.abort()
+
+    admin_page.page.route("**/admin/refund/*", lose_response)
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("no_response")
+    admin_page.page.unroute("**/admin/refund/*")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("purchase_not_refundable")
+    assert sandbox.money_refunded(payment) == 4800
+
+
+def test_error_page_of_a_proxy_counts_as_no_response(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    open_dialog(admin_page, shop, sandbox)
+    error_page = {"status": 504, "content_type": "text/html", "body": "<h1>504</h1>"}
+    admin_page.page.route("**/admin/refund/*", lambda route: route.fulfill(**error_page))
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("no_response")
+
+
+def test_double_click_sends_one_request(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, _ = open_dialog(admin_page, shop, sandbox)
+    sandbox.latency = 0.3
+    calls: list[str] = []
+    admin_page.page.on("request", lambda request: request.method == "POST" and calls.append(request.url))
+    admin_page.submit_button.dblclick(force=True)
+    admin_page.wait_for_result("succeeded")
+    assert len(calls) == 1
+    assert len(sandbox.refunds(payment)) == 1
+
+
+def test_second_tab_shows_that_the_refund_is_in_progress(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800)
+    add_purchase(shop, payment)
+    admin_page.open()
+    other = admin_page.new_tab()
+    for tab in (admin_page, other):
+        tab.open_refund_dialog("Pruning")
+    sandbox.latency = 3.5
+    admin_page.submit_button.click()
+    admin_page.dialog.locator("form[aria-busy=true]").wait_for()
+    other.submit_button.click()
+    other.wait_for_result("refund_in_progress")
+    admin_page.wait_for_result("succeeded")
+    sandbox.latency = 0.0
+    other.submit_button.click()
+    other.wait_for_result("purchase_not_refundable")
+    assert len(sandbox.refunds(payment)) == 1
+    other.assert_no_errors()
+
+
+def test_slow_refund_continues_after_the_dialog_is_closed(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    open_dialog(admin_page, shop, sandbox)
+    sandbox.latency = 7.0
+    admin_page.submit_button.click()
+    admin_page.dialog.get_by_text("You can close this window").wait_for()
+    assert admin_page.submit_button.is_disabled()
+    admin_page.page.keyboard.press("Escape")
+    admin_page.dialog.wait_for(state="hidden")
+    admin_page.page.get_by_role("log").get_by_text("Refunded.").wait_for()
+    admin_page.wait_for_status("Pruning", "refunded")
+
+
+def test_expired_token_keeps_the_input_until_the_next_sign_in(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    open_dialog(admin_page, shop, sandbox)
+    admin_page.note.fill("A long story.")
+    expired = shop.headers(expires_in=-10)["Authorization"].removeprefix("Bearer ")
+    admin_page.page.evaluate("token => sessionStorage.setItem('flask_refunds.token', token)", expired)
+    admin_page.submit_button.click()
+    admin_page.page.get_by_text("Your session expired. Your input is kept.").wait_for()
+    assert sandbox.refunds() == []
+    admin_page.sign_in()
+    admin_page.wait_for_result("not_authenticated")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert shop.records()[0]["note"] == "A long story."
+
+
+def test_user_who_is_not_an_admin_cannot_refund(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    _, purchase = open_dialog(admin_page, shop, sandbox)
+    shop.db.users.update_one({"_id": shop.admin_id}, {"$set": {"role": "user"}})
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("admin_required")
+    assert shop.status_of(purchase) == "completed"

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..bulk import BulkPlan, BulkSummary
-from ..errors import InvalidRequest, RefundsError
+from ..errors import DatabaseUnavailable, InvalidRequest, RefundsError, StripeKeyRejected
 from ..extension import current_refunds
 from ..models import Reason, RefundRequest, is_bulk_name
 from ..schemas.inputs import parse_bulk_name, parse_note
@@ -37,6 +37,10 @@ from .output import print_json
 from .progress import progress
 
 _CONTINUE = "The ledger has every refund, and none was made twice. Run the same command again to continue."
+_STOPPED_BY = {
+    DatabaseUnavailable: "The database is unavailable.",
+    StripeKeyRejected: "Stripe rejected STRIPE_SECRET_KEY. Check the key and its permissions.",
+}
 _STOPPING = "Stopping when the refunds in progress are finished, in at most 20 s."
 
 
@@ -178,7 +182,8 @@ class _Run:
                     output.stream.flush()
                     step()
             except RefundsError as error:
-                return str(error)
+                # The other messages are about one refund, and say that nothing was refunded.
+                return _STOPPED_BY.get(type(error), str(error))
             return "Interrupted." if stop_event.is_set() and summary.unprocessed else None
 
     def print(self, json: Mapping[str, Any] | None, lines: Iterable[str]) -> None:

@@ -249,10 +249,10 @@ def test_run_stopped_by_an_error_keeps_its_results_and_can_continue(
         result = bulk(shop, "recall.txt", "--yes")
     assert result.exit_code == 2
     assert "       2  not processed: run the same command again\n" in result.stdout
-    assert "Error: The database is unavailable." in result.stderr
+    assert "Error: The database is unavailable. Results so far: " in result.stderr
     assert "Run the same command again to continue.\n" in result.stderr
     [part] = Path().glob("*.part")
-    assert f"Results so far: {part}." in result.stderr
+    assert f"{part}. The ledger has" in result.stderr
     assert [row["purchaseId"] for row in rows(str(part))] == ids[:1]
     assert len(rows()) == 1  # the results of the complete run stay
     assert bulk(shop, "recall.txt", "--yes").exit_code == 0

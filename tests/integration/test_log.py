@@ -242,7 +242,7 @@ class Scenario:
 
         shop = self._open(REFUNDS_MONGO=self.database)
         bulk = get_refunds(shop.app).bulk
-        bulk._patience = -1
+        bulk._retry_seconds = -1
         bulk._service = SimpleNamespace(refund=broken)  # type: ignore[assignment]
         _, purchase = self.buy()
         with shop.app.app_context():

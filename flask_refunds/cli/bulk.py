@@ -114,7 +114,7 @@ def bulk(
     )
     plan = run.plan(amounts=not skip_amounts)
     if dry_run:
-        run.print(plan.as_dict(), ["Dry run: nothing was refunded."])
+        run.print(["Dry run: nothing was refunded."], plan.as_dict())
         return
     if plan.refundable and not yes:
         _confirm(plan)
@@ -149,7 +149,7 @@ class _Run:
             )
         if stop_event.is_set():
             fail("Interrupted. Nothing was refunded.")
-        self.print(None, plan_lines(plan))
+        self.print(plan_lines(plan))
         return plan
 
     def refund(self) -> None:
@@ -161,9 +161,10 @@ class _Run:
                 output.complete = stopped_by is None
         except OSError as error:
             fail(f"Can't write to {self.path or 'standard output'}: {error.strerror}. {_CONTINUE}")
-        lines = [*summary_lines(summary), f"Results: {self.path}"]
-        listed = self.path is not None and not summary.unprocessed
-        self.print(summary.as_dict() | {"output": str(self.path)}, lines if listed else lines[:-1])
+        lines = list(summary_lines(summary))
+        if self.path is not None and not summary.unprocessed:
+            lines.append(f"Results: {self.path}")
+        self.print(lines, summary.as_dict() | {"output": str(self.path)})
         if stopped_by:
             partial = f" Results so far: {output.partial}." if output.partial else ""
             fail(f"{stopped_by}{partial} {_CONTINUE}")
@@ -186,13 +187,11 @@ class _Run:
                 return _STOPPED_BY.get(type(error), str(error))
             return "Interrupted." if stop_event.is_set() and summary.unprocessed else None
 
-    def print(self, json: Mapping[str, Any] | None, lines: Iterable[str]) -> None:
-        """Print JSON for programs, or lines for people."""
-        if self.as_json:
-            if json is not None:
-                print_json(json)
-            return
-        for line in lines:
+    def print(self, lines: Iterable[str], json: Mapping[str, Any] | None = None) -> None:
+        """Print lines for people, or JSON for programs."""
+        if self.as_json and json is not None:
+            print_json(json)
+        for line in () if self.as_json else lines:
             click.echo(line, err=self.path is None)
 
 

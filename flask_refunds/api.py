@@ -1,4 +1,4 @@
-"""Bulk runs for a host's own code, inside its app's context."""
+"""Bulk runs for your app's own code. Call these in an app context."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def plan_bulk_refund(
     rate: float | None = None,
     amounts: bool = True,
 ) -> BulkPlan:
-    """What :func:`bulk_refund` would do with these purchases; it refunds nothing.
+    """Return what :func:`bulk_refund` would do with these purchases. Nothing is refunded.
 
-    :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, a letter or digit first.
+    :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, starting with a letter or digit.
     :param purchase_ids: ObjectIds, or their 24 hex digits.
     :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
-    :param amounts: whether Stripe is asked, payment by payment, how much would go back.
-    :raises InvalidRequest: 400; the name is none, or an id.
+    :param amounts: whether to ask Stripe, for each payment, how much would be refunded.
+    :raises InvalidRequest: 400; the name or an ID is invalid.
     :raises StripeUnavailable: 503.
     :raises StripeRateLimited: 503.
     :raises StripeKeyRejected: 500.
-    :raises DatabaseUnavailable: 500; MongoDB has not answered for a minute.
+    :raises DatabaseUnavailable: 500; MongoDB was unavailable for a minute.
     """
     return current_refunds().bulk.plan(name, read_ids(purchase_ids), rate=rate, amounts=amounts)
 
@@ -51,40 +51,40 @@ def bulk_refund(
     on_result: Callable[[BulkResult], None] = lambda result: None,
     stop_event: threading.Event | None = None,
 ) -> BulkSummary:
-    """Refund many purchases in full, each at most once, and return when all have their result.
+    """Refund many purchases in full, each at most once, and return when all have a result.
 
-    What is done stands in the ledger: after a crash, or an error, the same call goes on. It may run several
-    times at once, anywhere; together they keep the rate.
+    The ledger holds what is done: after a crash or an error, make the same call again to continue. It can run
+    several times at once, on any machine; together the runs keep the rate.
 
-    :param name: the run's name, under which the ledger finds its refunds; see :func:`plan_bulk_refund`.
+    :param name: the run's name, stored with each refund; see :func:`plan_bulk_refund`.
     :param purchase_ids: ObjectIds, or their 24 hex digits.
-    :param requested_by: who asks, for the ledger.
+    :param requested_by: who requests the refunds, for the ledger.
     :param reason: ``requested_by_customer``, ``duplicate`` or ``fraudulent``, for all of them.
-    :param note: for the ledger; at most 500 characters.
+    :param note: a note for the ledger; at most 500 characters.
     :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
-    :param on_result: called in this thread with each purchase's result, in any order.
-    :param stop_event: set it from anywhere to begin no further refund; the summary's ``unprocessed`` were not
-        reached.
+    :param on_result: called in this thread with the result of each purchase, in any order.
+    :param stop_event: set it in any thread to start no further refunds. The summary's ``unprocessed`` counts
+        the purchases without a result.
     :raises InvalidRequest: 400; nothing was refunded.
-    :raises StripeUnavailable: 503; Stripe has not answered for long.
+    :raises StripeUnavailable: 503; Stripe didn't answer for some time.
     :raises StripeKeyRejected: 500.
-    :raises DatabaseUnavailable: 500; MongoDB has not answered for a minute.
+    :raises DatabaseUnavailable: 500; MongoDB was unavailable for a minute.
     """
     from .bulk import BulkSummary
 
-    chosen = read_ids(purchase_ids)
+    ids = read_ids(purchase_ids)
     request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), bulk_run=name)
-    summary = BulkSummary(name, len(chosen))
-    for result in current_refunds().bulk.run(chosen, request, rate=rate, stop_event=stop_event):
+    summary = BulkSummary(name, len(ids))
+    for result in current_refunds().bulk.run(ids, request, rate=rate, stop_event=stop_event):
         summary.add(result)
         on_result(result)
     return summary
 
 
 def read_ids(purchase_ids: Iterable[ObjectId | str]) -> PurchaseIds:
-    """Purchases' ids, each once.
+    """Return the purchases' IDs, without duplicates.
 
-    :raises InvalidRequest: 400; one is none.
+    :raises InvalidRequest: 400; one isn't an ObjectId.
     """
     return PurchaseIds(map(_read_id, purchase_ids))
 
@@ -94,5 +94,5 @@ def _read_id(given: ObjectId | str) -> ObjectId:
         return given
     found = find_object_id(given) if isinstance(given, str) else None
     if found is None:
-        raise InvalidRequest(f"{str(given)[:40]!r} is no purchase's id. Nothing was refunded.")
+        raise InvalidRequest(f"{str(given)[:40]!r} isn't a purchase ID. Nothing was refunded.")
     return found

@@ -1,20 +1,20 @@
-"""Shared tasks for the host's own Celery app (the extra ``celery``), run inside the Flask app's context.
+"""Shared tasks for your Celery app (the extra ``celery``). They run in the Flask app's context.
 
-Import this module where the worker finds its tasks. A task that a dying worker leaves is taken up by another,
-and refunds nothing twice; all workers keep one rate between them.
+Import this module in the worker. If a worker dies, another one runs its task again, and nothing is refunded
+twice. All workers together keep one rate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from celery import Task, shared_task
 
 from .api import bulk_refund, read_ids
-from .bulk import BulkSummary, check_name
+from .bulk import check_name
 from .errors import (
     DatabaseUnavailable,
     InvalidRequest,
@@ -24,24 +24,31 @@ from .errors import (
 )
 from .extension import current_refunds
 from .models import Reason, RefundRequest, RefundStatus
-from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .schemas.inputs import (
+    check_range,
+    parse_end,
+    parse_moment,
+    parse_note,
+    parse_purchase_id,
+    parse_reason,
+)
 from .schemas.rendering import render_refund
 from .storage.purchase_ids import PurchaseIds
 from .storage.search import PurchaseFilter
 from .stripe_client.rate_limit import rate_limited
 
-PART = 100
-"""How many purchases of a bulk run one task takes."""
+BATCH = 100
+"""How many purchases of a bulk run one task refunds."""
 
-_AGAIN = (DatabaseUnavailable, RefundInProgress, StripeRateLimited, StripeUnavailable)
-_AGAIN_SECONDS = 10
-_AGAIN_TIMES = 30
+_RETRIABLE = (DatabaseUnavailable, RefundInProgress, StripeRateLimited, StripeUnavailable)
+_RETRY_SECONDS = 10
+_MAX_RETRIES = 30
 
-_survives: Any = {"acks_late": True, "reject_on_worker_lost": True, "max_retries": _AGAIN_TIMES}
-"""What lets a task outlive its worker: it may run twice, and is safe to."""
+_options: Any = {"acks_late": True, "reject_on_worker_lost": True, "max_retries": _MAX_RETRIES}
+"""A task whose worker dies runs again, which is safe."""
 
 
-@shared_task(bind=True, name="flask_refunds.refund_purchase", **_survives)
+@shared_task(bind=True, name="flask_refunds.refund_purchase", **_options)
 def refund_purchase(
     task: Task,
     purchase_id: str,
@@ -53,13 +60,13 @@ def refund_purchase(
 ) -> dict[str, Any]:
     """Refund a completed purchase in full, as ``POST /admin/refund/<purchaseId>`` does.
 
-    Where another call is at work on it, Stripe is too busy, or nobody knows yet how it ended, the task tries
-    again every ten seconds, thirty times.
+    The task is retried every 10 seconds, up to 30 times, if another call is working on the refund, Stripe or
+    MongoDB is unavailable or overloaded, or the outcome is unknown.
 
     :param purchase_id: 24 hex digits.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
-    :return: the refund, as over HTTP.
-    :raises RefundsError: as the service does; the task has failed.
+    :return: the refund, as in the HTTP API.
+    :raises RefundsError: the service's error; the task has failed.
     """
     refunds = current_refunds()
     request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note))
@@ -68,20 +75,20 @@ def refund_purchase(
     try:
         with rate_limited(rate_limiter, slots_taken=1):
             refund = refunds.service.refund(parse_purchase_id(purchase_id), request).refund
-    except _AGAIN as error:
-        raise _again(task, error) from error
-    if refund.status is RefundStatus.PROCESSING and task.request.retries < _AGAIN_TIMES:
-        raise _again(task, None)
+    except _RETRIABLE as error:
+        raise _retry(task, error) from error
+    if refund.status is RefundStatus.PROCESSING and task.request.retries < _MAX_RETRIES:
+        raise _retry(task, None)
     return render_refund(refund)
 
 
-@shared_task(name="flask_refunds.reconcile", **_survives)
+@shared_task(name="flask_refunds.reconcile", **_options)
 def reconcile(*, older_than: float = 60.0, rate: float | None = None) -> dict[str, Any]:
-    """One pass of ``flask refunds reconcile``; let Celery's beat call it every minute or so.
+    """Run ``flask refunds reconcile`` once. Schedule it every minute or so with Celery beat.
 
-    :param older_than: leaves alone what changed in the last so many seconds.
+    :param older_than: skip refunds that changed in the last so many seconds.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
-    :return: what it did, in numbers, and the ids of the refunds that need a person.
+    :return: ``counts``, and in ``needsReview`` the IDs of the refunds that need a review.
     """
     refunds = current_refunds()
     with rate_limited(refunds.rate_limiter(rate)):
@@ -89,82 +96,85 @@ def reconcile(*, older_than: float = 60.0, rate: float | None = None) -> dict[st
     return {"counts": dict(report.counts), "needsReview": [refund.id for refund in report.reviews]}
 
 
-@shared_task(name="flask_refunds.bulk", **_survives)
+@shared_task(name="flask_refunds.bulk", **_options)
 def bulk(
     name: str,
     purchase_ids: Sequence[str] | None = None,
     *,
     content: str | None = None,
-    paid_between: tuple[str, str] | None = None,
+    since: str | None = None,
+    until: str | None = None,
     requested_by: str | None = None,
     reason: Reason | None = None,
     note: str | None = None,
     rate: float | None = None,
 ) -> dict[str, Any]:
-    """Refund many purchases, spread over the workers: those with these ids, or all that ``content`` and
-    ``paid_between`` find, as ``flask refunds bulk`` does without asking.
+    """Refund many purchases, distributed over the workers, as ``flask refunds bulk --yes`` does.
 
-    :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, a letter or digit first.
+    Pass either ``purchase_ids``, or ``content``, or ``since`` and ``until``, or the last three together.
+
+    :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, starting with a letter or digit.
     :param purchase_ids: 24 hex digits each.
-    :param content: a content's id.
-    :param paid_between: two days (the second is part of it), or times.
+    :param content: a content's ID: refund the purchases of this content.
+    :param since: a day or time: refund purchases made since then. Needs ``until``.
+    :param until: a day, which is part of the range, or a time, which isn't.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
-    :return: the run's name, how many purchases it is about, and the ids of the tasks that refund them.
-    :raises InvalidRequest: nothing was refunded.
+    :return: ``name``, in ``purchases`` how many there are, and in ``tasks`` the IDs of the tasks.
+    :raises InvalidRequest: nothing was refunded. No purchase matches, or a parameter is invalid.
     """
-    chosen = _choose(purchase_ids, content, paid_between)
-    asked = {
+    check_name(name)
+    selected = _select(purchase_ids, content, since, until)
+    options = {
         "requested_by": requested_by,
         "reason": parse_reason(reason),
         "note": parse_note(note),
         "rate": rate,
     }
-    ids = iter(chosen)
-    parts = iter(lambda: [str(each) for each in islice(ids, PART)], [])
-    tasks = [bulk_part.apply_async((check_name(name), part), asked).id for part in parts]
-    return {"name": name, "purchases": len(chosen), "tasks": tasks}
+    ids = map(str, selected)
+    batches = iter(lambda: list(islice(ids, BATCH)), [])
+    tasks = [bulk_part.apply_async((name, batch), options).id for batch in batches]
+    return {"name": name, "purchases": len(selected), "tasks": tasks}
 
 
-@shared_task(bind=True, name="flask_refunds.bulk_part", **_survives)
-def bulk_part(task: Task, name: str, purchase_ids: Sequence[str], **asked: Any) -> dict[str, Any]:
-    """Refund some purchases of a bulk run; :func:`bulk` sends these."""
+@shared_task(bind=True, name="flask_refunds.bulk_part", **_options)
+def bulk_part(task: Task, name: str, purchase_ids: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Refund some purchases of a bulk run. :func:`bulk` sends these tasks.
+
+    :return: the summary of this part.
+    """
     try:
-        summary = bulk_refund(name, purchase_ids, **asked)
-    except _AGAIN as error:
-        raise _again(task, error) from error
-    return _render(summary)
+        return bulk_refund(name, purchase_ids, **options).as_dict()
+    except _RETRIABLE as error:
+        raise _retry(task, error) from error
 
 
-def _again(task: Task, error: Exception | None) -> Exception:
-    """What to raise so that the task is tried again; its own error, once that was enough."""
-    again: Exception = task.retry(exc=error, countdown=_AGAIN_SECONDS)
-    return again
+def _retry(task: Task, error: Exception | None) -> Exception:
+    """Return the exception that makes Celery retry the task; after the last retry, the error itself."""
+    retry: Exception = task.retry(exc=error, countdown=_RETRY_SECONDS)
+    return retry
 
 
-def _choose(
-    purchase_ids: Sequence[str] | None, content: str | None, paid_between: tuple[str, str] | None
+def _select(
+    purchase_ids: Sequence[str] | None, content: str | None, since: str | None, until: str | None
 ) -> PurchaseIds:
-    if (purchase_ids is None) == (content is None and paid_between is None):
-        raise InvalidRequest("Give ids, or a content, a span of time or both. Nothing was refunded.")
+    if (since is None) != (until is None):
+        raise InvalidRequest("Pass since and until together. Nothing was refunded.")
+    if (purchase_ids is None) == (content is None and since is None):
+        raise InvalidRequest("Pass purchase_ids, or content, since and until. Nothing was refunded.")
     if purchase_ids is not None:
-        return read_ids(purchase_ids)
-    since, until = _read_span(paid_between) if paid_between else (None, None)
-    return current_refunds().purchase_search.find_ids(
-        PurchaseFilter(content=content, since=since, until=until)
-    )
+        selected = read_ids(purchase_ids)
+    else:
+        selected = current_refunds().purchase_search.find_ids(_read_filter(content, since, until))
+    if not selected:
+        raise InvalidRequest("No purchase matches. Nothing was refunded.")
+    return selected
 
 
-def _read_span(span: tuple[str, str]) -> tuple[datetime, datetime]:
+def _read_filter(content: str | None, since: str | None, until: str | None) -> PurchaseFilter:
     try:
-        return parse_moment(span[0]), parse_end(span[1])
+        start = None if since is None else parse_moment(since)
+        end = None if until is None else parse_end(until)
     except ValueError as error:
-        raise InvalidRequest(f"paid_between must be {error}. Nothing was refunded.") from None
-
-
-def _render(summary: BulkSummary) -> dict[str, Any]:
-    return {
-        "name": summary.name,
-        "purchases": summary.purchases,
-        "results": {result.value: count for result, count in summary.counts.items()},
-        "amounts": dict(summary.amounts),
-    }
+        raise InvalidRequest(f"since and until must each be {error}. Nothing was refunded.") from None
+    start, end = check_range(start, end)
+    return PurchaseFilter(content=content, since=start, until=end)

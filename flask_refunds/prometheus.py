@@ -1,7 +1,7 @@
-"""MetricsQuery for Prometheus, with the extra ``prometheus``: ``instrument(app)`` is the whole set-up.
+"""Metrics for Prometheus (the extra ``prometheus``): call ``instrument(app)``.
 
-Counters and latencies are kept where the work is done, also by several workers of gunicorn
-(``PROMETHEUS_MULTIPROC_DIR``). What is open is asked of the database at each scrape.
+Counters and latencies are recorded where the work is done, also in several gunicorn workers
+(``PROMETHEUS_MULTIPROC_DIR``). Open refunds are counted in the database at each scrape.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ _OPEN = [(status.value, age) for status in RefundStatus if not status.is_settled
 
 
 def instrument(app: Flask, registry: CollectorRegistry = REGISTRY) -> None:
-    """Count what an app does for Prometheus. The host exposes the registry, see ``docs/metrics.md``.
+    """Record what an app does for Prometheus. Your app serves the registry, see ``docs/metrics.md``.
 
-    A registry shows one app's gauges: the last that it was instrumented with.
+    A registry shows the gauges of one app: the last one instrumented with it.
 
-    :param registry: where the metrics go. With ``PROMETHEUS_MULTIPROC_DIR`` set, the one that the host has
-        given a ``MultiProcessCollector``, and exposes: it reads the counters of all workers from their files.
+    :param registry: where the metrics are registered. With ``PROMETHEUS_MULTIPROC_DIR`` set, pass the
+        registry with your ``MultiProcessCollector``, which reads all workers' counters from their files.
     """
-    shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
-    # In a registry of their own they would show a second time, with this worker's part.
-    observe(app, _meters_in(None if shared else registry))
+    multiprocess = "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ
+    # In multiprocess mode, registered counters would appear twice, the second time with this worker's part.
+    observe(app, _counters_in(None if multiprocess else registry))
     _gauges_in(registry).app = app
 
 
-class _Meters:
-    """Observes what is done."""
+class _Counters:
+    """Observes refunds and requests to Stripe."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self._refunds = Counter(
             "flask_refunds_refunds",
-            "Refunds that came to this status.",
+            "Refunds that reached this status.",
             ["status", "reason"],
             registry=registry,
         )
         self._stripe = Histogram(
             "flask_refunds_stripe_seconds",
-            "How long Stripe took to answer one request.",
+            "How long Stripe took to answer a request.",
             ["request", "outcome"],
             registry=registry,
             buckets=_BUCKETS,
@@ -64,7 +64,7 @@ class _Meters:
 
 
 class _Gauges(Collector):
-    """Asks the database at each scrape. Where it does not answer, only that is told."""
+    """Reads the database at each scrape. If it is unavailable, the scrape shows only that."""
 
     app: Flask
 
@@ -72,41 +72,41 @@ class _Gauges(Collector):
         return _families()
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        open_, review, readable = _families()
+        open_, needs_review, readable = _families()
         try:
             with self.app.app_context():
-                standing = get_refunds(self.app).metrics_query.current_backlog()
+                backlog = get_refunds(self.app).metrics_query.current_backlog()
         except Exception as error:
             log_event(LogEvent.REQUEST_FAILED, error)
             readable.add_metric([], 0)
             return [readable]
         readable.add_metric([], 1)
-        _fill(open_, review, standing)
-        return [open_, review, readable]
+        _add_samples(open_, needs_review, backlog)
+        return [open_, needs_review, readable]
 
 
 def _families() -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
     return (
-        GaugeMetricFamily("flask_refunds_open", "Refunds that have not ended.", labels=["status", "age"]),
-        GaugeMetricFamily("flask_refunds_review", "Refunds that ask for a person.", labels=["code"]),
+        GaugeMetricFamily("flask_refunds_open", "Refunds that haven't ended.", labels=["status", "age"]),
+        GaugeMetricFamily("flask_refunds_needs_review", "Refunds that need a review.", labels=["code"]),
         GaugeMetricFamily("flask_refunds_ledger_readable", "Whether the database answered this scrape."),
     )
 
 
-def _fill(open_: GaugeMetricFamily, review: GaugeMetricFamily, standing: Backlog) -> None:
+def _add_samples(open_: GaugeMetricFamily, needs_review: GaugeMetricFamily, backlog: Backlog) -> None:
     for status, age in _OPEN:
-        open_.add_metric([status, age], standing.open[status, age])
+        open_.add_metric([status, age], backlog.open[status, age])
     by_code = {code.value: 0 for code in ReviewCode}
-    for (code, _), count in standing.reviews.items():
+    for (code, _), count in backlog.reviews.items():
         by_code[code] = by_code.get(code, 0) + count
     for code, count in by_code.items():
-        review.add_metric([code], count)
+        needs_review.add_metric([code], count)
 
 
 @cache
-def _meters_in(registry: CollectorRegistry | None) -> _Meters:
-    """One set a registry: a second would be refused, or in shared files count over the first."""
-    return _Meters(registry)
+def _counters_in(registry: CollectorRegistry | None) -> _Counters:
+    """Return the counters of a registry: registering them twice fails, or counts twice in shared files."""
+    return _Counters(registry)
 
 
 @cache

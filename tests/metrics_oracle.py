@@ -1,4 +1,4 @@
-"""Ledgers and purchases of any kind, and their figures counted again, one document after the other."""
+"""Generate refund records and purchases, and compute their report independently of MongoDB."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOW = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 SETTLED = ("succeeded", "failed", "canceled")
 OPEN = ("processing", "requires_action", "pending")
 REASONS = ("requested_by_customer", "duplicate", "fraudulent")
-WHYS = ("unknown_too_long", "failed_after_success", "amount_differs")
+REVIEW_CODES = ("unknown_too_long", "failed_after_success", "amount_differs")
 
 _BORDERS = [datetime(*month, 1, tzinfo=timezone.utc) for month in ((2024, 1), (2024, 2), (2024, 3))]
 _NEAR = [timedelta(milliseconds=n) for n in (-86_400_000, -1000, -999, -1, 0, 1, 999, 1000, 3_600_000)]
@@ -26,24 +26,31 @@ _DAY = timedelta(days=1)
 
 
 @dataclass
-class RefundTransitions:
-    """What is in the database, and which range is asked for."""
+class Documents:
+    """The content of a database, and the range to report."""
 
-    rows: list[dict[str, Any]]
+    records: list[dict[str, Any]]
     purchases: list[dict[str, Any]]
     start: datetime | None
     end: datetime | None
 
+    def insert_into(self, database: Any) -> None:
+        """Replace the database's refund records and purchases."""
+        for name, content in (("flask_refunds", self.records), ("purchases", self.purchases)):
+            database[name].delete_many({})
+            if content:
+                database[name].insert_many(content)
+
 
 def moments() -> st.SearchStrategy[datetime]:
-    """Times around the turns of months, and anywhere in between."""
+    """Times near the start of a month, and anywhere in between."""
     near = st.builds(lambda border, off: border + off, st.sampled_from(_BORDERS), st.sampled_from(_NEAR))
     anywhere = st.integers(0, 120 * 86_400_000).map(lambda n: _BORDERS[0] - 30 * _DAY + n * _MILLISECOND)
     return near | anywhere
 
 
 def _since() -> st.SearchStrategy[datetime]:
-    """Times around the borders of the ages, seen from now."""
+    """Times near the limits of the age groups."""
     return st.builds(lambda age, off: NOW - age - off, st.sampled_from(_AGES), st.sampled_from(_NEAR))
 
 
@@ -53,20 +60,20 @@ def _durations() -> st.SearchStrategy[timedelta]:
 
 
 @st.composite
-def _rows(draw: st.DrawFn) -> dict[str, Any]:
+def _records(draw: st.DrawFn) -> dict[str, Any]:
     status = draw(st.sampled_from((*SETTLED, *SETTLED, *OPEN, "succeeded", "succeeded")))
-    row: dict[str, Any] = {
+    record: dict[str, Any] = {
         "status": status,
-        "source": draw(st.sampled_from(("endpoint", "command", "dashboard"))),
-        "review": draw(st.none() | _attentions()),
+        "source": draw(st.sampled_from(("api", "cli", "external"))),
+        "review": draw(st.none() | _reviews()),
     }
-    row |= _times(draw, status)
+    record |= _times(draw, status)
     if status in ("succeeded", "pending") or draw(st.booleans()):
-        row["amount"] = draw(st.integers(1, 12) | st.integers(1, 99_999_999))
-        row["currency"] = draw(st.sampled_from(("usd", "eur", "jpy")))
-    if row["source"] != "dashboard" or draw(st.booleans()):
-        row["reason"] = draw(st.none() | st.sampled_from(REASONS))
-    return row
+        record["amount"] = draw(st.integers(1, 12) | st.integers(1, 99_999_999))
+        record["currency"] = draw(st.sampled_from(("usd", "eur", "jpy")))
+    if record["source"] != "external" or draw(st.booleans()):
+        record["reason"] = draw(st.none() | st.sampled_from(REASONS))
+    return record
 
 
 def _times(draw: st.DrawFn, status: str) -> dict[str, Any]:
@@ -75,32 +82,30 @@ def _times(draw: st.DrawFn, status: str) -> dict[str, Any]:
         return {"createdAt": settled - draw(_durations()), "settledAt": settled}
     times = {"createdAt": draw(_since())}
     if draw(st.booleans()):
-        times["settledAt"] = draw(moments())  # it had failed, and Stripe then showed it alive
+        times["settledAt"] = draw(moments())  # it had failed, and then Stripe showed another status
     return times
 
 
-def _attentions() -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {"why": st.sampled_from(WHYS), "recommendedAction": st.just("Look."), "since": _since()}
-    )
+def _reviews() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"code": st.sampled_from(REVIEW_CODES), "since": _since()})
 
 
 def _purchases() -> st.SearchStrategy[dict[str, Any]]:
     statuses = st.sampled_from(("pending", "completed", "completed", "failed", "refunded"))
-    return st.builds(lambda status, made: {"status": status, "made": made}, statuses, moments())
+    return st.builds(lambda status, created: {"status": status, "created": created}, statuses, moments())
 
 
 @st.composite
-def transitions(draw: st.DrawFn) -> RefundTransitions:
-    """Any ledger, any purchases, and a range, open or not."""
-    rows = draw(st.lists(_rows(), max_size=12))
+def documents(draw: st.DrawFn) -> Documents:
+    """Any records, any purchases, and a range with or without a start and an end."""
+    records = draw(st.lists(_records(), max_size=12))
     purchases = draw(st.lists(_purchases(), max_size=12))
     start, end = draw(st.none() | moments()), draw(st.none() | moments())
     if start is not None and end is not None and start >= end:
         start, end = end, start + _MILLISECOND
-    return RefundTransitions(
-        [{"_id": f"pi_{number}:1", **row} for number, row in enumerate(rows)],
-        [{"_id": _id_at(each.pop("made"), number), **each} for number, each in enumerate(purchases)],
+    return Documents(
+        [{"_id": f"pi_{number}:1", **record} for number, record in enumerate(records)],
+        [{"_id": _id_at(each.pop("created"), number), **each} for number, each in enumerate(purchases)],
         start,
         end,
     )
@@ -110,38 +115,35 @@ def _id_at(moment: datetime, number: int) -> ObjectId:
     return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big"))
 
 
-def recount(transitions: RefundTransitions) -> dict[str, Any]:
-    """The figures as the endpoint shows them."""
-    start, end = _range(transitions)
-    settled = [
-        row for row in transitions.rows if row["status"] in SETTLED and start <= row["settledAt"] < end
-    ]
-    paid = [each for each in transitions.purchases if each["status"] in ("completed", "refunded")]
+def compute_report(documents: Documents) -> dict[str, Any]:
+    """The report as the endpoint shows it."""
+    start, end = _range(documents)
+    records = documents.records
+    settled = [each for each in records if each["status"] in SETTLED and start <= each["settledAt"] < end]
+    open_ = [(each["status"], each["createdAt"]) for each in records if each["status"] in OPEN]
+    reviews = [(each["review"]["code"], each["review"]["since"]) for each in records if each["review"]]
+    paid = [each for each in documents.purchases if each["status"] in ("completed", "refunded")]
     paid = [each for each in paid if start <= each["_id"].generation_time < end]
     months = []
     for month in _months(start, end):
-        rows = [row for row in settled if _month(row["settledAt"]) == month]
-        made = [each for each in paid if _month(each["_id"].generation_time) == month]
-        months.append({"month": month, **_period(rows, made)})
+        refunds = [each for each in settled if _month(each["settledAt"]) == month]
+        purchases = [each for each in paid if _month(each["_id"].generation_time) == month]
+        months.append({"month": month, **_period(refunds, purchases)})
     return {
         "from": _text(start),
         "to": _text(end),
         "total": _period(settled, paid),
         "months": months,
-        "open": _standing(
-            [(r["status"], r["createdAt"]) for r in transitions.rows if r["status"] in OPEN], "byStatus"
-        ),
-        "review": _standing(
-            [(r["review"]["code"], r["review"]["since"]) for r in transitions.rows if r["review"]], "byCode"
-        ),
+        "open": _backlog(open_, "byStatus"),
+        "reviews": _backlog(reviews, "byCode"),
     }
 
 
-def _range(transitions: RefundTransitions) -> tuple[datetime, datetime]:
-    end = transitions.end or datetime(2024, 4, 1, tzinfo=timezone.utc)
+def _range(documents: Documents) -> tuple[datetime, datetime]:
+    end = documents.end or datetime(2024, 4, 1, tzinfo=timezone.utc)
     last = end - _MILLISECOND
     year, month = (last.year - 1, last.month + 1) if last.month < 12 else (last.year, 1)
-    return transitions.start or datetime(year, month, 1, tzinfo=timezone.utc), end
+    return documents.start or datetime(year, month, 1, tzinfo=timezone.utc), end
 
 
 def _months(start: datetime, end: datetime) -> list[str]:
@@ -164,23 +166,23 @@ def _text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
 
 
-def _period(rows: Sequence[dict[str, Any]], paid: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    refunds = [row for row in rows if row["status"] == "succeeded"]
-    currencies = sorted({row["currency"] for row in refunds})
+def _period(records: Sequence[dict[str, Any]], paid: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    refunds = [each for each in records if each["status"] == "succeeded"]
+    currencies = sorted({each["currency"] for each in refunds})
     refunded = [each for each in paid if each["status"] == "refunded"]
     return {
         "refunds": len(refunds),
-        "failed": len([row for row in rows if row["status"] == "failed"]),
-        "canceled": len([row for row in rows if row["status"] == "canceled"]),
+        "failed": len([each for each in records if each["status"] == "failed"]),
+        "canceled": len([each for each in records if each["status"] == "canceled"]),
         "reasons": _reasons(refunds),
-        "currencies": {code: _money([r for r in refunds if r["currency"] == code]) for code in currencies},
-        "processingSeconds": _processing([row for row in refunds if row["source"] != "dashboard"]),
+        "currencies": {code: _totals([r for r in refunds if r["currency"] == code]) for code in currencies},
+        "processingSeconds": _processing([each for each in refunds if each["source"] != "external"]),
         "purchases": {"paid": len(paid), "refunded": len(refunded)},
         "refundRate": _rounded(Decimal(len(refunded)) / len(paid), "0.0001") if paid else None,
     }
 
 
-def _money(refunds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _totals(refunds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     amount = 0
     for refund in refunds:
         amount += refund["amount"]
@@ -201,15 +203,13 @@ def _reasons(refunds: Sequence[dict[str, Any]]) -> dict[str, int]:
 def _processing(refunds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not refunds:
         return {"mean": None, "median": None, "p95": None}
-    took = sorted((row["settledAt"] - row["createdAt"]) // _MILLISECOND for row in refunds)
-    seconds = [each // 1000 for each in took]
-    enough = next(
-        each for each in seconds if 100 * len([s for s in seconds if s <= each]) >= 95 * len(seconds)
-    )
+    durations = sorted((each["settledAt"] - each["createdAt"]) // _MILLISECOND for each in refunds)
+    seconds = [each // 1000 for each in durations]
+    p95 = next(each for each in seconds if 100 * len([s for s in seconds if s <= each]) >= 95 * len(seconds))
     return {
-        "mean": _rounded(Decimal(sum(took)) / len(took) / 1000, "0.001"),
+        "mean": _rounded(Decimal(sum(durations)) / len(durations) / 1000, "0.001"),
         "median": median(seconds),
-        "p95": enough,
+        "p95": p95,
     }
 
 
@@ -217,13 +217,13 @@ def _rounded(value: Decimal, to: str) -> float:
     return float(value.quantize(Decimal(to), ROUND_HALF_EVEN))
 
 
-def _standing(found: Sequence[tuple[str, datetime]], by_word: str) -> dict[str, Any]:
+def _backlog(found: Sequence[tuple[str, datetime]], group: str) -> dict[str, Any]:
     ages = {"under_1h": 0, "under_1d": 0, "under_7d": 0, "older": 0}
-    words: dict[str, int] = {}
-    for word, since in found:
-        words[word] = words.get(word, 0) + 1
+    counts: dict[str, int] = {}
+    for value, since in found:
+        counts[value] = counts.get(value, 0) + 1
         ages[_age(NOW - since)] += 1
-    return {"refunds": len(found), "byAge": ages, by_word: words}
+    return {"refunds": len(found), "byAge": ages, group: counts}
 
 
 def _age(age: timedelta) -> str:

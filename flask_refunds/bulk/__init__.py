@@ -1,7 +1,6 @@
-"""Many refunds in one run; imported when one is made, because a worker that serves requests never needs it.
+"""Bulk runs: many refunds in one run.
 
-``run`` makes the refunds and ``plan`` says what it would make; ``triage`` knows which of them the transitions
-have already, ``crew`` is the threads, and ``outage`` what to do while the database does not answer.
+Imported when a run starts, because a worker that serves requests never needs it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which purchases of a bulk run have their result in the transitions already, some hundred at a time."""
+"""Classify the purchases of a bulk run by what the database already tells, some hundred at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,49 +16,54 @@ BATCH = 200
 
 
 class Result(str, Enum):
-    """What a bulk run comes to for one purchase."""
+    """The result of a bulk run for one purchase."""
 
     REFUNDED = "refunded"
-    """By this run, now or when it was started before."""
+    """This run refunded it, now or when it was started before."""
     PENDING = "pending"
-    """Stripe has accepted it and has not made it yet."""
+    """Stripe accepted the refund and hasn't completed it yet."""
     ALREADY_REFUNDED = "already_refunded"
-    """Otherwise, or with another purchase of the same payment."""
+    """It was refunded otherwise, or with another purchase of the same payment."""
     NOT_COMPLETED = "not_completed"
-    """The purchase is pending, failed, or whatever else the host says."""
+    """The purchase has another status than completed, such as pending or failed."""
     NO_PAYMENT = "no_payment"
-    """The purchase names no payment intent."""
+    """The purchase has no payment intent."""
     PAYMENT_UNKNOWN = "payment_unknown"
-    """Stripe does not know its payment; only before a run."""
+    """Stripe doesn't know its payment; in plans only."""
     NOT_FOUND = "not_found"
-    """There is no such purchase."""
+    """The purchase doesn't exist."""
     FAILED = "failed"
-    """Stripe would not make it; nothing was refunded."""
+    """Stripe rejected the refund, or it failed; nothing was refunded."""
     RATE_LIMITED = "rate_limited"
-    """Stripe was too busy to the end; nothing was refunded."""
+    """Stripe received too many requests until the end of the run; nothing was refunded."""
     IN_PROGRESS = "in_progress"
-    """Another call held it to the end."""
+    """Another call worked on it until the end of the run."""
     NEEDS_REVIEW = "needs_review"
-    """Nobody can tell any more whether an earlier try was made; it was not tried again."""
+    """The outcome of an earlier attempt can't be found out any more; it wasn't tried again."""
     UNKNOWN = "unknown"
-    """Nobody knows yet how it ended; reconcile, or the same run again, finds out."""
+    """The outcome isn't known yet; reconcile, or the same run again, finds it out."""
 
 
 TO_RETRY = frozenset({Result.RATE_LIMITED, Result.IN_PROGRESS, Result.UNKNOWN})
-"""What may be otherwise in a moment."""
+"""Results that may change within moments."""
 INCOMPLETE = TO_RETRY | {Result.FAILED, Result.NEEDS_REVIEW}
-"""What a person must look at, or run again."""
+"""Results that need a review, or another run."""
+
+
+def count_by_value(counts: Mapping[Result, int]) -> dict[str, int]:
+    """Return the results that occurred, by their text, in the order of :class:`Result`."""
+    return {result.value: counts[result] for result in Result if counts.get(result)}
 
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What a bulk run came to for one purchase.
+    """The result of a bulk run for one purchase.
 
-    :param refund: the ledger's row, where there is one.
-    :param amount: what this run gives back with this purchase, in minor units; a payment's amount stands at
-        one of its purchases only.
-    :param currency: its ISO 4217 code, lowercase.
-    :param message: in words, where it is no success.
+    :param refund: the refund record, if there is one.
+    :param amount: what this run refunds with this purchase, in minor units. Only one purchase of a payment
+        has the amount.
+    :param currency: the lowercase ISO 4217 code.
+    :param message: the reason, where the purchase wasn't refunded.
     """
 
     purchase_id: ObjectId
@@ -70,11 +75,11 @@ class BulkResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A purchase of a run: its result, or ``None`` where it is to be refunded.
+class BulkItem:
+    """A purchase of a run: its result, or ``None`` if it is to be refunded.
 
-    :param payment_intent: what is to be refunded.
-    :param is_primary: whether it is the first of the run's purchases that its payment paid.
+    :param payment_intent: the payment to refund.
+    :param is_primary: whether it is the first of the run's purchases with this payment.
     """
 
     purchase_id: ObjectId
@@ -84,85 +89,82 @@ class Case:
 
 
 class Classifier:
-    """Tells the results that are known from those to be had.
+    """Separates the purchases with a known result from those to refund.
 
-    :param name: the bulk run's.
-    :param chosen: all of its purchases.
+    :param name: the bulk run's name.
+    :param purchase_ids: all purchases of the run.
     """
 
-    def __init__(self, ledger: Ledger, purchases: Purchases, name: str, chosen: Container[ObjectId]) -> None:
+    def __init__(
+        self, ledger: Ledger, purchases: Purchases, name: str, purchase_ids: Container[ObjectId]
+    ) -> None:
         self._ledger = ledger
         self._purchases = purchases
         self._name = name
-        self._chosen = chosen
+        self._purchase_ids = purchase_ids
 
-    def look_at(self, purchase_ids: Sequence[ObjectId]) -> Iterator[Case]:
-        """The cases of these purchases, in three round trips.
+    def classify(self, purchase_ids: Sequence[ObjectId]) -> Iterator[BulkItem]:
+        """Yield an item for each of these purchases, in three round trips.
 
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        found = self._purchases.find_many(purchase_ids)
-        logs = self._ledger.list_for_payments(
-            {each.payment_intent for each in found.values() if each.payment_intent}
+        purchases = self._purchases.find_many(purchase_ids)
+        refunds = self._ledger.list_for_payments(
+            {each.payment_intent for each in purchases.values() if each.payment_intent}
         )
         for purchase_id in purchase_ids:
-            purchase = found.get(purchase_id)
+            purchase = purchases.get(purchase_id)
             if purchase is None:
-                yield _known(purchase_id, Result.NOT_FOUND, "There is no such purchase.")
+                yield _classified(purchase_id, Result.NOT_FOUND, "The purchase doesn't exist.")
             else:
-                yield self._look(purchase_id, purchase, logs.get(purchase.payment_intent or "", []))
+                yield self._classify(purchase_id, purchase, refunds.get(purchase.payment_intent or "", []))
 
-    def settle(self, purchase_id: ObjectId, refund: Refund) -> BulkResult:
-        """The result of a purchase that a refund gave back, or is about to."""
-        mine = refund.bulk_run == self._name and self._is_primary(purchase_id, refund.purchase_ids)
+    def result_for(self, purchase_id: ObjectId, refund: Refund) -> BulkResult:
+        """Return the result of a purchase with a refund that hasn't failed."""
+        created_by_run = refund.bulk_run == self._name and self._is_primary(purchase_id, refund.purchase_ids)
+        amount, currency = (refund.amount, refund.currency) if created_by_run else (None, None)
         if refund.status is RefundStatus.PROCESSING and refund.review is not None:
-            return BulkResult(
-                purchase_id, Result.NEEDS_REVIEW, refund, message=refund.review.recommended_action
-            )
+            message = refund.review.recommended_action
+            return BulkResult(purchase_id, Result.NEEDS_REVIEW, refund, message=message)
         if refund.status is RefundStatus.PROCESSING:
-            words = "Nobody knows yet how it ended. Run the same again, or let reconcile find out."
-            return BulkResult(purchase_id, Result.UNKNOWN, refund, message=words)
+            message = "The outcome isn't known yet. Run the same run again, or wait for reconcile."
+            return BulkResult(purchase_id, Result.UNKNOWN, refund, message=message)
         if refund.status is not RefundStatus.SUCCEEDED:
-            words = f"Stripe says {refund.status.value}."
-            return self._with_amount(purchase_id, Result.PENDING, refund, words, mine=mine)
-        if not mine:
-            words = f"It went back with {refund.id}."
-            return BulkResult(purchase_id, Result.ALREADY_REFUNDED, refund, message=words)
-        return self._with_amount(purchase_id, Result.REFUNDED, refund, None, mine=True)
+            message = f"The refund's status at Stripe is {refund.status.value}."
+            return BulkResult(purchase_id, Result.PENDING, refund, amount, currency, message)
+        if not created_by_run:
+            message = f"It was refunded with {refund.id}."
+            return BulkResult(purchase_id, Result.ALREADY_REFUNDED, refund, message=message)
+        return BulkResult(purchase_id, Result.REFUNDED, refund, amount, currency)
 
-    def _with_amount(
-        self, purchase_id: ObjectId, result: Result, refund: Refund, words: str | None, *, mine: bool
-    ) -> BulkResult:
-        amount, currency = (refund.amount, refund.currency) if mine else (None, None)
-        return BulkResult(purchase_id, result, refund, amount, currency, words)
-
-    def _look(self, purchase_id: ObjectId, purchase: Purchase, log: Sequence[Refund]) -> Case:
-        live = find_active(log)
-        if live is not None and not _is_to_do(live, purchase):
-            return Case(purchase_id, result=self.settle(purchase_id, live))
-        if live is None and purchase.status == REFUNDED:
-            words = "It was refunded elsewhere."
-            elsewhere = log[-1] if log and not log[-1].created_here else None
-            return _known(purchase_id, Result.ALREADY_REFUNDED, words, elsewhere)
-        if live is None and purchase.status != COMPLETED:
-            return _known(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
+    def _classify(self, purchase_id: ObjectId, purchase: Purchase, refunds: Sequence[Refund]) -> BulkItem:
+        active = find_active(refunds)
+        if active is not None and not _needs_service(active, purchase):
+            return BulkItem(purchase_id, result=self.result_for(purchase_id, active))
+        if active is None and purchase.status == REFUNDED:
+            external = refunds[-1] if refunds and not refunds[-1].created_here else None
+            return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
+        if active is None and purchase.status != COMPLETED:
+            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
         if purchase.payment_intent is None:
-            return _known(purchase_id, Result.NO_PAYMENT, "It names no payment intent.")
-        return Case(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.ids))
+            return _classified(purchase_id, Result.NO_PAYMENT, "It has no payment intent.")
+        return BulkItem(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.ids))
 
-    def _is_primary(self, purchase_id: ObjectId, together: Iterable[object]) -> bool:
-        chosen = [each for each in together if isinstance(each, ObjectId) and each in self._chosen]
-        return purchase_id == min(chosen, default=purchase_id)
+    def _is_primary(self, purchase_id: ObjectId, siblings: Iterable[object]) -> bool:
+        ids = [each for each in siblings if isinstance(each, ObjectId) and each in self._purchase_ids]
+        return purchase_id == min(ids, default=purchase_id)
 
 
-def _is_to_do(live: Refund, purchase: Purchase) -> bool:
-    """Whether the service must look at a refund that there is: nobody knows its end, or a crash kept the
-    purchase from following it."""
-    if live.status is RefundStatus.PROCESSING:
+def _needs_service(active: Refund, purchase: Purchase) -> bool:
+    """Return whether the service must continue an existing refund: its outcome is unknown, or a crash left
+    the purchase unmarked."""
+    if active.status is RefundStatus.PROCESSING:
         return True
-    return live.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED
+    return active.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED
 
 
-def _known(purchase_id: ObjectId, result: Result, message: str, refund: Refund | None = None) -> Case:
-    return Case(purchase_id, result=BulkResult(purchase_id, result, refund, message=message))
+def _classified(
+    purchase_id: ObjectId, result: Result, message: str, refund: Refund | None = None
+) -> BulkItem:
+    return BulkItem(purchase_id, result=BulkResult(purchase_id, result, refund, message=message))

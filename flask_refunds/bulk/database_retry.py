@@ -1,4 +1,4 @@
-"""Work that outlasts a database's bad minute: a failover, a restart, a network that comes back."""
+"""Retry bulk work while MongoDB is unavailable: during a failover, a restart, or a network interruption."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import TypeVar
 
 from ..errors import DatabaseUnavailable
 
-OUTAGE_SECONDS = 60.0
-"""How long work in bulk goes on asking a database that does not answer."""
+MAX_SECONDS = 60.0
+"""How long bulk work waits for an unavailable database."""
 
 _FIRST_PAUSE = 0.25
-_LONGEST_PAUSE = 5.0
+_MAX_PAUSE = 5.0
 _T = TypeVar("_T")
 
 
 def retry_while_unavailable(
-    ask: Callable[[], _T], stop_event: threading.Event, now: Callable[[], float] = time.monotonic
+    call: Callable[[], _T], stop_event: threading.Event, now: Callable[[], float] = time.monotonic
 ) -> _T:
-    """Ask until the database answers, at growing intervals, for a minute.
+    """Call until the database is available, at growing intervals, for a minute.
 
-    :param ask: may be asked again after a :class:`DatabaseUnavailable`.
-    :param stopped: when it is set, there is no waiting.
-    :raises DatabaseUnavailable: 500; it did not answer.
+    :param call: safe to repeat after a :class:`DatabaseUnavailable`.
+    :param stop_event: when it is set, the first error is raised.
+    :raises DatabaseUnavailable: 500; the database was unavailable for a minute.
     """
-    began, pause = now(), _FIRST_PAUSE
+    started, pause = now(), _FIRST_PAUSE
     while True:
         try:
-            return ask()
+            return call()
         except DatabaseUnavailable:
-            if now() - began > OUTAGE_SECONDS or stop_event.wait(pause):
+            if now() - started > MAX_SECONDS or stop_event.wait(pause):
                 raise
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+            pause = min(_MAX_PAUSE, 2 * pause)

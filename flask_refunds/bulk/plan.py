@@ -1,4 +1,4 @@
-"""What a bulk run would do. Nothing is written and no money moves."""
+"""Plan a bulk run. A plan writes nothing and refunds nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 from ..core.preview import Previewer
 from ..errors import PaymentUnknown, StripeRateLimited, StripeUnavailable
 from ..models import Payment
-from .classify import BulkResult, Case, Result
+from .classify import BulkItem, BulkResult, Result, count_by_value
 
-_TRIES = 8
+_ATTEMPTS = 8
 
 
 @dataclass
 class BulkPlan:
     """What a run would do.
 
-    :param purchases: how many it is about.
-    :param refundable: how many of them it would refund.
-    :param payments: how many payments paid for those.
-    :param amounts: what would go back, in minor units by currency; ``None`` where Stripe was not asked.
-    :param others: the rest, counted by what they are.
+    :param purchases: the number of purchases.
+    :param refundable: how many of them would be refunded.
+    :param payments: how many payments those have.
+    :param amounts: what would be refunded, in minor units by currency; ``None`` if Stripe wasn't asked.
+    :param others: how many purchases would have another result, by result.
     """
 
     name: str
@@ -33,16 +33,16 @@ class BulkPlan:
     amounts: Counter[str] | None = None
     others: Counter[Result] = field(default_factory=Counter)
 
-    def add(self, case: Case, payment: Payment | None) -> None:
-        """Count one more purchase.
+    def add(self, item: BulkItem, payment: Payment | None) -> None:
+        """Count a purchase.
 
-        :param payment: what Stripe said of it, where it was asked.
+        :param payment: its payment at Stripe, if Stripe was asked.
         """
-        if case.result is not None:
-            self.others[case.result.result] += 1
+        if item.result is not None:
+            self.others[item.result.result] += 1
             return
         self.refundable += 1
-        self.payments += case.is_primary
+        self.payments += item.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
 
@@ -54,44 +54,46 @@ class BulkPlan:
             "refundable": self.refundable,
             "payments": self.payments,
             "amounts": None if self.amounts is None else dict(sorted(self.amounts.items())),
-            "others": {result.value: self.others[result] for result in Result if self.others[result]},
+            "others": count_by_value(self.others),
         }
 
 
-def ask_stripe(previewer: Previewer, case: Case, stop_event: threading.Event) -> tuple[Case, Payment | None]:
-    """What Stripe says of a case's payment. Only Stripe knows what is left of it: the host's amounts are the
-    host's, and a part may have gone back already.
+def check_payment(
+    previewer: Previewer, item: BulkItem, stop_event: threading.Event
+) -> tuple[BulkItem, Payment | None]:
+    """Check at Stripe what is left of an item's payment. The app's own amounts don't tell, and a part may
+    have been refunded already.
 
-    :return: the case, which has a result where Stripe will refund nothing, and the payment.
+    :return: the item, with a result if nothing can be refunded, and the payment.
     :raises StripeUnavailable: 503.
     :raises StripeRateLimited: 503.
     :raises StripeKeyRejected: 500.
     """
-    if not needs_asking(case) or case.payment_intent is None:
-        return case, None
+    if not needs_check(item) or item.payment_intent is None:
+        return item, None
     try:
-        payment = _ask_patiently(previewer, case.payment_intent, stop_event)
+        payment = _retrieve(previewer, item.payment_intent, stop_event)
     except PaymentUnknown as unknown:
-        return _ended(case, Result.PAYMENT_UNKNOWN, unknown.message), None
+        return _with_result(item, Result.PAYMENT_UNKNOWN, unknown.message), None
     if payment.refundable <= 0:
-        return _ended(case, Result.ALREADY_REFUNDED, "It was refunded at Stripe."), None
-    return case, payment
+        return _with_result(item, Result.ALREADY_REFUNDED, "It was refunded at Stripe."), None
+    return item, payment
 
 
-def needs_asking(case: Case) -> bool:
-    """Whether only Stripe knows what would go back; one purchase of a payment asks for all."""
-    return case.result is None and case.is_primary
+def needs_check(item: BulkItem) -> bool:
+    """Return whether the amount must be checked at Stripe: once per payment."""
+    return item.result is None and item.is_primary
 
 
-def _ask_patiently(previewer: Previewer, payment_intent: str, stop_event: threading.Event) -> Payment:
-    for pause in range(1, _TRIES):
+def _retrieve(previewer: Previewer, payment_intent: str, stop_event: threading.Event) -> Payment:
+    for attempt in range(1, _ATTEMPTS):
         try:
             return previewer.retrieve_payment(payment_intent)
         except (StripeRateLimited, StripeUnavailable):
-            if stop_event.wait(pause / 2):
+            if stop_event.wait(attempt / 2):
                 raise
     return previewer.retrieve_payment(payment_intent)
 
 
-def _ended(case: Case, result: Result, message: str) -> Case:
-    return replace(case, result=BulkResult(case.purchase_id, result, message=message))
+def _with_result(item: BulkItem, result: Result, message: str) -> BulkItem:
+    return replace(item, result=BulkResult(item.purchase_id, result, message=message))

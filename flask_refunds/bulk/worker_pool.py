@@ -1,4 +1,4 @@
-"""Threads that work off a stream at a pace: as many as it takes, never with more at hand than is read."""
+"""Process a stream in threads at a limited rate, with no more items in memory than the threads hold."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 from ..stripe_client.rate_limit import RateLimiter, rate_limited
 
 FIRST_THREADS = 8
-MOST_THREADS = 128
-"""What the pool to Stripe holds. A MongoDB client's has 100 connections, and each is used for moments."""
+MAX_THREADS = 128
+"""As many as the connection pool to Stripe holds. A MongoDB client has 100 connections, each used briefly."""
 
-_BACKLOG_SECONDS = 0.4
-"""How long a thread should wait for its turn: where it waits less, more threads would get more done."""
+_MIN_WAIT_SECONDS = 0.4
+"""How long a thread should wait for its slot. If it waits less, another thread increases the throughput."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -30,54 +30,54 @@ class _Raised:
 
 
 class _Ended:
-    """A thread has no more to do."""
+    """A thread has ended."""
 
 
 class WorkerPool(Generic[_T, _R]):
-    """Does the same with every item, and yields what came of each as it comes.
+    """Processes each item in a thread, and yields the results as they arrive.
 
-    A turn is taken before the work begins, so that waiting eats nothing of the time that a call has.
+    A thread waits for a slot before it starts an item, so that waiting takes none of a call's time limit.
 
-    :param work: what is done with one item.
-    :param asks_stripe: whether it is likely to ask Stripe about this item, and needs a turn.
+    :param work: processes one item.
+    :param calls_stripe: whether the item is likely to cause a request to Stripe, and needs a slot.
     :param context: entered around each item, in its thread.
-    :param stop_event: when it is set no further item is begun, and those under way are finished.
+    :param stop_event: when it is set, no further item is started, and those in progress are finished.
     """
 
     def __init__(
         self,
         work: Callable[[_T], _R],
         *,
-        asks_stripe: Callable[[_T], bool],
+        calls_stripe: Callable[[_T], bool],
         rate_limiter: RateLimiter,
         context: Context,
         stop_event: threading.Event,
     ) -> None:
         self._work = work
-        self._asks_stripe = asks_stripe
+        self._calls_stripe = calls_stripe
         self._rate_limiter = rate_limiter
         self._context = context
         self._stop_event = stop_event
         self._items: Iterator[_T] = iter(())
-        self._taking = threading.Lock()
-        self._results: Queue[_R | _Raised | _Ended] = Queue(maxsize=MOST_THREADS)
-        self._started = 0
-        self._starting = threading.Lock()
+        self._items_lock = threading.Lock()
+        self._results: Queue[_R | _Raised | _Ended] = Queue(maxsize=MAX_THREADS)
+        self._threads = 0
+        self._threads_lock = threading.Lock()
 
     def results(self, items: Iterator[_T]) -> Iterator[_R]:
-        """Work the items off; once only.
+        """Process the items. Call it once per pool.
 
-        Where the reader turns away, or something raises, what is under way is finished first.
+        If the iterator is closed early, or an error is raised, the items in progress are finished first.
 
         :raises BaseException: the first error of ``work`` or ``items``.
         """
         self._items = items
         for _ in range(FIRST_THREADS):
-            self._start()
+            self._start_thread()
         errors: list[BaseException] = []
         ended = 0
         try:
-            while ended < self._started:
+            while ended < self._threads:
                 result = self._results.get()
                 if isinstance(result, _Ended):
                     ended += 1
@@ -87,47 +87,51 @@ class WorkerPool(Generic[_T, _R]):
                 else:
                     yield result
         except SystemExit:
-            self._stop_event.set()  # at once: what is under way is left to who comes after us
+            self._stop_event.set()  # exit at once; the next run continues the items in progress
             raise
         except BaseException:
             self._stop_event.set()
-            while ended < self._started:
+            while ended < self._threads:
                 ended += isinstance(self._results.get(), _Ended)
             raise
         if errors:
             raise errors[0]
 
-    def _start(self) -> None:
-        with self._starting:
-            if self._started == MOST_THREADS:
+    def _start_thread(self) -> None:
+        with self._threads_lock:
+            if self._threads == MAX_THREADS:
                 return
-            self._started += 1
-        # A daemon: who interrupts the process twice means it.
+            self._threads += 1
+        # A daemon thread, so that a second interrupt ends the process at once.
         threading.Thread(target=self._run, name="flask_refunds_bulk", daemon=True).start()
 
     def _run(self) -> None:
         try:
             while not self._stop_event.is_set():
-                with self._taking:
-                    item = next(self._items, _NONE)
-                if item is _NONE:
+                with self._items_lock:
+                    item = next(self._items, _NO_ITEM)
+                if item is _NO_ITEM:
                     break
-                taken = self._take_turn(item)
+                slots = self._wait_for_slot(item)
                 if self._stop_event.is_set():
-                    break  # nothing was begun
-                with self._context(), rate_limited(self._rate_limiter, slots_taken=int(taken)):
+                    break  # the item wasn't started
+                with self._context(), rate_limited(self._rate_limiter, slots_taken=slots):
                     self._results.put(self._work(item))
         except BaseException as error:
             self._results.put(_Raised(error))
         finally:
             self._results.put(_Ended())
 
-    def _take_turn(self, item: _T) -> bool:
-        """Wait for a turn, if this item needs one, and call for help where there was little to wait."""
-        needed = self._asks_stripe(item)
-        if needed and self._rate_limiter.wait() < _BACKLOG_SECONDS:
-            self._start()
-        return needed
+    def _wait_for_slot(self, item: _T) -> int:
+        """Wait for a slot if the item needs one, and start another thread if the wait was short.
+
+        :return: how many slots were taken.
+        """
+        if not self._calls_stripe(item):
+            return 0
+        if self._rate_limiter.wait() < _MIN_WAIT_SECONDS:
+            self._start_thread()
+        return 1
 
 
-_NONE: Any = object()
+_NO_ITEM: Any = object()

@@ -1,1 +1,1 @@
-"""Refund reports: aggregation in MongoDB, and the values that follow."""
+"""Refund reports: aggregations in MongoDB, and the values derived from them."""

@@ -1,4 +1,4 @@
-"""The figures of a shop's refunds as values: what was counted, and what follows from the counts."""
+"""Refund reports as values: the counts, and what is derived from them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fractions import Fraction
 from ..errors import InvalidRequest
 
 MONTHS = 12
-"""How many months a report covers that names no beginning."""
+"""How many months a report without a start covers."""
 
-_LONGEST = timedelta(days=3653)
+_MAX_RANGE = timedelta(days=3653)
 _DAY = timedelta(days=1)
 
 AGES: Mapping[str, timedelta] = {
@@ -21,55 +21,55 @@ AGES: Mapping[str, timedelta] = {
     "under_1d": _DAY,
     "under_7d": timedelta(days=7),
 }
-"""The age buckets that have an upper end, which is outside them; what is older is :data:`OLDER`."""
+"""The upper bound of each age group, which isn't part of it. Everything older is :data:`OLDER`."""
 
 OLDER = "older"
 
 
 @dataclass
 class CurrencyTotals:
-    """The refunds in one currency."""
+    """The succeeded refunds in one currency."""
 
     refunds: int = 0
     amount: int = 0
-    """In minor units, as Stripe said."""
+    """In minor units, as reported by Stripe."""
     reasons: Counter[str] = field(default_factory=Counter)
 
     @property
     def average_amount(self) -> int:
-        """In minor units, rounded half to even."""
+        """The average in minor units, rounded half to even."""
         return round(Fraction(self.amount, self.refunds))
 
 
 @dataclass
 class Durations:
-    """How long refunds took from the asking to Stripe's word that they succeeded."""
+    """How long refunds took from the request until Stripe reported that they succeeded."""
 
     by_second: Counter[int] = field(default_factory=Counter)
-    """How many took so many whole seconds; no longer than there are distinct durations."""
+    """The number of refunds by duration in whole seconds."""
     milliseconds: int = 0
-    """The sum of all."""
+    """The sum of all durations."""
 
     @property
     def mean(self) -> float | None:
-        """In seconds, to the millisecond."""
+        """The mean in seconds, to the millisecond."""
         count = self.by_second.total()
         return float(round(Fraction(self.milliseconds, 1000 * count), 3)) if count else None
 
     @property
     def median(self) -> float | None:
-        """In seconds: the middle one, or halfway between the two middle ones."""
+        """The median in seconds: the middle duration, or the mean of the two middle ones."""
         count = self.by_second.total()
         return (self._ranked((count - 1) // 2) + self._ranked(count // 2)) / 2 if count else None
 
     @property
     def p95(self) -> int | None:
-        """In seconds: the shortest duration that at least 95 of 100 refunds did not exceed."""
+        """The 95th percentile in seconds: at least 95 of 100 refunds took this long or less."""
         count = self.by_second.total()
         return self._ranked(-(-95 * count // 100) - 1) if count else None
 
     def _ranked(self, rank: int) -> int:
-        """The duration that so many are before, when they stand in order."""
+        """Return the duration at this position, from 0, in ascending order."""
         for seconds in sorted(self.by_second):
             rank -= self.by_second[seconds]
             if rank < 0:
@@ -79,43 +79,46 @@ class Durations:
 
 @dataclass
 class Period:
-    """What happened in a month, or in a whole range."""
+    """The counts of a month, or of a whole range."""
 
     currencies: dict[str, CurrencyTotals] = field(default_factory=dict)
     failed: int = 0
     canceled: int = 0
     durations: Durations = field(default_factory=Durations)
     paid_purchases: int = 0
-    """Purchases made in the period that were paid, whether or not they were refunded since."""
+    """Purchases made in the period and paid, refunded since or not."""
     refunded_purchases: int = 0
-    """Those of them that are refunded now."""
+    """How many of them are refunded now."""
 
     @property
     def refunds(self) -> int:
-        """How many succeeded, in all currencies."""
+        """The number of succeeded refunds, in all currencies."""
         return sum(totals.refunds for totals in self.currencies.values())
 
     @property
     def reasons(self) -> Counter[str]:
-        """How many succeeded for each reason, in all currencies."""
+        """The number of succeeded refunds by reason, in all currencies."""
         return sum((totals.reasons for totals in self.currencies.values()), Counter())
 
     @property
     def refund_rate(self) -> float | None:
-        """The share of the paid purchases that is refunded, to four decimals."""
+        """The refunded share of the paid purchases, to four decimals."""
         if not self.paid_purchases:
             return None
         return float(round(Fraction(self.refunded_purchases, self.paid_purchases), 4))
 
     def add_refunds(self, currency: str, reason: str, count: int, amount: int) -> None:
-        """Count refunds that succeeded."""
+        """Count succeeded refunds."""
         totals = self.currencies.setdefault(currency, CurrencyTotals())
         totals.refunds += count
         totals.amount += amount
         totals.reasons[reason] += count
 
     def add_durations(self, seconds: int, count: int, milliseconds: int) -> None:
-        """Count refunds that took so many whole seconds, and so many milliseconds together."""
+        """Count refunds of one duration in whole seconds.
+
+        :param milliseconds: the exact sum of their durations.
+        """
         self.durations.by_second[seconds] += count
         self.durations.milliseconds += milliseconds
 
@@ -127,20 +130,20 @@ class Period:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What is not done at one moment: counts by word and age."""
+    """What is open at one moment."""
 
     open: Counter[tuple[str, str]]
-    """By status and age since the asking."""
+    """The number of refunds by status and age."""
     reviews: Counter[tuple[str, str]]
-    """By why a person is asked for, and the age of that."""
+    """The number of open reviews by code and age."""
 
 
 class MetricsReport:
-    """Every figure of a range.
+    """The report of a range.
 
-    :param start: its first moment.
-    :param end: the moment after its last.
-    :param backlog: as it is now, whatever the range.
+    :param start: the start of the range.
+    :param end: the end, which isn't part of the range.
+    :param backlog: what is open now, whatever the range.
     """
 
     def __init__(self, start: datetime, end: datetime, backlog: Backlog) -> None:
@@ -149,38 +152,38 @@ class MetricsReport:
         self.backlog = backlog
         self.total = Period()
         self.month_starts = _split_months(start, end)
-        self.months = {name_month(start): Period() for start in self.month_starts}
-        """By month in UTC, as in ``2024-03``: every month that the range touches, in order."""
+        self.months = {month_name(start): Period() for start in self.month_starts}
+        """The months of the range in order, by name."""
 
     def periods_of(self, month: str) -> tuple[Period, Period]:
-        """Where something that happened in a month counts."""
+        """Return the periods in which the counts of a month are added up."""
         return self.months[month], self.total
 
 
-def parse_bounds(start: datetime | None, end: datetime | None, now: datetime) -> tuple[datetime, datetime]:
-    """The range of a report: as given, else up to the present month's end, and twelve months long.
+def resolve_range(start: datetime | None, end: datetime | None, now: datetime) -> tuple[datetime, datetime]:
+    """Return the range of a report; by default, the twelve months up to the end of the current month.
 
-    :raises InvalidRequest: 400; it ends before it begins, or is longer than ten years.
+    :raises InvalidRequest: 400; the range ends before it starts, or is longer than ten years.
     """
     end = end or _next_month(now)
     start = start or _months_before(end, MONTHS)
     if start >= end:
         raise InvalidRequest("from must be before to.")
-    if end - start > _LONGEST:
+    if end - start > _MAX_RANGE:
         raise InvalidRequest("from and to may be at most ten years apart.")
     return start, end
 
 
 def _split_months(start: datetime, end: datetime) -> Sequence[datetime]:
-    """The range's start, and each start of a month inside it."""
+    """Return the range's start, and each start of a month inside it."""
     month_starts = [start]
     while (start := _next_month(month_starts[-1])) < end:
         month_starts.append(start)
     return month_starts
 
 
-def name_month(moment: datetime) -> str:
-    """The month of a moment, in UTC, as in ``2024-03``."""
+def month_name(moment: datetime) -> str:
+    """Return the month of a moment in UTC, such as ``2024-03``."""
     return f"{moment.astimezone(timezone.utc):%Y-%m}"
 
 
@@ -190,7 +193,7 @@ def _next_month(moment: datetime) -> datetime:
 
 
 def _months_before(end: datetime, count: int) -> datetime:
-    """The first moment of the first of so many months, of which the last has the moment before the end."""
+    """Return the start of so many months, the last of which contains the moment before the end."""
     first = _first_of_month(end - timedelta(milliseconds=1))
     for _ in range(count - 1):
         first = _first_of_month(first - _DAY)

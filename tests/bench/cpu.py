@@ -1,4 +1,4 @@
-"""The CPU time that a refund takes in the worker: ours against the view that people write."""
+"""The worker's CPU time per refund, against a hand-written view."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flask import Flask
 from werkzeug.test import EnvironBuilder
 
 from tests.bench import handwritten
-from tests.bench.figure import Figure
-from tests.bench.places import a_database, a_stripe, pay
+from tests.bench.measurement import Measurement
+from tests.bench.servers import create_payments, empty_database, sandbox_server
 from tests.shop import JWT_SECRET, STRIPE_KEY, Shop, make_app
 
 BATCH = 50
@@ -20,39 +20,36 @@ ROUNDS = 20
 BUDGET = 1.0
 
 
-def run(purchases: int) -> list[Figure]:
-    """Refund in turns, a batch each, in this process and without a server in between.
-
-    :param purchases: how many other purchases there are.
-    """
-    with a_database("refunds_bench_cpu") as database, a_stripe() as stripe_url:
+def run(purchases: int) -> list[Measurement]:
+    """Refund batches with each app alternately, in this process and without a server."""
+    with empty_database("refunds_bench_cpu") as database, sandbox_server() as stripe_url:
         shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=stripe_url), database)
         database.purchases.create_index("stripePaymentIntentId")
         apps = {
-            "ours": shop.app,
+            "library": shop.app,
             "handwritten": handwritten.make_app(database, JWT_SECRET, STRIPE_KEY, stripe_url),
         }
         for app in apps.values():
-            _cpu(app, shop, stripe_url)  # what is paid once is not measured
-        taken: dict[str, list[float]] = {name: [] for name in apps}
+            _cpu_seconds(app, shop, stripe_url)  # warm up
+        times: dict[str, list[float]] = {name: [] for name in apps}
         for _ in range(ROUNDS):
             for name, app in apps.items():
-                taken[name].append(_cpu(app, shop, stripe_url))
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    detail = f"{medians['ours'] * 1000:.2f} ms / {medians['handwritten'] * 1000:.2f} ms"
-    ratio = medians["ours"] / medians["handwritten"]
-    return [Figure("CPU of the worker per refund: ours / handwritten", ratio, BUDGET, detail)]
+                times[name].append(_cpu_seconds(app, shop, stripe_url))
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    detail = f"{medians['library'] * 1000:.2f} ms / {medians['handwritten'] * 1000:.2f} ms"
+    ratio = medians["library"] / medians["handwritten"]
+    return [Measurement("CPU time of the worker per refund: library / handwritten", ratio, BUDGET, detail)]
 
 
-def _cpu(app: Flask, shop: Shop, stripe_url: str) -> float:
-    """CPU seconds a refund, over a batch."""
-    purchases = [shop.add_purchase(payment) for payment in pay(stripe_url, BATCH)]
+def _cpu_seconds(app: Flask, shop: Shop, stripe_url: str) -> float:
+    """The CPU seconds per refund of a batch."""
+    purchases = [shop.add_purchase(payment) for payment in create_payments(stripe_url, BATCH)]
     environs = [_environ(shop, purchase) for purchase in purchases]
-    began = time.process_time()
+    started = time.process_time()
     statuses = [_call(app, environ) for environ in environs]
-    taken = time.process_time() - began
+    seconds = time.process_time() - started
     assert set(statuses) == {"200 OK"}, statuses
-    return taken / BATCH
+    return seconds / BATCH
 
 
 def _environ(shop: Shop, purchase: Any) -> dict[str, Any]:
@@ -61,11 +58,11 @@ def _environ(shop: Shop, purchase: Any) -> dict[str, Any]:
 
 
 def _call(app: Flask, environ: dict[str, Any]) -> str:
-    answered: list[str] = []
+    statuses: list[str] = []
 
     def start_response(status: str, headers: Sequence[Any], error: Any = None) -> Any:
-        answered.append(status)
+        statuses.append(status)
 
     for _ in app(environ, start_response):
         pass
-    return answered[0]
+    return statuses[0]

@@ -1,4 +1,4 @@
-"""The view that people write today, as good as such code gets, and with none of our promises."""
+"""A hand-written refund view: good code of its kind, with none of the library's guarantees."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from flask.typing import ResponseReturnValue
 
 
 def make_app(database: Any, jwt_secret: str, stripe_key: str, stripe_base: str) -> Flask:
-    """An app with this one view."""
+    """Return an app with only this view."""
     app = Flask("handwritten")
     client = stripe.StripeClient(stripe_key, base_addresses={"api": stripe_base})
 
     @app.post("/api/payments/admin/refund/<purchase_id>")
-    def refund(purchase_id: str) -> ResponseReturnValue:
+    def refund_purchase(purchase_id: str) -> ResponseReturnValue:
         try:
             token = request.headers["Authorization"].removeprefix("Bearer ")
             claims = jwt.decode(token, jwt_secret, algorithms=["HS256"])
@@ -32,8 +32,8 @@ def make_app(database: Any, jwt_secret: str, stripe_key: str, stripe_base: str) 
             return {"error": "Purchase not found"}, 404
         if purchase["status"] != "completed":
             return {"error": "Only completed purchases can be refunded"}, 400
-        made = client.v1.refunds.create({"payment_intent": purchase["stripePaymentIntentId"]})
-        if made.status != "succeeded":
+        refund = client.v1.refunds.create({"payment_intent": purchase["stripePaymentIntentId"]})
+        if refund.status != "succeeded":
             return {"error": "Refund failed"}, 400
         purchase["status"] = "refunded"
         database.purchases.update_one({"_id": purchase["_id"]}, {"$set": {"status": "refunded"}})

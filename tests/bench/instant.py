@@ -1,6 +1,6 @@
-"""``python -m tests.bench.instant SECONDS``: enough of a Stripe for refunds that succeed, and quick.
+"""``python -m tests.bench.instant SECONDS``: a fast Stripe that only makes refunds that succeed.
 
-The sandbox takes as long for a refund as the worker that asks for it, so that a benchmark would measure it.
+The sandbox uses as much CPU time per refund as the measured worker, so it would be measured too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from urllib.parse import parse_qs
 
 
 class Connection(asyncio.Protocol):
-    """Answers every ``POST`` with a refund that succeeded, after a pause.
+    """Answers every ``POST`` with a succeeded refund.
 
-    :param pause: in seconds.
+    :param pause: the seconds before the response.
     """
 
-    made = 0
+    refunds = 0
 
     def __init__(self, pause: float) -> None:
         self._pause = pause
@@ -33,11 +33,11 @@ class Connection(asyncio.Protocol):
         head, found, body = self._received.partition(b"\r\n\r\n")
         if found and len(body) >= _length(head):
             self._received = b""
-            answer = _answer(body)
+            response = _response(body)
             if self._pause:
-                asyncio.get_running_loop().call_later(self._pause, self._transport.write, answer)
+                asyncio.get_running_loop().call_later(self._pause, self._transport.write, response)
             else:
-                self._transport.write(answer)
+                self._transport.write(response)
 
 
 def _length(head: bytes) -> int:
@@ -47,20 +47,20 @@ def _length(head: bytes) -> int:
     return 0
 
 
-def _answer(body: bytes) -> bytes:
-    asked = {name: values[0] for name, values in parse_qs(body.decode()).items()}
-    Connection.made += 1
+def _response(body: bytes) -> bytes:
+    params = {name: values[0] for name, values in parse_qs(body.decode()).items()}
+    Connection.refunds += 1
     refund = {
-        "id": f"re_instant{Connection.made}",
+        "id": f"re_instant{Connection.refunds}",
         "object": "refund",
         "amount": 1999,
-        "balance_transaction": f"txn_instant{Connection.made}",
-        "charge": f"ch_instant{Connection.made}",
+        "balance_transaction": f"txn_instant{Connection.refunds}",
+        "charge": f"ch_instant{Connection.refunds}",
         "created": int(time.time()),
         "currency": "usd",
         "destination_details": {"card": {"reference_status": "pending", "type": "refund"}, "type": "card"},
-        "metadata": {"refund_id": asked.get("metadata[refund_id]", "")},
-        "payment_intent": asked["payment_intent"],
+        "metadata": {"refund_id": params.get("metadata[refund_id]", "")},
+        "payment_intent": params["payment_intent"],
         "reason": None,
         "receipt_number": None,
         "source_transfer_reversal": None,
@@ -69,11 +69,11 @@ def _answer(body: bytes) -> bytes:
     }
     content = json.dumps(refund).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-    return head.encode() + f"Request-Id: req_instant{Connection.made}\r\n\r\n".encode() + content
+    return head.encode() + f"Request-Id: req_instant{Connection.refunds}\r\n\r\n".encode() + content
 
 
 async def serve(pause: float) -> None:
-    """Serve on a free port, whose URL is printed."""
+    """Serve on a free port, and print the URL."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(pause), "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()

@@ -1,4 +1,4 @@
-"""What a page of ``GET /admin/all`` costs, the first and the last, by cursor and by number."""
+"""The time of the first and the last page of ``GET /admin/all``, by cursor and by number."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from bson import ObjectId
 
-from tests.bench.figure import Figure, in_turns
-from tests.bench.places import a_database
+from tests.bench.measurement import Measurement, median_times
+from tests.bench.servers import empty_database
 from tests.shop import Shop, make_app
 
 LIMIT = 20
@@ -19,15 +19,15 @@ ROUNDS = 60
 ROOT = Path(__file__).parents[2]
 
 
-def run(purchases: int) -> list[Figure]:
-    """Seed a shop, and measure on it."""
-    with a_database("refunds_bench_listing") as database:
+def run(purchases: int) -> list[Measurement]:
+    """Fill a database, and measure."""
+    with empty_database("refunds_bench_listing") as database:
         seed(database, purchases)
         return _measure(Shop(make_app(REFUNDS_MONGO=database), database), purchases)
 
 
 def seed(database: Any, purchases: int) -> None:
-    """Fill a database by the examples' own script, and give it our indexes."""
+    """Fill a database with ``examples/seed.py``, and create the index of the list."""
     spec = importlib.util.spec_from_file_location("seed", ROOT / "examples" / "seed.py")
     assert spec is not None
     assert spec.loader is not None
@@ -37,26 +37,26 @@ def seed(database: Any, purchases: int) -> None:
     database.purchases.create_index([("status", 1), ("_id", -1)])
 
 
-def _measure(shop: Shop, purchases: int) -> list[Figure]:
+def _measure(shop: Shop, purchases: int) -> list[Measurement]:
     oldest = [each["_id"] for each in shop.db.purchases.find({}, {"_id": 1}).sort("_id", 1).limit(LIMIT + 1)]
     last = {"after": str(oldest[-1])}
     deep = {"page": purchases // LIMIT}
     calls = {
-        "first": _getting(shop, {}),
-        "last by cursor": _getting(shop, last),
-        "last by number": _getting(shop, deep),
-        "first, completed": _getting(shop, {"status": "completed"}),
-        "last by cursor, completed": _getting(shop, {"status": "completed"} | last),
+        "first": _page(shop, {}),
+        "last by cursor": _page(shop, last),
+        "last by number": _page(shop, deep),
+        "first, completed": _page(shop, {"status": "completed"}),
+        "last by cursor, completed": _page(shop, {"status": "completed"} | last),
     }
-    medians = in_turns(ROUNDS, calls)
+    medians = median_times(ROUNDS, calls)
     return [
-        _figure(medians, "last by cursor", "first", 1.2, purchases),
-        _figure(medians, "last by cursor, completed", "first, completed", 1.2, purchases),
-        _figure(medians, "last by number", "first", None, purchases),
+        _measurement(medians, "last by cursor", "first", 1.2, purchases),
+        _measurement(medians, "last by cursor, completed", "first, completed", 1.2, purchases),
+        _measurement(medians, "last by number", "first", None, purchases),
     ]
 
 
-def _getting(shop: Shop, query: dict[str, Any]) -> Callable[[], None]:
+def _page(shop: Shop, query: dict[str, Any]) -> Callable[[], None]:
     headers = shop.headers()
 
     def get() -> None:
@@ -69,7 +69,9 @@ def _getting(shop: Shop, query: dict[str, Any]) -> Callable[[], None]:
     return get
 
 
-def _figure(medians: dict[str, float], name: str, base: str, budget: float | None, purchases: int) -> Figure:
+def _measurement(
+    medians: dict[str, float], name: str, base: str, budget: float | None, purchases: int
+) -> Measurement:
     detail = f"{medians[name] * 1000:.1f} ms / {medians[base] * 1000:.1f} ms"
     title = f"GET /admin/all, {purchases:,} purchases: {name} / {base}"
-    return Figure(title, medians[name] / medians[base], budget, detail)
+    return Measurement(title, medians[name] / medians[base], budget, detail)

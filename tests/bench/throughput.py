@@ -1,4 +1,4 @@
-"""Refunds a second of gunicorn's workers, and what a refund adds to Stripe's time."""
+"""Refunds a second of gunicorn workers, and the time that a refund takes in addition to Stripe's."""
 
 from __future__ import annotations
 
@@ -12,101 +12,97 @@ from contextlib import ExitStack, contextmanager
 
 from bson import ObjectId
 
-from tests.bench.figure import Figure
-from tests.bench.places import a_database, an_instant_stripe
+from tests.bench.measurement import Measurement
+from tests.bench.servers import empty_database, instant_stripe, uri_of
 from tests.integration.workers import Server, gunicorn
 from tests.shop import Shop, make_app
 
 STRIPE_SECONDS = 0.3
 THREADS = 32
 CANDIDATES = (1, 2, 4, 8, 16)
-"""Threads a worker, of which each side is measured at its best."""
+"""Numbers of threads per worker. Each app is measured with its best one."""
 WORKERS = 2
 TRIAL, ROUND, ROUNDS = 400, 800, 5
-"""Refunds to find the best settings with, refunds a round, and rounds."""
+"""Refunds to find the best number of threads, refunds per round, and rounds."""
 
 
-def run(purchases: int) -> list[Figure]:
-    """Both loads: a Stripe that takes its time, and one that takes none."""
-    with a_database("refunds_bench_throughput") as database:
+def run(purchases: int) -> list[Measurement]:
+    """Measure with a Stripe that takes its usual time, and with an instant one."""
+    with empty_database("refunds_bench_throughput") as database:
         shop = Shop(make_app(REFUNDS_MONGO=database), database)
         database.purchases.create_index("stripePaymentIntentId")
-        return [_waiting(shop), *_busy(shop)]
+        return [_slow_stripe(shop), *_instant_stripe(shop)]
 
 
-def _waiting(shop: Shop) -> Figure:
-    """One process at Stripe's pace: as many refunds a second as its threads can wait for."""
-    with serving(shop, "ours", STRIPE_SECONDS, workers=1, threads=THREADS) as server:
+def _slow_stripe(shop: Shop) -> Measurement:
+    """Measure one process, whose threads mostly wait for Stripe."""
+    with run_app(shop, "library", STRIPE_SECONDS, workers=1, threads=THREADS) as server:
         refund(shop, server, 4 * THREADS, THREADS)
         rate = refund(shop, server, 2000, THREADS)
     limit = THREADS / STRIPE_SECONDS
-    name = f"refunds a second, 1 process x {THREADS} threads, Stripe at 300 ms: ours / what waiting allows"
-    return Figure(name, rate / limit, None, f"{rate:.1f} / {limit:.1f}", floor=95 / limit)
+    name = f"refunds a second, 1 process x {THREADS} threads, Stripe at 300 ms: library / limit"
+    return Measurement(name, rate / limit, None, f"{rate:.1f} / {limit:.1f}", floor=95 / limit)
 
 
-def _busy(shop: Shop) -> list[Figure]:
-    """Two workers and an instant Stripe: nothing to wait for but MongoDB and each other."""
+def _instant_stripe(shop: Shop) -> list[Measurement]:
+    """Compare both apps, with two workers that wait only for MongoDB."""
     with ExitStack() as stack:
         best = {}
-        for side in ("ours", "theirs"):
-            rates = {threads: _try(shop, side, threads) for threads in CANDIDATES}
+        for app in ("library", "handwritten"):
+            rates = {threads: _rate(shop, app, threads) for threads in CANDIDATES}
             threads = max(rates, key=lambda each: rates[each])
-            best[side] = threads, stack.enter_context(serving(shop, side, 0, WORKERS, threads))
-        rates_of: dict[str, list[float]] = {side: [] for side in best}
-        alone: dict[str, list[float]] = {side: [] for side in best}
+            best[app] = threads, stack.enter_context(run_app(shop, app, 0, WORKERS, threads))
+        rates_of: dict[str, list[float]] = {app: [] for app in best}
+        times_of: dict[str, list[float]] = {app: [] for app in best}
         for _ in range(ROUNDS):
-            for side, (threads, server) in best.items():
-                rates_of[side].append(refund(shop, server, ROUND, WORKERS * threads * 2))
-                alone[side].append(1 / refund(shop, server, ROUND // 8, 1))
-    rate = {side: statistics.median(rates) for side, rates in rates_of.items()}
-    takes = {side: statistics.median(times) * 1000 for side, times in alone.items()}
-    settings = {side: f"{WORKERS} x {threads}" for side, (threads, _) in best.items()}
-    detail = f"{rate['ours']:.0f} ({settings['ours']}) / {rate['theirs']:.0f} ({settings['theirs']})"
+            for app, (threads, server) in best.items():
+                rates_of[app].append(refund(shop, server, ROUND, WORKERS * threads * 2))
+                times_of[app].append(1 / refund(shop, server, ROUND // 8, 1))
+    rate = {app: statistics.median(each) for app, each in rates_of.items()}
+    milliseconds = {app: statistics.median(each) * 1000 for app, each in times_of.items()}
+    rate_texts = (f"{rate[app]:.0f} ({WORKERS} x {threads})" for app, (threads, _) in best.items())
     return [
-        Figure(
-            f"refunds a second, {WORKERS} workers, instant Stripe: ours / handwritten",
-            rate["ours"] / rate["theirs"],
+        Measurement(
+            f"refunds a second, {WORKERS} workers, instant Stripe: library / handwritten",
+            rate["library"] / rate["handwritten"],
             None,
-            detail,
+            " / ".join(rate_texts),
             floor=1.0,
         ),
-        Figure(
-            "time of a refund, beside Stripe's: ours / handwritten",
-            takes["ours"] / takes["theirs"],
+        Measurement(
+            "time of a refund without Stripe's: library / handwritten",
+            milliseconds["library"] / milliseconds["handwritten"],
             None,
-            f"{takes['ours']:.1f} ms / {takes['theirs']:.1f} ms",
+            f"{milliseconds['library']:.1f} ms / {milliseconds['handwritten']:.1f} ms",
         ),
     ]
 
 
-def _try(shop: Shop, side: str, threads: int) -> float:
-    with serving(shop, side, 0, WORKERS, threads) as server:
+def _rate(shop: Shop, app: str, threads: int) -> float:
+    with run_app(shop, app, 0, WORKERS, threads) as server:
         refund(shop, server, TRIAL // 4, WORKERS * threads * 2)
         return refund(shop, server, TRIAL, WORKERS * threads * 2)
 
 
 @contextmanager
-def serving(shop: Shop, side: str, pause: float, workers: int, threads: int) -> Iterator[Server]:
-    """One side's app under gunicorn, with a Stripe of its own."""
+def run_app(shop: Shop, app: str, pause: float, workers: int, threads: int) -> Iterator[Server]:
+    """Run one of the two apps in gunicorn, with its own Stripe."""
     options = ["--workers", str(workers), "--worker-class", "gthread", "--threads", str(threads)]
     options += ["--keep-alive", "60", "--backlog", "2048"]
-    host, port = shop.db.client.address
-    uri = f"mongodb://{host}:{port}/{shop.db.name}?directConnection=true"
-    with (
-        an_instant_stripe(pause) as stripe,
-        gunicorn(*options, app=f"tests.bench.wsgi:{side}()", MONGO_URI=uri, STRIPE_API_BASE=stripe) as server,
-    ):
-        yield server
+    with instant_stripe(pause) as stripe_url:
+        environment = {"MONGO_URI": uri_of(shop.db), "STRIPE_API_BASE": stripe_url}
+        with gunicorn(*options, app=f"tests.bench.wsgi:{app}()", **environment) as server:
+            yield server
 
 
 def refund(shop: Shop, server: Server, count: int, callers: int) -> float:
-    """Refund new purchases by so many callers at once.
+    """Refund new purchases with so many concurrent callers.
 
     :return: refunds a second.
     """
-    waiting: queue.SimpleQueue[ObjectId] = queue.SimpleQueue()
+    purchases: queue.SimpleQueue[ObjectId] = queue.SimpleQueue()
     for purchase in _add_purchases(shop, count):
-        waiting.put(purchase)
+        purchases.put(purchase)
     headers = shop.headers()
     statuses: list[int] = []
 
@@ -114,7 +110,7 @@ def refund(shop: Shop, server: Server, count: int, callers: int) -> float:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
         while True:
             try:
-                purchase = waiting.get_nowait()
+                purchase = purchases.get_nowait()
             except queue.Empty:
                 connection.close()
                 return
@@ -124,22 +120,22 @@ def refund(shop: Shop, server: Server, count: int, callers: int) -> float:
             statuses.append(response.status)
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
-    began = time.perf_counter()
+    started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     assert statuses == [200] * count, (len(statuses), set(statuses))
-    return count / took
+    return count / seconds
 
 
 def _add_purchases(shop: Shop, count: int) -> Sequence[ObjectId]:
-    made = [
+    purchases = [
         {"_id": ObjectId(), "user": ObjectId(), "content": ObjectId(), "amount": 19.99, "status": "completed"}
         for _ in range(count)
     ]
-    for purchase in made:
+    for purchase in purchases:
         purchase["stripePaymentIntentId"] = f"pi_bench{purchase['_id']}"
-    shop.db.purchases.insert_many(made)
-    return [purchase["_id"] for purchase in made]
+    shop.db.purchases.insert_many(purchases)
+    return [purchase["_id"] for purchase in purchases]

@@ -1,4 +1,4 @@
-"""The two apps that are measured against each other, for gunicorn."""
+"""The two measured apps, for gunicorn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pymongo
 from flask import Flask
 
-from tests.bench import handwritten
+from tests.bench.handwritten import make_app as make_handwritten_app
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_app
 
 
@@ -17,11 +17,11 @@ def _connect() -> Any:
     return client.get_default_database()
 
 
-def ours() -> Flask:
-    """The mount."""
+def library() -> Flask:
+    """An app with the library."""
     return make_app(REFUNDS_MONGO=_connect(), STRIPE_API_BASE=os.environ["STRIPE_API_BASE"])
 
 
-def theirs() -> Flask:
-    """The hand-written view."""
-    return handwritten.make_app(_connect(), JWT_SECRET, STRIPE_KEY, os.environ["STRIPE_API_BASE"])
+def handwritten() -> Flask:
+    """An app with a hand-written view."""
+    return make_handwritten_app(_connect(), JWT_SECRET, STRIPE_KEY, os.environ["STRIPE_API_BASE"])

@@ -1,4 +1,4 @@
-"""A host's Celery app, as Flask's documentation has it; its config comes from the environment."""
+"""A Celery app as in Flask's documentation, configured by the environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ app = make_app(
     STRIPE_API_BASE=os.environ["STRIPE_API_BASE"],
     CELERY={
         "broker_url": os.environ["BROKER_URL"],
-        # What a dead worker held is given out again after five seconds, and looked for each second.
+        # A dead worker's tasks are sent again after five seconds, checked every second.
         "broker_transport_options": {
             "visibility_timeout": 5,
             "unacked_restore_interval": 1,

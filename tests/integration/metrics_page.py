@@ -1,4 +1,4 @@
-"""The page for Prometheus, as ``docs/metrics.md`` has it for several workers."""
+"""The page for Prometheus with several workers, as in ``docs/metrics.md``."""
 
 from __future__ import annotations
 

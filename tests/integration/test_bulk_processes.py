@@ -1,4 +1,4 @@
-"""``flask refunds bulk`` as processes: killed, interrupted, run twice at once, and watched on a terminal."""
+"""``flask refunds bulk`` as processes: killed, interrupted, run twice at once, and on a terminal."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Recall:
         return process.returncode, out.decode(), err.decode()
 
     def on_terminal(self) -> tuple[str, str]:
-        """Run it with a terminal as its stderr.
+        """Run with a terminal as stderr.
 
-        :return: what was drawn there, and what it said on stdout.
+        :return: what was written to the terminal, and to stdout.
         """
         ours, theirs = pty.openpty()
         process = self.start(stderr=theirs)
@@ -76,7 +76,7 @@ class Recall:
         assert len({row["purchaseId"] for row in rows}) == len(rows)
         return {row["purchaseId"]: row["result"] for row in rows}
 
-    def assert_each_went_back_once(self) -> None:
+    def assert_each_is_refunded_once(self) -> None:
         made = [refund["payment_intent"] for refund in self.sandbox.refunds()]
         assert sorted(made) == sorted(self.payments)
 
@@ -91,13 +91,13 @@ def recall(shop: Shop, generous: StripeSandbox, commands: Commands, tmp_path: Pa
 
 
 def end_leases(shop: Shop) -> None:
-    """As if a minute had passed since the process died."""
+    """End all leases, as if a minute had passed since the process died."""
     shop.db.flask_refunds.update_many(
         {"status": "processing"}, [{"$set": {"leaseExpiresAt": {"$subtract": ["$leaseExpiresAt", 60_000]}}}]
     )
 
 
-def test_killed_and_then_started_by_two_operators_at_once(shop: Shop, recall: Recall) -> None:
+def test_killed_run_is_completed_by_two_operators_at_once(shop: Shop, recall: Recall) -> None:
     process = recall.start()
     recall.wait_for(100)
     process.kill()
@@ -107,30 +107,32 @@ def test_killed_and_then_started_by_two_operators_at_once(shop: Shop, recall: Re
     assert not (recall.folder / "recall.csv").exists()
 
     operators = [recall.start(f"{name}.csv") for name in ("ann", "bob")]
-    said = [recall.finish(process) for process in operators]
+    results = [recall.finish(process) for process in operators]
 
-    assert [status for status, _, _ in said] == [0, 0], said
+    assert [status for status, _, _ in results] == [0, 0], results
     for name in ("ann", "bob"):
         assert recall.results(f"{name}.csv") == dict.fromkeys(recall.ids, "refunded")
-    recall.assert_each_went_back_once()
-    assert {row["status"] for row in shop.records()} == {"succeeded"}
-    assert {row["bulk"] for row in shop.records()} == {"recall"}
+    recall.assert_each_is_refunded_once()
+    assert {record["status"] for record in shop.records()} == {"succeeded"}
+    assert {record["bulkRun"] for record in shop.records()} == {"recall"}
     assert shop.db.purchases.count_documents({"status": "refunded"}) == PURCHASES
 
 
-def test_interrupted_it_finishes_what_is_under_way(shop: Shop, recall: Recall) -> None:
+def test_interrupted_run_finishes_the_refunds_in_progress(shop: Shop, recall: Recall) -> None:
     process = recall.start()
     recall.wait_for(50)
     process.send_signal(signal.SIGINT)
     status, out, err = recall.finish(process)
 
     assert status == 2
-    assert "Stopping: the refunds under way are finished first" in err
-    assert "Error: Interrupted. The rows so far: " in err
-    assert "not reached: run the same again" in out
-    assert {row["status"] for row in shop.records()} == {"succeeded"}
-    [part] = [path.name for path in recall.folder.glob("recall.csv.*.part")]
-    assert len(recall.results(part)) == len(shop.records()) == len(recall.sandbox.refunds()) < PURCHASES
+    refunds = len(recall.sandbox.refunds())
+    [part] = recall.folder.glob("recall.csv.*.part")
+    assert "Stopping" in err
+    assert "Error: Interrupted." in err
+    assert str(part) in err
+    assert f"{PURCHASES - refunds}  not " in out
+    assert {record["status"] for record in shop.records()} == {"succeeded"}
+    assert len(recall.results(part.name)) == len(shop.records()) == refunds < PURCHASES
 
     drawn, out = recall.on_terminal()
     assert f"{PURCHASES}/{PURCHASES}" in drawn
@@ -138,51 +140,53 @@ def test_interrupted_it_finishes_what_is_under_way(shop: Shop, recall: Recall) -
     assert "/s" in drawn
     assert f"{PURCHASES}  refunded\n" in out
     assert recall.results() == dict.fromkeys(recall.ids, "refunded")
-    recall.assert_each_went_back_once()
+    recall.assert_each_is_refunded_once()
 
 
-def test_interrupted_twice_it_ends_at_once(shop: Shop, recall: Recall) -> None:
+def test_run_interrupted_twice_ends_at_once(shop: Shop, recall: Recall) -> None:
     recall.sandbox.inject("hang_before", times=None, after=30)
     process = recall.start()
     recall.wait_for(30)
     process.send_signal(signal.SIGINT)
     wait_until(lambda: b"Stopping" in os.read(process.stderr.fileno(), 1000))  # type: ignore[union-attr]
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=12) == 2  # those that hang would take sixteen seconds
+    assert process.wait(timeout=12) == 2  # the requests in progress would take 16 seconds
     process.communicate()
     recall.sandbox.clear_faults()
     end_leases(shop)
 
     assert recall.finish(recall.start())[0] == 0
-    recall.assert_each_went_back_once()
+    recall.assert_each_is_refunded_once()
 
 
 def _read(terminal: Any) -> bytes:
     try:
         return terminal.read(65536) or b""
     except OSError:
-        return b""  # how Linux says that nobody holds the other end
+        return b""  # how Linux reports that the other end is closed
 
 
-def test_gone_on_with_days_later(shop: Shop, recall: Recall) -> None:
-    """Days later, what the first try left open is settled by what Stripe shows, and never sent again."""
+def test_run_continued_after_days_sends_no_open_refund_again(shop: Shop, recall: Recall) -> None:
+    """Refunds that the first run left open get the outcome that Stripe shows."""
     recall.sandbox.inject("drop_after", times=None, after=20)
     process = recall.start()
     recall.wait_for(40)
     process.kill()
     process.communicate(timeout=30)
     recall.sandbox.clear_faults()
-    for row in shop.records():
-        ages = {name: row[name] - timedelta(days=2) for name in ("createdAt", "updatedAt", "leaseExpiresAt")}
-        shop.db.flask_refunds.update_one({"_id": row["_id"]}, {"$set": ages})
+    for record in shop.records():
+        ages = {
+            name: record[name] - timedelta(days=2) for name in ("createdAt", "updatedAt", "leaseExpiresAt")
+        }
+        shop.db.flask_refunds.update_one({"_id": record["_id"]}, {"$set": ages})
     recall.sandbox.advance(2 * 24 * 3600)
-    asked = set(recall.payments) & {row["paymentIntent"] for row in shop.records()}
+    requested = set(recall.payments) & {record["paymentIntent"] for record in shop.records()}
     shown = {refund["payment_intent"] for refund in recall.sandbox.refunds()}
 
     status, out, _ = recall.finish(recall.start())
 
-    assert status == (1 if asked - shown else 0), out
+    assert status == (1 if requested - shown else 0), out
     made = [refund["payment_intent"] for refund in recall.sandbox.refunds()]
     assert len(made) == len(set(made))
-    assert set(recall.payments) - set(made) == asked - shown
-    assert Counter(recall.results().values())["needs_review"] == len(asked - shown)
+    assert set(recall.payments) - set(made) == requested - shown
+    assert Counter(recall.results().values())["needs_review"] == len(requested - shown)

@@ -1,4 +1,4 @@
-"""The tasks in a host's Celery app: on a real broker with two worker processes, and in this process."""
+"""The tasks in a Celery app: on a real broker with two worker processes, and in this process."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def broker() -> Iterator[str]:
 
 @pytest.fixture
 def sender(broker: str) -> Iterator[Celery]:
-    """The host's web process: it only sends."""
+    """The app's web process, which only sends tasks."""
     with Celery(broker=broker, set_as_current=False) as celery_app:
         yield celery_app
 
@@ -75,56 +75,56 @@ def workers(
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """The worker with its children, as when a machine goes down."""
+    """Kill a worker and its children, as when a machine goes down."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
-def kill_the_child(process: subprocess.Popen[bytes]) -> None:
-    """Whoever works for the worker, as when memory runs out; the worker itself stays, and starts another."""
+def kill_child(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker's child, as when memory runs out; the worker starts another."""
     [child, *_] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(child), signal.SIGKILL)
 
 
 def all_are_refunded(shop: Shop) -> bool:
-    """Whether they are; what the dead worker held is given free in five seconds, and not in a minute."""
+    """Return whether all are refunded. The dead worker's leases end after five seconds, not a minute."""
     long_ago = datetime.now(timezone.utc) - timedelta(seconds=5)
     held = {"status": "processing", "createdAt": {"$lt": long_ago}}
     shop.db.flask_refunds.update_many(held, [{"$set": {"leaseExpiresAt": "$createdAt"}}])
     return bool(shop.db.flask_refunds.count_documents({"status": "succeeded"}) == PURCHASES)
 
 
-def test_two_workers_one_of_which_is_killed_and_the_other_s_child(
+def test_each_payment_is_refunded_once_when_a_worker_and_a_child_are_killed(
     shop: Shop, generous: StripeSandbox, sender: Celery, workers: list[subprocess.Popen[bytes]]
 ) -> None:
     payments = [generous.create_payment(1999) for _ in range(PURCHASES)]
     ids = [str(shop.add_purchase(payment)) for payment in payments]
     generous.latency = 0.1
-    asked = {"requested_by": "ann", "reason": "duplicate", "rate": RATE}
+    options = {"requested_by": "ann", "reason": "duplicate", "rate": RATE}
 
-    sender.send_task("flask_refunds.bulk", ("recall", ids), asked)
+    sender.send_task("flask_refunds.bulk", ("recall", ids), options)
     wait_until(lambda: len(generous.refunds()) >= 60, 60)
     kill(workers[0])
-    kill_the_child(workers[1])
+    kill_child(workers[1])
     at_the_kill = len(generous.refunds())
     wait_until(lambda: all_are_refunded(shop), 60)
 
     assert at_the_kill < PURCHASES
     assert sorted(refund["payment_intent"] for refund in generous.refunds()) == sorted(payments)
-    rows = shop.records()
-    assert {(row["status"], row["bulk"], row["source"], row["requestedBy"]) for row in rows} == {
-        ("succeeded", "recall", "host", "ann")
+    records = shop.records()
+    assert {(each["status"], each["bulkRun"], each["source"], each["requestedBy"]) for each in records} == {
+        ("succeeded", "recall", "app", "ann")
     }
-    began = sorted(row["createdAt"] for row in rows)
-    assert began[-1] - began[0] > timedelta(seconds=0.9 * PURCHASES / RATE)  # one rate, not one each
+    created = sorted(each["createdAt"] for each in records)
+    assert created[-1] - created[0] > timedelta(seconds=0.9 * PURCHASES / RATE)  # one rate for both
 
-    asked, unknown = [shop.add_purchase(generous.create_payment(500)) for _ in range(2)]
+    new, unknown = [shop.add_purchase(generous.create_payment(500)) for _ in range(2)]
     generous.inject("drop_after", times=2)
     assert shop.refund(unknown).status_code == 202
-    sender.send_task("flask_refunds.refund_purchase", (str(asked),))
+    sender.send_task("flask_refunds.refund_purchase", (str(new),))
     sender.send_task("flask_refunds.reconcile", (), {"older_than": 0})
-    wait_until(lambda: shop.status_of(asked) == shop.status_of(unknown) == "refunded", 60)
+    wait_until(lambda: shop.status_of(new) == shop.status_of(unknown) == "refunded", 60)
     assert len(generous.refunds()) == PURCHASES + 2
 
 
@@ -133,35 +133,35 @@ def test_two_workers_one_of_which_is_killed_and_the_other_s_child(
 
 @pytest.fixture
 def in_context(shop: Shop) -> Iterator[None]:
-    """An app's context, and a Celery app that other tests have not touched."""
-    before = current_app._get_current_object()
+    """An app context, and a Celery app of this test's own."""
+    previous = current_app._get_current_object()
     Celery("tests").set_default()
     try:
         with shop.app.app_context():
             yield
     finally:
-        before.set_current()
-        before.set_default()
+        previous.set_current()
+        previous.set_default()
 
 
 def run(task: Any, *args: Any, **options: Any) -> Any:
-    """Run a task here, and its retries at once."""
+    """Run a task in this process, and its retries without a pause."""
     return task.apply(args, options).get()
 
 
 @pytest.mark.usefixtures("in_context")
-def test_a_purchase_that_cannot_be_refunded_fails_the_task(shop: Shop) -> None:
+def test_purchase_that_cannot_be_refunded_fails_the_task(shop: Shop) -> None:
     with pytest.raises(PurchaseNotRefundable):
         run(tasks.refund_purchase, str(shop.add_purchase("pi_1", status="pending")))
-    for no_purchase in (str(ObjectId()), "nonsense"):
+    for unknown_id in (str(ObjectId()), "nonsense"):
         with pytest.raises(PurchaseNotFound):
-            run(tasks.refund_purchase, no_purchase)
+            run(tasks.refund_purchase, unknown_id)
     with pytest.raises(InvalidRequest):
         run(tasks.refund_purchase, str(ObjectId()), reason="because")
 
 
 @pytest.mark.usefixtures("in_context")
-def test_an_outcome_that_nobody_knows_is_asked_for_again(shop: Shop, generous: StripeSandbox) -> None:
+def test_unknown_outcome_is_retried(shop: Shop, generous: StripeSandbox) -> None:
     purchase = shop.add_purchase(generous.create_payment(1999))
     generous.inject("drop_after", times=2)
     assert run(tasks.refund_purchase, str(purchase), rate=1000)["status"] == "succeeded"
@@ -169,7 +169,9 @@ def test_an_outcome_that_nobody_knows_is_asked_for_again(shop: Shop, generous: S
 
 
 @pytest.mark.usefixtures("in_context")
-def test_a_held_refund_is_asked_for_thirty_times(shop: Shop, generous: StripeSandbox) -> None:
+def test_refund_in_progress_elsewhere_is_retried_until_the_task_fails(
+    shop: Shop, generous: StripeSandbox
+) -> None:
     purchase = shop.add_purchase(generous.create_payment(1999))
     generous.inject("drop_before", times=2)
     assert shop.refund(purchase).status_code == 202
@@ -188,30 +190,47 @@ def test_a_held_refund_is_asked_for_thirty_times(shop: Shop, generous: StripeSan
         (("no spaces", ["a" * 24]), {}),
         (("recall", ["nonsense"]), {}),
         (("recall",), {}),
+        (("recall", []), {}),
         (("recall", ["a" * 24]), {"content": "x"}),
-        (("recall",), {"paid_between": ("then", "now")}),
+        (("recall",), {"content": ""}),
+        (("recall",), {"content": "unknown"}),
+        (("recall",), {"since": "2024-01-01"}),
+        (("recall",), {"content": "course", "until": "2024-01-01"}),
+        (("recall",), {"since": "", "until": ""}),
+        (("recall",), {"since": "then", "until": "now"}),
+        (("recall",), {"since": "2024-01-02", "until": "2024-01-01"}),
+        (("recall", ["a" * 24]), {"since": "2024-01-01", "until": "2024-01-01"}),
         (("recall", ["a" * 24]), {"reason": "because"}),
         (("recall", ["a" * 24]), {"note": "x" * 501}),
     ],
 )
-def test_a_bulk_run_that_cannot_be_made(args: tuple[Any, ...], options: dict[str, Any]) -> None:
+def test_bulk_rejects_an_invalid_or_empty_selection(
+    shop: Shop, args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    shop.add_purchase("pi_1", content="course")
     with pytest.raises(InvalidRequest):
         run(tasks.bulk, *args, **options)
 
 
 @pytest.mark.usefixtures("in_context")
-def test_parts_of_what_is_found(shop: Shop, generous: StripeSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "PART", 2)
+def test_bulk_sends_a_task_for_each_batch_of_the_selected_purchases(
+    shop: Shop, generous: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "BATCH", 2)
     for _ in range(3):
         shop.add_purchase(generous.create_payment(1999), content="course")
     sent: list[Any] = []
-    part = type("Sent", (), {"id": "an-id"})
-    monkeypatch.setattr(tasks.bulk_part, "apply_async", lambda *args: (sent.append(args), part)[1])
+    task = type("Task", (), {"id": "an-id"})
+    monkeypatch.setattr(tasks.bulk_part, "apply_async", lambda *args: (sent.append(args), task)[1])
 
-    told = run(tasks.bulk, "recall", content="course", paid_between=("2024-01-01", "2099-01-01"))
+    result = run(tasks.bulk, "recall", content="course", since="2024-01-01", until="2099-01-01")
 
-    assert told == {"name": "recall", "purchases": 3, "tasks": ["an-id"] * 2}
+    assert result == {"name": "recall", "purchases": 3, "tasks": ["an-id"] * 2}
     assert [len(ids) for (_, ids), _ in sent] == [2, 1]
     results = [run(tasks.bulk_part, *args, **options) for args, options in sent]
-    assert [each["results"] for each in results] == [{"refunded": 2}, {"refunded": 1}]
+    assert results[0] == {
+        "name": "recall", "purchases": 2, "results": {"refunded": 2},
+        "amounts": {"usd": 3998}, "unprocessed": 0,
+    }  # fmt: skip
+    assert results[1]["results"] == {"refunded": 1}
     assert len(generous.refunds()) == 3

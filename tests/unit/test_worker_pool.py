@@ -1,4 +1,4 @@
-"""Threads that work off a stream: bounded, adaptive, and finished before they are left."""
+"""The worker pool: bounded, adaptive, and finished before its iterator ends."""
 
 from __future__ import annotations
 
@@ -10,34 +10,48 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.bulk.worker_pool import FIRST_THREADS, MOST_THREADS, WorkerPool
+from flask_refunds.bulk.worker_pool import FIRST_THREADS, MAX_THREADS, WorkerPool
 from flask_refunds.stripe_client.rate_limit import LocalSlots, RateLimiter, rate_limit_slot
 
 
-def make_crew(work: Callable[[int], Any], **options: Any) -> WorkerPool[int, Any]:
-    given: dict[str, Any] = {
-        "asks_stripe": lambda item: False,
-        "pace": RateLimiter(LocalSlots(1e6)),
+def make_pool(work: Callable[[int], Any], **options: Any) -> WorkerPool[int, Any]:
+    defaults: dict[str, Any] = {
+        "calls_stripe": lambda item: False,
+        "rate_limiter": RateLimiter(LocalSlots(1e6)),
         "context": nullcontext,
-        "stopped": threading.Event(),
+        "stop_event": threading.Event(),
     }
-    return WorkerPool(work, **(given | options))
+    return WorkerPool(work, **(defaults | options))
 
 
-def test_each_item_once() -> None:
-    assert sorted(make_crew(lambda item: item * 2).results(iter(range(500)))) == list(range(0, 1000, 2))
+class CountingLimiter(RateLimiter):
+    """Counts the waits, and calls ``on_wait`` at each."""
+
+    def __init__(self, on_wait: Callable[[], None] = lambda: None) -> None:
+        super().__init__(LocalSlots(1e6))
+        self.waits = 0
+        self._on_wait = on_wait
+
+    def wait(self) -> float:
+        self.waits += 1
+        self._on_wait()
+        return 1.0
 
 
-def test_no_more_at_hand_than_is_read() -> None:
+def test_each_item_is_processed_once() -> None:
+    assert sorted(make_pool(lambda item: item * 2).results(iter(range(500)))) == list(range(0, 1000, 2))
+
+
+def test_items_are_taken_only_as_results_are_read() -> None:
     taken = itertools.count()
-    results = make_crew(lambda item: item).results(iter(lambda: next(taken), -1))
+    results = make_pool(lambda item: item).results(iter(lambda: next(taken), -1))
     for _ in range(10):
         next(results)
     results.close()
-    assert next(taken) <= 10 + 2 * MOST_THREADS
+    assert next(taken) <= 10 + 2 * MAX_THREADS
 
 
-def test_an_error_ends_it_once_the_others_have_finished() -> None:
+def test_error_in_work_is_raised_after_the_items_in_progress_finished() -> None:
     entered, finished = threading.Barrier(FIRST_THREADS), []
 
     def work(item: int) -> int:
@@ -48,108 +62,94 @@ def test_an_error_ends_it_once_the_others_have_finished() -> None:
         return item
 
     stop_event = threading.Event()
-    results = make_crew(work, stop_event=stop_event).results(iter(range(FIRST_THREADS)))
-    got = []
+    results = make_pool(work, stop_event=stop_event).results(iter(range(FIRST_THREADS)))
     with pytest.raises(KeyError):
-        got.extend(results)
+        list(results)
     assert sorted(finished) == [each for each in range(FIRST_THREADS) if each != 3]
     assert stop_event.is_set()
 
 
-def test_an_error_of_the_items_themselves() -> None:
+def test_error_in_the_items_is_raised_after_the_results_before_it() -> None:
     def items() -> Iterator[int]:
         yield 1
         raise LookupError
 
-    results = make_crew(lambda item: item).results(items())
+    results = make_pool(lambda item: item).results(items())
     assert next(results) == 1
     with pytest.raises(LookupError):
         next(results)
 
 
-def test_who_turns_away_waits_for_what_is_under_way() -> None:
-    begun, go, finished = threading.Semaphore(0), threading.Event(), []
+def test_closing_the_iterator_waits_for_the_items_in_progress() -> None:
+    started, proceed, finished = threading.Semaphore(0), threading.Event(), []
 
     def work(item: int) -> int:
-        begun.release()
+        started.release()
         if item:
-            go.wait(timeout=10)
+            proceed.wait(timeout=10)
         finished.append(item)
         return item
 
-    results = make_crew(work).results(itertools.count())
+    results = make_pool(work).results(itertools.count())
     assert next(results) == 0
     for _ in range(FIRST_THREADS + 1):
-        begun.acquire(timeout=10)
-    threading.Timer(0.05, go.set).start()
+        started.acquire(timeout=10)
+    threading.Timer(0.05, proceed.set).start()
     results.close()
     assert len(finished) == FIRST_THREADS + 1
 
 
-def test_stopped_it_begins_nothing_more() -> None:
+def test_stop_event_prevents_further_items() -> None:
     stop_event = threading.Event()
-    results = make_crew(lambda item: stop_event.set() or item, stop_event=stop_event).results(
-        itertools.count()
+    pool = make_pool(lambda item: stop_event.set() or item, stop_event=stop_event)
+    assert len(list(pool.results(itertools.count()))) <= FIRST_THREADS
+
+
+def test_stop_event_set_during_the_wait_for_a_slot_prevents_the_item() -> None:
+    stop_event, started = threading.Event(), []
+    limiter = CountingLimiter(stop_event.set)
+    pool = make_pool(
+        started.append, rate_limiter=limiter, calls_stripe=lambda item: True, stop_event=stop_event
     )
-    assert len(list(results)) <= FIRST_THREADS
+    assert list(pool.results(itertools.count())) == []
+    assert started == []
 
 
-def test_stopped_nobody_begins_after_his_turn_has_come() -> None:
-    stop_event, begun = threading.Event(), []
-
-    class StopsMeanwhile(RateLimiter):
-        def wait(self) -> float:
-            stop_event.set()
-            return 1.0
-
-    pace = StopsMeanwhile(LocalSlots(1e6))
-    crew = make_crew(begun.append, rate_limiter=pace, asks_stripe=lambda item: True, stop_event=stop_event)
-    assert list(crew.results(itertools.count())) == []
-    assert begun == []
-
-
-def test_it_grows_while_turns_lie_idle_and_no_further() -> None:
-    names = set()
+def test_pool_grows_while_slots_are_free_and_stays_within_its_limit() -> None:
+    threads = set()
     together = threading.Barrier(40)
 
     def work(item: int) -> None:
-        names.add(threading.get_ident())
+        threads.add(threading.get_ident())
         if item < 40:
-            together.wait(timeout=20)  # forty at once, or never
+            together.wait(timeout=20)  # fails unless forty threads arrive
 
-    list(make_crew(work, asks_stripe=lambda item: True).results(iter(range(400))))
-    assert 40 <= len(names) <= MOST_THREADS
+    list(make_pool(work, calls_stripe=lambda item: True).results(iter(range(400))))
+    assert 40 <= len(threads) <= MAX_THREADS
 
 
-def test_a_turn_is_taken_before_the_work_and_not_within() -> None:
-    waits = []
+@pytest.mark.parametrize("calls_stripe", [True, False])
+def test_request_uses_the_slot_taken_before_the_work_or_waits_for_one(calls_stripe: bool) -> None:
+    limiter, waits_before_request = CountingLimiter(), []
 
-    class CountedPace(RateLimiter):
-        def wait(self) -> float:
-            waits.append(threading.get_ident())
-            return 1.0
-
-    def work(item: int) -> int:
-        before = len(waits)
+    def work(item: int) -> None:
+        waits_before_request.append(limiter.waits)
         with rate_limit_slot():
             pass
-        assert len(waits) >= before
-        return item
 
-    pace = CountedPace(LocalSlots(1e6))
-    list(make_crew(work, rate_limiter=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([0])))
-    assert len(waits) == 1
-    list(make_crew(work, rate_limiter=pace, asks_stripe=lambda item: item % 2 == 0).results(iter([1])))
-    assert len(waits) == 2  # none was taken before, so the request waits
+    pool = make_pool(work, rate_limiter=limiter, calls_stripe=lambda item: calls_stripe)
+    list(pool.results(iter([0])))
+    assert waits_before_request == [int(calls_stripe)]
+    assert limiter.waits == 1
 
 
-def test_each_item_in_a_context_of_its_own() -> None:
-    inside: list[int] = []
+def test_each_item_has_its_own_context() -> None:
+    entered: list[int] = []
 
     @contextmanager
     def context() -> Iterator[None]:
-        inside.append(threading.get_ident())
+        entered.append(threading.get_ident())
         yield
 
-    list(make_crew(lambda item: item, context=context).results(iter(range(20))))
-    assert len(inside) == 20
+    list(make_pool(lambda item: item, context=context).results(iter(range(20))))
+    assert len(entered) == 20

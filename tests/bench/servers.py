@@ -1,4 +1,4 @@
-"""What a benchmark runs on: a MongoDB and a Stripe, each in a process of its own."""
+"""The servers that a benchmark uses: MongoDB and Stripe, each in its own process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.shop import STRIPE_KEY
 
 
 @contextmanager
-def a_database(name: str) -> Iterator[Any]:
-    """An empty database on a one-node replica set."""
+def empty_database(name: str) -> Iterator[Any]:
+    """An empty database on a replica set of one node."""
     server = start_test_server()
-    assert server is not None, "there is no mongod on this machine"
+    assert server is not None, "mongod isn't installed on this machine"
     try:
         with pymongo.MongoClient(server.uri(name), tz_aware=True) as client:
             client.drop_database(name)
@@ -28,22 +28,28 @@ def a_database(name: str) -> Iterator[Any]:
         server.stop()
 
 
+def uri_of(database: Any) -> str:
+    host, port = database.client.address
+    return f"mongodb://{host}:{port}/{database.name}?directConnection=true"
+
+
 @contextmanager
-def a_stripe(*options: str) -> Iterator[str]:
-    """The sandbox; gives its URL."""
-    with _printing_its_url("flask_refunds.testing", *options) as url:
+def sandbox_server(*options: str) -> Iterator[str]:
+    """The Stripe sandbox; yields its URL."""
+    with _start("flask_refunds.testing", *options) as url:
         yield url
 
 
 @contextmanager
-def an_instant_stripe(pause: float) -> Iterator[str]:
-    """A Stripe that takes so many seconds for an answer, and no work; gives its URL."""
-    with _printing_its_url("tests.bench.instant", str(pause)) as url:
+def instant_stripe(pause: float) -> Iterator[str]:
+    """A Stripe that answers after so many seconds and uses almost no CPU time; yields its URL."""
+    with _start("tests.bench.instant", str(pause)) as url:
         yield url
 
 
 @contextmanager
-def _printing_its_url(module: str, *arguments: str) -> Iterator[str]:
+def _start(module: str, *arguments: str) -> Iterator[str]:
+    """Start a module that prints its URL."""
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -53,14 +59,14 @@ def _printing_its_url(module: str, *arguments: str) -> Iterator[str]:
             process.terminate()
 
 
-def pay(stripe_url: str, count: int) -> list[str]:
-    """The ids of so many paid payment intents."""
+def create_payments(stripe_url: str, count: int) -> list[str]:
+    """Return the IDs of so many paid payment intents."""
     client = stripe.StripeClient(STRIPE_KEY, base_addresses={"api": stripe_url})
-    wanted: Any = {
+    params: Any = {
         "amount": 1999,
         "currency": "usd",
         "confirm": True,
         "payment_method": "pm_card_visa",
         "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
     }
-    return [client.v1.payment_intents.create(wanted).id for _ in range(count)]
+    return [client.v1.payment_intents.create(params).id for _ in range(count)]

@@ -1,4 +1,4 @@
-"""How long somebody waits for the admin's page: its first paint, its list, and the answer to a search."""
+"""How long an admin waits for the admin page: its first paint, and the result of a search."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.bench.figure import Figure
 from tests.bench.listing import seed
-from tests.bench.places import a_database
+from tests.bench.measurement import Measurement
+from tests.bench.servers import empty_database
 from tests.browser.admin_page import AdminPage, launch_browser
 from tests.live_server import serving
 from tests.shop import Shop, make_app
@@ -20,9 +20,9 @@ SEARCH_SECONDS = 0.3
 _PAINTED = """() => performance.getEntriesByName("first-contentful-paint")[0].startTime / 1000"""
 
 
-def run(purchases: int) -> list[Figure]:
-    """Seed a shop, and look at it with a real browser."""
-    with a_database("refunds_bench_console") as database:
+def run(purchases: int) -> list[Measurement]:
+    """Fill a database, and measure in a real browser."""
+    with empty_database("refunds_bench_admin_page") as database:
         seed(database, purchases)
         shop = Shop(make_app(REFUNDS_MONGO=database), database)
         assert shop.app.test_cli_runner().invoke(args=["refunds", "init-db"]).exit_code == 0
@@ -30,19 +30,16 @@ def run(purchases: int) -> list[Figure]:
         payment = database.purchases.find_one()["stripePaymentIntentId"]
         with serving(shop.app) as base, launch_browser() as browser:
             url = f"{base}/api/payments/admin/"
-            return [
-                _figure("first paint of the page", PAINT_SECONDS, _paints(browser, url, shop), purchases),
-                _figure(
-                    "search by e-mail", SEARCH_SECONDS, _searches(browser, url, shop, customer), purchases
-                ),
-                _figure(
-                    "search by payment", SEARCH_SECONDS, _searches(browser, url, shop, payment), purchases
-                ),
-            ]
+            times = (
+                ("first paint of the page", PAINT_SECONDS, _paints(browser, url, shop)),
+                ("search by e-mail", SEARCH_SECONDS, _searches(browser, url, shop, customer)),
+                ("search by payment", SEARCH_SECONDS, _searches(browser, url, shop, payment)),
+            )
+            return [_measurement(*each, purchases) for each in times]
 
 
 def _paints(browser: Any, url: str, shop: Shop) -> list[float]:
-    """With nothing cached, each time."""
+    """The seconds to the first paint with an empty cache."""
 
     def paint() -> float:
         context = browser.new_context()
@@ -59,7 +56,7 @@ def _paints(browser: Any, url: str, shop: Shop) -> list[float]:
 
 
 def _searches(browser: Any, url: str, shop: Shop, text: str) -> list[float]:
-    """From pressing Enter to what was found, on the screen."""
+    """The seconds from pressing Enter until the page shows the result."""
     context = browser.new_context()
     admin_page = AdminPage(context, url, shop)
     admin_page.open()
@@ -69,27 +66,28 @@ def _searches(browser: Any, url: str, shop: Shop, text: str) -> list[float]:
     def search() -> float:
         field.fill("")
         field.press("Enter")
-        everything = f"{shop.db.purchases.estimated_document_count():,} purchases"
-        count.get_by_text(everything).wait_for()
+        all_purchases = f"{shop.db.purchases.estimated_document_count():,} purchases"
+        count.get_by_text(all_purchases).wait_for()
         field.fill(text)
-        began = time.perf_counter()
+        started = time.perf_counter()
         field.press("Enter")
         admin_page.page.wait_for_function(
-            "all => ![all, ''].includes(document.querySelector('.count').textContent.trim())", arg=everything
+            "all => ![all, ''].includes(document.querySelector('.count').textContent.trim())",
+            arg=all_purchases,
         )
-        return time.perf_counter() - began
+        return time.perf_counter() - started
 
     times = _times(search)
     context.close()
     return times
 
 
-def _times(once: Callable[[], float]) -> list[float]:
-    once()
-    return [once() for _ in range(ROUNDS)]
+def _times(measure: Callable[[], float]) -> list[float]:
+    measure()  # warm up
+    return [measure() for _ in range(ROUNDS)]
 
 
-def _figure(what: str, budget: float, times: list[float], purchases: int) -> Figure:
+def _measurement(name: str, budget: float, times: list[float], purchases: int) -> Measurement:
     median, worst = statistics.median(times), max(times)
     detail = f"median {median * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
-    return Figure(f"{what}, {purchases:,} purchases / {budget:g} s", median / budget, 1.0, detail)
+    return Measurement(f"{name}, {purchases:,} purchases / {budget:g} s", median / budget, 1.0, detail)

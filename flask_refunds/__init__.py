@@ -1,6 +1,6 @@
-"""Refund completed purchases through Stripe from a Flask app: never twice, never lost.
+"""Refund Stripe payments from a Flask app, each at most once.
 
-``app.register_blueprint(refunds_bp)`` is the whole set-up; the app's config says the rest.
+Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it in ``app.config``.
 """
 
 from .api import bulk_refund, plan_bulk_refund
@@ -55,8 +55,8 @@ __all__ = [
     "current_user",
     "handle_event",
     "plan_bulk_refund",
-    "refund_needs_review",
     "refund_failed",
+    "refund_needs_review",
     "refund_pending",
     "refund_succeeded",
     "refunds_bp",

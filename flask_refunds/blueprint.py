@@ -1,15 +1,14 @@
-"""What ``app.register_blueprint(refunds_bp)`` attaches. The blueprint itself holds no state."""
+"""The blueprint: routes and commands. It has no state."""
 
 from __future__ import annotations
 
 from flask import Blueprint
 
 from . import cli, console
-from .web import openapi as contract
-from .web import views, webhooks
+from .web import openapi, views, webhooks
 
 refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_group="refunds")
-"""Mount it with ``app.register_blueprint(refunds_bp)``; pass ``url_prefix`` or ``name`` to change that."""
+"""Register it with ``app.register_blueprint(refunds_bp)``. ``url_prefix`` and ``name`` can be overridden."""
 
 refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])
 refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.preview_refund)
@@ -22,8 +21,8 @@ refunds_bp.add_url_rule("/admin", view_func=console.show_page)
 refunds_bp.add_url_rule("/admin/", view_func=console.show_page)
 refunds_bp.add_url_rule("/admin/assets/<version>/<path:name>", view_func=console.send_asset)
 refunds_bp.add_url_rule("/webhook/refunds", view_func=webhooks.receive_event, methods=["POST"])
-refunds_bp.add_url_rule("/openapi.json", view_func=contract.show_contract)
+refunds_bp.add_url_rule("/openapi.json", view_func=openapi.show_openapi)
 
-refunds_bp.cli.help = "Make, follow and account for refunds."
+refunds_bp.cli.help = "Make, track and report refunds."
 for command in cli.COMMANDS:
     refunds_bp.cli.add_command(command)

@@ -1,7 +1,7 @@
-"""The app's config, read once and refused as a whole.
+"""Read and validate the app's config.
 
-:func:`read_settings` is the only reader of ``app.config``. It touches no network and no database, and its one
-error names every bad key without showing a value.
+Only :func:`read_settings` reads ``app.config``. It doesn't use the network or the database. Its error names
+every invalid key, without the values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
-_WEBHOOK_SECRET_MIN_LENGTH = 16
+_MIN_WEBHOOK_SECRET_LENGTH = 16
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
 _PURCHASE_FIELDS = {"payment": "stripePaymentIntentId"}
 _USER_FIELDS = {"id": "_id"}
@@ -38,7 +38,7 @@ _APP_COLLECTIONS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """One app's settings, validated. The field names are the config keys, in lower case."""
+    """The validated settings of one app. The fields are the config keys in lower case."""
 
     mongo_uri: str | None = field(repr=False)
     refunds_mongo: Any = field(repr=False)
@@ -57,7 +57,7 @@ class Settings:
     refunds_stripe_retries: int
     refunds_lease_seconds: float
     jwt_decode_key: str | None = field(repr=False)
-    """The HMAC secret or the public key (PEM); ``None`` when the keys come from ``jwt_jwks_url``."""
+    """The HMAC secret or the public key (PEM), or ``None`` if the keys come from ``jwt_jwks_url``."""
     jwt_jwks_url: str | None
     jwt_decode_algorithms: tuple[str, ...]
     jwt_decode_audience: str | tuple[str, ...] | None
@@ -84,11 +84,11 @@ class Settings:
 
 
 def read_settings(config: Mapping[str, Any]) -> Settings:
-    """Read and validate every key of the library.
+    """Read and validate all keys of this library.
 
     :param config: the app's config.
-    :raises ConfigurationError: 500; names every key that is missing, of the wrong type, unsafe, or at odds
-        with another.
+    :raises ConfigurationError: 500; names every key that is missing, invalid, unsafe, or in conflict with
+        another.
     """
     reader = _Reader(config)
     settings = Settings(
@@ -103,7 +103,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
 
 
 class _Reader:
-    """Reads one key at a time and collects what is wrong, so that all of it is told at once."""
+    """Reads the config key by key, and collects all problems for one error."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
@@ -112,16 +112,16 @@ class _Reader:
     def is_set(self, key: str) -> bool:
         return self._config.get(key) is not None
 
-    def refuse(self, key: str, problem: str) -> None:
+    def reject(self, key: str, problem: str) -> None:
         self.problems.setdefault(key, problem)
 
-    def get(self, key: str, default: _T, accepts: Callable[[Any], bool], wanted: str) -> _T:
-        """The key's value; where it is not set, or refused, the default."""
+    def get(self, key: str, default: _T, is_valid: Callable[[Any], bool], expected: str) -> _T:
+        """Return the key's value, or the default if it isn't set or isn't valid."""
         value = self._config.get(key)
         if value is None:
             return default
-        if not accepts(value):
-            self.refuse(key, f"must be {wanted}")
+        if not is_valid(value):
+            self.reject(key, f"must be {expected}")
             return default
         result: _T = value
         return result
@@ -138,8 +138,8 @@ class _Reader:
         )
 
     def function(self, key: str) -> Callable[..., Any] | None:
-        # What an async function returns is true, whatever it would come to.
-        return self.get(key, None, _is_plain_function, "a function, and not an async one")
+        # An async function returns a coroutine, which is truthy whatever its result.
+        return self.get(key, None, _is_sync_function, "a function that isn't async")
 
 
 def _is_text(value: Any) -> bool:
@@ -150,13 +150,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_plain_function(value: Any) -> bool:
-    by_call = getattr(type(value), "__call__", None)  # noqa: B004 - an object may be called, too
-    return callable(value) and not iscoroutinefunction(value) and not iscoroutinefunction(by_call)
+def _is_sync_function(value: Any) -> bool:
+    call = getattr(type(value), "__call__", None)  # noqa: B004 - an object can be callable, too
+    return callable(value) and not iscoroutinefunction(value) and not iscoroutinefunction(call)
+
+
+def _is_one_or_more(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check for one valid value, or a list of at least one."""
+    return lambda value: (
+        bool(value) and all(map(is_valid, value)) if isinstance(value, (list, tuple)) else is_valid(value)
+    )
 
 
 def _is_path(value: Any) -> bool:
-    """Whether MongoDB takes this as a field's path, or as a collection's name."""
+    """Return whether MongoDB accepts the value as a field's path, or as a collection's name."""
     return _is_text(value) and "$" not in value and "\0" not in value and all(value.split("."))
 
 
@@ -165,28 +172,27 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         "MONGO_URI",
         None,
         lambda value: _is_text(value) and _MONGO_URI.fullmatch(value) is not None,
-        "a mongodb:// URI that names a database, as in mongodb://localhost/shop",
+        "a mongodb:// URI with a database name, such as mongodb://localhost/shop",
     )
     if not reader.is_set("REFUNDS_MONGO") and not reader.is_set("MONGO_URI"):
-        reader.refuse(
-            "MONGO_URI", "is not set; set it, or set REFUNDS_MONGO to the app's own PyMongo or Database"
+        reader.reject(
+            "MONGO_URI", "isn't set; set it, or set REFUNDS_MONGO to your app's PyMongo or Database object"
         )
 
     def name(key: str, default: str) -> str:
-        return reader.get(key, default, _is_path, "a name that MongoDB takes: no $, and no empty part")
+        return reader.get(key, default, _is_path, "a collection name: no $, and no empty part between dots")
 
     ledger = name("REFUNDS_COLLECTION", "flask_refunds")
-    for key, default in _APP_COLLECTIONS.items():
-        if name(key, default) == ledger:
-            reader.refuse(key, "must not be the collection of the ledger (REFUNDS_COLLECTION)")
+    collections = {key: name(key, default) for key, default in _APP_COLLECTIONS.items()}
+    for key, collection in collections.items():
+        if collection == ledger:
+            reader.reject(key, "must be a different collection from REFUNDS_COLLECTION")
     return {
         "mongo_uri": uri,
         "refunds_mongo": reader.get(
-            "REFUNDS_MONGO", None, _is_mongo, "a PyMongo, a Database, or a function that returns one"
+            "REFUNDS_MONGO", None, _is_mongo, "a PyMongo or Database object, or a function that returns one"
         ),
-        "refunds_purchases_collection": name("REFUNDS_PURCHASES_COLLECTION", "purchases"),
-        "refunds_users_collection": name("REFUNDS_USERS_COLLECTION", "users"),
-        "refunds_contents_collection": name("REFUNDS_CONTENTS_COLLECTION", "contents"),
+        **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
         "refunds_purchase_fields": _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS),
         "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
@@ -198,7 +204,7 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
 def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[str, str]:
     """Return the field paths of the app's documents: the setting, merged over the defaults."""
 
-    def accepts(value: Any) -> bool:
+    def is_valid(value: Any) -> bool:
         return (
             isinstance(value, Mapping)
             and value.keys() <= defaults.keys()
@@ -206,31 +212,28 @@ def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[s
         )
 
     known = ", ".join(sorted(defaults))
-    return {**defaults, **reader.get(key, {}, accepts, f"a dict of field paths; its keys can be: {known}")}
+    return {**defaults, **reader.get(key, {}, is_valid, f"a dict of field paths; its keys can be: {known}")}
 
 
 def is_database(value: Any) -> bool:
-    """Whether this is a ``Database`` of PyMongo's (and not of its async kind), of mongomock's, or like one.
+    """Return whether this is a synchronous ``Database`` of PyMongo or mongomock, or works like one.
 
-    Asked of the type: a client, a database and a collection answer every attribute with something.
+    The check uses the type, because clients, databases and collections have every attribute.
     """
     command = getattr(type(value), "command", None)
     return hasattr(type(value), "get_collection") and not iscoroutinefunction(command)
 
 
 def is_pymongo(value: Any) -> bool:
-    """Whether this is Flask-PyMongo's ``PyMongo``."""
+    """Return whether this is a ``PyMongo`` object of Flask-PyMongo."""
     return hasattr(type(value), "init_app") and hasattr(value, "db")
 
 
 def _is_mongo(value: Any) -> bool:
     if is_database(value) or is_pymongo(value):
         return True
-    return _library_of(value) not in ("pymongo", "mongomock", "flask_pymongo") and _is_plain_function(value)
-
-
-def _library_of(value: Any) -> str:
-    return type(value).__module__.partition(".")[0]
+    library = type(value).__module__.partition(".")[0]
+    return library not in ("pymongo", "mongomock", "flask_pymongo") and _is_sync_function(value)
 
 
 def _stripe_settings(reader: _Reader) -> dict[str, Any]:
@@ -238,10 +241,12 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
         "STRIPE_SECRET_KEY",
         "",
         lambda value: _is_text(value) and _STRIPE_KEY.fullmatch(value) is not None,
-        "a secret or restricted key of Stripe's: sk_test_…, sk_live_…, rk_test_… or rk_live_…",
+        "a secret or restricted key from Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…",
     )
     if not reader.is_set("STRIPE_SECRET_KEY"):
-        reader.refuse("STRIPE_SECRET_KEY", "is not set")
+        reader.reject(
+            "STRIPE_SECRET_KEY", "isn't set; copy a key from Stripe's Dashboard (Developers, API keys)"
+        )
     base = reader.get(
         "STRIPE_API_BASE", STRIPE_API_BASE, _is_safe_url, "an https:// URL (http:// only on loopback)"
     )
@@ -258,23 +263,21 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
         "stripe_api_base": base.rstrip("/"),
         "refunds_stripe_timeout": timeout,
         "refunds_stripe_retries": retries,
-        # A lease shorter than a call's work would let a second call in while the first still works.
+        # A lease that ends before its call does would let a second call work on the same refund.
         "refunds_lease_seconds": reader.number("REFUNDS_LEASE_SECONDS", 60.0, CALL_SECONDS + 2, 3600.0),
     }
 
 
 def _webhook_secrets(reader: _Reader) -> tuple[str, ...]:
     def is_secret(value: Any) -> bool:
-        # A blank secret verifies whatever an attacker signs with a blank secret.
-        return _is_text(value) and len(value.strip()) >= _WEBHOOK_SECRET_MIN_LENGTH
-
-    def accepts(value: Any) -> bool:
-        if isinstance(value, (list, tuple)):
-            return bool(value) and all(is_secret(each) for each in value)
-        return is_secret(value)
+        # With a blank secret, anyone could sign events.
+        return _is_text(value) and len(value.strip()) >= _MIN_WEBHOOK_SECRET_LENGTH
 
     value = reader.get(
-        "STRIPE_WEBHOOK_SECRET", (), accepts, "a signing secret (whsec_…), or a list of them while rotating"
+        "STRIPE_WEBHOOK_SECRET",
+        (),
+        _is_one_or_more(is_secret),
+        "a signing secret (whsec_…), or a list of them during rotation",
     )
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -288,7 +291,7 @@ def _is_safe_url(value: Any) -> bool:
     except ValueError:
         return False
     if parts.username or parts.password:
-        return False  # it would show wherever the URL does
+        return False  # the URL may be logged
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 
 
@@ -307,29 +310,29 @@ def _jwt_settings(reader: _Reader) -> dict[str, Any]:
 
 
 def _algorithms(reader: _Reader) -> tuple[str, ...]:
-    """The algorithms that a token may be signed with, all of one family.
+    """Return the algorithms that a token may be signed with: all HMAC, or all with a public key.
 
-    Were HMAC and a public key accepted side by side, the public key's own bytes would serve as a secret
-    (RFC 8725, section 2.1).
+    If both were accepted, an attacker could sign with the public key as the HMAC secret (RFC 8725, section
+    2.1).
     """
     known = set(get_default_algorithms()) - {"none"}
 
     def is_known(value: Any) -> bool:
         return isinstance(value, str) and value in known
 
-    def accepts(value: Any) -> bool:
+    def are_known(value: Any) -> bool:
         return isinstance(value, (list, tuple)) and bool(value) and all(map(is_known, value))
 
     default = reader.get("JWT_ALGORITHM", "HS256", is_known, f"one of {', '.join(sorted(known))}")
 
     listed: Sequence[str] = reader.get(
-        "JWT_DECODE_ALGORITHMS", [default], accepts, f"a list of some of {', '.join(sorted(known))}"
+        "JWT_DECODE_ALGORITHMS", [default], are_known, f"a list with any of {', '.join(sorted(known))}"
     )
     if reader.is_set("JWT_ALGORITHM") and default not in listed:
         listed = [*listed, default]  # as Flask-JWT-Extended does
     if len({_is_hmac(algorithm) for algorithm in listed}) > 1:
-        reader.refuse(
-            "JWT_DECODE_ALGORITHMS", "mixes HMAC (HS…) with public-key algorithms; name one family only"
+        reader.reject(
+            "JWT_DECODE_ALGORITHMS", "mixes HMAC (HS…) and public-key algorithms; keep one family only"
         )
     return tuple(listed)
 
@@ -339,49 +342,46 @@ def _is_hmac(algorithm: str) -> bool:
 
 
 def _decode_key(reader: _Reader, algorithms: Sequence[str]) -> str | None:
-    """The key that the tokens are checked with, or ``None`` when it comes from ``JWT_JWKS_URL``."""
+    """Return the key that verifies tokens, or ``None`` if it comes from ``JWT_JWKS_URL``."""
     if reader.is_set("JWT_JWKS_URL"):
         if any(map(_is_hmac, algorithms)):
-            reader.refuse(
-                "JWT_ALGORITHM", "must be a public-key algorithm, such as RS256, beside JWT_JWKS_URL"
+            reader.reject(
+                "JWT_ALGORITHM", "must be a public-key algorithm, such as RS256, if JWT_JWKS_URL is set"
             )
         return None
     name = "JWT_SECRET_KEY" if any(map(_is_hmac, algorithms)) else "JWT_PUBLIC_KEY"
     key = reader.optional_text(name)
     if key is None:
-        reader.refuse(name, f"is not set, and {' and '.join(algorithms)} cannot be checked without it")
+        reader.reject(name, f"isn't set; set it to the key that verifies {' and '.join(algorithms)} tokens")
         return None
     for algorithm in algorithms:
         problem = _key_problem(key, algorithm)
         if problem:
-            reader.refuse(name, problem)
+            reader.reject(name, problem)
     return key
 
 
 def _key_problem(key: str, algorithm: str) -> str | None:
-    """What is wrong with this key for this algorithm, without showing it."""
+    """Return what is wrong with this key for this algorithm, without the key."""
     try:
         checker = jwt.PyJWS(algorithms=[algorithm]).get_algorithm_by_name(algorithm)
         prepared = checker.prepare_key(key)
     except Exception:
-        return f"is no usable key for {algorithm}"
+        return f"isn't a valid key for {algorithm}; use one that belongs to this algorithm"
     if not checker.check_key_length(prepared):
         return None
     if isinstance(checker, HMACAlgorithm):
         return (
-            f"is too short for {algorithm} (RFC 7518, section 3.2); make one with: "
+            f"is too short for {algorithm} (RFC 7518, section 3.2); create one with: "
             'python -c "import secrets; print(secrets.token_urlsafe(64))"'
         )
-    return f"is too short a key for {algorithm}"
+    return f"is too short for {algorithm}; use a longer key, such as RSA with 2048 bits"
 
 
 def _audience(reader: _Reader) -> str | tuple[str, ...] | None:
-    def accepts(value: Any) -> bool:
-        if isinstance(value, (list, tuple)):
-            return bool(value) and all(_is_text(each) for each in value)
-        return _is_text(value)
-
-    value = reader.get("JWT_DECODE_AUDIENCE", None, accepts, "a string, or a list of strings")
+    value = reader.get(
+        "JWT_DECODE_AUDIENCE", None, _is_one_or_more(_is_text), "a string, or a list of strings"
+    )
     return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
@@ -390,7 +390,7 @@ def _admin_page_settings(reader: _Reader) -> dict[str, Any]:
         "refunds_admin_page": reader.get(
             "REFUNDS_ADMIN_PAGE", True, lambda value: isinstance(value, bool), "True or False"
         ),
-        # Of this origin only: that is who may write the page's sessionStorage.
+        # On this origin only: the sign-in page shares the sessionStorage of the admin page.
         "refunds_login_url": reader.get(
             "REFUNDS_LOGIN_URL",
             None,

@@ -1,4 +1,4 @@
-"""Secrets planted where they must never come out, and a look at everything that comes out."""
+"""Known secrets in the config and the documents, and a check that no response or log record has one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ WEBHOOK_SECRET = "whsec_canary_0a1b2c3d4e5f60718293"
 PASSWORD_HASH = "canary-hash-4fJ8kq2Lx0"
 EMAIL = "canary.ann@people.example"
 SECRETS = frozenset((JWT_SECRET, STRIPE_KEY, WEBHOOK_SECRET, PASSWORD_HASH))
-"""What nobody may be told, whoever asks."""
+"""Secrets that no response and no log record may contain."""
 
 
 class Canaries(logging.Handler):
-    """Hears every log record, is shown every answer, and counts the secrets in them.
+    """Checks all log records, and the responses passed to :meth:`inspect`.
 
-    A user's address is a secret, too, but for the lists that admins are answered.
+    The e-mail address of a user is a secret, too, except in lists for admins.
     """
 
     def __init__(self) -> None:
@@ -30,21 +30,21 @@ class Canaries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith("pymongo.") and record.levelno == logging.DEBUG:
-            return  # the driver's own record of every command, documents and all
+            return  # PyMongo logs every command with its documents
         self.records += 1
-        facts = {name: value for name, value in vars(record).items() if name not in ("msg", "args")}
-        self._look(f"{self._formatter.format(record)} {facts}", [*SECRETS, EMAIL], "log")
+        extra = {name: value for name, value in vars(record).items() if name not in ("msg", "args")}
+        self._check(f"{self._formatter.format(record)} {extra}", [*SECRETS, EMAIL], "log")
 
     def inspect(self, status: int, headers: Iterable[Any], body: bytes, *, names_users: bool = False) -> None:
-        """Look at an answer.
+        """Check a response.
 
-        :param names_users: whether it may name the users of purchases.
+        :param names_users: whether it may contain the users of purchases.
         """
         self.answers += 1
         secrets = SECRETS if names_users else [*SECRETS, EMAIL]
-        self._look(f"{status} {list(headers)} {body.decode(errors='replace')}", secrets, "answer")
+        self._check(f"{status} {list(headers)} {body.decode(errors='replace')}", secrets, "answer")
 
-    def _look(self, text: str, secrets: Iterable[str], where: str) -> None:
+    def _check(self, text: str, secrets: Iterable[str], where: str) -> None:
         self.hits += [f"{secret} in {where}: {text[:2000]}" for secret in secrets if secret in text]
 
     def __enter__(self) -> Canaries:
@@ -61,5 +61,5 @@ class Canaries(logging.Handler):
 
 
 def planted(**fields: Any) -> Mapping[str, Any]:
-    """A user's document with what must not come out."""
+    """Return a user's document that contains secrets."""
     return {"name": "Ann", "role": "user", "email": EMAIL, "passwordHash": PASSWORD_HASH} | fields

@@ -1,4 +1,4 @@
-"""The package's OpenAPI document, and whether an answer is one of those that it allows."""
+"""Check responses against the package's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARAMETER = re.compile(r"<(?:\w+:)?\w+>")
 
 
 def resolve(node: Any) -> Any:
-    """What a node says, or what its ``$ref`` leads to."""
+    """Return a node, or the node that its ``$ref`` names."""
     while isinstance(node, dict) and set(node) == {"$ref"}:
         found: Any = DOCUMENT
         for name in node["$ref"].removeprefix("#/").split("/"):
@@ -36,7 +36,7 @@ def resolve(node: Any) -> Any:
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Every operation: its path, its method in lower case, and what is said of it."""
+    """Yield every operation: its path, its method in lower case, and its description."""
     for path, item in DOCUMENT["paths"].items():
         for method in METHODS:
             if method in item:
@@ -44,7 +44,7 @@ def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def shape(path: str) -> str:
-    """A path of Werkzeug's or of OpenAPI's without the names of its parameters."""
+    """Return a path of Werkzeug or OpenAPI without the names of its parameters."""
     return _PARAMETER.sub("{}", re.sub(r"\{\w+\}", "{}", path))
 
 
@@ -54,15 +54,15 @@ def _validator(schema: str) -> Draft202012Validator:
 
 
 def faults(schema: Mapping[str, Any], value: Any) -> list[str]:
-    """What is wrong with a value, by a schema of the document."""
+    """Return how a value violates a schema of the document."""
     found = _validator(json.dumps(schema)).iter_errors(value)
     return [f"{'/'.join(map(str, error.instance_path))}: {error.message}" for error in found]
 
 
 def answer_faults(operation: Mapping[str, Any], answer: Response, *, head: bool = False) -> list[str]:
-    """Why an answer is none that the document allows here.
+    """Return how a response violates the description of its operation.
 
-    :param head: whether it answers HEAD, and has no body.
+    :param head: whether the method is HEAD, so that there is no body.
     """
     allowed = resolve(operation["responses"].get(str(answer.status_code)))
     if allowed is None:
@@ -88,7 +88,7 @@ def _header_faults(header: Mapping[str, Any], value: str | None) -> list[str]:
 
 
 def operation_of(app: Flask, path: str, method: str) -> Mapping[str, Any] | None:
-    """The documented operation that a request meets, wherever the blueprint is mounted; ``None`` if none."""
+    """Return the operation of a request, under any prefix; ``None`` if it isn't one of ours."""
     try:
         rule, _ = app.url_map.bind("localhost").match(path, method, return_rule=True)
     except HTTPException:
@@ -103,16 +103,16 @@ def operation_of(app: Flask, path: str, method: str) -> Mapping[str, Any] | None
 
 
 class ContractClient(FlaskClient):
-    """A client that takes no answer of ours that the document does not allow.
+    """A client that fails on a response that the OpenAPI document doesn't allow.
 
-    ``host_answers`` is for apps whose own hooks and handlers answer on our paths.
+    Set ``app_answers`` if hooks or handlers of the app answer on our paths.
     """
 
-    host_answers = False
+    app_answers = False
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         answer = super().open(*args, **kwargs)
-        if not self.host_answers:
+        if not self.app_answers:
             self.check(answer)
         return answer
 

@@ -1,4 +1,4 @@
-"""A host's shop, as small as a test needs it: an app with the mount, its documents, and calls to it."""
+"""A small shop: an app with the blueprint, its documents, and requests to it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ PAID_AT = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
 
 def make_config(**overrides: Any) -> dict[str, Any]:
-    """A config that is complete but for the database and Stripe's address."""
+    """Return a config that lacks only the database and Stripe's URL."""
     return {"JWT_SECRET_KEY": JWT_SECRET, "STRIPE_SECRET_KEY": STRIPE_KEY, "TESTING": True} | overrides
 
 
 _building = threading.Lock()
-"""Werkzeug compiles each route through ``ast``, which in CPython 3.11 fails in two threads at once."""
+"""Werkzeug compiles routes with ``ast``, which isn't thread-safe in CPython 3.11."""
 
 
 def make_app(**overrides: Any) -> Flask:
-    """An app with the one-line mount."""
+    """Return an app with the blueprint."""
     with _building:
         app = Flask("shop")
         app.config.update(make_config(**overrides))
@@ -42,9 +42,9 @@ def make_app(**overrides: Any) -> Flask:
 
 
 class Shop:
-    """The documents of a shop in one database, and an admin who calls its app.
+    """A shop's documents in one database, with an admin who calls its app.
 
-    :param database: where the documents are, as the host sees them.
+    :param database: the database as the app sees it.
     """
 
     def __init__(self, app: Flask, database: Any) -> None:
@@ -54,12 +54,12 @@ class Shop:
         self.admin_id = self.add_user(role="admin")
 
     def add_user(self, **fields: Any) -> ObjectId:
-        """Store a user and return his id."""
+        """Store a user and return the ID."""
         user_id: ObjectId = self.db.users.insert_one({"name": "Ann", "role": "user"} | fields).inserted_id
         return user_id
 
     def add_purchase(self, payment_intent: str | None, status: str = "completed", **fields: Any) -> ObjectId:
-        """Store a purchase as hosts do and return its id."""
+        """Store a purchase as apps do, and return its ID."""
         document = {
             "user": ObjectId(),
             "content": ObjectId(),
@@ -72,22 +72,22 @@ class Shop:
         return purchase_id
 
     def status_of(self, purchase_id: ObjectId) -> str:
-        """The purchase's status in the database."""
+        """Return the purchase's status in the database."""
         status: str = self.db.purchases.find_one({"_id": purchase_id})["status"]
         return status
 
     def records(self) -> list[dict[str, Any]]:
-        """The ledger, as it is stored."""
-        rows: list[dict[str, Any]] = list(self.db.flask_refunds.find().sort("_id", 1))
-        return rows
+        """Return the stored refund records, by ID."""
+        records: list[dict[str, Any]] = list(self.db.flask_refunds.find().sort("_id", 1))
+        return records
 
     def headers(self, user_id: Any = None, **options: Any) -> dict[str, str]:
-        """The headers of a signed-in user; of the admin, where none is named."""
+        """Return the headers of a user, by default of the admin."""
         token = make_token(str(user_id or self.admin_id), secret=JWT_SECRET, **options)
         return {"Authorization": f"Bearer {token}"}
 
     def refund(self, purchase_id: Any, **options: Any) -> TestResponse:
-        """Call the endpoint as the admin."""
+        """Call the refund endpoint, by default as the admin."""
         path = f"/api/payments/admin/refund/{purchase_id}"
         return self.client.post(path, **({"headers": self.headers()} | options))
 

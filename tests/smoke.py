@@ -1,4 +1,4 @@
-"""A shop on the installed package: ``python smoke.py``, on a machine that has nothing else."""
+"""Make a refund with the installed package: ``python smoke.py``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECRET = "a-secret-that-is-long-enough-for-hs256"
 
 
 def main() -> None:
-    """Mount, refund, look at the page and the commands."""
+    """Register the blueprint, make a refund, open the admin page and run a command."""
     shop = mongomock.MongoClient(tz_aware=True).shop
     admin = shop.users.insert_one({"role": "admin"}).inserted_id
     with StripeSandbox() as stripe:
@@ -44,7 +44,7 @@ def main() -> None:
         assert shown.exit_code == 0, shown.output
     version = importlib.metadata.version("flask-refunds")
     assert version == flask_refunds.__version__
-    print(f"flask-refunds {version}: installed in {flask_refunds.__path__[0]}, and refunds.")
+    print(f"flask-refunds {version}: installed in {flask_refunds.__path__[0]}, makes refunds.")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Who calls: tokens, published keys and users."""
+"""Identify callers: tokens, public keys and users."""

@@ -1,4 +1,4 @@
-"""An identity provider's published keys (RFC 7517): fetched seldom, kept through its outages."""
+"""Fetch and cache an identity provider's public keys (RFC 7517)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ..errors import IdentityProviderUnavailable
 from ..http_pool import HTTPPool, IncompleteResponse
 
 FRESH_SECONDS = 300.0
-"""How long keys are used without asking again."""
+"""How long fetched keys are used before they are fetched again."""
 
 STALE_SECONDS = 3600.0
-"""How long known keys still serve while the provider cannot be reached."""
+"""How long known keys are used while the provider can't be reached."""
 
 UNKNOWN_KEY_SECONDS = 30.0
-"""How long after a fetch an unknown key causes no other one: anybody can name a key that there is not."""
+"""The minimum time between fetches for unknown keys: any caller can send a token with a random key ID."""
 
-OUTAGE_SECONDS = 5.0
-"""How long after a failed fetch the next one waits."""
+RETRY_SECONDS = 5.0
+"""How long after a failed fetch no other one is tried."""
 
 FETCH_SECONDS = 3.0
 
 
 class KeySet:
-    """The keys that one endpoint publishes, by their ids.
+    """The keys of one JWKS endpoint.
 
-    :param url: the endpoint.
+    :param url: the endpoint's URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -43,14 +43,14 @@ class KeySet:
         self._fetched_at = self._failed_at = float("-inf")
 
     def find(self, key_id: str) -> jwt.PyJWK | None:
-        """The key with this id, or ``None``.
+        """Return the key with this ID, or ``None``.
 
-        :raises IdentityProviderUnavailable: 500; no key is known, and none can be fetched.
+        :raises IdentityProviderUnavailable: 500; the keys can't be fetched, and no recent ones are known.
         """
         known, age = self._keys.get(key_id), self._age()
         if known is not None and age <= FRESH_SECONDS:
             return known
-        # A fetch under way, for this key or for one that nobody knows, must not hold up known keys.
+        # A fetch in another thread must not delay tokens with known keys.
         if not self._lock.acquire(blocking=known is None or age > STALE_SECONDS):
             return known
         try:
@@ -65,7 +65,7 @@ class KeySet:
         return time.monotonic() - self._fetched_at
 
     def _refresh(self, age: float) -> None:
-        """Fetch the keys anew; while that fails, those known may serve for a while."""
+        """Fetch the keys. If that fails, the known keys stay in use until they are too old."""
         try:
             self._keys = self._fetch()
             self._fetched_at = time.monotonic()
@@ -74,7 +74,7 @@ class KeySet:
                 raise
 
     def _fetch(self) -> Mapping[str, jwt.PyJWK]:
-        if time.monotonic() - self._failed_at < OUTAGE_SECONDS:
+        if time.monotonic() - self._failed_at < RETRY_SECONDS:
             raise IdentityProviderUnavailable
         try:
             body, status, _ = self._pool.request(Deadline.after(FETCH_SECONDS), "GET", self._url)
@@ -85,9 +85,9 @@ class KeySet:
 
 
 def _signing_keys(body: bytes, status: int) -> Mapping[str, jwt.PyJWK]:
-    """The keys of a set that have an id and are not for encryption.
+    """Return the keys for signatures that have an ID, by that ID.
 
-    :raises ValueError, LookupError, TypeError: it is not the provider's key set, whatever it is.
+    :raises ValueError, LookupError, TypeError: the response isn't a key set, or has no such key.
     """
     if status != 200:
         raise ValueError(f"status {status}")
@@ -99,7 +99,7 @@ def _signing_keys(body: bytes, status: int) -> Mapping[str, jwt.PyJWK]:
 
 
 def _read_key(published: Any) -> jwt.PyJWK | None:
-    """One key; ``None`` for one of a kind that PyJWT does not know, beside which others may serve."""
+    """Return a key, or ``None`` for a kind that PyJWT doesn't support."""
     try:
         return jwt.PyJWK.from_dict(published)
     except Exception:

@@ -1,4 +1,4 @@
-"""Who a bearer token speaks for: the one place where a JWT is checked. Knows keys and claims, no request."""
+"""Verify bearer tokens (JWT)."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MAX_TOKEN_LENGTH = 8192
 
 
 class TokenVerifier:
-    """Checks tokens by one app's settings."""
+    """Verifies tokens by the settings of one app."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._published = _key_set(settings.jwt_jwks_url)
+        self._key_set = _connect(settings.jwt_jwks_url)
 
     def verify(self, token: str) -> Mapping[str, Any]:
-        """The claims of a token that is whole, genuine, of the right audience and issuer, and not expired.
+        """Return the claims of a token, if its signature, audience, issuer and expiry are valid.
 
         :raises NotAuthenticated: 401.
-        :raises IdentityProviderUnavailable: 500; the keys cannot be fetched.
+        :raises IdentityProviderUnavailable: 500; the public keys can't be fetched.
         """
         if len(token) > _MAX_TOKEN_LENGTH:
             raise NotAuthenticated
@@ -36,17 +36,17 @@ class TokenVerifier:
         except (NotAuthenticated, IdentityProviderUnavailable):
             raise
         except Exception as error:
-            # PyJWT raises its own errors for most malformed tokens, and TypeError or ValueError for some.
+            # PyJWT raises its own exceptions for most malformed tokens, and TypeError or ValueError for some.
             raise NotAuthenticated(reason=_reason(error)) from error
-        # Flask-JWT-Extended signs its refresh tokens with the same key; they are good for one thing only.
+        # Flask-JWT-Extended signs refresh tokens with the same key. They must not give access.
         if claims.get("type") == "refresh":
             raise NotAuthenticated(reason="refresh_token")
         return claims
 
     def identity(self, claims: Mapping[str, Any]) -> str | int:
-        """The caller's id, from the identity claim.
+        """Return the caller's ID from the identity claim.
 
-        :raises NotAuthenticated: 401; the claim is missing, or neither text nor a whole number.
+        :raises NotAuthenticated: 401; the claim is missing, or isn't text or an integer.
         """
         identity = claims.get(self._settings.jwt_identity_claim)
         if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
@@ -57,7 +57,7 @@ class TokenVerifier:
         settings = self._settings
         claims: Mapping[str, Any] = jwt.decode(
             token,
-            self._key_of(token),
+            self._verification_key(token),
             algorithms=list(settings.jwt_decode_algorithms),
             audience=settings.jwt_decode_audience,
             issuer=settings.jwt_decode_issuer,
@@ -66,20 +66,20 @@ class TokenVerifier:
         )
         return claims
 
-    def _key_of(self, token: str) -> Any:
-        """The key that a token must be signed with."""
-        if self._published is None:
+    def _verification_key(self, token: str) -> Any:
+        """Return the key that verifies a token's signature."""
+        if self._key_set is None:
             return self._settings.jwt_decode_key
         header = jwt.get_unverified_header(token)
         key_id = header.get("kid")
-        # A token that cannot be good, whoever signed it, is not worth a fetch.
+        # Don't fetch keys for a token that can't be valid.
         if not isinstance(key_id, str) or header.get("alg") not in self._settings.jwt_decode_algorithms:
             raise NotAuthenticated(reason="key")
-        published = self._published.find(key_id)
-        if published is None:
+        jwk = self._key_set.find(key_id)
+        if jwk is None:
             raise NotAuthenticated(reason="key")
-        # The bare key: a published key need not name its algorithm, and PyJWT would guess one.
-        return published.key
+        # Not the PyJWK itself: a published key may omit its algorithm, and PyJWT would guess one.
+        return jwk.key
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -90,16 +90,16 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (jwt.DecodeError, "malformed"),
     (jwt.InvalidTokenError, "claims"),
 )
-"""Which check it was that PyJWT's error speaks of; the narrower class first."""
+"""The reason to log for each of PyJWT's exceptions; subclasses come first."""
 
 
 def _reason(error: Exception) -> str:
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "malformed")
 
 
-def _key_set(url: str | None) -> KeySet | None:
+def _connect(url: str | None) -> KeySet | None:
     if url is None:
         return None
-    from .jwks import KeySet
+    from .jwks import KeySet  # with its HTTP client, which apps without JWT_JWKS_URL don't need
 
     return KeySet(url)

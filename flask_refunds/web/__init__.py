@@ -1,1 +1,1 @@
-"""HTTP: routes, webhooks, authentication and answers."""
+"""The HTTP API: routes, webhooks, authentication and responses."""

@@ -1,11 +1,9 @@
-"""Who calls, and whether he may: :func:`authenticate` and :func:`require_admin`.
-
-They guard our views and the host's alike.
-"""
+"""Authenticate requests: :func:`authenticate` and :func:`require_admin` guard our views and your app's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
@@ -16,49 +14,49 @@ from werkzeug.local import LocalProxy
 from ..errors import AdminRequired, NotAuthenticated
 from ..extension import current_refunds
 from ..log import LogEvent, log_event
-from .responses import answer_error
+from .responses import error_response
 
 _View = TypeVar("_View", bound=Callable[..., Any])
 _CALLER = "_flask_refunds_caller"
 
 
+@dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes this request.
+    """The authenticated user of a request.
 
-    :param identity: the id in the token.
-    :param user: the user's document, or whatever ``REFUNDS_USER_LOADER`` gave.
+    :param identity: the ID from the token.
+    :param user: the user's document, or the return value of ``REFUNDS_USER_LOADER``.
     """
 
-    def __init__(self, identity: str, user: Any) -> None:
-        self.identity = identity
-        self.user = user
+    identity: str
+    user: Any
 
 
-def identify() -> Caller:
-    """The caller of this request; the token is checked and the user read once a request.
+def get_caller() -> Caller:
+    """Return the caller. The token is verified, and the user loaded, once per request.
 
     :raises NotAuthenticated: 401.
     :raises DatabaseUnavailable: 500.
     :raises ConfigurationError: 500.
     """
-    # Kept on the request itself: flask.g outlives it where a test or a command pushes an app context.
-    this_request = request._get_current_object()  # type: ignore[attr-defined]
-    caller: Caller | None = getattr(this_request, _CALLER, None)
+    caller = _known_caller()
     if caller is None:
-        caller = _identify_and_log()
-        setattr(this_request, _CALLER, caller)
+        try:
+            caller = _authenticate()
+        except NotAuthenticated as error:
+            log_event(LogEvent.AUTHENTICATION_FAILED, reason=error.reason, endpoint=request.endpoint)
+            raise
+        # Not in flask.g, which outlives the request if a test or command has pushed an app context.
+        setattr(request._get_current_object(), _CALLER, caller)  # type: ignore[attr-defined]
     return caller
 
 
-def _identify_and_log() -> Caller:
-    try:
-        return _identify()
-    except NotAuthenticated as error:
-        log_event(LogEvent.AUTHENTICATION_FAILED, reason=error.reason, endpoint=request.endpoint)
-        raise
+def _known_caller() -> Caller | None:
+    caller: Caller | None = getattr(request._get_current_object(), _CALLER, None)  # type: ignore[attr-defined]
+    return caller
 
 
-def _identify() -> Caller:
+def _authenticate() -> Caller:
     refunds = current_refunds()
     claims = refunds.verifier.verify(_bearer_token())
     identity = refunds.verifier.identity(claims)
@@ -69,7 +67,7 @@ def _identify() -> Caller:
 
 
 def _bearer_token() -> str:
-    """The token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
+    """Return the token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
     header = request.headers.get("Authorization")
     if header is None:
         raise NotAuthenticated(reason="missing")
@@ -79,70 +77,72 @@ def _bearer_token() -> str:
     return token
 
 
-def identify_admin() -> Caller:
-    """The caller of this request, who is an admin now: the role is read at each request.
+def get_admin() -> Caller:
+    """Return the caller, who must be an admin. The role is checked at every request.
 
     :raises AdminRequired: 403.
     :raises NotAuthenticated: 401.
     """
-    caller = identify()
-    refunds = current_refunds()
-    if not refunds.users.is_admin(caller.user):
+    caller = get_caller()
+    if not current_refunds().users.is_admin(caller.user):
         log_event(LogEvent.ADMIN_REQUIRED, identity=caller.identity, endpoint=request.endpoint)
         raise AdminRequired
     return caller
 
 
 def authenticate(view: _View) -> _View:
-    """Let only known users call a view, sync or async; :data:`current_user` is then the caller.
+    """Require a valid token for a view, sync or async. The user is then in :data:`current_user`.
 
-    Everybody else is answered 401 ``Not authenticated``, in JSON, before the view runs.
+    Other requests get 401 ``Not authenticated`` as JSON, and the view doesn't run.
     """
-    return _guarded(view, identify)
+    return _guard(view, get_caller)
 
 
 def require_admin(view: _View) -> _View:
-    """Let only admins call a view, sync or async. Includes :func:`authenticate`.
+    """Require an admin's token for a view, sync or async. This includes :func:`authenticate`.
 
-    Others are answered 401 ``Not authenticated`` or 403 ``Admin access required``, in JSON, before the view
-    runs.
+    Other requests get 401 ``Not authenticated`` or 403 ``Admin access required`` as JSON, and the view
+    doesn't run.
     """
-    return _guarded(view, identify_admin)
+    return _guard(view, get_admin)
 
 
-def _guarded(view: _View, check: Callable[[], Caller]) -> _View:
-    def refusal() -> Response | None:
-        """The answer for who may not pass. A host's view is outside our handlers, so nothing is raised."""
+def _guard(view: _View, check: Callable[[], Caller]) -> _View:
+    def rejection() -> Response | None:
+        """Return the error response, or ``None`` if the request may pass.
+
+        A raised error would reach the app's handlers, because its views aren't wrapped in ours.
+        """
         try:
             check()
         except Exception as error:
-            return answer_error(error)
+            return error_response(error)
         return None
 
     if iscoroutinefunction(view):
 
         @wraps(view)
         async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-            return refusal() or await view(*args, **kwargs)
+            return rejection() or await view(*args, **kwargs)
 
         return cast(_View, guarded_async)
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return refusal() or view(*args, **kwargs)
+        return rejection() or view(*args, **kwargs)
 
     return cast(_View, guarded)
 
 
 def _current_user() -> Any:
-    caller: Caller | None = getattr(request._get_current_object(), _CALLER, None)  # type: ignore[attr-defined]
+    caller = _known_caller()
     if caller is None:
         raise RuntimeError(
-            "There is no current user here: decorate the view with authenticate or require_admin."
+            "There is no current user. Decorate the view with authenticate or require_admin to have one."
         )
     return caller.user
 
 
 current_user: Any = LocalProxy(_current_user)
-"""The user whom :func:`authenticate` or :func:`require_admin` let in: his document, or whatever
-``REFUNDS_USER_LOADER`` returned. Elsewhere, using it raises ``RuntimeError``."""
+"""The user of a request, in views behind :func:`authenticate` or :func:`require_admin`: the user's document,
+or the return value of ``REFUNDS_USER_LOADER``. In other places, using it raises ``RuntimeError``."""

@@ -1,4 +1,4 @@
-"""The HTTP contract as an OpenAPI document: ``openapi.json``, kept by hand beside this file."""
+"""Serve the API's OpenAPI document, ``openapi.json``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from .responses import json_errors, no_store
 
 
 @json_errors
-def show_contract() -> Response:
-    """``GET /openapi.json``: the contract, the same for everybody.
+def show_openapi() -> Response:
+    """``GET /openapi.json``: show the OpenAPI document.
 
-    It asks for no token and reads no config: it tells what the package tells whoever installs it, and who
-    sets an app up can read it before anything else works.
+    It needs no token and no config: it is public, and useful before the app is configured.
     """
     return no_store(Response(_document(), mimetype="application/json"))
 

@@ -1,4 +1,4 @@
-"""What came with a request, all of it or nothing: half a body may lack the field that would be refused."""
+"""Read request bodies in full. A truncated body could lack the field that makes a request invalid."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from werkzeug.exceptions import HTTPException
 
 from ..errors import InvalidRequest
 
-_NOT_WHOLE = "The body did not come whole, or the app has read it before. Nothing was refunded."
-
 
 def read_body(limit: int) -> bytes:
-    """The request's whole body, whether or not a hook of the host's has read it before.
+    """Return the whole body of the request, even if a hook of the app has read it before.
 
-    :param limit: the most bytes to accept; the host's ``MAX_CONTENT_LENGTH`` may be lower.
-    :raises InvalidRequest: 400; it is larger, or did not come whole, or has been read and is gone.
+    :param limit: the maximum size in bytes; the app's ``MAX_CONTENT_LENGTH`` may be lower.
+    :raises InvalidRequest: 400; the body is too large, incomplete, or no longer available.
     """
     length = request.content_length
     chunked = length is None and "Transfer-Encoding" in request.headers
     if chunked and not request.environ.get("wsgi.input_terminated"):
-        # The server does not end the stream where the body ends, so Werkzeug would read nothing.
-        raise InvalidRequest("The body needs a Content-Length on this server. Nothing was refunded.")
+        # The server doesn't end the stream where the body ends, so Werkzeug would read nothing.
+        raise InvalidRequest("This server requires a Content-Length header. Nothing was refunded.")
     if (length or 0) > limit:
         raise InvalidRequest(f"The body is larger than {limit} bytes. Nothing was refunded.")
     body = _read_all(limit)
-    # A chunked body may be of any length but none: what was announced and is not there, somebody has read.
-    whole = len(body) == length if length is not None else bool(body) or not chunked
-    if not whole or len(body) > limit:
-        raise InvalidRequest(_NOT_WHOLE)
+    # An empty chunked body means that the app has read the stream: a client has no reason to send one.
+    complete = len(body) == length if length is not None else bool(body) or not chunked
+    if not complete or len(body) > limit:
+        raise InvalidRequest("The body is incomplete, or the app has already read it. Nothing was refunded.")
     return body
 
 
@@ -37,6 +35,6 @@ def _read_all(limit: int) -> bytes:
     try:
         return request.get_data()
     except Exception as error:
-        # Werkzeug has its own errors, and each server others: a chunk without a length, a line that ends.
+        # Werkzeug has its own exceptions, and each server raises others, such as for a broken chunk.
         name = f": {error.name}" if isinstance(error, HTTPException) else ""
-        raise InvalidRequest(f"The body could not be read{name}. Nothing was refunded.") from error
+        raise InvalidRequest(f"The body couldn't be read{name}. Nothing was refunded.") from error

@@ -1,4 +1,4 @@
-"""How the library answers: in JSON of its own making, whatever the host's JSON provider and handlers are."""
+"""Build JSON responses, independent of the app's JSON provider and error handlers."""
 
 from __future__ import annotations
 
@@ -17,57 +17,51 @@ from ..schemas.rendering import render_refund, to_json
 def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """An answer that no cache may keep."""
+    """Return a JSON response that caches must not store."""
     return no_store(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
 
 
 def no_store(response: Response) -> Response:
-    """Forbid every cache to keep an answer."""
+    """Add ``Cache-Control: no-store`` to a response."""
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Make every exception of a view of ours an answer of the contract.
+    """Return exceptions of a view as JSON responses.
 
-    A decorator rather than a handler on the blueprint: a handler would also catch what the host's own hooks
-    raise on our paths.
+    This isn't an error handler of the blueprint, because that would also handle exceptions of the app's
+    hooks.
     """
 
     @wraps(view)
-    def answering(*args: Any, **kwargs: Any) -> Response:
+    def wrapper(*args: Any, **kwargs: Any) -> Response:
         try:
             return view(*args, **kwargs)
         except Exception as error:
-            return answer_error(error)
+            return error_response(error)
 
-    return answering
+    return wrapper
 
 
-def answer_error(error: Exception) -> Response:
-    """The answer that an exception becomes: ``{"error", "code"}``, and ``refund`` where there is one.
+def error_response(error: Exception) -> Response:
+    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` if there is one.
 
-    What is not ours is logged and sent to the app's ``got_request_exception``, and tells the caller nothing.
+    An unexpected exception is logged and sent to the app's ``got_request_exception`` signal. Its response
+    doesn't reveal anything about it.
     """
     if isinstance(error, HTTPException):
-        raise error  # a host's function aborts with it, and the host answers it
-    if not isinstance(error, RefundsError):
-        _report(error)
-        error = RefundsError()
-    elif error.status >= 500:
-        _log_failure(error, error)
-    body: dict[str, Any] = {"error": error.message, "code": error.code}
-    if error.refund is not None:
-        body["refund"] = render_refund(error.refund)
-    return json_response(body, error.status, error.headers)
-
-
-def _report(error: Exception) -> None:
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
-    got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
-    _log_failure(RefundsError(), error)
-
-
-def _log_failure(answer: RefundsError, error: Exception) -> None:
-    endpoint = request.endpoint if request else None
-    log_event(LogEvent.REQUEST_FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)
+        raise error  # one of the app's functions called abort()
+    if isinstance(error, RefundsError):
+        answer = error
+    else:
+        answer = RefundsError()
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+        got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
+    if answer.status >= 500:
+        endpoint = request.endpoint if request else None
+        log_event(LogEvent.REQUEST_FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)
+    body: dict[str, Any] = {"error": answer.message, "code": answer.code}
+    if answer.refund is not None:
+        body["refund"] = render_refund(answer.refund)
+    return json_response(body, answer.status, answer.headers)

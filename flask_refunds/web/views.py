@@ -11,7 +11,7 @@ from ..schemas.cursors import MAX_LIMIT, write_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
 from ..schemas.rendering import render, render_payment, render_refund, render_report
 from ..storage.search import PurchaseFilter
-from .auth import identify, identify_admin
+from .auth import get_admin, get_caller
 from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
 from .request_body import read_body
 from .responses import json_errors, json_response
@@ -27,7 +27,7 @@ _ANSWERS = {
 @json_errors
 def refund_purchase(purchase_id: str) -> Response:
     """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full."""
-    caller = identify_admin()
+    caller = get_admin()
     reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
     refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
     result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
@@ -43,7 +43,7 @@ def refund_purchase(purchase_id: str) -> Response:
 @json_errors
 def preview_refund(purchase_id: str) -> Response:
     """``GET /admin/refund/<purchaseId>``: preview a refund."""
-    identify_admin()
+    get_admin()
     refunds = current_refunds()
     preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
@@ -58,7 +58,7 @@ def preview_refund(purchase_id: str) -> Response:
 @json_errors
 def list_purchases() -> Response:
     """``GET /admin/all``: list purchases, newest first."""
-    identify_admin()
+    get_admin()
     query = parse_purchase_query(QueryParams(request.args))
     search = current_refunds().purchase_search
     page = search.page(query.filters, query.limit, after=query.after, skip=query.skip)
@@ -78,9 +78,9 @@ def show_purchase(payment_intent_id: str) -> Response:
 
     The answer for another user's purchase is identical to that for a missing one.
     """
-    caller = identify()
+    caller = get_caller()
     refunds = current_refunds()
-    owner = refunds.users.ids(caller.user, caller.identity)
+    owner = refunds.users.possible_ids(caller.user, caller.identity)
     purchase = refunds.purchase_search.find_own(payment_intent_id, owner)
     if purchase is None:
         raise PurchaseNotFound
@@ -90,7 +90,7 @@ def show_purchase(payment_intent_id: str) -> Response:
 @json_errors
 def list_refunds() -> Response:
     """``GET /admin/refunds``: list refunds, newest first."""
-    identify_admin()
+    get_admin()
     query = parse_refund_query(QueryParams(request.args))
     page = current_refunds().refund_search.page(query.filters, query.limit, after=query.after)
     body = {
@@ -104,7 +104,7 @@ def list_refunds() -> Response:
 @json_errors
 def show_refund(refund_id: str) -> Response:
     """``GET /admin/refunds/<refundId>``: show a refund with its history."""
-    identify_admin()
+    get_admin()
     refund = current_refunds().ledger.find(refund_id)
     if refund is None:
         raise RefundNotFound
@@ -114,6 +114,6 @@ def show_refund(refund_id: str) -> Response:
 @json_errors
 def show_metrics() -> Response:
     """``GET /admin/refunds/metrics``: show the refund report of a range."""
-    identify_admin()
+    get_admin()
     since, until = parse_report_query(QueryParams(request.args))
     return json_response(render_report(current_refunds().metrics_query.report(since, until)))

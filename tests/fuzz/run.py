@@ -1,4 +1,4 @@
-"""schemathesis against the mounted blueprint, on a real MongoDB and the sandbox over HTTP."""
+"""Run Schemathesis against the blueprint, with a real MongoDB and the sandbox over HTTP."""
 
 from __future__ import annotations
 
@@ -30,37 +30,37 @@ _SEND = WSGITransport.send
 PREFIX = "/api/payments"
 CARDS = ("4242424242424242", "4242424242424242", "4000000000007726", "4000000000000259")
 PURCHASES = 600
-_EXCUSES = (
+_EXPECTED_ERRORS = (
     "from must be before to.",
-    "Say page or after, not both.",
+    "Use page or after, not both.",
     "ten years apart",
     "nextCursor of another page",
-    "that there is",
+    "an existing day or time",
     "printable characters",
 )
-"""Words for what no schema can say."""
+"""Parts of the error messages for rules that a schema can't express."""
 
 
 @dataclass
 class Shop:
-    """What the fuzzer is let loose on."""
+    """The shop to fuzz."""
 
     watch: Watch
     admin: str
-    """His header."""
+    """The value of an admin's Authorization header."""
     purchases: list[str]
     intents: list[str]
 
 
 @dataclass
-class RefundResult:
-    """What a run found."""
+class FuzzResult:
+    """The result of a run."""
 
     seed: int
     seconds: float
     findings: Findings
     failures: list[str]
-    """Of schemathesis's checks, and of ours among them."""
+    """Failed checks, including :func:`accepts_documented_requests`."""
     canaries: Canaries
     overpaid: list[str]
 
@@ -69,8 +69,8 @@ class RefundResult:
 
 
 @contextlib.contextmanager
-def a_shop(uri: str) -> Iterator[Shop]:
-    """A shop with purchases in every state, and an admin who made them all."""
+def make_shop(uri: str) -> Iterator[Shop]:
+    """Make a shop with purchases in every state."""
     writes = Writes()
     with (
         pymongo.MongoClient(uri, tz_aware=True) as seeds,
@@ -104,20 +104,20 @@ def _bearer(user: ObjectId) -> str:
 
 
 def _purchase(user: ObjectId, intent: str, number: int) -> dict[str, Any]:
-    """Its id is the same in every run, because it says who asks for its refund (:class:`Watch`)."""
+    """Return a purchase with the same ID in every run, on which the caller depends (:class:`Watch`)."""
     purchase_id = ObjectId(f"65f424a8{number:016x}")
-    made = {"_id": purchase_id, "user": user, "content": ObjectId(), "amount": 1.0, "createdAt": PAID_AT}
-    return {**made, "status": "completed", "stripePaymentIntentId": intent}
+    fields = {"_id": purchase_id, "user": user, "content": ObjectId(), "amount": 1.0, "createdAt": PAID_AT}
+    return {**fields, "status": "completed", "stripePaymentIntentId": intent}
 
 
-def fuzz(shop: Shop, cases: int, seed: int) -> RefundResult:
-    """Let schemathesis make at least so many requests; the first round tries every border of every schema."""
+def fuzz(shop: Shop, cases: int, seed: int) -> FuzzResult:
+    """Make at least this many requests. The first round tries the boundary values of every schema."""
     began = time.monotonic()
     failures: list[str] = []
     rounds = 0
     while not rounds or shop.watch.findings.requests < cases:
-        left = cases - shop.watch.findings.requests
-        failures += _round(shop, seed + rounds, left, borders=not rounds)
+        remaining = cases - shop.watch.findings.requests
+        failures += _round(shop, seed + rounds, remaining, boundaries=not rounds)
         rounds += 1
     sandbox = shop.watch.sandbox
     overpaid = [
@@ -126,11 +126,11 @@ def fuzz(shop: Shop, cases: int, seed: int) -> RefundResult:
         if sandbox.money_refunded(intent) > 100 + number
     ]
     seconds = time.monotonic() - began
-    return RefundResult(seed, seconds, shop.watch.findings, failures, shop.watch.canaries, overpaid)
+    return FuzzResult(seed, seconds, shop.watch.findings, failures, shop.watch.canaries, overpaid)
 
 
-def _round(shop: Shop, seed: int, left: int, *, borders: bool) -> list[str]:
-    examples = max(5, min(100, left // 40))
+def _round(shop: Shop, seed: int, remaining: int, *, boundaries: bool) -> list[str]:
+    examples = max(5, min(100, remaining // 40))
     config = schemathesis.Config.from_dict(
         {
             "seed": seed,
@@ -138,18 +138,18 @@ def _round(shop: Shop, seed: int, left: int, *, borders: bool) -> list[str]:
             "headers": {"Authorization": shop.admin},
             "generation": {"max-examples": examples, "no-shrink": True, "database": "none"},
             "checks": {
-                # Whether a good request is served is a matter of the purchase; `good_is_taken` looks closer.
+                # Whether a valid request succeeds depends on the purchase.
                 "positive_data_acceptance": {"expected-statuses": ["2xx", "308", "400", "403", "404", "409"]},
             },
             "phases": {
-                "examples": {"enabled": borders},
-                "coverage": {"enabled": borders},
+                "examples": {"enabled": boundaries},
+                "coverage": {"enabled": boundaries},
                 "stateful": {"generation": {"max-examples": examples}},
             },
         }
     )
     schema = schemathesis.openapi.from_wsgi(f"{PREFIX}/openapi.json", shop.watch, config=config)
-    _give_real_ids(schema, shop)
+    _use_existing_ids(schema, shop)
     failures = []
     with patch.object(WSGITransport, "send", _send):
         for event in engine.from_schema(schema).execute():
@@ -160,42 +160,42 @@ def _round(shop: Shop, seed: int, left: int, *, borders: bool) -> list[str]:
 
 
 def _failures(event: Any) -> list[str]:
-    """What went wrong in a scenario, or with schemathesis itself."""
+    """Return the failures of a scenario, or the error of Schemathesis itself."""
     if isinstance(event, (events.NonFatalError, events.FatalError)):
         return [f"schemathesis: {event.info.format(bold=str)}" if hasattr(event, "info") else str(event)]
     if not isinstance(event, events.ScenarioFinished):
         return []
     recorder = event.recorder
     return [
-        _tell(check, recorder.interactions[case].request)
+        _describe(check, recorder.interactions[case].request)
         for case, checks in recorder.checks.items()
         for check in checks
-        if check.failure_info is not None and not _is_nothing(check, recorder.interactions[case].request)
+        if check.failure_info is not None and not _is_blank_body(check, recorder.interactions[case].request)
     ]
 
 
-def _is_nothing(check: Any, request: Any) -> bool:
-    """Whether a body was called invalid that is white space, and so none."""
+def _is_blank_body(check: Any, request: Any) -> bool:
+    """Return whether the check expects white space to be rejected, which counts as no body."""
     refund = check.name == "negative_data_rejection" and "/admin/refund/" in request.uri
     return refund and not (request.body or b"x").strip()
 
 
 def _send(transport: Any, case: Any, **options: Any) -> Any:
-    """Send, without a network's settings: schemathesis 4.32 keeps them when it asks again without a token."""
+    """Send without network options, which Schemathesis 4.32 keeps when it retries without a token."""
     for name in ("max_redirects", "verify", "cert", "proxies"):
         options.pop(name, None)
     return _SEND(transport, case, **options)
 
 
-def _tell(check: Any, request: Any) -> str:
+def _describe(check: Any, request: Any) -> str:
     failure: Failure = check.failure_info.failure
-    asked = f"{request.method} {request.uri} {(request.body or b'')[:200]!r}"
-    return f"{check.name}: {failure.title}: {failure.message}: {asked}"
+    shown = f"{request.method} {request.uri} {(request.body or b'')[:200]!r}"
+    return f"{check.name}: {failure.title}: {failure.message}: {shown}"
 
 
-def _give_real_ids(schema: Any, shop: Shop) -> None:
-    """Half of the ids are of what there is, and half of the events are about our payments."""
-    real = {
+def _use_existing_ids(schema: Any, shop: Shop) -> None:
+    """Use existing IDs in half of the requests, and our payments in half of the events."""
+    existing = {
         "purchaseId": st.sampled_from(shop.purchases),
         "paymentIntentId": st.sampled_from(shop.intents),
         "refundId": st.sampled_from(shop.intents).map("{}:1".format),
@@ -205,10 +205,10 @@ def _give_real_ids(schema: Any, shop: Shop) -> None:
 
     @schema.hook
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
-        known = [name for name in real if f"{{{name}}}" in context.operation.path]
+        known = [name for name in existing if f"{{{name}}}" in context.operation.path]
         if not known:
             return strategy
-        return strategy | st.fixed_dictionaries({name: real[name] for name in known})
+        return strategy | st.fixed_dictionaries({name: existing[name] for name in known})
 
     @schema.hook
     def before_generate_body(context: Any, strategy: Any) -> Any:
@@ -228,10 +228,10 @@ def _event(intent: str, status: str, kind: str) -> dict[str, Any]:
 
 
 @schemathesis.check
-def good_is_taken(ctx: Any, response: Any, case: Any) -> None:
-    """What the document allows is not called an invalid request."""
+def accepts_documented_requests(ctx: Any, response: Any, case: Any) -> None:
+    """Check that a request that the document allows isn't called invalid."""
     if case.meta is None or not case.meta.generation.mode.is_positive or "/webhook/" in case.path:
         return
     if response.status_code == 400 and response.json()["code"] == "invalid_request":
-        words = response.json()["error"]
-        assert any(excuse in words for excuse in _EXCUSES), words
+        message = response.json()["error"]
+        assert any(expected in message for expected in _EXPECTED_ERRORS), message

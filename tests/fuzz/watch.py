@@ -1,4 +1,4 @@
-"""Stands before the app, and looks at each request and answer: what moved, what leaked, what was promised."""
+"""A WSGI middleware that checks each response: documented, without secrets, and without side effects."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.contract import answer_faults, operation_of
 from tests.hostile.webhooks import signed
 
 MAY_WRITE = frozenset(("refundPurchase", "receiveEvent"))
-MAY_ASK = MAY_WRITE | {"previewRefund"}
-MOVES_NOTHING = frozenset(
+MAY_REQUEST = MAY_WRITE | {"previewRefund"}
+REJECTED = frozenset(
     (
         "invalid_request",
         "not_authenticated",
@@ -32,7 +32,7 @@ MOVES_NOTHING = frozenset(
         "webhook_not_configured",
     )
 )
-"""The codes of what is refused before anything is asked or written."""
+"""The codes of requests that are rejected before any request to Stripe and any write."""
 NAMES_USERS = frozenset(("listPurchases", "previewRefund"))
 
 
@@ -53,41 +53,40 @@ class Writes(pymongo.monitoring.CommandListener):
 
 
 class CountingSandbox(StripeSandbox):
-    """A sandbox that knows how often it was asked without copying what."""
+    """A sandbox that counts requests without keeping them."""
 
-    asked = 0
+    count = 0
 
     def _serve(self, connection: Any, request: Any) -> None:
-        self.asked += 1
+        self.count += 1
         super()._serve(connection, request)
 
 
 @dataclass
 class Findings:
-    """What came of a run."""
+    """The findings of a run."""
 
     requests: int = 0
     linked: int = 0
-    """Those that followed the document's links."""
+    """Requests that followed the document's links."""
     answers: Counter[tuple[str, int, str]] = field(default_factory=Counter)
     """By operation, status and code."""
     server_errors: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
-    """Answers that the document does not allow."""
+    """Responses that the document doesn't allow."""
     moved: list[str] = field(default_factory=list)
-    """Stripe asked, or something written, by what may not."""
+    """Requests to Stripe or writes by requests that must not cause any."""
 
     def all(self) -> list[str]:
         return [*self.server_errors, *self.outside, *self.moved]
 
 
 class Watch:
-    """A WSGI app around the shop's.
+    """A WSGI app around the shop's app.
 
-    Most webhook calls that bear a signature are signed anew, as if Stripe had sent them; and some calls of
-    the admin are made by a visitor, who is none.
+    Most webhook requests get a valid signature, and some requests of the admin get the token of another user.
 
-    :param visitor: his header.
+    :param visitor: the Authorization header of a user who isn't an admin.
     """
 
     def __init__(
@@ -105,31 +104,35 @@ class Watch:
             _sign(environ)
         if "HTTP_AUTHORIZATION" in environ and zlib.crc32(_target(environ)) % 16 == 0:
             environ["HTTP_AUTHORIZATION"] = self.visitor
-        asked, written = self.sandbox.asked, self.writes.count
+        requests, writes = self.sandbox.count, self.writes.count
         answer = Response.from_app(self.app, environ, buffered=True)
-        self._judge(environ, answer, self.sandbox.asked - asked, self.writes.count - written)
+        self._check(environ, answer, self.sandbox.count - requests, self.writes.count - writes)
         return answer(environ, start_response)
 
-    def _judge(self, environ: dict[str, Any], answer: Response, asked: int, written: int) -> None:
+    def _check(self, environ: dict[str, Any], answer: Response, requests: int, writes: int) -> None:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         path = path.encode("latin-1").decode("utf-8", "replace")
         operation = operation_of(self.app, path, method)
-        name = "the host's" if operation is None else operation["operationId"]
+        name = "the app's" if operation is None else operation["operationId"]
         code = _code(answer)
-        told = f"{method} {path}?{environ.get('QUERY_STRING')} -> {answer.status} {answer.get_data()[:300]!r}"
+        shown = (
+            f"{method} {path}?{environ.get('QUERY_STRING')} -> {answer.status} {answer.get_data()[:300]!r}"
+        )
         findings = self.findings
         findings.requests += 1
         findings.answers[name, answer.status_code, code] += 1
         if answer.status_code >= 500:
-            findings.server_errors.append(told)
+            findings.server_errors.append(shown)
         if operation is not None:
             wrong = answer_faults(operation, answer, head=method == "HEAD")
-            findings.outside += [f"{told}: {each}" for each in wrong]
-        harmless = code in MOVES_NOTHING or method not in ("GET", "HEAD", "POST")
-        if (asked and (harmless or name not in MAY_ASK)) or (written and (harmless or name not in MAY_WRITE)):
-            findings.moved.append(f"{told}: asked Stripe {asked} times, wrote {written} times")
-        admits = name in NAMES_USERS and answer.status_code == 200
-        self.canaries.inspect(answer.status_code, answer.headers, answer.get_data(), names_users=admits)
+            findings.outside += [f"{shown}: {each}" for each in wrong]
+        rejected = code in REJECTED or method not in ("GET", "HEAD", "POST")
+        if (requests and (rejected or name not in MAY_REQUEST)) or (
+            writes and (rejected or name not in MAY_WRITE)
+        ):
+            findings.moved.append(f"{shown}: {requests} requests to Stripe, {writes} writes")
+        names_users = name in NAMES_USERS and answer.status_code == 200
+        self.canaries.inspect(answer.status_code, answer.headers, answer.get_data(), names_users=names_users)
 
 
 def _target(environ: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""What an admin must not get away with: ids, queries, bodies and methods."""
+"""Invalid requests of an admin: IDs, queries, bodies and methods."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.hostile.targets import (
     ANN_S_INTENT,
     COMPLETED,
     FREE,
-    NOWHERE,
     PENDING,
     REFUNDED,
+    UNKNOWN,
     Case,
 )
-from tests.hostile.tokens import bearer, good
+from tests.hostile.tokens import bearer, valid_token
 
 REFUND = f"/admin/refund/{COMPLETED}"
 
 
 def cases() -> Iterator[tuple[str, Case]]:
-    """All of them, by name."""
+    """Yield each name and case."""
     yield from _purchase_ids()
     yield from _other_ids()
     yield from _queries()
@@ -31,17 +31,17 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield from _methods()
 
 
-ODD_IDS: Mapping[str, str] = {
-    "nobody's": NOWHERE,
-    "one digit less": COMPLETED[:-1],
-    "one digit more": COMPLETED + "0",
+INVALID_IDS: Mapping[str, str] = {
+    "unknown": UNKNOWN,
+    "23 digits": COMPLETED[:-1],
+    "25 digits": COMPLETED + "0",
     "twelve letters": "abcdefghijkl",
-    "no hex": "z" * 24,
+    "not hex": "z" * 24,
     "an operator": '{"$ne":null}',
     "an operator, encoded": "%7B%22%24gt%22%3A%22%22%7D",
     "an operator in brackets": "[$ne]",
     "extended JSON": '{"$oid":"' + COMPLETED + '"}',
-    "as a shell has it": f'ObjectId("{COMPLETED}")',
+    "as in mongosh": f'ObjectId("{COMPLETED}")',
     "a regular expression": ".*",
     "NUL": "%00",
     "NUL after it": COMPLETED + "%00",
@@ -51,7 +51,7 @@ ODD_IDS: Mapping[str, str] = {
     "a space before it": "%20" + COMPLETED,
     "a line break after it": COMPLETED + "%0a",
     "a header after it": COMPLETED + "%0d%0aX-Injected:%201",
-    "no UTF-8": "%ff%fe",
+    "not UTF-8": "%ff%fe",
     "an overlong slash": "%c0%ae%c0%ae",
     "half a surrogate pair": "%ed%a0%80",
     "a lone percent": "%",
@@ -63,36 +63,36 @@ ODD_IDS: Mapping[str, str] = {
     "undefined": "undefined",
     "NaN": "NaN",
     "true": "true",
-    "an object's name": "[object Object]",
+    "a JavaScript object": "[object Object]",
     "minus one": "-1",
     "a float": "1e24",
     "SQL": "1'%20OR%20'1'='1",
-    "a shell's": "$(reboot)",
+    "a shell command": "$(reboot)",
     "a template": "%7B%7B7*7%7D%7D",
     "JNDI": "$%7Bjndi:ldap:evil.example%7D",
     "a script": "%3Cscript%3Ealert(1)%3C%3E",
     "a list": f"{COMPLETED},{COMPLETED}",
     "a matrix parameter": f"{COMPLETED};a=1",
     "a payment intent": ANN_S_INTENT,
-    "a user's": ANN,
+    "a user's ID": ANN,
     "very long": "6" * 8000,
 }
 
 
 def _purchase_ids() -> Iterator[tuple[str, Case]]:
-    for name, purchase in ODD_IDS.items():
-        for method in ("POST", "GET") if name in ("nobody's", "NUL after it") else ("POST",):
-            case = Case(method, f"/admin/refund/{purchase}", 404, "purchase_not_found", bearer(good()))
-            yield f"purchase id, {method}: {name}", case
+    for name, purchase in INVALID_IDS.items():
+        for method in ("POST", "GET") if name in ("unknown", "NUL after it") else ("POST",):
+            case = Case(method, f"/admin/refund/{purchase}", 404, "purchase_not_found", bearer(valid_token()))
+            yield f"purchase ID, {method}: {name}", case
     for name, (purchase, code) in {
         "pending": (PENDING, "purchase_not_refundable"),
         "refunded": (REFUNDED, "purchase_not_refundable"),
         "free": (FREE, "payment_intent_missing"),
     }.items():
-        yield f"purchase: {name}", Case("POST", f"/admin/refund/{purchase}", 400, code, bearer(good()))
+        yield f"purchase: {name}", Case("POST", f"/admin/refund/{purchase}", 400, code, bearer(valid_token()))
         yield (
             f"purchase, previewed: {name}",
-            Case("GET", f"/admin/refund/{purchase}", 400, code, bearer(good())),
+            Case("GET", f"/admin/refund/{purchase}", 400, code, bearer(valid_token())),
         )
     for name, path in {
         "none": "/admin/refund/",
@@ -102,19 +102,23 @@ def _purchase_ids() -> Iterator[tuple[str, Case]]:
         "dots": "/admin/refund/..%2f..%2fwebhook%2frefunds",
         "another case": f"/Admin/Refund/{COMPLETED}",
     }.items():
-        yield f"path: {name}", Case("POST", path, 404, None, bearer(good()))
+        yield f"path: {name}", Case("POST", path, 404, None, bearer(valid_token()))
 
 
 def _other_ids() -> Iterator[tuple[str, Case]]:
-    for name in ("an operator", "NUL", "a regular expression", "no UTF-8", "SQL", "very long", "null"):
-        refund = Case("GET", f"/admin/refunds/{ODD_IDS[name]}", 404, "refund_not_found", bearer(good()))
-        yield f"refund id: {name}", refund
-        status = Case("GET", f"/status/{ODD_IDS[name]}", 404, "purchase_not_found", bearer(good(ANN)))
+    for name in ("an operator", "NUL", "a regular expression", "not UTF-8", "SQL", "very long", "null"):
+        refund = Case(
+            "GET", f"/admin/refunds/{INVALID_IDS[name]}", 404, "refund_not_found", bearer(valid_token())
+        )
+        yield f"refund ID: {name}", refund
+        status = Case(
+            "GET", f"/status/{INVALID_IDS[name]}", 404, "purchase_not_found", bearer(valid_token(ANN))
+        )
         yield f"payment intent: {name}", status
     for name, refund_id in {"no number": "pi_1", "two numbers": "pi_1:1:1", "minus": "pi_1:-1"}.items():
-        case = Case("GET", f"/admin/refunds/{refund_id}", 404, "refund_not_found", bearer(good()))
-        yield f"refund id: {name}", case
-    elsewhere = Case("GET", f"/status/{ANN_S_INTENT}", 404, "purchase_not_found", bearer(good()))
+        case = Case("GET", f"/admin/refunds/{refund_id}", 404, "refund_not_found", bearer(valid_token()))
+        yield f"refund ID: {name}", case
+    elsewhere = Case("GET", f"/status/{ANN_S_INTENT}", 404, "purchase_not_found", bearer(valid_token()))
     yield "payment intent: another user's, even for an admin", elsewhere
 
 
@@ -177,16 +181,16 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     ),
     "/admin/refunds": (
         "status=completed",
-        "review=1",
-        "review=True",
-        "review=",
+        "needsReview=1",
+        "needsReview=True",
+        "needsReview=",
         "reason=other",
         "reason=fraudulent%20",
-        "bulk=..%2Fx",
-        "bulk=.hidden",
-        f"bulk={'b' * 65}",
-        "bulk=",
-        "bulk[$ne]=x",
+        "bulkRun=..%2Fx",
+        "bulkRun=.hidden",
+        f"bulkRun={'b' * 65}",
+        "bulkRun=",
+        "bulkRun[$ne]=x",
         "requestedBy=%00",
         f"requestedBy={LONG}",
         "after=!",
@@ -212,85 +216,46 @@ def _queries() -> Iterator[tuple[str, Case]]:
         for query in queries:
             yield (
                 f"query: {path}?{query[:60]}",
-                Case("GET", f"{path}?{query}", 400, "invalid_request", bearer(good())),
+                Case("GET", f"{path}?{query}", 400, "invalid_request", bearer(valid_token())),
             )
 
 
 def _bodies() -> Iterator[tuple[str, Case]]:
     for name, body in BODIES.items():
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = (*bearer(good()), ("Content-Type", "application/json"))
+        headers = (*bearer(valid_token()), ("Content-Type", "application/json"))
         yield f"body: {name}", Case("POST", REFUND, 400, "invalid_request", headers, content)
     for name, (content_type, content) in OTHER_TYPES.items():
-        headers = (*bearer(good()), ("Content-Type", content_type))
+        headers = (*bearer(valid_token()), ("Content-Type", content_type))
         yield f"body: {name}", Case("POST", REFUND, 400, "invalid_request", headers, content)
-    squeezed = (*bearer(good()), ("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
+    gzipped = (*bearer(valid_token()), ("Content-Type", "application/json"), ("Content-Encoding", "gzip"))
     bomb = gzip.compress(b" " * 1_000_000)
-    yield "body: a bomb", Case("POST", REFUND, 400, "invalid_request", squeezed, bomb)
+    yield "body: a gzip bomb", Case("POST", REFUND, 400, "invalid_request", gzipped, bomb)
 
 
+# tests/unit/test_inputs.py has the other reasons, notes and invalid JSON.
 BODIES: Mapping[str, Any] = {
     "an amount": {"amount": 1},
-    "an amount of nothing": {"amount": 0},
     "a negative amount": {"amount": -1999},
-    "an amount as text": {"amount": "1999"},
-    "an amount of null": {"amount": None},
-    "an amount among good fields": {"reason": "duplicate", "amount": 1999},
+    "an amount with valid fields": {"reason": "duplicate", "amount": 1999},
     "an unknown field": {"reasn": "duplicate"},
-    "a field in capitals": {"Reason": "duplicate"},
     "a field with a NUL": {"reason\0": "duplicate"},
     "another currency": {"currency": "jpy"},
     "another payment": {"payment_intent": ANN_S_INTENT},
-    "somebody else's name": {"requestedBy": ANN},
+    "another user's ID": {"requestedBy": ANN},
     "a status": {"status": "refunded"},
     "a prototype": {"__proto__": {"admin": True}},
     "an operator": {"$where": "sleep(1000)"},
-    "a reason that is none": {"reason": "because"},
-    "a reason in capitals": {"reason": "DUPLICATE"},
-    "a reason with a space": {"reason": "duplicate "},
-    "an empty reason": {"reason": ""},
-    "a list of reasons": {"reason": ["duplicate"]},
-    "an operator for a reason": {"reason": {"$ne": None}},
-    "a number for a reason": {"reason": 0},
-    "false for a reason": {"reason": False},
-    "a number for a note": {"note": 1},
-    "a list for a note": {"note": ["x"]},
-    "an operator for a note": {"note": {"$oid": COMPLETED}},
-    "true for a note": {"note": True},
-    "a note that is too long": {"note": "x" * 501},
+    "an unknown reason": {"reason": "because"},
+    "an operator as reason": {"reason": {"$ne": None}},
+    "an operator as note": {"note": {"$oid": COMPLETED}},
     "half a surrogate pair": b'{"note":"\\ud800"}',
-    "null": b"null",
-    "a list": [],
     "a list of bodies": [{"reason": "duplicate"}],
-    "text": b'"duplicate"',
-    "a number": b"1",
-    "true": b"true",
-    "NaN": b"NaN",
-    "NaN for a note": b'{"note":NaN}',
-    "Infinity for an amount": b'{"amount":Infinity}',
-    "minus Infinity": b"-Infinity",
-    "a name twice": b'{"reason":"duplicate","reason":"fraudulent"}',
-    "a name twice, once escaped": b'{"reason":"duplicate","re\\u0061son":"fraudulent"}',
-    "a name twice, further in": b'{"note":{"a":1,"a":2}}',
-    "a comma too many": b'{"reason":"duplicate",}',
-    "a comment": b'{"reason":"duplicate"/* */}',
-    "single quotes": b"{'reason':'duplicate'}",
-    "no quotes": b"{reason:1}",
-    "half of it": b'{"reason":"dupl',
-    "two": b"{}{}",
-    "something after it": b'{} "amount"',
-    "a NUL after it": b"{}\0",
-    "a raw NUL in it": b'{"note":"\0"}',
-    "a raw line break in it": b'{"note":"\n"}',
-    "a byte order mark": b"\xef\xbb\xbf{}",
-    "UTF-16": '{"reason":"duplicate"}'.encode("utf-16"),
-    "Latin 1": b'{"note":"\xe9"}',
-    "an overlong slash": b'{"note":"\xc0\xaf"}',
-    "deep": b"[" * 16_000,
-    "deep and whole": b"[" * 8000 + b"]" * 8000,
+    "half a body": b'{"reason":"dupl',
+    "deep": b"[" * 8000 + b"]" * 8000,
     "deep in a note": b'{"note":' + b'{"a":' * 3000 + b"1" + b"}" * 3001,
-    "an endless number": b'{"amount":' + b"9" * 5000 + b"}",
-    "an endless exponent": b'{"note":1e999999}',
+    "a very long number": b'{"amount":' + b"9" * 5000 + b"}",
+    "a huge exponent": b'{"note":1e999999}',
     "too large": b" " * 16_385,
     "huge": b'{"note":"' + b"x" * 1_000_000 + b'"}',
 }
@@ -309,7 +274,7 @@ OTHER_TYPES: Mapping[str, tuple[str, bytes]] = {
 
 def _methods() -> Iterator[tuple[str, Case]]:
     for method in ("PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "BREW", "QUERY"):
-        yield f"method: {method}", Case(method, REFUND, 405, None, bearer(good()))
+        yield f"method: {method}", Case(method, REFUND, 405, None, bearer(valid_token()))
     for method, path in (
         ("POST", "/admin/all"),
         ("DELETE", "/admin/all"),
@@ -321,11 +286,11 @@ def _methods() -> Iterator[tuple[str, Case]]:
         ("POST", "/openapi.json"),
         ("PUT", "/admin/"),
     ):
-        yield f"method: {method} {path}", Case(method, path, 405, None, bearer(good()))
-    yield "method: OPTIONS tells nothing", Case("OPTIONS", REFUND, 200, None)
-    yield "method: HEAD of nobody", Case("HEAD", REFUND, 401, None)
+        yield f"method: {method} {path}", Case(method, path, 405, None, bearer(valid_token()))
+    yield "method: OPTIONS", Case("OPTIONS", REFUND, 200, None)
+    yield "method: HEAD without a token", Case("HEAD", REFUND, 401, None)
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
-        asked = (*bearer(good(ANN)), (name, "POST"))
-        yield f"method: GET, and {name}", Case("GET", REFUND, 403, "admin_required", asked)
-    overridden = Case("GET", "/admin/all?_method=POST", 400, "invalid_request", bearer(good()))
+        headers = (*bearer(valid_token(ANN)), (name, "POST"))
+        yield f"method: GET, and {name}", Case("GET", REFUND, 403, "admin_required", headers)
+    overridden = Case("GET", "/admin/all?_method=POST", 400, "invalid_request", bearer(valid_token()))
     yield "method: GET, and _method", overridden

@@ -1,4 +1,4 @@
-"""A shop that the hostile requests are made to, and whether anything moved in it."""
+"""The apps and documents that hostile requests are sent to."""
 
 from __future__ import annotations
 
@@ -16,27 +16,22 @@ from tests.shop import PAID_AT, make_app
 
 ADMIN = "65a000000000000000000001"
 ANN = "65a000000000000000000002"
-GONE = "65a000000000000000000003"
-ODD_ROLES: Mapping[str, Any] = {
-    "none": None,
+DELETED = "65a000000000000000000003"
+OTHER_ROLES: Mapping[str, Any] = {
     "a list": ["admin"],
     "an object": {"admin": True},
     "true": True,
-    "a number": 1,
-    "in capitals": "ADMIN",
-    "with a space": "admin ",
+    "upper case": "ADMIN",
     "with a NUL": "admin\0",
-    "a cousin": "administrator",
-    "empty": "",
 }
-"""Of users who are no admins."""
+"""Roles that aren't an admin's. ``tests/unit/test_users.py`` has more."""
 COMPLETED = "65b000000000000000000001"
 PENDING = "65b000000000000000000002"
 REFUNDED = "65b000000000000000000003"
 FREE = "65b000000000000000000004"
 SETTLED = "65b000000000000000000005"
-"""Refunded by an event that came before."""
-NOWHERE = "65b0000000000000000000ff"
+"""Refunded before the tests."""
+UNKNOWN = "65b0000000000000000000ff"
 ANN_S_INTENT = "pi_AnnsPurchase0000000001"
 
 PREFIX = "/api/payments"
@@ -45,11 +40,11 @@ AUDIENCE, ISSUER = "shop", "https://login.example"
 
 @dataclass(frozen=True)
 class Case:
-    """A request that nobody honest makes, and its answer.
+    """A hostile request and its expected response.
 
-    :param path: below the prefix, as it stands in the request's line.
-    :param code: of the error; ``None`` where the host or the server answers, or where all is well.
-    :param app: which of the world's apps is asked.
+    :param path: the path under the prefix, encoded as in the request line.
+    :param code: the error's code; ``None`` for a success, or if the app or the server answers.
+    :param app: the name of the app that gets the request.
     """
 
     method: str
@@ -61,23 +56,23 @@ class Case:
     app: str = "shop"
 
 
-def odd_id(number: int) -> str:
-    """The id of a user with an odd role."""
+def role_user(number: int) -> str:
+    """Return the ID of the user with this one of the other roles."""
     return f"65a0000000000000000001{number:02x}"
 
 
 @dataclass
-class World:
-    """Apps on one database and one Stripe, each configured otherwise."""
+class Targets:
+    """Apps with different configs on one database and one sandbox."""
 
     database: Any
     sandbox: StripeSandbox
     apps: dict[str, Flask] = field(default_factory=dict)
     intents: dict[str, str] = field(default_factory=dict)
 
-    def furnish(self) -> None:
-        """Store everybody and everything."""
-        roles = {odd_id(number): role for number, role in enumerate(ODD_ROLES.values())}
+    def populate(self) -> None:
+        """Store users and purchases, and make the apps."""
+        roles = {role_user(number): role for number, role in enumerate(OTHER_ROLES.values())}
         users = {ADMIN: planted(role="admin"), ANN: planted()} | {
             each: planted(role=role) for each, role in roles.items()
         }
@@ -106,8 +101,8 @@ class World:
         document = {"user": ObjectId(ANN), "stripePaymentIntentId": intent, "createdAt": PAID_AT}
         self.database.purchases.insert_one({"_id": ObjectId(purchase), "status": status, **document})
 
-    def look(self) -> Any:
-        """Everything that a request could move: the documents, what Stripe was asked, and the money."""
+    def snapshot(self) -> Any:
+        """Return everything that a request could change: documents, requests to Stripe, and refunds."""
         documents = {
             name: list(self.database[name].find().sort("_id", 1))
             for name in sorted(self.database.list_collection_names())
@@ -115,6 +110,6 @@ class World:
         return documents, self.sandbox.requests, self.sandbox.refunds()
 
     def event(self, status: str = "succeeded", **changes: Any) -> dict[str, Any]:
-        """An event about the refund that was made of the settled purchase."""
+        """Return an event about the refund of the settled purchase."""
         [refund] = self.sandbox.refunds(self.intents["settled"])
         return make_event("refund.updated", {**refund, "status": status, **changes}, event_id="evt_replayed")

@@ -12,18 +12,18 @@ from tests.shop import Shop, make_app
 
 @pytest.fixture
 def generous() -> Iterator[StripeSandbox]:
-    """A Stripe that lets a payment go back twice, so that it would show."""
+    """A sandbox that allows refunding a payment twice, so that a test would detect it."""
     with StripeSandbox(enforce_amount_limit=False) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def shop(database: Any, sandbox: StripeSandbox) -> Shop:
-    """A shop on a real MongoDB and the sandbox over HTTP, sharing the host's pool."""
+    """A shop on a real MongoDB and the sandbox over HTTP, with the app's connection pool."""
     return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
 
 
 @pytest.fixture
 def commands(mongo_uri: str, sandbox: StripeSandbox) -> Commands:
-    """Processes that run ``flask refunds`` on the same database and sandbox."""
+    """Run ``flask refunds`` in processes, with the same database and sandbox."""
     return Commands(mongo_uri, sandbox)

@@ -1,4 +1,4 @@
-"""``GET /admin/refund/<purchaseId>``: what a refund would do, and that asking does nothing."""
+"""``GET /admin/refund/<purchaseId>``: previews, which never refund anything."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bson import ObjectId
 from werkzeug.test import TestResponse
 
 from flask_refunds.testing import StripeSandbox
-from tests.integration.test_http_api import assert_error
+from tests.integration.webhooks import PENDING_CARD
 from tests.shop import Shop
 
 
@@ -17,12 +17,16 @@ def preview(shop: Shop, purchase: Any, **headers: str) -> TestResponse:
     return shop.client.get(f"/api/payments/admin/refund/{purchase}", headers=headers or shop.headers())
 
 
-def assert_nothing_done(shop: Shop, sandbox: StripeSandbox) -> None:
+def assert_error(response: TestResponse, status: int, code: str) -> None:
+    assert (response.status_code, response.json["code"]) == (status, code), response.text
+
+
+def assert_nothing_refunded(shop: Shop, sandbox: StripeSandbox) -> None:
     assert shop.records() == []
     assert sandbox.refunds() == []
 
 
-def test_how_much_goes_back_to_whom_and_on_which_card(shop: Shop, sandbox: StripeSandbox) -> None:
+def test_preview_shows_payment_card_and_purchases(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4800, "eur", card="5555555555554444")
     ann = shop.add_user(name="Ann", email="ann@example.org")
     purchases = [shop.add_purchase(payment, user=ann) for _ in range(2)]
@@ -44,11 +48,11 @@ def test_how_much_goes_back_to_whom_and_on_which_card(shop: Shop, sandbox: Strip
     assert [each["_id"] for each in response.json["purchases"]] == [str(each) for each in purchases[::-1]]
     assert response.json["purchases"][0]["user"]["email"] == "ann@example.org"
     assert response.json["refunds"] == []
-    assert_nothing_done(shop, sandbox)
+    assert_nothing_refunded(shop, sandbox)
 
 
-def test_a_refund_that_is_on_its_way_shows(shop: Shop, sandbox: StripeSandbox) -> None:
-    purchase = shop.add_purchase(sandbox.create_payment(4800, card="4000000000007726"))
+def test_preview_shows_a_pending_refund(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(4800, card=PENDING_CARD))
     shop.refund(purchase)
 
     response = preview(shop, purchase)
@@ -57,36 +61,31 @@ def test_a_refund_that_is_on_its_way_shows(shop: Shop, sandbox: StripeSandbox) -
     assert [refund["status"] for refund in response.json["refunds"]] == ["pending"]
 
 
-def test_what_was_refunded_in_part_elsewhere_is_not_refunded_again(
-    shop: Shop, sandbox: StripeSandbox
-) -> None:
+def test_partial_dashboard_refund_reduces_the_refundable_amount(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4800)
     sandbox.refund_in_dashboard(payment, 1800)
-    facts = preview(shop, shop.add_purchase(payment)).json["payment"]
-    assert (facts["amount"], facts["refunded"], facts["refundable"]) == (4800, 1800, 3000)
+    shown = preview(shop, shop.add_purchase(payment)).json["payment"]
+    assert (shown["amount"], shown["refunded"], shown["refundable"]) == (4800, 1800, 3000)
 
 
 @pytest.mark.parametrize("status", ["pending", "failed", "refunded"])
-def test_only_completed_purchases(shop: Shop, sandbox: StripeSandbox, status: str) -> None:
+def test_purchase_that_is_not_completed_is_rejected(shop: Shop, sandbox: StripeSandbox, status: str) -> None:
     purchase = shop.add_purchase(sandbox.create_payment(100), status=status)
-    assert_error(
-        preview(shop, purchase), 400, "Only completed purchases can be refunded", "purchase_not_refundable"
-    )
+    assert_error(preview(shop, purchase), 400, "purchase_not_refundable")
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("purchase", [ObjectId(), "no-id"])
-def test_no_such_purchase(shop: Shop, purchase: Any) -> None:
-    assert_error(preview(shop, purchase), 404, "Purchase not found", "purchase_not_found")
+@pytest.mark.parametrize("purchase", [ObjectId(), "not-an-id"])
+def test_unknown_or_invalid_purchase_id_is_not_found(shop: Shop, purchase: Any) -> None:
+    assert_error(preview(shop, purchase), 404, "purchase_not_found")
 
 
-def test_a_purchase_without_a_payment(shop: Shop) -> None:
-    assert_error(preview(shop, shop.add_purchase(None)), 400, "Refund failed", "payment_intent_missing")
+def test_purchase_without_payment_intent_is_rejected(shop: Shop) -> None:
+    assert_error(preview(shop, shop.add_purchase(None)), 400, "payment_intent_missing")
 
 
-def test_a_payment_that_stripe_does_not_know(shop: Shop) -> None:
-    response = preview(shop, shop.add_purchase("pi_of_another_account"))
-    assert (response.status_code, response.json["code"]) == (400, "payment_unknown")
+def test_unknown_payment_is_rejected(shop: Shop) -> None:
+    assert_error(preview(shop, shop.add_purchase("pi_of_another_account")), 400, "payment_unknown")
 
 
 @pytest.mark.parametrize(
@@ -99,18 +98,18 @@ def test_a_payment_that_stripe_does_not_know(shop: Shop) -> None:
         ("key_rejected", 500, "stripe_key_rejected"),
     ],
 )
-def test_stripe_cannot_be_asked(
+def test_stripe_error_fails_the_preview(
     shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str
 ) -> None:
     purchase = shop.add_purchase(sandbox.create_payment(100))
     sandbox.inject(fault, method="GET", path="/v1/payment_intents")
     response = preview(shop, purchase)
-    assert (response.status_code, response.json["code"]) == (status, code)
+    assert_error(response, status, code)
     assert "Nothing was refunded" in response.json["error"]
-    assert_nothing_done(shop, sandbox)
+    assert_nothing_refunded(shop, sandbox)
 
 
-def test_only_admins(shop: Shop, sandbox: StripeSandbox) -> None:
+def test_preview_requires_an_admin(shop: Shop, sandbox: StripeSandbox) -> None:
     purchase = shop.add_purchase(sandbox.create_payment(100))
     assert preview(shop, purchase, Accept="*/*").status_code == 401
     assert preview(shop, purchase, **shop.headers(shop.add_user())).status_code == 403

@@ -1,4 +1,4 @@
-"""Real worker processes, and many callers at once."""
+"""Real worker processes, and concurrent callers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START_SECONDS = 60
 
 @dataclass(frozen=True)
 class Answer:
-    """What one call got."""
+    """The response of one call."""
 
     status: int
     worker: str | None
@@ -33,9 +33,9 @@ class Answer:
 
 
 class Server:
-    """A WSGI server with the tests' app.
+    """A WSGI server with an app of the tests.
 
-    :param port: where it listens on 127.0.0.1.
+    :param port: its port on 127.0.0.1.
     """
 
     def __init__(self, port: int, process: subprocess.Popen[bytes]) -> None:
@@ -43,7 +43,7 @@ class Server:
         self.process = process
 
     def post(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """Make one call on a connection of its own."""
+        """Send one request on a new connection."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("POST", path, headers={**headers, "Connection": "close"})
@@ -52,30 +52,30 @@ class Server:
             return Answer(response.status, response.getheader("X-Worker"), body)
 
     def get_text(self, path: str) -> str:
-        """The body of a page."""
+        """Return the body of a page."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:
             text: str = response.read().decode()
         return text
 
     def wait(self) -> None:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 self.post("/", {})
             except OSError:
-                assert self.process.poll() is None, "the server ended"
+                assert self.process.poll() is None, "the server exited"
                 assert time.monotonic() < deadline, "the server did not start"
                 time.sleep(0.05)
             except ValueError:
-                return  # its 404 is the host's own, and no JSON
+                return  # the app's 404, which isn't JSON
 
 
 @contextlib.contextmanager
 def gunicorn(
     *arguments: str, app: str = "tests.integration.wsgi:app", **environment: str
 ) -> Iterator[Server]:
-    """Serve the tests' app, or another of theirs, by gunicorn until the end of the block."""
+    """Serve an app of the tests with gunicorn until the end of the block."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--no-control-socket"]
     command += [*arguments, app]
@@ -97,23 +97,23 @@ def gunicorn(
 
 
 def call_together(count: int, rounds: int, call: Callable[[int, int], Answer]) -> list[list[Answer]]:
-    """Let that many threads make their call of each round at the same moment.
+    """Make concurrent calls in this many threads, round by round.
 
     :param call: ``(round, caller) -> answer``.
-    :return: the answers, a list a round.
+    :return: one list of answers per round.
     """
-    together = threading.Barrier(count)
+    barrier = threading.Barrier(count)
     answers: list[list[Answer]] = [[] for _ in range(rounds)]
     errors: list[BaseException] = []
 
     def work(caller: int) -> None:
         try:
             for number in range(rounds):
-                together.wait(timeout=60)
+                barrier.wait(timeout=60)
                 answers[number].append(call(number, caller))
         except BaseException as error:
             errors.append(error)
-            together.abort()
+            barrier.abort()
 
     threads = [threading.Thread(target=work, args=(caller,)) for caller in range(count)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The app that the worker processes of the tests serve; its config comes from the environment."""
+"""The app of the tests' worker processes, configured by environment variables."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ app: Flask = make_app(
 
 
 @app.after_request
-def name_the_worker(response: Response) -> Response:
+def add_worker_header(response: Response) -> Response:
     response.headers["X-Worker"] = str(os.getpid())
     return response
 
 
 def warm_up() -> None:
-    """Make a refund in this very process, so that every connection is open before it forks."""
+    """Make a refund in this process, so that every connection is open before it forks."""
     import pymongo
 
     with pymongo.MongoClient(os.environ["MONGO_URI"]) as client:

@@ -1,4 +1,4 @@
-"""A mounted app under watch: nothing that it says or logs may be HTML, a trace, or a secret."""
+"""An app whose responses and log must not contain HTML, tracebacks or secrets."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from flask_refunds.testing import StripeSandbox
 from tests.contract import ContractClient
 from tests.shop import JWT_SECRET, STRIPE_KEY, Shop, make_app
 
-WEBHOOK_SECRET = "whsec_of_the_tests_that_nobody_may_see"
+WEBHOOK_SECRET = "whsec_of_the_tests_that_must_stay_secret"
 MONGO_PASSWORD = "password-of-the-database-of-the-tests"
 SECRETS = {JWT_SECRET, STRIPE_KEY, WEBHOOK_SECRET, MONGO_PASSWORD}
 
 
-class WatchedClient(ContractClient):
-    """Looks at every answer. ``html_is_fine`` is for what the host itself answers.
+def secrets_of(tokens: set[str]) -> set[str]:
+    """Return the secrets and the tokens, without short ones, which any text could contain."""
+    return SECRETS | {token for token in tokens if len(token) > 40}
 
-    Tokens count as secrets, too.
+
+class WatchedClient(ContractClient):
+    """Checks every response, with tokens as secrets, too.
+
+    Set ``allow_html`` for responses of the app itself.
     """
 
-    html_is_fine = False
+    allow_html = False
     tokens: set[str]
 
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
@@ -39,34 +44,29 @@ class WatchedClient(ContractClient):
 
     def inspect(self, response: TestResponse) -> None:
         shown = f"{response.status}\n{response.headers}\n{response.get_data(as_text=True)}"
-        assert not [secret for secret in self.secrets() if secret in shown]
+        assert not [secret for secret in secrets_of(self.tokens) if secret in shown]
         assert "Traceback" not in shown
         assert 'File "' not in shown
-        if response.get_data() and not self.html_is_fine:
+        if response.get_data() and not self.allow_html:
             assert "html" not in response.headers.get("Content-Type", ""), shown
             assert "<!doctype" not in shown.lower()
-
-    def secrets(self) -> set[str]:
-        # Short ones are no tokens; they would be found anywhere.
-        return SECRETS | {token for token in self.tokens if len(token) > 40}
 
 
 @pytest.fixture(autouse=True)
 def watched(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Iterator[type[WatchedClient]]:
-    """The client of every app in these tests; and the log, which is read to the end at the end."""
+    """Use the client for every app, and check the log after the test."""
     client_class = type("Client", (WatchedClient,), {"tokens": set()})
     monkeypatch.setattr(Flask, "test_client_class", client_class)
     caplog.set_level(logging.DEBUG)
     yield client_class
     text = "\n".join(map(logging.Formatter().format, caplog.get_records("call")))
-    secrets = SECRETS | {token for token in client_class.tokens if len(token) > 40}
-    assert not [secret for secret in secrets if secret in text]
+    assert not [secret for secret in secrets_of(client_class.tokens) if secret in text]
 
 
 class SpyCollection:
-    """A collection that keeps what is done with it."""
+    """A collection that records its method calls."""
 
     def __init__(self, calls: list[tuple[str, str, Any]], collection: Any) -> None:
         self._calls = calls
@@ -85,7 +85,7 @@ class SpyCollection:
 
 
 class SpyDatabase:
-    """A database that keeps every call of every collection: (collection, method, arguments)."""
+    """A database that records method calls of its collections: (collection, method, arguments)."""
 
     def __init__(self, database: Any) -> None:
         self.calls: list[tuple[str, str, Any]] = []
@@ -96,26 +96,26 @@ class SpyDatabase:
 
     @property
     def touched(self) -> list[tuple[str, str]]:
-        """What was done with which collection."""
+        """The recorded calls without their arguments."""
         return [(collection, method) for collection, method, _ in self.calls]
 
 
 class WatchedShop(Shop):
-    """A shop that also shows what the library does with its database."""
+    """A shop that records what the library does with its database."""
 
     def __init__(self, app: Flask, database: Any, spy: SpyDatabase) -> None:
         super().__init__(app, database)
         self.spy = spy
 
 
-OpenShop = Callable[..., WatchedShop]
+MakeShop = Callable[..., WatchedShop]
 
 
 @pytest.fixture
-def open_shop(sandbox: StripeSandbox) -> OpenShop:
-    """Opens a shop with a database of its own, on mongomock."""
+def make_shop(sandbox: StripeSandbox) -> MakeShop:
+    """Return a function that makes a shop with its own mongomock database."""
 
-    def open_shop(**config: Any) -> WatchedShop:
+    def make_shop(**config: Any) -> WatchedShop:
         database = mongomock.MongoClient(tz_aware=True).shop
         spy = SpyDatabase(database)
         defaults = {
@@ -125,16 +125,16 @@ def open_shop(sandbox: StripeSandbox) -> OpenShop:
         }
         return WatchedShop(make_app(**(defaults | config)), database, spy)
 
-    return open_shop
+    return make_shop
 
 
 @pytest.fixture
-def shop(open_shop: OpenShop) -> WatchedShop:
-    return open_shop()
+def shop(make_shop: MakeShop) -> WatchedShop:
+    return make_shop()
 
 
-def assert_answer(response: TestResponse, status: int, code: str, error: str | None = None) -> None:
-    """An error of the contract, and nothing besides."""
+def assert_error(response: TestResponse, status: int, code: str, error: str | None = None) -> None:
+    """Check that the response is this error, without extra fields."""
     assert (response.status_code, response.mimetype) == (status, "application/json"), response.text
     assert response.json is not None
     assert response.json["code"] == code
@@ -147,11 +147,11 @@ def assert_answer(response: TestResponse, status: int, code: str, error: str | N
 
 
 def assert_not_authenticated(response: TestResponse) -> None:
-    assert_answer(response, 401, "not_authenticated")
+    assert_error(response, 401, "not_authenticated")
     assert response.get_data() == b'{"error":"Not authenticated","code":"not_authenticated"}'
     assert response.headers.getlist("WWW-Authenticate") == ["Bearer"]
 
 
 def assert_admin_required(response: TestResponse) -> None:
-    assert_answer(response, 403, "admin_required")
+    assert_error(response, 403, "admin_required")
     assert response.get_data() == b'{"error":"Admin access required","code":"admin_required"}'

@@ -11,9 +11,9 @@ from typing import Any
 
 
 class KeyEndpoint:
-    """Answers every GET with the same body, and counts them.
+    """Answers and counts GET requests.
 
-    :param keys: the JWKs to publish; replace :attr:`body` or :attr:`status` for a bad day.
+    :param keys: the JWKs to publish. Set :attr:`body` or :attr:`status` for an invalid answer.
     """
 
     def __init__(self, *keys: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ class KeyEndpoint:
         return f"http://127.0.0.1:{self._server.server_port}/jwks.json"
 
     def publish(self, *keys: dict[str, Any]) -> None:
-        """Put up these keys instead of the present ones."""
+        """Replace the published keys."""
         self.body = json.dumps({"keys": list(keys)}).encode()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -54,7 +54,7 @@ class KeyEndpoint:
         self._thread.start()
 
     def stop(self) -> None:
-        """Go down: from now on, connections are refused."""
+        """Refuse connections from now on."""
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()

@@ -1,4 +1,4 @@
-"""Key pairs of every family, and tokens that no honest issuer would make."""
+"""Key pairs of every family, and forged tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PUBLIC_KEY_ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "
 
 
 class KeyPair:
-    """A private key and its public half, as PEM and as JWK."""
+    """A private key and its public key, as PEM and as JWK."""
 
     def __init__(self, private_key: Any) -> None:
         self.key = private_key
@@ -38,16 +38,16 @@ class KeyPair:
         return encoded
 
     def jwk(self, algorithm: str, kid: str, **fields: Any) -> dict[str, Any]:
-        """The public half, as an identity provider publishes it."""
+        """Return the public key as an identity provider publishes it."""
         made: Any = get_default_algorithms()[algorithm].to_jwk(self.key.public_key(), as_dict=True)
         return {**made, "kid": kid, "use": "sig", "alg": algorithm, **fields}
 
 
 @cache
 def key_pair(algorithm: str, owner: str = "issuer") -> KeyPair:
-    """The pair of one family, made once a session; another owner has another pair.
+    """Return the key pair of one family and owner, created once per session.
 
-    :param algorithm: as in a token's header; the RS and PS algorithms share one RSA key.
+    :param algorithm: the RS and PS algorithms share one RSA key.
     """
     family = "RSA" if algorithm[:2] in {"RS", "PS"} else algorithm
     return _key_pair(family, owner)
@@ -68,7 +68,7 @@ def b64url(raw: bytes) -> str:
 
 
 def _segment(value: Any) -> str:
-    """A dict or a list as JSON (``NaN`` and all), text and bytes as they are."""
+    """Encode text and bytes as they are, and other values as JSON, including ``NaN``."""
     if isinstance(value, bytes):
         return b64url(value)
     return b64url((value if isinstance(value, str) else json.dumps(value)).encode())
@@ -80,32 +80,32 @@ HEADER = {"alg": "HS256", "typ": "JWT"}
 def forge(
     payload: Any, header: Any = HEADER, *, secret: str | bytes = JWT_SECRET, digest: str = "sha256"
 ) -> str:
-    """A token with any header and payload at all, and a genuine HMAC of them."""
+    """Return a token with any header and payload, and a valid HMAC of them."""
     signed = f"{_segment(header)}.{_segment(payload)}"
     key = secret.encode() if isinstance(secret, str) else secret
     return f"{signed}.{b64url(hmac.new(key, signed.encode(), getattr(hashlib, digest)).digest())}"
 
 
 def claims(identity: Any, **changes: Any) -> dict[str, Any]:
-    """The claims of a good token, but for the changes."""
+    """Return the claims of a valid token, with changes."""
     now = int(time.time())
     return {"sub": identity, "iat": now, "exp": now + 3600, **changes}
 
 
 def without(name: str, identity: Any) -> dict[str, Any]:
-    """The claims of a good token, but for one that is missing."""
+    """Return the claims of a valid token without one of them."""
     return {key: value for key, value in claims(identity).items() if key != name}
 
 
 def bad_tokens(identity: str) -> dict[str, str]:
-    """What must never pass where HS256 and ``JWT_SECRET`` are configured, by what is wrong with it."""
+    """Return tokens that are invalid for HS256 and ``JWT_SECRET``, by what is wrong with them."""
     good = claims(identity)
     now = good["iat"]
     token = forge(good)
     head, body, signature = token.split(".")
     other = forge(claims("0" * 24)).split(".")
     return {
-        "no token at all": "x",
+        "not a token": "x",
         "only dots": "..",
         "many dots": "." * 100,
         "two segments": f"{head}.{body}",
@@ -115,8 +115,8 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "signature cut": token[:-2],
         "signature of another token": f"{head}.{other[1]}.{signature}",
         "header of another token": f"{_segment({**HEADER, 'kid': 'x'})}.{body}.{signature}",
-        "signed by somebody else": forge(good, secret="somebody-elses-secret-that-is-long-enough"),
-        "signed with nothing": forge(good, secret=""),
+        "signed by another issuer": forge(good, secret="another-issuers-secret-that-is-long-enough"),
+        "signed with an empty secret": forge(good, secret=""),
         "signed with another digest": forge(good, digest="sha512"),
         "alg none": f"{_segment({'alg': 'none'})}.{body}.",
         "alg none, signed": forge(good, {"alg": "none"}),
@@ -140,10 +140,10 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "header a list": forge(good, [HEADER]),
         "header a string": forge(good, '"HS256"'),
         "header null": forge(good, "null"),
-        "header no JSON": forge(good, "{alg:HS256}"),
-        "header no UTF-8": forge(good, b'{"alg":"HS256","x":"\xff"}'),
+        "header not JSON": forge(good, "{alg:HS256}"),
+        "header not UTF-8": forge(good, b'{"alg":"HS256","x":"\xff"}'),
         "header nested too deeply": forge(good, '{"alg":"HS256","x":' + "[" * 3000),
-        "header with an endless number": forge(good, '{"alg":"HS256","x":' + "9" * 5000 + "}"),
+        "header with a very long number": forge(good, '{"alg":"HS256","x":' + "9" * 5000 + "}"),
         "kid a number": forge(good, {**HEADER, "kid": 1}),
         "kid an object": forge(good, {**HEADER, "kid": {"$ne": None}}),
         "kid null": forge(good, {**HEADER, "kid": None}),
@@ -151,7 +151,7 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "unknown crit": forge(good, {**HEADER, "crit": ["exp"], "exp": now}),
         "crit empty": forge(good, {**HEADER, "crit": []}),
         "crit a string": forge(good, {**HEADER, "crit": "b64", "b64": True}),
-        "crit names what is missing": forge(good, {**HEADER, "crit": ["b64"]}),
+        "crit names a missing header": forge(good, {**HEADER, "crit": ["b64"]}),
         "b64 false": forge(good, {**HEADER, "b64": False}),
         "b64 false and critical": forge(good, {**HEADER, "b64": False, "crit": ["b64"]}),
         "b64 false, critical and detached": forge("", {**HEADER, "b64": False, "crit": ["b64"]}),
@@ -159,10 +159,10 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "payload a string": forge('"sub"'),
         "payload null": forge("null"),
         "payload empty": forge(""),
-        "payload no JSON": forge("sub=admin"),
-        "payload no UTF-8": forge(b'{"sub":"\xff"}'),
+        "payload not JSON": forge("sub=admin"),
+        "payload not UTF-8": forge(b'{"sub":"\xff"}'),
         "payload nested too deeply": forge('{"sub":' + "[" * 3000),
-        "payload with an endless number": forge('{"sub":' + "9" * 5000 + "}"),
+        "payload with a very long number": forge('{"sub":' + "9" * 5000 + "}"),
         "payload not base64url": f"{head}.{body}!.{signature}",
         "payload with white space": f"{head}.{body}\n.{signature}",
         "expired": forge({**good, "iat": now - 7200, "exp": now - 3600}),
@@ -188,7 +188,7 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "iat a word": forge({**good, "iat": "now"}),
         "iat a list": forge({**good, "iat": []}),
         "jti a number": forge({**good, "jti": 1}),
-        "audience of somebody else": forge({**good, "aud": "somebody-else"}),
+        "audience of another app": forge({**good, "aud": "another-app"}),
         "audience an object": forge({**good, "aud": {"a": 1}}),
         "sub missing": forge(without("sub", identity)),
         "sub null": forge({**good, "sub": None}),
@@ -203,5 +203,5 @@ def bad_tokens(identity: str) -> dict[str, str]:
         "too long": forge({**good, "padding": "x" * 9000}),
         "very long": "A" * 1_000_000,
         "not ASCII": forge(good).replace(".", "é.", 1),
-        "not even Latin": f"{head}.{body}.подпись",
+        "not Latin-1": f"{head}.{body}.подпись",
     }

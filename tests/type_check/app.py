@@ -1,4 +1,4 @@
-"""What a host writes with the public names, for mypy alone: an ``Any`` where a type was promised fails it."""
+"""An app that uses the public names, for mypy only. It fails if a public name has lost its type."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ async def admin() -> str:
 assert_type(me(1), dict[str, Any])
 
 
-async def ask() -> None:
+async def call_admin() -> None:
     assert_type(await admin(), str)
 
 
 @app.post("/webhook")
 def webhook() -> dict[str, bool]:
-    return {"ours": assert_type(handle_event({"type": "refund.created"}), bool)}
+    return {"processed": assert_type(handle_event({"type": "refund.created"}), bool)}
 
 
 @refund_succeeded.connect
-def mail(sender: Flask, **news: Any) -> None:
+def mail(sender: Flask, **fields: Any) -> None:
     """A receiver."""
 
 

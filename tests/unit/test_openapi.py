@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the code does, and nothing besides."""
+"""The OpenAPI document matches the code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import flask_refunds
 from flask_refunds import errors, models, refunds_bp
-from flask_refunds.schemas import rendering as serializers
-from flask_refunds.web import query_params as queries
+from flask_refunds.schemas import inputs
+from flask_refunds.web import query_params
 from tests.contract import DOCUMENT, answer_faults, faults, operations, resolve, shape
 from tests.shop import make_app
 
@@ -24,34 +24,34 @@ SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = {operation["operationId"]: operation for _, _, operation in operations()}
 
 
-def everything(node: Any = DOCUMENT) -> Iterator[Any]:
-    """Every object of the document."""
+def all_objects(node: Any = DOCUMENT) -> Iterator[Any]:
+    """Yield every object of the document."""
     if isinstance(node, dict):
         yield node
         for value in node.values():
-            yield from everything(value)
+            yield from all_objects(value)
     elif isinstance(node, list):
         for value in node:
-            yield from everything(value)
+            yield from all_objects(value)
 
 
 def error_classes() -> dict[str, type[errors.RefundsError]]:
-    """Those that callers over HTTP may meet, by the name of their schema."""
+    """Return the errors of the HTTP API by the name of their schema."""
     found = {
         name: kind
         for name, kind in vars(errors).items()
         if inspect.isclass(kind) and issubclass(kind, errors.RefundsError)
     }
-    del found["NothingToResolve"]  # of a command
+    del found["NothingToResolve"]  # raised by a command only
     return {"InternalError": found.pop("RefundsError"), **found}
 
 
-def test_it_is_openapi() -> None:
+def test_document_is_valid_openapi() -> None:
     OpenAPIV31SpecValidator(DOCUMENT).validate()  # type: ignore[arg-type]
 
 
-def test_a_reference_leads_somewhere_and_nothing_lies_about() -> None:
-    used = {node["$ref"] for node in everything() if isinstance(node.get("$ref"), str)}
+def test_every_component_is_referenced_and_every_reference_exists() -> None:
+    used = {node["$ref"] for node in all_objects() if isinstance(node.get("$ref"), str)}
     kept = {
         f"#/components/{kind}/{name}"
         for kind, named in DOCUMENT["components"].items()
@@ -76,11 +76,11 @@ def routes(app: Flask, prefix: str) -> Iterator[tuple[str, str]]:
             yield method, shape(rule.rule).removeprefix(prefix)
 
 
-def test_every_route_is_documented_and_every_documented_route_is_there() -> None:
+def test_documented_routes_are_the_blueprints_routes() -> None:
     assert set(routes(make_app(), "/api/payments")) == documented_routes()
 
 
-def test_a_route_that_nobody_documented_would_be_found() -> None:
+def test_undocumented_route_is_detected() -> None:
     app = make_app()
     app.add_url_rule("/api/payments/more", "refunds.more", lambda: "")
     assert set(routes(app, "/api/payments")) - documented_routes() == {("GET", "/more")}
@@ -89,7 +89,7 @@ def test_a_route_that_nobody_documented_would_be_found() -> None:
 # Errors
 
 
-def test_every_code_is_documented_and_every_documented_code_is_there() -> None:
+def test_documented_error_codes_are_the_error_classes_codes() -> None:
     documented = {
         name: schema["properties"]["code"]["const"]
         for name, schema in SCHEMAS.items()
@@ -99,7 +99,7 @@ def test_every_code_is_documented_and_every_documented_code_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", error_classes())
-def test_an_error_s_example_is_its_own_words(name: str) -> None:
+def test_example_of_an_error_has_its_code_and_message(name: str) -> None:
     kind = error_classes()[name]
     [example] = SCHEMAS[name]["examples"]
     assert example["code"] == kind.code
@@ -107,26 +107,26 @@ def test_an_error_s_example_is_its_own_words(name: str) -> None:
 
 
 def errors_of(answer: Mapping[str, Any]) -> set[str]:
-    """The names of the errors that an answer may be."""
+    """Return the names of the errors that a response can have."""
     schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
     refs = [each.get("$ref", "") for each in schema.get("anyOf", [schema])]
     return {ref.rpartition("/")[2] for ref in refs} & error_classes().keys()
 
 
-def test_every_error_is_some_answer_s_and_has_that_status_and_its_headers() -> None:
-    met = set()
+def test_every_error_is_documented_with_its_status_and_headers() -> None:
+    documented = set()
     for operation in OPERATIONS.values():
         for status, response in operation["responses"].items():
             answer = resolve(response)
             for name in errors_of(answer):
                 kind = error_classes()[name]
-                met.add(name)
+                documented.add(name)
                 assert str(kind.status) == status, name
                 assert kind.headers.keys() <= answer["headers"].keys(), name
-    assert met == error_classes().keys()
+    assert documented == error_classes().keys()
 
 
-def test_whoever_needs_a_token_may_be_refused() -> None:
+def test_protected_operation_documents_401_and_403() -> None:
     for path, _, operation in operations():
         protected = operation["security"] == [{"bearer": []}]
         assert protected == ("401" in operation["responses"])
@@ -137,9 +137,9 @@ def test_whoever_needs_a_token_may_be_refused() -> None:
 # Schemas
 
 
-def test_every_example_is_valid() -> None:
+def test_every_example_matches_its_schema() -> None:
     count = 0
-    for node in everything():
+    for node in all_objects():
         schema = node.get("schema", node)
         examples = node.get("examples", [node["example"]] if "example" in node else [])
         if isinstance(examples, dict):
@@ -150,7 +150,7 @@ def test_every_example_is_valid() -> None:
     assert count > 50
 
 
-def test_every_answer_that_is_no_error_has_an_example() -> None:
+def test_every_success_response_has_an_example() -> None:
     for name, operation in OPERATIONS.items():
         for status, response in operation["responses"].items():
             media = resolve(response).get("content", {}).get("application/json")
@@ -158,45 +158,44 @@ def test_every_answer_that_is_no_error_has_an_example() -> None:
                 assert media["examples"], name
 
 
-def test_what_is_closed_is_closed() -> None:
-    for node in everything(SCHEMAS):
+def test_every_object_schema_sets_additional_properties() -> None:
+    for node in all_objects(SCHEMAS):
         if node.get("type") == "object" and "properties" in node:
             assert node.get("additionalProperties") is not None or node in (
                 SCHEMAS["RefundFields"],
-                SCHEMAS["FigureFields"],
+                SCHEMAS["ReportFields"],
                 SCHEMAS["Event"],
                 SCHEMAS["Event"]["properties"]["data"],
             )
 
 
-def test_the_words_are_the_code_s() -> None:
+def test_enums_and_limits_match_the_code() -> None:
     assert SCHEMAS["RefundStatus"]["enum"] == [each.value for each in models.RefundStatus]
     assert SCHEMAS["Reason"]["enum"] == list(get_args(models.Reason))
-    assert SCHEMAS["PurchaseStatus"]["enum"] == list(queries.PURCHASE_STATUSES)
+    assert SCHEMAS["PurchaseStatus"]["enum"] == list(query_params.PURCHASE_STATUSES)
     assert SCHEMAS["RefundFields"]["properties"]["source"]["enum"] == list(get_args(models.Source))
-    assert SCHEMAS["RefundRequest"]["properties"]["note"]["maxLength"] == serializers.MAX_NOTE_LENGTH
+    assert SCHEMAS["RefundRequest"]["properties"]["note"]["maxLength"] == inputs.MAX_NOTE_LENGTH
     limit = resolve({"$ref": "#/components/parameters/limit"})["schema"]
-    assert (limit["default"], limit["maximum"]) == (queries.DEFAULT_LIMIT, queries.MAX_LIMIT)
+    assert (limit["default"], limit["maximum"]) == (query_params.DEFAULT_LIMIT, query_params.MAX_LIMIT)
 
 
 PARSERS = {
-    "listPurchases": queries.parse_purchase_query,
-    "listRefunds": queries.parse_refund_query,
-    "showMetrics": queries.parse_report_query,
+    "listPurchases": query_params.parse_purchase_query,
+    "listRefunds": query_params.parse_refund_query,
+    "showMetrics": query_params.parse_report_query,
 }
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_the_parameters_are_the_code_s(name: str) -> None:
-    """Each that the code reads is documented, and the reverse."""
-    source = inspect.getsource(PARSERS[name]) + inspect.getsource(queries._parse_range)
-    if "_limit(" in source:
-        source += inspect.getsource(queries._limit)
+def test_documented_parameters_are_the_parsed_ones(name: str) -> None:
+    source = inspect.getsource(PARSERS[name]) + inspect.getsource(query_params._parse_range)
+    if "_parse_limit(" in source:
+        source += inspect.getsource(query_params._parse_limit)
     documented = {resolve(each)["name"] for each in OPERATIONS[name]["parameters"]}
-    assert documented == set(re.findall(r'query\.read\("(\w+)"', source))
+    assert documented == set(re.findall(r'params\.read\("(\w+)"', source))
 
 
-def test_every_link_leads_to_an_operation_and_its_parameters() -> None:
+def test_every_link_names_an_operation_and_its_parameters() -> None:
     for link in DOCUMENT["components"]["links"].values():
         target = OPERATIONS[link["operationId"]]
         item = next(
@@ -206,12 +205,12 @@ def test_every_link_leads_to_an_operation_and_its_parameters() -> None:
         assert link["parameters"].keys() <= {resolve(each)["name"] for each in parameters}
 
 
-# How it is served
+# How the document is served
 
 
 @pytest.mark.parametrize("prefix", ["/api/payments", "/shop/money"])
-def test_it_is_served_wherever_the_blueprint_is(prefix: str) -> None:
-    app = Flask("host")  # and without any config
+def test_document_is_served_under_any_prefix(prefix: str) -> None:
+    app = Flask("shop")  # without any config
     app.register_blueprint(refunds_bp, url_prefix=prefix)
     answer = app.test_client().get(f"{prefix}/openapi.json")
     assert answer.status_code == 200
@@ -220,7 +219,7 @@ def test_it_is_served_wherever_the_blueprint_is(prefix: str) -> None:
     assert json.loads(answer.get_data())["servers"][0]["url"] == "."
 
 
-def test_a_token_changes_nothing() -> None:
+def test_document_is_the_same_with_a_token() -> None:
     client = make_app().test_client()
     plain = client.get("/api/payments/openapi.json")
     signed = client.get("/api/payments/openapi.json", headers={"Authorization": "Bearer x"})

@@ -1,4 +1,4 @@
-"""What ``setup.cfg`` promises of the package, and what is checked of it elsewhere."""
+"""The package's metadata in ``setup.cfg``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOR_DEVELOPERS = {"demo", "dev", "docs", "oldest", "test"}
-"""Extras that no host installs."""
+"""Extras that apps don't install."""
 PIN = re.compile(r"(?P<name>[\w-]+)(\[\w+\])?[>=]=(?P<version>[\d.]+)")
 
 
 def _pins(lines: str) -> dict[str, tuple[int, ...]]:
-    """The versions named, by package; versions that differ in trailing zeros are one."""
+    """Return the version of each package, without trailing zeros."""
     found = {}
     for line in lines.splitlines():
         pin = PIN.match(line)
@@ -25,7 +25,7 @@ def _pins(lines: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def test_the_oldest_versions_that_are_allowed_are_those_that_are_tested() -> None:
+def test_oldest_allowed_versions_are_the_tested_ones() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     allowed = _pins(setup["options"]["install_requires"])
@@ -34,6 +34,6 @@ def test_the_oldest_versions_that_are_allowed_are_those_that_are_tested() -> Non
             allowed |= _pins(requirements)
     assert len(allowed) > 8
     tested = _pins((ROOT / "tests" / "oldest.txt").read_text())
-    brought_along = {"werkzeug", "click"}
+    indirect = {"werkzeug", "click"}
     assert {name: tested.get(name) for name in allowed} == allowed
-    assert tested.keys() - allowed.keys() == brought_along
+    assert tested.keys() - allowed.keys() == indirect

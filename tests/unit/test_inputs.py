@@ -1,0 +1,270 @@
+"""What callers send: purchase IDs and request bodies."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, get_args
+
+import pytest
+from bson import decode, encode
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from flask_refunds import InvalidRequest, PurchaseNotFound
+from flask_refunds.models import Reason
+from flask_refunds.schemas.inputs import (
+    MAX_BODY_BYTES,
+    MAX_NOTE_LENGTH,
+    parse_purchase_id,
+    parse_refund_request,
+)
+
+ID = "64b5f2c8e13e4a5b6c7d8e9f"
+REASONS = get_args(Reason)
+
+
+# Purchase IDs
+
+
+@pytest.mark.parametrize("text", [ID, ID.upper(), "0" * 24, "aBcDeF" * 4])
+def test_24_hex_digits_are_parsed_as_purchase_id(text: str) -> None:
+    assert str(parse_purchase_id(text)) == text.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ID[:-1],
+        ID + "0",
+        f" {ID[:-1]}",
+        f"{ID[:-1]}\n",
+        f"{ID}\n",
+        ID[:-1] + "g",
+        "0x" + ID[:-2],
+        "-" + ID[:-1],
+        ID[:-1] + "\0",
+        "٣" * 24,
+        "１" * 24,  # noqa: RUF001
+        "é" * 12,
+        "abcdefghijkl",
+        '{"$oid": "64b5f2c8e13e4a"}',
+        "5f 5f 5f 5f 5f 5f 5f 5f ",
+        " " * 24,
+        "{$ne:1}",
+        "[object Object]",
+    ],
+)
+def test_other_text_is_not_a_purchase_id(text: str) -> None:
+    with pytest.raises(PurchaseNotFound):
+        parse_purchase_id(text)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30) | st.text("0123456789abcdefABCDEFgx -", min_size=22, max_size=26))
+@example(ID)
+def test_any_text_is_parsed_or_purchase_not_found(text: str) -> None:
+    if re.fullmatch(r"[0-9a-fA-F]{24}", text):
+        assert str(parse_purchase_id(text)) == text.lower()
+    else:
+        with pytest.raises(PurchaseNotFound):
+            parse_purchase_id(text)
+
+
+# Bodies
+
+
+def as_bytes(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b" \r\n\t ", b"{}", b" { } ", b'{"reason": null, "note": null}'])
+def test_body_without_fields_has_no_reason_and_no_note(body: bytes) -> None:
+    assert parse_refund_request(body) == (None, None)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_reason_of_stripe_is_accepted(reason: str) -> None:
+    assert parse_refund_request(as_bytes({"reason": reason})) == (reason, None)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "",
+        "Duplicate",
+        " duplicate",
+        "duplicate ",
+        "expired_uncaptured_charge",
+        "changed_mind",
+        0,
+        1,
+        True,
+        False,
+        [],
+        ["duplicate"],
+        {},
+        {"$oid": ID},
+    ],
+)
+def test_other_reason_is_rejected(reason: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"reason must be one of .*Nothing was refunded"):
+        parse_refund_request(as_bytes({"reason": reason}))
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "x",
+        "x" * MAX_NOTE_LENGTH,
+        "🎉" * MAX_NOTE_LENGTH,
+        "a\0b",
+        "\u2028",
+        "\u202e",
+        "<script>",
+        "line\nline",
+    ],
+)
+def test_note_is_accepted_and_storable(note: str) -> None:
+    assert parse_refund_request(as_bytes({"note": note})) == (None, note)
+    assert parse_refund_request(json.dumps({"note": note}, ensure_ascii=False).encode()) == (None, note)
+    assert decode(encode({"note": note})) == {"note": note}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "x" * (MAX_NOTE_LENGTH + 1),
+        "🎉" * 501,
+        "\ud800",
+        "a\udfff",
+        0,
+        True,
+        [],
+        ["x"],
+        {},
+        {"$gt": ""},
+        {"$oid": ID},
+    ],
+)
+def test_invalid_note_is_rejected(note: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"note must be text of at most 500 .*Nothing was refunded"):
+        parse_refund_request(as_bytes({"note": note}))
+
+
+@pytest.mark.parametrize("amount", [1, 0, -1999, None, "1", 19.99, {}])
+def test_any_amount_is_rejected(amount: Any) -> None:
+    for body in ({"amount": amount}, {"reason": "duplicate", "amount": amount}, {"amount": amount, "x": 1}):
+        with pytest.raises(InvalidRequest, match="amount isn't supported"):
+            parse_refund_request(as_bytes(body))
+
+
+@pytest.mark.parametrize(
+    "name", ["Reason", "reason ", "amount_cents", "currency", "", "$oid", "_id", "\ud800", "__proto__"]
+)
+def test_unknown_field_is_rejected(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="Unknown field"):
+        parse_refund_request(as_bytes({name: 1, "note": "x"}))
+
+
+NOT_OBJECTS = [b"[]", b"null", b"true", b"1", b'"reason"', b'[{"reason": "duplicate"}]']
+
+
+@pytest.mark.parametrize("body", NOT_OBJECTS)
+def test_json_that_is_not_an_object_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="must be a JSON object"):
+        parse_refund_request(body)
+
+
+INVALID_JSON = [
+    b"reason=duplicate",
+    b"{",
+    b"{'reason': 'duplicate'}",
+    b'{"reason": "duplicate",}',
+    b'{"reason": "duplicate"} {"amount": 1}',
+    b'{"reason": "duplicate"}\0',
+    b'{"reason": "dup',
+    b"\0",
+    b"{}{}",
+    b'{} "amount"',
+    b"NaN",
+    b"-Infinity",
+    b'{"amount": Infinity}',
+    b'{"reason": "duplicate"/* */}',
+    b"{reason: 1}",
+    b'{"note": "\0"}',
+    b'{"note": "\xe9"}',
+    b'{"note": "\xc0\xaf"}',
+    b'{"reason": NaN}',
+    b'{"note": Infinity}',
+    b'{"note": -Infinity}',
+    b'{"note": "\n"}',
+    b'{"note": "x", "note": "y"}',
+    b'{"reason": "duplicate", "re\\u0061son": "fraudulent"}',
+    b'{"note": {"a": 1, "a": 2}}',
+    b'{"note": ' + b"9" * 5000 + b"}",
+    b"[" * 8000,
+    b"[" * (MAX_BODY_BYTES - 1),
+    b'{"note":' * 2000,
+    b"\xff\xfe",
+    b'{"note": "\xff"}',
+    b'{"note": "\xed\xa0\x80"}',
+    b"\xef\xbb\xbf{}",
+    b'\xef\xbb\xbf{"reason": "duplicate"}',
+    '{"reason": "duplicate"}'.encode("utf-16"),
+    '{"reason": "duplicate"}'.encode("utf-32-le"),
+    b"\x1f\x8b\x08",
+    b"<reason>duplicate</reason>",
+    b"--boundary\r\nContent-Disposition: form-data",
+]
+
+
+@pytest.mark.parametrize("body", INVALID_JSON, ids=range(len(INVALID_JSON)))
+def test_invalid_json_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"isn't valid JSON\. Nothing was refunded"):
+        parse_refund_request(body)
+
+
+def test_deeply_nested_body_is_rejected() -> None:
+    """Some versions of Python parse it, and others raise a RecursionError."""
+    with pytest.raises(InvalidRequest, match=r"JSON.*\. Nothing was refunded"):
+        parse_refund_request(b"[" * 8000 + b"]" * 8000)
+
+
+@pytest.mark.parametrize("filler", [b"[", b"x", b" "])
+def test_too_large_body_is_rejected(filler: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="larger than"):
+        parse_refund_request(filler * MAX_BODY_BYTES + b'{"amount": 1}')
+
+
+def test_largest_body_is_accepted() -> None:
+    body = as_bytes({"note": "x"}).ljust(MAX_BODY_BYTES)
+    assert parse_refund_request(body) == (None, "x")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(REASONS),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+BODIES = (
+    st.binary(max_size=200)
+    | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.text('{}[]",:reasonot 0123456789.eE+-\\u', max_size=100).map(str.encode)
+    | JSON.map(as_bytes)
+    | st.dictionaries(st.sampled_from(["reason", "note", "amount", "x"]), JSON, max_size=3).map(as_bytes)
+)
+
+
+@settings(deadline=None)
+@given(BODIES)
+def test_any_bytes_are_parsed_or_invalid_request(body: bytes) -> None:
+    try:
+        reason, note = parse_refund_request(body)
+    except InvalidRequest:
+        return
+    assert reason is None or reason in REASONS
+    assert note is None or len(note) <= MAX_NOTE_LENGTH
+    encode({"note": note})

@@ -1,4 +1,4 @@
-"""An answer as the documentation shows it, held against a real one: the same shape, whatever the values."""
+"""Compare a response in the documentation with a real one: the same shape, whatever the values."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ MORE = "…"
 
 
 def differences(shown: Any, real: Any, where: str = "") -> list[str]:
-    """Where the real answer has another shape than the one that is shown.
+    """Return where the shape of the real response differs from the documented one.
 
-    A key ``"…"`` in an object, as in a value, stands for whatever else there is.
+    A key ``"…"`` in an object means that other keys may follow.
     """
     if isinstance(shown, dict) and isinstance(real, dict):
-        found = [f"{where}.{key} is not there" for key in shown.keys() - real.keys() - {MORE}]
+        found = [f"{where}.{key} doesn't exist" for key in shown.keys() - real.keys() - {MORE}]
         if MORE not in shown:
-            found += [f"{where}.{key} is not shown" for key in real.keys() - shown.keys()]
+            found += [f"{where}.{key} isn't documented" for key in real.keys() - shown.keys()]
         for key in shown.keys() & real.keys():
             found += differences(shown[key], real[key], f"{where}.{key}")
         return found
@@ -28,7 +28,6 @@ def differences(shown: Any, real: Any, where: str = "") -> list[str]:
 
 
 def _kind(value: Any) -> str:
-    # 2 and 1.5 are numbers alike; true is none.
-    return (
-        "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
-    )
+    # 2 and 1.5 are the same kind. True is a bool, although Python counts it as an int.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return "number" if is_number else type(value).__name__

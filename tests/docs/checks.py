@@ -1,4 +1,4 @@
-"""How each kind of block is checked that is not simply run: one table, :data:`CHECKS`."""
+"""Check each fenced block by its language. :data:`CHECKS` has one function for each."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from flask_refunds import prometheus
-from flask_refunds.errors import KeyRejected, OutcomeUnknown, Refused, Throttled
-from flask_refunds.log import Decision
-from flask_refunds.models import RefundStatus
+from flask_refunds.errors import KeyRejected, OutcomeUnknown, RateLimited, RequestRejected
+from flask_refunds.log import LogEvent
+from flask_refunds.models import RefundStatus, ReviewCode
 from flask_refunds.prometheus import instrument
 from tests.docs.pages import Block
-from tests.docs.shell import APP, check_commands, check_console, check_shell
+from tests.docs.shell import APP, check_commands, check_shell, check_terminal
 
 _CRON_FIELD = re.compile(r"(\*|\d+)(/\d+)?|\d+(-\d+|(,\d+)+)")
 _LOG_LINE = re.compile(r"([A-Z]+) flask_refunds: ([^:]+): ")
@@ -31,19 +31,19 @@ VALUES = {
     ("flask_refunds_refunds", "status"): {status.value for status in RefundStatus},
     ("flask_refunds_open", "status"): {status for status, _ in prometheus._OPEN},
     ("flask_refunds_open", "age"): {age for _, age in prometheus._OPEN},
-    ("flask_refunds_attention", "why"): set(prometheus._WHYS),
+    ("flask_refunds_needs_review", "code"): {code.value for code in ReviewCode},
     ("flask_refunds_stripe_seconds", "outcome"): {
-        each.outcome for each in (Refused, Throttled, KeyRejected, OutcomeUnknown)
+        each.outcome for each in (RequestRejected, RateLimited, KeyRejected, OutcomeUnknown)
     }
-    | {"answered"},
+    | {"ok"},
 }
-"""What a label can be, by metric."""
+"""The values of a label, by metric and label."""
 
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
 
 def check_ini(block: Block) -> None:
-    """A unit of systemd's."""
+    """Check a systemd unit."""
     unit = ConfigParser(interpolation=None, strict=True)
     unit.optionxform = str
     unit.read_string(block.text)
@@ -54,7 +54,7 @@ def check_ini(block: Block) -> None:
 
 
 def check_text(block: Block) -> None:
-    """A crontab, or lines of our log."""
+    """Check a crontab or log lines."""
     lines = [line for line in block.text.splitlines() if line.strip()]
     if _LOG_LINE.match(lines[0]):
         _check_log(lines)
@@ -63,7 +63,7 @@ def check_text(block: Block) -> None:
 
 
 def _check_log(lines: Iterable[str]) -> None:
-    levels = {decision.words: decision.level for decision in Decision}
+    levels = {event.message: event.level for event in LogEvent}
     for line in lines:
         match = _LOG_LINE.match(line)
         assert match, line
@@ -79,14 +79,14 @@ def _check_crontab(lines: Iterable[str], block: Block) -> None:
         assert len(when) == 5, line
         assert all(map(_CRON_FIELD.fullmatch, when)), line
         assert user.isidentifier(), line
-        assert "%" not in command, "a % ends a command of cron's"
+        assert "%" not in command, "cron ends a command at %"
         check_commands(command, block)
         entries += 1
-    assert entries, "neither a crontab nor a log"
+    assert entries, "not a crontab and not a log"
 
 
 def check_yaml(block: Block) -> None:
-    """A manifest of Kubernetes', or rules of Prometheus'."""
+    """Check a Kubernetes CronJob or Prometheus rules."""
     for document in yaml.safe_load_all(block.text):
         if "groups" in document:
             _check_rules(document["groups"])
@@ -117,15 +117,15 @@ def _check_rules(groups: list[dict[str, Any]]) -> None:
 
 
 def check_query(query: str) -> None:
-    """Whether a query of Prometheus' names metrics, labels and values that there are."""
+    """Check that a Prometheus query uses metrics, labels and values that exist."""
     labels = metrics()
     named = _METRIC.findall(query)
-    assert named, f"no metric of ours: {query}"
+    assert named, f"no metric of this library: {query}"
     for metric, matchers in named:
-        assert metric in labels, f"there is no {metric}"
+        assert metric in labels, f"unknown metric {metric}"
         for label, value in _MATCHER.findall(matchers):
             assert label in {*labels[metric], "le"}, f"{metric} has no label {label}"
-            assert value in (labels[metric].get(label) or {value}), f"{label} is never {value}"
+            assert value in (labels[metric].get(label) or {value}), f"{label} can't be {value}"
     for grouping in _BY.findall(query):
         known = {"le"}.union(*(labels[metric] for metric, _ in named))
         assert set(re.findall(r"\w+", grouping)) <= known, f"by ({grouping})"
@@ -133,7 +133,7 @@ def check_query(query: str) -> None:
 
 
 def metrics() -> dict[str, dict[str, set[str]]]:
-    """The metrics that a scrape shows, with their labels; where all values of one are known, those too."""
+    """Return the metrics of a scrape with their labels, and the values of each label that has a fixed set."""
     registry = CollectorRegistry()
     instrument(APP, registry)
     suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}
@@ -147,17 +147,17 @@ def metrics() -> dict[str, dict[str, set[str]]]:
     return found
 
 
-JAVASCRIPT_WORLD = """
-const told = [];
+BROWSER_STUBS = """
+const calls = [];
 const stored = new Map();
 globalThis.sessionStorage = { setItem: (name, value) => stored.set(name, value) };
 globalThis.location = {
   origin: "https://shop.example",
   search: process.argv[2],
-  assign: (where) => told.push(where),
+  assign: (address) => calls.push(address),
 };
 globalThis.fetch = async (path, options) => {
-  told.push([path, options]);
+  calls.push([path, options]);
   return { status: 202, json: async () => ({ message: "Refund pending" }) };
 };
 const token = "a-token";
@@ -165,44 +165,46 @@ const token = "a-token";
 
 
 def check_js(block: Block) -> None:
-    """A script of a host's page: it is run, in a browser's place."""
+    """Run a script of an app's page in Node.js, with stubs for the browser's objects."""
     if "sessionStorage" in block.text:
         back = "?next=" + "/api/payments/admin/%23/purchases"
         assert _run_js(block.text, back) == [["/api/payments/admin/#/purchases"], ["a-token"]]
         assert _run_js(block.text, "?next=//elsewhere.example/trap") == [["/"], ["a-token"]]
         assert _run_js(block.text, "") == [["/"], ["a-token"]]
     else:
-        asked = _run_js(block.text + 'told.push(await refund("64b5", token));')[0]
-        path, options = asked[0]
+        calls = _run_js(block.text + 'calls.push(await refund("64b5", token));')[0]
+        path, options = calls[0]
         assert (path, options["method"]) == ("/api/payments/admin/refund/64b5", "POST")
         assert options["headers"] == {"Authorization": "Bearer a-token"}
-        assert asked[1] == "Refund pending: look again in a minute."
+        assert calls[1] == "Refund pending: check again in a minute."
 
 
 def _run_js(script: str, *arguments: str) -> Any:
-    report = "\nconsole.log(JSON.stringify([told, [...stored.values()]]));"
-    node = shutil.which("node") or _playwrights_node()
+    report = "\nconsole.log(JSON.stringify([calls, [...stored.values()]]));"
+    node = shutil.which("node") or _playwright_node()
     if subprocess.run([node, "--version"], capture_output=True).returncode != 0:
-        pytest.skip(f"NO NODE: put one on PATH, or what {node} lacks (Debian: apt-get install libatomic1)")
-    program = f"(async () => {{{JAVASCRIPT_WORLD}\n{script}\n{report}}})();"
+        pytest.skip(
+            f"NO NODE: put it on PATH, or install what {node} needs (Debian: apt-get install libatomic1)"
+        )
+    program = f"(async () => {{{BROWSER_STUBS}\n{script}\n{report}}})();"
     done = subprocess.run([node, "-", *arguments], input=program, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def _playwrights_node() -> str:
+def _playwright_node() -> str:
     from playwright._impl._driver import compute_driver_executable
 
     return str(compute_driver_executable()[0])
 
 
 def check_by_sphinx(block: Block) -> None:
-    """Directives are read by the build, which knows no warning."""
-    assert block.page in ("docs/api.md", "docs/index.md")
+    """Accept a directive: the Sphinx build fails on any warning."""
+    assert block.page in ("docs/api.md", "docs/changelog.md", "docs/index.md", "docs/test-kit.md")
 
 
 def check_run(block: Block) -> None:
-    """What ``test_python.py`` and ``test_quickstart.py`` run, and ``test_answers.py`` compares."""
+    """Parse a block. ``test_python.py``, ``test_quickstart.py`` and ``test_answers.py`` run or compare it."""
     if block.kind == "python":
         compile(block.text, str(block), "exec")
     else:
@@ -213,20 +215,21 @@ CHECKS: dict[str, Callable[[Block], None]] = {
     "python": check_run,
     "json": check_run,
     "sh": check_shell,
-    "console": check_console,
+    "console": check_terminal,
     "yaml": check_yaml,
     "ini": check_ini,
     "text": check_text,
     "": check_text,
     "js": check_js,
     "{eval-rst}": check_by_sphinx,
+    "{include}": check_by_sphinx,
     "{toctree}": check_by_sphinx,
 }
-"""By the word behind the fence. What is not here has no place in the documentation."""
+"""The check for each language. A block in another language fails."""
 
 
 def check(block: Block) -> None:
-    """Check a block by its kind."""
+    """Check a block by its language."""
     if block.kind not in CHECKS:
-        pytest.fail(f"{block}: nobody checks {block.kind!r}")
+        pytest.fail(f"{block}: no check for {block.kind!r}")
     CHECKS[block.kind](block)

@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the fenced blocks on them."""
+"""Read the documentation's pages and their fenced code blocks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _HEADING = re.compile(r"#{1,2} (.+)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.
+    """A fenced code block.
 
-    :param kind: the word behind the fence.
-    :param heading: the nearest heading above, of the first or second level.
+    :param kind: the language after the opening fence.
+    :param heading: the nearest heading above, of level 1 or 2.
     """
 
     page: str
@@ -36,18 +36,18 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The file that the block is said to be part of, by a comment in its first line."""
+        """The file that the block belongs to, named by a comment in its first line."""
         named = re.match(r"# (\w+\.py)\n", self.text)
         return named[1] if named else None
 
 
 def read(page: str) -> str:
-    """A page's text."""
+    """Return a page's text."""
     return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks_of(page: str) -> list[Block]:
-    """The blocks of a page, in order."""
+    """Return the blocks of a page, in order."""
     found: list[Block] = []
     heading, fence, body = "", None, []
     for number, line in enumerate(read(page).splitlines(keepends=True), 1):
@@ -63,7 +63,7 @@ def blocks_of(page: str) -> list[Block]:
             fence = None
         else:
             body.append(line)
-    assert fence is None, f"{page}: a block has no end"
+    assert fence is None, f"{page}: unclosed block"
     return found
 
 

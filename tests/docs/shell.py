@@ -1,4 +1,4 @@
-"""Command lines of the documentation: each is held against the program that would read it."""
+"""Check the documentation's command lines with the programs that parse them."""
 
 from __future__ import annotations
 
@@ -25,70 +25,70 @@ from tests.shop import make_app
 
 APP = make_app()
 OPERATORS = {";", "&", "&&", "|", "||"}
-WORDS = {"cd", "echo", "head", "mutmut", "pip-audit"}
-"""Commands that may stand there as they are."""
+UNCHECKED = {"cd", "echo", "git", "head", "mutmut", "pip-audit"}
+"""Commands whose arguments aren't checked."""
 
-SOMETHING = "2026-11-01"
-"""What ``$(…)`` is taken to print: a word that any argument may be, a day among them."""
+SUBSTITUTE = "2026-11-01"
+"""The text that replaces ``$(…)``. Every argument accepts it, also a date."""
 
-_WITHIN = re.compile(r"\$\(((?:[^()\"']|\"[^\"]*\"|'[^']*')*)\)")
+_SUBSTITUTION = re.compile(r"\$\(((?:[^()\"']|\"[^\"]*\"|'[^']*')*)\)")
 _ROUTE = re.compile(r"@\w+\.(get|post)\(\"([^\"]+)\"\)")
 _EVENTS = {"refund.created", "refund.updated", "refund.failed", "charge.refunded"}
 
 
 def check_shell(block: Block) -> None:
-    """A shell's block: its syntax, and every command in it."""
+    """Check a shell block: its syntax and each command."""
     check_commands(block.text, block)
 
 
-def check_console(block: Block) -> None:
-    """What was typed behind ``$``; the rest is output."""
+def check_terminal(block: Block) -> None:
+    """Check the commands after ``$``. The other lines are output."""
     typed = typed_in(block)
-    assert typed, "nothing is typed here"
+    assert typed, "no line begins with $"
     for line in typed:
         check_commands(line, block)
 
 
 def typed_in(block: Block) -> list[str]:
-    """The lines behind ``$``."""
+    """Return the commands after ``$``."""
     return [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
 
 
 def check_commands(text: str, block: Block) -> None:
-    """Every command of a piece of shell, those within ``$(…)`` too."""
+    """Check each command of a shell script, including those in ``$(…)``."""
     subprocess.run(["bash", "-n", "-c", text], check=True)
-    for words in commands_in(text):
-        if words[0].startswith(".ci/") and (ROOT / words[0]).is_file():
+    for parts in commands_in(text):
+        if parts[0].startswith(".ci/") and (ROOT / parts[0]).is_file():
             continue
-        name = words[0].rpartition("/")[2]
-        assert name in CHECKS or name in WORDS, f"nobody checks {name!r}"
-        CHECKS.get(name, lambda *_: None)(words[1:], block)
+        name = parts[0].rpartition("/")[2]
+        assert name in CHECKS or name in UNCHECKED, f"no check for {name!r}"
+        CHECKS.get(name, lambda *_: None)(parts[1:], block)
 
 
 def commands_in(text: str) -> Iterator[list[str]]:
-    """The commands of a piece of shell, without what is set before and where output goes after."""
-    inner = _WITHIN.search(text)
+    """Yield the commands of a shell script, without variable assignments and redirections."""
+    inner = _SUBSTITUTION.search(text)
     while inner:
         yield from commands_in(inner[1])
-        text = text[: inner.start()] + SOMETHING + text[inner.end() :]
-        inner = _WITHIN.search(text)
+        text = text[: inner.start()] + SUBSTITUTE + text[inner.end() :]
+        inner = _SUBSTITUTION.search(text)
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
         lexer.wordchars += "$:=@%,+[]{}…^"
-        words: list[str] = []
+        parts: list[str] = []
         for word in [*lexer, ";"]:
             if word in OPERATORS:
-                if kept := _without_redirection(words):
+                if kept := _without_redirection(parts):
                     yield kept
-                words = []
+                parts = []
             else:
-                words.append(word)
+                parts.append(word)
 
 
-def _without_redirection(words: list[str]) -> list[str]:
+def _without_redirection(parts: list[str]) -> list[str]:
     kept: list[str] = []
     into = False
-    for word in words:
+    for word in parts:
         if set(word) <= set("<>&"):
             into = True
             kept = kept[:-1] if kept and kept[-1] in ("1", "2") else kept
@@ -103,8 +103,8 @@ def _without_redirection(words: list[str]) -> list[str]:
     return kept
 
 
-class _Understood(Exception):
-    """The arguments are good, and the program need not run."""
+class _Parsed(Exception):
+    """The arguments are valid. Raised to stop the program before it runs."""
 
 
 def _check_flask(arguments: list[str], block: Block) -> None:
@@ -116,7 +116,7 @@ def _check_flask(arguments: list[str], block: Block) -> None:
     group = APP.cli.commands["refunds"]
     assert isinstance(group, click.Group)
     command = group.get_command(click.Context(group), name)
-    assert command is not None, f"there is no flask refunds {name}"
+    assert command is not None, f"unknown command: flask refunds {name}"
     command.make_context(name, rest)
 
 
@@ -133,30 +133,34 @@ def _check_python(arguments: list[str], block: Block) -> None:
 
 
 def _check_module(name: str, arguments: list[str]) -> None:
-    if name in ("venv", "pytest"):
+    if name == "venv":
+        return
+    if name == "pytest":
+        for path, _, test in (each.partition("::") for each in arguments if each.startswith("tests/")):
+            assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8"), f"there is no {path}::{test}"
         return
     main: Callable[[list[str]], Any] = import_module(f"{name}.__main__").main
-    _understands(lambda: main(arguments))
+    _parse_arguments(lambda: main(arguments))
 
 
 def _check_script(path: str, arguments: list[str]) -> None:
     with patch.object(sys, "argv", [path, *arguments]):
-        _understands(lambda: runpy.run_path(str(ROOT / path), run_name="__main__"))
+        _parse_arguments(lambda: runpy.run_path(str(ROOT / path), run_name="__main__"))
 
 
-def _understands(main: Callable[[], Any]) -> None:
+def _parse_arguments(main: Callable[[], Any]) -> None:
     parse = argparse.ArgumentParser.parse_args
 
     def parse_only(*args: Any, **kwargs: Any) -> None:
         parse(*args, **kwargs)
-        raise _Understood
+        raise _Parsed
 
     with patch.object(argparse.ArgumentParser, "parse_args", parse_only):
         try:
             main()
-        except _Understood:
+        except _Parsed:
             return
-    raise AssertionError("the program reads no arguments")
+    raise AssertionError("the program doesn't parse arguments")
 
 
 def _check_pip(arguments: list[str], block: Block) -> None:
@@ -165,19 +169,19 @@ def _check_pip(arguments: list[str], block: Block) -> None:
     config.read(ROOT / "setup.cfg")
     known = set(config["options.extras_require"])
     for extras in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
-        assert set(extras.split(",")) <= known, f"no extra {extras}"
+        assert set(extras.split(",")) <= known, f"unknown extra {extras}"
 
 
 def _check_curl(arguments: list[str], block: Block) -> None:
     urls = [each for each in arguments if re.match(r"(https?://)?localhost:", each)]
-    assert urls, f"where to? {arguments}"
+    assert urls, f"no address: {arguments}"
     method = "POST" if {"-X", "POST"} <= set(arguments) or "-d" in arguments else "GET"
     for url in urls:
         check_route(method, url, block)
 
 
 def check_route(method: str, url: str, block: Block) -> None:
-    """Whether an address is one of ours, or of a view on the same page."""
+    """Check that an address is a route of the library, or of a view on the same page."""
     path = re.sub(r"\$\w+|<\w+>", "x", urlsplit(url if "//" in url else f"//{url}").path)
     routes = {
         (kind.upper(), route)
@@ -186,7 +190,7 @@ def check_route(method: str, url: str, block: Block) -> None:
         for kind, route in _ROUTE.findall(each.text)
     }
     adapter: MapAdapter = APP.url_map.bind("localhost")
-    assert (method, path) in routes or adapter.test(path, method), f"no {method} {path}"
+    assert (method, path) in routes or adapter.test(path, method), f"no route for {method} {path}"
 
 
 def _check_gunicorn(arguments: list[str], block: Block) -> None:
@@ -219,4 +223,4 @@ CHECKS: dict[str, Callable[[list[str], Block], None]] = {
     "sphinx-build": _check_sphinx,
     "date": _check_date,
 }
-"""By program: who reads its arguments."""
+"""The check for each program's arguments."""

@@ -1,4 +1,4 @@
-"""The answers that the documentation shows are those that are given."""
+"""The responses in the documentation have the shape of the real ones."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.docs.pages import BLOCKS, Block
 from tests.shop import Shop, make_app
 
 ANSWERS = [block for block in BLOCKS if block.kind == "json" and block.page != "docs/quickstart.md"]
-"""The quickstart's own are compared where it is followed."""
+"""test_quickstart.py compares those of the quickstart."""
 
 UNTOUCHED = ObjectId()
-"""A purchase that nobody has refunded yet."""
+"""A purchase without a refund."""
 
 
 @pytest.fixture
 def shop(database: Any, sandbox: StripeSandbox) -> Shop:
-    """A shop where everything has happened that an answer may show."""
+    """Return a shop with one refund of each kind that a response shows."""
     shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
     course = database.contents.insert_one({"title": "Pruning", "type": "course"}).inserted_id
     bought = {"user": shop.add_user(name="Ada", email="ada@shop.example"), "content": course}
@@ -36,14 +36,14 @@ def shop(database: Any, sandbox: StripeSandbox) -> Shop:
 
 
 @pytest.mark.parametrize("block", ANSWERS, ids=str)
-def test_an_answer_is_as_it_is_shown(block: Block, shop: Shop) -> None:
-    asked = re.match(r"`(GET|POST) (/\S+)`", block.heading)
-    assert asked, f"whose answer is this? {block.heading}"
-    path = asked[2]
-    path = path.replace("<purchaseId>", str(UNTOUCHED)).replace("<refundId>", shop.rows()[0]["_id"])
-    answer = shop.client.open(f"/api/payments{path}", method=asked[1], headers=shop.headers())
-    assert answer.status_code == 200, answer.text
-    assert differences(json.loads(block.text), answer.get_json()) == []
+def test_documented_response_has_the_shape_of_the_real_one(block: Block, shop: Shop) -> None:
+    endpoint = re.match(r"`(GET|POST) (/\S+)`", block.heading)
+    assert endpoint, f"the heading names no endpoint: {block.heading}"
+    path = endpoint[2]
+    path = path.replace("<purchaseId>", str(UNTOUCHED)).replace("<refundId>", shop.records()[0]["_id"])
+    response = shop.client.open(f"/api/payments{path}", method=endpoint[1], headers=shop.headers())
+    assert response.status_code == 200, response.text
+    assert differences(json.loads(block.text), response.get_json()) == []
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_an_answer_is_as_it_is_shown(block: Block, shop: Shop) -> None:
         ({"a": 1}, [1]),
     ],
 )
-def test_another_shape_is_noticed(shown: Any, real: Any) -> None:
+def test_different_shape_is_reported(shown: Any, real: Any) -> None:
     assert differences(shown, real)
 
 
-def test_the_same_shape_is_none() -> None:
+def test_same_shape_is_accepted() -> None:
     assert differences({"a": 1, "b": None, "…": "as stored"}, {"a": 2.5, "b": "x", "c": ObjectId()}) == []

@@ -1,4 +1,4 @@
-"""The page of the config is the config: its keys, their defaults, and when they are read."""
+"""The configuration page matches the config: its keys, their defaults, and when they are read."""
 
 from __future__ import annotations
 
@@ -24,93 +24,95 @@ ENTRY = re.compile(r"^\| `([A-Z_]+)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILIN
 ENTRIES = {key: (default, when) for key, default, when, _ in ENTRY.findall(read("docs/config.md"))}
 
 UNSET = "none"
-IN_WORDS = {
+DESCRIBED = {
     "JWT_ALGORITHM": ("`HS256`", "jwt_decode_algorithms", ("HS256",)),
     "JWT_DECODE_ALGORITHMS": ("`[JWT_ALGORITHM]`", "jwt_decode_algorithms", ("HS256",)),
+    "JWT_PUBLIC_KEY": (UNSET, "jwt_decode_key", None),
+    "JWT_SECRET_KEY": (UNSET, "jwt_decode_key", None),
     "REFUNDS_IS_ADMIN": ('`user["role"] == "admin"`', "refunds_is_admin", None),
     "REFUNDS_MONGO": ("`MONGO_URI`'s", "refunds_mongo", None),
-    "REFUNDS_USER_LOADER": ("find by `REFUNDS_USER_KEY`", "refunds_user_loader", None),
-    "STRIPE_SECRET_KEY": ("none; must be set", "stripe_secret_key", None),
+    "REFUNDS_USER_LOADER": ('find by `REFUNDS_USER_FIELDS["id"]`', "refunds_user_loader", None),
+    "STRIPE_SECRET_KEY": ("none; required", "stripe_secret_key", None),
     "STRIPE_WEBHOOK_SECRET": (UNSET, "stripe_webhook_secret", ()),
-    "JWT_SECRET_KEY": (UNSET, "jwt_decode_key", None),
-    "JWT_PUBLIC_KEY": (UNSET, "jwt_decode_key", None),
 }
-"""Keys whose default is said in words, or is kept under another name than their own."""
+"""Keys whose default is described, or is stored under another name."""
 
 
-class Watched(dict[str, Any]):
-    """A config that remembers which keys were asked for."""
+class RecordingConfig(dict[str, Any]):
+    """A config that records which keys were read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.asked: set[str] = set()
+        self.keys_read: set[str] = set()
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.asked.add(key)
+        self.keys_read.add(key)
         return super().get(key, default)
 
 
 def keys_in_the_code() -> set[str]:
-    """The texts of the reader's code that look like a key."""
+    """Return the string literals of the config module that look like a key."""
     tree = ast.parse(inspect.getsource(config))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if re.fullmatch(r"(MONGO|JWT|STRIPE|REFUNDS)_[A-Z_]+", str(text))}
 
 
-def test_every_key_has_one_entry_and_no_other_has_one() -> None:
+def test_every_key_has_exactly_one_entry() -> None:
     keys = [key for key, *_ in ENTRY.findall(read("docs/config.md"))]
     assert len(keys) == len(set(keys))
     assert set(keys) == keys_in_the_code()
 
 
 @pytest.mark.parametrize("key", ENTRIES)
-def test_the_default_is_the_real_one(key: str) -> None:
+def test_documented_default_is_the_real_one(key: str) -> None:
     defaults = dataclasses.asdict(read_settings(make_config(MONGO_URI="mongodb://localhost/shop")))
-    told = ENTRIES[key][0]
-    if key in IN_WORDS:
-        words, field, default = IN_WORDS[key]
-        assert told == words
+    documented = ENTRIES[key][0]
+    if key in DESCRIBED:
+        description, field, default = DESCRIBED[key]
+        assert documented == description
         if default is not None:
             assert defaults[field] == default
         return
     value = defaults[key.lower()]
     if key == "MONGO_URI" or value is None:
-        assert told == UNSET
+        assert documented == UNSET
+    elif isinstance(value, dict):
+        assert ast.literal_eval(documented.strip("`")) == value
     else:
-        assert told == (f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
+        assert documented == (f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
 
 
-def test_every_key_is_read_at_the_first_use_and_none_before_or_after() -> None:
+def test_every_key_is_read_at_first_use_and_at_no_other_time() -> None:
     pair = key_pair("RS256")
-    read_keys: set[str] = set()
+    keys_read: set[str] = set()
     for changes in (
         {},
         {"JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": pair.public_pem},
         {"JWT_ALGORITHM": "RS256", "JWT_JWKS_URL": "https://login.example/keys"},
     ):
         app = Flask("shop")
-        app.config = watched = Watched(app.config)  # type: ignore[assignment]
-        watched.update(make_config(REFUNDS_MONGO=mongomock.MongoClient().shop, **changes))
-        watched.asked.clear()
+        app.config = recording = RecordingConfig(app.config)  # type: ignore[assignment]
+        recording.update(make_config(REFUNDS_MONGO=mongomock.MongoClient().shop, **changes))
+        recording.keys_read.clear()
         app.register_blueprint(refunds_bp)
-        assert not watched.asked & ENTRIES.keys()
+        assert not recording.keys_read & ENTRIES.keys()
         check_config(app)
-        read_keys |= watched.asked & ENTRIES.keys()
-        watched.asked.clear()
+        keys_read |= recording.keys_read & ENTRIES.keys()
+        recording.keys_read.clear()
         app.test_client().get("/api/payments/admin/refunds", headers={"Authorization": "Bearer x"})
         app.test_client().get("/api/payments/admin/")
-        assert not watched.asked & ENTRIES.keys()
-    assert read_keys == ENTRIES.keys()
+        assert not recording.keys_read & ENTRIES.keys()
+    assert keys_read == ENTRIES.keys()
 
 
-def test_what_is_asked_again_later_is_what_the_page_says() -> None:
-    again = {key for key, (_, when) in ENTRIES.items() if when != "first use"}
-    assert again == {"REFUNDS_MONGO", "REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "JWT_JWKS_URL"}
+def test_documented_functions_and_urls_are_called_when_documented() -> None:
+    called_later = {key for key, (_, when) in ENTRIES.items() if when != "first use"}
+    assert called_later == {"REFUNDS_MONGO", "REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "JWT_JWKS_URL"}
     calls: list[str] = []
     database = mongomock.MongoClient(tz_aware=True).shop
     pair = key_pair("ES256")
 
-    def called(name: str, result: Any) -> Any:
+    def recording(name: str, result: Any) -> Any:
         def call(*_: Any) -> Any:
             calls.append(name)
             return result
@@ -123,9 +125,9 @@ def test_what_is_asked_again_later_is_what_the_page_says() -> None:
             make_config(
                 JWT_ALGORITHM="ES256",
                 JWT_JWKS_URL=provider.url,
-                REFUNDS_MONGO=called("REFUNDS_MONGO", database),
-                REFUNDS_USER_LOADER=called("REFUNDS_USER_LOADER", {"_id": "ada"}),
-                REFUNDS_IS_ADMIN=called("REFUNDS_IS_ADMIN", True),
+                REFUNDS_MONGO=recording("REFUNDS_MONGO", database),
+                REFUNDS_USER_LOADER=recording("REFUNDS_USER_LOADER", {"_id": "ada"}),
+                REFUNDS_IS_ADMIN=recording("REFUNDS_IS_ADMIN", True),
             )
         )
         app.register_blueprint(refunds_bp)
@@ -135,9 +137,9 @@ def test_what_is_asked_again_later_is_what_the_page_says() -> None:
         assert provider.hits == 0
         token = jwt.encode(claims("ada"), pair.key, algorithm="ES256", headers={"kid": "1"})
         for _ in range(2):
-            answer = app.test_client().get(
+            response = app.test_client().get(
                 "/api/payments/admin/refunds", headers={"Authorization": f"Bearer {token}"}
             )
-            assert answer.status_code == 200, answer.text
+            assert response.status_code == 200, response.text
     assert calls == ["REFUNDS_MONGO", *["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN"] * 2]
     assert provider.hits == 1

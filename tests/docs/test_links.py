@@ -1,4 +1,4 @@
-"""Every link within the repository leads somewhere, on its web site as in the built pages."""
+"""Check the links within the repository, and the structure of the README."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import re
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, read
+from tests.docs.pages import PAGES, ROOT, blocks_of, read
 
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 _FENCED = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} (.+)$", re.MULTILINE)
 
+DOCS = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} - {"index.md"}
+
 
 def prose(page: str) -> str:
-    """A page without its blocks."""
+    """Return a page without its blocks."""
     return _FENCED.sub("", read(page))
 
 
@@ -23,55 +25,66 @@ def links_of(page: str) -> list[str]:
 
 
 def anchors_of(page: str) -> set[str]:
-    """What GitHub and MyST make of a page's headings."""
+    """Return the anchors that GitHub and MyST make of a page's headings."""
     titles = (
         re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in _HEADING.findall(prose(page))
     )
     return set(titles)
 
 
-def broken(page: str, link: str) -> str | None:
-    """What is wrong with a link, if anything is."""
+def problem_of(page: str, link: str) -> str | None:
+    """Return what is wrong with a link, or ``None``."""
     path, _, anchor = link.partition("#")
     target = (ROOT / page).parent / path if path else ROOT / page
     if not target.exists():
-        return f"{page} links to {path}, which is not there"
+        return f"{page} links to {path}, which doesn't exist"
     if anchor and anchor not in anchors_of(str(target.resolve().relative_to(ROOT))):
-        return f"{page} links to {link}, and there is no such heading"
+        return f"{page} links to {link}, but the page has no such heading"
     return None
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_link_within_leads_somewhere(page: str) -> None:
-    assert [found for link in links_of(page) if (found := broken(page, link))] == []
+def test_internal_links_resolve(page: str) -> None:
+    assert [problem for link in links_of(page) if (problem := problem_of(page, link))] == []
 
 
-def test_a_dead_link_is_noticed() -> None:
-    assert broken("README.md", "docs/quickstart.md#1-install") is None
-    assert broken("docs/http.md", "#how-things-are-rendered") is None
-    assert broken("README.md", "docs/quikstart.md")
-    assert broken("README.md", "docs/quickstart.md#0-install")
+def test_broken_link_is_detected() -> None:
+    assert problem_of("README.md", "docs/quickstart.md#1-install") is None
+    assert problem_of("docs/requirements.md", "#status-words") is None
+    assert problem_of("README.md", "docs/quikstart.md")
+    assert problem_of("README.md", "docs/quickstart.md#0-install")
 
 
-def test_every_page_is_reached_from_the_index_and_from_the_readme() -> None:
-    pages = {page.removeprefix("docs/") for page in PAGES if page.startswith("docs/")} - {"index.md"}
-    assert {link.partition("#")[0] for link in links_of("docs/index.md")} == pages
-    assert {f"docs/{page}" for page in pages} <= set(links_of("README.md"))
+def test_every_page_is_linked_from_index_and_readme() -> None:
+    assert {link.partition("#")[0] for link in links_of("docs/index.md")} == DOCS
+    assert {f"docs/{page}" for page in DOCS} <= set(links_of("README.md"))
 
 
-def test_the_readme_says_things_in_their_order() -> None:
+def test_every_page_is_in_one_section_of_the_contents() -> None:
+    sections = [block.text for block in blocks_of("docs/index.md") if block.kind == "{toctree}"]
+    pages = [f"{name}.md" for section in sections for name in re.findall(r"^[a-z-]+$", section, re.MULTILINE)]
+    assert len(sections) == 6
+    assert sorted(pages) == sorted(DOCS)
+
+
+def test_readme_has_its_parts_in_order() -> None:
     text = read("README.md")
     parts = [
-        "Refund completed purchases through Stripe",
-        "app.register_blueprint(refunds_bp)",
+        "MongoDB",
         "![",
+        "What you get:",
+        "Not included:",
         "examples/storefront",
-        "-m pytest",
+        "app.register_blueprint(refunds_bp)",
+        "refunds init-db",
+        "Your app must provide",
+        "In production",
         "## Why not write it yourself",
         "https://github.com/",
         "## What it guarantees",
-        "## Links",
+        "-m pytest",
+        "## Documentation",
     ]
-    places = [text.index(part) for part in parts]
-    assert places == sorted(places)
+    positions = [text.index(part) for part in parts]
+    assert positions == sorted(positions)
     assert len(text.splitlines()) < 150

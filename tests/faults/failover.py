@@ -1,4 +1,4 @@
-"""A replica set that loses its primary, its majority, or its nerve, while refunds are made on it."""
+"""Make refunds while a replica set loses its primary or its majority."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -19,48 +19,46 @@ from pymongo import ReadPreference
 
 from flask_refunds import extension
 from flask_refunds.testing import StripeSandbox
-from tests.faults.invariants import Tally, violations
-from tests.faults.replica_set import ReplicaSet, not_replicating
+from tests.faults.environments import LATER, Clock
+from tests.faults.invariants import Tally, find_violations
+from tests.faults.replica_set import ReplicaSet, pause_replication
+from tests.faults.scenarios import CALL_SECONDS
 from tests.integration.workers import Server, gunicorn
 from tests.mongod import Mongod, find_mongod
 from tests.shop import Shop, make_app
 
-CALL_SECONDS = 20.0
-"""Every call must be answered within this, whatever MongoDB does."""
-
 CALLERS = 8
-REFUNDS_A_ROUND = 48
+REFUNDS_PER_ROUND = 48
 WORKERS = ("--workers", "2", "--worker-class", "gthread", "--threads", "8", "--timeout", "60")
 
-ON_A_LOST_ROW = "Stripe was asked on the strength of a lost row"
+REQUEST_AFTER_LOST_WRITE = "Stripe was called after a write that was rolled back"
 
-Fault = Callable[[ReplicaSet], Any]
+Failure = Callable[[ReplicaSet], AbstractContextManager[None]]
 
 
 @dataclass
-class World:
-    """A replica set, Stripe, and a shop on both."""
+class ReplicaSetEnvironment:
+    """A replica set, a Stripe sandbox, and a shop that uses both."""
 
     replicas: ReplicaSet
     sandbox: StripeSandbox
     database: Any
     uri: str
     shop: Shop
-    slowest: float = 0.0
     payments: list[str] = field(default_factory=list)
 
     def pay(self) -> Any:
-        """A purchase that is paid and complete."""
+        """Create a payment and return its completed purchase."""
         payment = self.sandbox.create_payment(1999)
         self.payments.append(payment)
         return self.shop.add_purchase(payment)
 
 
 @contextmanager
-def a_world() -> Iterator[World]:
-    """Everything real, started for this experiment."""
+def start_environment() -> Iterator[ReplicaSetEnvironment]:
+    """Start a replica set and a sandbox."""
     binary = find_mongod()
-    assert binary is not None, "there is no mongod on this machine"
+    assert binary is not None, "mongod isn't installed"
     replicas = ReplicaSet(binary)
     try:
         replicas.start()
@@ -70,34 +68,34 @@ def a_world() -> Iterator[World]:
             pymongo.MongoClient(uri, tz_aware=True) as client,
         ):
             database = client.get_default_database()
-            yield World(replicas, sandbox, database, uri, a_shop(database, sandbox))
+            yield ReplicaSetEnvironment(replicas, sandbox, database, uri, make_shop(database, sandbox))
     finally:
         replicas.stop()
 
 
-def a_shop(database: Any, sandbox: StripeSandbox) -> Shop:
-    """A shop that has read nothing yet."""
+def make_shop(database: Any, sandbox: StripeSandbox) -> Shop:
+    """Return a shop whose components aren't built yet."""
     return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
 
 
 def run(full: bool) -> list[Tally]:
-    """All experiments of this room; 20 rounds of killing the primary in the full run, 2 in the short one."""
-    with a_world() as world:
-        return misfortunes(world, full)
+    """Run all failover experiments; the primary is killed in 20 rounds, or in 2."""
+    with start_environment() as environment:
+        return run_experiments(environment, full)
 
 
-def misfortunes(world: World, full: bool) -> list[Tally]:
-    """What :func:`run` does, in a world that is there."""
+def run_experiments(environment: ReplicaSetEnvironment, full: bool) -> list[Tally]:
+    """Run all failover experiments in an environment."""
     return [
-        lose_the_primary(world, rounds=20 if full else 2),
-        step_down(world, rounds=5 if full else 1),
-        freeze_the_primary(world, rounds=3 if full else 1),
-        roll_back(world),
+        kill_primary(environment, rounds=20 if full else 2),
+        step_down(environment, rounds=5 if full else 1),
+        freeze_primary(environment, rounds=3 if full else 1),
+        roll_back(environment),
     ]
 
 
-def lose_the_primary(world: World, rounds: int) -> Tally:
-    """SIGKILL the primary while refunds are made."""
+def kill_primary(environment: ReplicaSetEnvironment, rounds: int) -> Tally:
+    """Kill the primary while refunds are made."""
 
     @contextmanager
     def killed(replicas: ReplicaSet) -> Iterator[None]:
@@ -106,126 +104,124 @@ def lose_the_primary(world: World, rounds: int) -> Tally:
         yield
         replicas.restart(primary)
 
-    return _under_load(world, "failover: primary killed", rounds, killed)
+    return _run_under_load(environment, "failover: primary killed", rounds, killed)
 
 
-def step_down(world: World, rounds: int) -> Tally:
-    """Tell the primary to hand over while refunds are made."""
+def step_down(environment: ReplicaSetEnvironment, rounds: int) -> Tally:
+    """Make the primary step down while refunds are made."""
 
     @contextmanager
     def stepped_down(replicas: ReplicaSet) -> Iterator[None]:
         replicas.step_down()
         yield
 
-    return _under_load(world, "failover: primary stepped down", rounds, stepped_down)
+    return _run_under_load(environment, "failover: primary stepped down", rounds, stepped_down)
 
 
-def freeze_the_primary(world: World, rounds: int) -> Tally:
-    """SIGSTOP the primary while refunds are made: its connections stay, and nothing comes."""
+def freeze_primary(environment: ReplicaSetEnvironment, rounds: int) -> Tally:
+    """Suspend the primary while refunds are made. Its connections stay open, without answers."""
 
     @contextmanager
     def frozen(replicas: ReplicaSet) -> Iterator[None]:
         with replicas.primary().frozen():
             yield
 
-    return _under_load(world, "failover: primary frozen", rounds, frozen)
+    return _run_under_load(environment, "failover: primary frozen", rounds, frozen)
 
 
-def _under_load(world: World, name: str, rounds: int, fault: Any) -> Tally:
+def _run_under_load(environment: ReplicaSetEnvironment, name: str, rounds: int, failure: Failure) -> Tally:
     tally = Tally(name)
-    with gunicorn(*WORKERS, MONGO_URI=world.uri, STRIPE_API_BASE=world.sandbox.url) as server:
+    with gunicorn(*WORKERS, MONGO_URI=environment.uri, STRIPE_API_BASE=environment.sandbox.url) as server:
         for _ in range(rounds):
-            world.replicas.wait_until_healthy()
-            world.payments.clear()
-            purchases = [world.pay() for _ in range(REFUNDS_A_ROUND)]
-            _refund_all(world, server, purchases, fault)
-            world.replicas.wait_until_healthy()
-            _settle(world, tally)
+            environment.replicas.wait_until_healthy()
+            environment.payments.clear()
+            purchases = [environment.pay() for _ in range(REFUNDS_PER_ROUND)]
+            _refund_all(environment, server, purchases, failure)
+            environment.replicas.wait_until_healthy()
+            _reconcile(environment, tally)
     return tally
 
 
-def _refund_all(world: World, server: Server, purchases: list[Any], fault: Any) -> None:
-    """Let callers refund the purchases; the fault comes when a quarter is done."""
-    headers = world.shop.headers()
-    done: queue.Queue[float] = queue.Queue()
-    quarter = threading.Event()
+def _refund_all(
+    environment: ReplicaSetEnvironment, server: Server, purchases: list[Any], failure: Failure
+) -> None:
+    """Refund the purchases in several threads. The failure begins after a quarter of the calls."""
+    headers = environment.shop.headers()
+    durations: queue.Queue[float] = queue.Queue()
+    quarter_done = threading.Event()
 
     def call(purchase: Any) -> int:
         began = time.monotonic()
         answer = server.post(f"/api/payments/admin/refund/{purchase}", headers)
-        done.put(time.monotonic() - began)
-        if done.qsize() >= len(purchases) // 4:
-            quarter.set()
+        durations.put(time.monotonic() - began)
+        if durations.qsize() >= len(purchases) // 4:
+            quarter_done.set()
         return answer.status
 
     with ThreadPoolExecutor(CALLERS) as callers:
         statuses = callers.map(call, purchases)
-        quarter.wait(60)
-        with fault(world.replicas):
+        quarter_done.wait(60)
+        with failure(environment.replicas):
             seen = set(statuses)
     assert seen <= {200, 202, 500}, seen
-    slowest = max(done.get() for _ in purchases)
+    slowest = max(durations.get() for _ in purchases)
     assert slowest < CALL_SECONDS, f"a call took {slowest:.1f} s"
-    world.slowest = max(world.slowest, slowest)
 
 
-def roll_back(world: World) -> Tally:
-    """A row that only the primary has, and that its successor never saw, must not have reached Stripe."""
-    tally = Tally("failover: row rolled back")
-    world.payments.clear()
-    purchase, primary = _refund_on_a_lonely_primary(world)
-    assert _written_on(world.replicas.primary(), world) == 0, "the row must have vanished"
-    assert world.shop.refund(purchase).status_code == 200
-    world.replicas.restart(primary)
-    _settle(world, tally)
+def roll_back(environment: ReplicaSetEnvironment) -> Tally:
+    """Check that a record which only the old primary has, and which is rolled back, wasn't sent to Stripe."""
+    tally = Tally("failover: record rolled back")
+    environment.payments.clear()
+    purchase, primary = _refund_on_isolated_primary(environment)
+    assert _count_records(environment.replicas.primary(), environment) == 0, "the record wasn't rolled back"
+    assert environment.shop.refund(purchase).status_code == 200
+    environment.replicas.restart(primary)
+    _reconcile(environment, tally)
     return tally
 
 
-def _refund_on_a_lonely_primary(world: World) -> tuple[Any, Mongod]:
-    """A refund asked for on a primary that nobody follows, and that then dies.
+def _refund_on_isolated_primary(environment: ReplicaSetEnvironment) -> tuple[Any, Mongod]:
+    """Request a refund on a primary without replication, and kill that primary.
 
-    On a busy machine the set may elect another primary meanwhile; then it is tried anew.
+    On a busy machine the set may elect another primary meanwhile. Then it tries again.
     """
     for _ in range(10):
-        world.replicas.wait_until_healthy()
-        purchase = world.pay()
-        primary, secondaries = world.replicas.primary(), world.replicas.secondaries()
-        asked = len(world.sandbox.requests)
-        with not_replicating(*secondaries):
-            response = world.shop.refund(purchase)
-            if _written_on(primary, world) and not any(_written_on(each, world) for each in secondaries):
-                assert len(world.sandbox.requests) == asked, ON_A_LOST_ROW
+        environment.replicas.wait_until_healthy()
+        purchase = environment.pay()
+        primary, secondaries = environment.replicas.primary(), environment.replicas.secondaries()
+        requests_before = len(environment.sandbox.requests)
+        with pause_replication(*secondaries):
+            response = environment.shop.refund(purchase)
+            replicated = any(_count_records(each, environment) for each in secondaries)
+            if _count_records(primary, environment) and not replicated:
+                assert len(environment.sandbox.requests) == requests_before, REQUEST_AFTER_LOST_WRITE
                 assert response.status_code == 500
-                world.replicas.kill(primary)
+                environment.replicas.kill(primary)
                 return purchase, primary
-    raise AssertionError("the primary was never alone")
+    raise AssertionError("the primary was never isolated")
 
 
-def _written_on(member: Mongod, world: World) -> int:
+def _count_records(member: Mongod, environment: ReplicaSetEnvironment) -> int:
     with member.client() as client:
         database = client.get_database(
-            world.database.name, read_preference=ReadPreference.SECONDARY_PREFERRED
+            environment.database.name, read_preference=ReadPreference.SECONDARY_PREFERRED
         )
-        return len(list(database.flask_refunds.find({"paymentIntent": world.payments[-1]})))
+        return len(list(database.flask_refunds.find({"paymentIntent": environment.payments[-1]})))
 
 
-def _settle(world: World, tally: Tally) -> None:
-    """One reconcile, two minutes later, and then the promise must hold for every payment."""
-    with mock.patch.object(extension, "now", _two_minutes_later):
-        app = make_app(REFUNDS_MONGO=world.database, STRIPE_API_BASE=world.sandbox.url)
+def _reconcile(environment: ReplicaSetEnvironment, tally: Tally) -> None:
+    """Reconcile once, two minutes later, and check the invariants of every payment."""
+    with mock.patch.object(extension, "now", Clock(LATER)):
+        app = make_app(REFUNDS_MONGO=environment.database, STRIPE_API_BASE=environment.sandbox.url)
         reconciler = extension.get_refunds(app).reconciler
         report = reconciler.run(reconciler.find(timedelta(0)))
     assert not report.counts["errors"], report
-    for payment in world.payments:
-        found = violations(
+    for payment in environment.payments:
+        found = find_violations(
             payment,
-            at_stripe=world.sandbox.refunds(payment),
-            rows=list(world.database.flask_refunds.find({"paymentIntent": payment})),
-            purchases=list(world.database.purchases.find({"stripePaymentIntentId": payment})),
-            heard=None,
+            at_stripe=environment.sandbox.refunds(payment),
+            records=list(environment.database.flask_refunds.find({"paymentIntent": payment})),
+            purchases=list(environment.database.purchases.find({"stripePaymentIntentId": payment})),
+            signals=None,
         )
-        tally.add(len(world.sandbox.refunds(payment)), found)
-
-
-def _two_minutes_later(now: Callable[[], datetime] = extension.now) -> datetime:
-    return now() + timedelta(minutes=2)
+        tally.add(len(environment.sandbox.refunds(payment)), found)

@@ -1,8 +1,8 @@
-"""Long histories of a shop: admins, people, Stripe, time, faults and deaths, in any order.
+"""Random histories of a shop: requests, webhooks, time, faults and crashes in any order.
 
-The real app on mongomock and the sandbox, one call at a time, led by Hypothesis; races are the schedules'
-part. Left out, because what follows is the person's own doing: somebody who closes a refund as failed that
-Stripe has made, or is yet to make.
+Hypothesis generates them for the real app on mongomock and the sandbox, one call at a time. Concurrency is
+tested in :mod:`tests.faults.schedules`. One case is excluded: a person marks a refund as failed that Stripe
+has made or will make.
 """
 
 from __future__ import annotations
@@ -31,24 +31,19 @@ from hypothesis.stateful import (
 from flask_refunds.errors import NothingToResolve, RefundsError
 from flask_refunds.testing import ApiError, Fault
 from flask_refunds.testing.faults import FORCED_STATUSES
-from tests.faults.histories_shop import ACCIDENTS, Accident, World, call, in_process
+from tests.faults.histories_shop import FAILURES, CallFailure, Payment, SimulatedShop, call, in_process
 from tests.faults.invariants import DISAGREES, DOUBLED, Tally, Violation
 
-CARDS = (
-    "4242424242424242",
-    "4000000000007726",
-    "4000000000005126",
-    "4000000000000259",
-    "4000000000000002",
-)
-PERIODS = (61, 2 * 3600, 22 * 3600, 25 * 3600)
+CARDS = ("4242424242424242", "4000000000007726", "4000000000005126", "4000000000000259", "4000000000000002")
+WAIT_SECONDS = (61, 2 * 3600, 22 * 3600, 25 * 3600)
 STEPS = 30
-LEASE_IS_OVER = 300
+LEASE_EXPIRED_SECONDS = 300
+HISTORIES_PER_RUN = 250
 
-_numbers = st.integers(0, 99)
-_accidents = st.builds(Accident, st.sampled_from(ACCIDENTS), st.integers(0, 11))
+_indexes = st.integers(0, 99)
+_failures = st.builds(CallFailure, st.sampled_from(FAILURES), st.integers(0, 11))
 _bodies = st.sampled_from(
-    (None, {}, {"reason": "duplicate"}, {"reason": "requested_by_customer", "note": "He asked nicely."})
+    (None, {}, {"reason": "duplicate"}, {"reason": "requested_by_customer", "note": "As agreed."})
 )
 
 
@@ -59,42 +54,41 @@ class History(RuleBasedStateMachine):
     refunds: ClassVar[int] = 0
 
     @initialize(limit=st.sampled_from((False, False, True)), card=st.sampled_from(CARDS))
-    def open_the_shop(self, limit: bool, card: str) -> None:
-        self.world = World(limit)
-        self.world.pay(card, 1)
+    def open_shop(self, limit: bool, card: str) -> None:
+        self.shop = SimulatedShop(limit)
+        self.shop.pay(card, 1)
 
     # People
 
     @rule(card=st.sampled_from(CARDS), cart=st.integers(1, 2))
     def buy(self, card: str, cart: int) -> None:
-        self.world.pay(card, cart)
+        self.shop.pay(card, cart)
 
-    @rule(number=_numbers, body=_bodies)
-    def refund(self, number: int, body: dict[str, Any] | None) -> None:
-        self._refund(number, body, None)
+    @rule(index=_indexes, body=_bodies)
+    def refund(self, index: int, body: dict[str, Any] | None) -> None:
+        self._refund(index, body, None)
 
-    @rule(number=_numbers, body=_bodies, accident=_accidents)
-    def refund_with_an_accident(self, number: int, body: dict[str, Any] | None, accident: Accident) -> None:
-        self._refund(number, body, accident)
+    @rule(index=_indexes, body=_bodies, failure=_failures)
+    def refund_with_failure(self, index: int, body: dict[str, Any] | None, failure: CallFailure) -> None:
+        self._refund(index, body, failure)
 
-    @rule(number=_numbers, amount=st.sampled_from((None, 500)))
-    def refund_in_the_dashboard(self, number: int, amount: int | None) -> None:
-        paid = self._payment(number)
+    @rule(index=_indexes, amount=st.sampled_from((None, 500)))
+    def refund_in_dashboard(self, index: int, amount: int | None) -> None:
         try:
-            self.world.sandbox.refund_in_dashboard(paid.payment, amount)
+            self.shop.sandbox.refund_in_dashboard(self._payment(index).id, amount)
         except ApiError:
             return
 
-    @rule(verdict=st.sampled_from(("fail", "dismiss", "retry")))
-    def resolve(self, verdict: str) -> None:
-        if self.world.is_late:
+    @rule(decision=st.sampled_from(("fail", "dismiss", "retry")))
+    def resolve(self, decision: str) -> None:
+        if self.shop.has_delayed_requests:
             return
-        desk = self.world.refunds.manual_review
-        for row in list(self.world.db.flask_refunds.find({"review": {"$ne": None}})):
-            if verdict != "dismiss" and self.world.live_of(row["_id"]):
+        resolve = getattr(self.shop.refunds.manual_review, decision)
+        for record in list(self.shop.db.flask_refunds.find({"review": {"$ne": None}})):
+            if decision != "dismiss" and self.shop.refunds_of_record(record["_id"]):
                 continue
             try:
-                getattr(desk, verdict)(row["_id"], actor="cli:ann", why="looked at Stripe")
+                resolve(record["_id"], name="ann", comment="Checked in Stripe.")
             except (NothingToResolve, RefundsError):
                 continue
 
@@ -103,118 +97,121 @@ class History(RuleBasedStateMachine):
     @rule(fault=st.sampled_from(sorted(Fault)), times=st.integers(1, 3), creating=st.booleans())
     def inject(self, fault: Fault, times: int, creating: bool) -> None:
         if creating or fault in FORCED_STATUSES:
-            self.world.sandbox.inject(fault, times=times)
+            self.shop.sandbox.inject(fault, times=times)
         else:
-            self.world.sandbox.inject(fault, times=times, method="GET", path="/v1/")
+            self.shop.sandbox.inject(fault, times=times, method="GET", path="/v1/")
 
     @rule()
     def clear_faults(self) -> None:
-        self.world.clear_faults()
+        self.shop.clear_faults()
 
-    @rule(seconds=st.sampled_from(PERIODS))
+    @rule(seconds=st.sampled_from(WAIT_SECONDS))
     def wait(self, seconds: int) -> None:
-        self.world.advance(seconds)
+        self.shop.advance(seconds)
 
-    @precondition(lambda self: self.world.sandbox.refunds())
-    @rule(number=_numbers, status=st.sampled_from(("succeeded", "failed", "canceled")))
-    def settle(self, number: int, status: str) -> None:
-        refunds = self.world.sandbox.refunds()
-        refund = refunds[number % len(refunds)]
+    @precondition(lambda self: self.shop.sandbox.refunds())
+    @rule(index=_indexes, status=st.sampled_from(("succeeded", "failed", "canceled")))
+    def settle(self, index: int, status: str) -> None:
+        refunds = self.shop.sandbox.refunds()
+        refund = refunds[index % len(refunds)]
         if refund["status"] == "succeeded" and status == "canceled":
             return
         try:
-            self.world.sandbox.settle(refund["id"], status)
+            self.shop.sandbox.settle(refund["id"], status)
         except ValueError:
             return
 
-    @precondition(lambda self: self.world.sandbox.events)
-    @rule(number=_numbers, accident=st.none() | _accidents)
-    def deliver(self, number: int, accident: Accident | None) -> None:
-        events = self.world.sandbox.events
-        with call(accident):
-            answer = self.world.deliver(events[number % len(events)])
-            assert answer.status_code in (200, 409, 500, 503), answer.text
+    @precondition(lambda self: self.shop.sandbox.events)
+    @rule(index=_indexes, failure=st.none() | _failures)
+    def deliver(self, index: int, failure: CallFailure | None) -> None:
+        events = self.shop.sandbox.events
+        with call(failure):
+            response = self.shop.deliver(events[index % len(events)])
+            assert response.status_code in (200, 409, 500, 503), response.text
 
-    @rule(accident=st.none() | _accidents)
-    def reconcile(self, accident: Accident | None) -> None:
-        with call(accident):
+    @rule(failure=st.none() | _failures)
+    def reconcile(self, failure: CallFailure | None) -> None:
+        with call(failure):
             try:
-                self.world.reconcile()
+                self.shop.reconcile()
             except RefundsError:
-                assert accident is not None
+                assert failure is not None
 
-    # What must be so
+    # Invariants
 
-    def _payment(self, number: int) -> Any:
-        return self.world.paid[number % len(self.world.paid)]
+    def _payment(self, index: int) -> Payment:
+        return self.shop.payments[index % len(self.shop.payments)]
 
-    def _refund(self, number: int, body: dict[str, Any] | None, accident: Accident | None) -> None:
-        paid = self._payment(number)
-        with call(accident):
-            answer = self.world.refund(paid.purchases[number % len(paid.purchases)], body)
-            assert answer.content_type == "application/json", answer.text
-            untrue = self._is_untrue(answer.status_code, answer.get_json())
-            assert not untrue, f"{untrue}: {answer.status_code} {answer.text}"
+    def _refund(self, index: int, body: dict[str, Any] | None, failure: CallFailure | None) -> None:
+        purchases = self._payment(index).purchases
+        with call(failure):
+            response = self.shop.refund(purchases[index % len(purchases)], body)
+            assert response.content_type == "application/json", response.text
+            wrong = self._check_response(response.status_code, response.get_json())
+            assert not wrong, f"{wrong}: {response.status_code} {response.text}"
 
-    def _is_untrue(self, status: int, body: dict[str, Any]) -> str | None:
-        """What is wrong with an answer."""
+    def _check_response(self, status: int, body: dict[str, Any]) -> str | None:
+        """Return what is wrong with a response."""
         if status not in (200, 202, 400, 409, 500, 503):
-            return "no answer of the contract"
+            return "an undocumented status code"
         if status >= 400 and not {"error", "code"} <= set(body):
-            return "an error without words"
+            return "an error without a message and a code"
         refund = body.get("refund")
-        live = [it["status"] for it in self.world.live_of(refund["id"])] if refund else []
-        if status == 200 and (live != ["succeeded"] or body["purchase"]["status"] != "refunded"):
-            return f"it is {live}"
+        active = [it["status"] for it in self.shop.refunds_of_record(refund["id"])] if refund else []
+        if status == 200 and (active != ["succeeded"] or body["purchase"]["status"] != "refunded"):
+            return f"the refund at Stripe is {active}"
         if refund and status == 202 and refund["status"] != "processing" and not refund["stripeRefundId"]:
-            return "Stripe never said so"
+            return "the status didn't come from Stripe"
         failed = body.get("code") in ("refund_failed", "stripe_rate_limited", "stripe_key_rejected")
-        if failed and live:
-            return f"it did not fail, it is {live}"
+        if failed and active:
+            return f"the refund didn't fail, it is {active}"
         return None
 
     @invariant()
     def no_payment_is_refunded_twice(self) -> None:
-        for paid in self.world.paid:
-            ours = [it for it in self.world.live(paid.payment) if it["metadata"].get("refund_id")]
-            assert len(ours) < 2, Violation(DOUBLED, paid.payment, str(ours))
+        for payment in self.shop.payments:
+            active = self.shop.active_refunds(payment.id)
+            created_here = [it for it in active if it["metadata"].get("refund_id")]
+            assert len(created_here) < 2, Violation(DOUBLED, payment.id, str(created_here))
 
     def teardown(self) -> None:
-        if not hasattr(self, "world"):
+        if not hasattr(self, "shop"):
             return
-        self.put_right()
-        for paid in self.world.paid:
-            found = [it for it in self.world.violations(paid) if not self._is_known(it, paid.payment)]
-            assert not found, (found, self.world.rows(paid.payment))
+        self.recover()
+        for payment in self.shop.payments:
+            violations = self.shop.find_violations(payment)
+            found = [it for it in violations if not self._is_expected(it, payment)]
+            assert not found, (found, self.shop.records(payment.id))
         History.count += 1
-        History.refunds += len(self.world.sandbox.refunds())
+        History.refunds += len(self.shop.sandbox.refunds())
 
-    def _is_known(self, violation: Violation, payment: str) -> bool:
-        """While one of our refunds waits for a person, the purchases do not follow the Dashboard's."""
-        waiting = [row for row in self.world.rows(payment) if row["status"] == "processing" and row["review"]]
+    def _is_expected(self, violation: Violation, payment: Payment) -> bool:
+        """Accept that purchases don't follow external refunds while an unknown refund waits for a review."""
+        records = self.shop.records(payment.id)
+        waiting = [record for record in records if record["status"] == "processing" and record["review"]]
         return violation.kind == DISAGREES and bool(waiting)
 
-    def put_right(self) -> None:
-        """Everybody is well again; Stripe delivers all it has to say, and one reconcile runs."""
-        self.world.clear_faults()
-        self.world.advance(LEASE_IS_OVER)
+    def recover(self) -> None:
+        """Remove all faults, deliver all events and reconcile once."""
+        self.shop.clear_faults()
+        self.shop.advance(LEASE_EXPIRED_SECONDS)
         self._deliver_all()
-        self.world.reconcile()
-        if self.world.db.flask_refunds.count_documents({"status": "processing", "review": None}):
-            # Stripe replays a stored 500 for as long as it knows the key.
-            self.world.advance(24 * 3600)
+        self.shop.reconcile()
+        if self.shop.db.flask_refunds.count_documents({"status": "processing", "review": None}):
+            # Stripe repeats a stored 500 as long as it knows the key.
+            self.shop.advance(24 * 3600)
             self._deliver_all()
-            self.world.reconcile()
+            self.shop.reconcile()
 
     def _deliver_all(self) -> None:
-        for event in self.world.sandbox.events:
-            answer = self.world.deliver(event)
-            assert answer.status_code == 200, (event["type"], answer.text)
+        for event in self.shop.sandbox.events:
+            response = self.shop.deliver(event)
+            assert response.status_code == 200, (event["type"], response.text)
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """The library's warnings of faults that are meant."""
+def without_logging() -> Iterator[None]:
+    """Disable logging: the library logs every injected fault."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -222,14 +219,18 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def profile(examples: int, *, seed: int | None, shrink: bool = True) -> settings:
-    """How Hypothesis works.
+def run_histories(count: int, seed: int | None, *, shrink: bool = True) -> None:
+    """Run this many histories.
 
-    :param seed: ``None`` for the same histories at each run.
+    :param seed: ``None`` for the same histories in every run.
+    :raises AssertionError: with the shortest history that violates an invariant.
     """
+    machine = type("History", (History,), {})
+    if seed is not None:
+        hypothesis.seed(seed)(machine)
     phases = (Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ()))
-    return settings(
-        max_examples=examples,
+    profile = settings(
+        max_examples=count,
         stateful_step_count=STEPS,
         derandomize=seed is None,
         database=None,
@@ -237,29 +238,16 @@ def profile(examples: int, *, seed: int | None, shrink: bool = True) -> settings
         phases=phases,
         suppress_health_check=list(HealthCheck),
     )
+    with ExitStack() as contexts:
+        contexts.enter_context(without_logging())
+        contexts.enter_context(in_process())
+        run_state_machine_as_test(machine, settings=profile)
 
 
-def play(examples: int, seed: int | None, *, shrink: bool = True) -> None:
-    """Play so many histories.
-
-    :raises AssertionError: with the shortest history that broke the promise.
-    """
-    machine = type("History", (History,), {})
-    if seed is not None:
-        hypothesis.seed(seed)(machine)
-    with ExitStack() as around:
-        around.enter_context(quiet())
-        around.enter_context(in_process())
-        run_state_machine_as_test(machine, settings=profile(examples, seed=seed, shrink=shrink))
-
-
-CHUNK = 250
-
-
-def _play_apart(seed: int) -> tuple[int, int, str | None]:
+def _run_in_process(seed: int) -> tuple[int, int, str | None]:
     History.count = History.refunds = 0
     try:
-        play(CHUNK, seed)
+        run_histories(HISTORIES_PER_RUN, seed)
     except Exception as failure:
         notes = "\n".join(getattr(failure, "__notes__", ()))
         return History.count, History.refunds, f"seed {seed}: {traceback.format_exc(limit=-3)}\n{notes}"
@@ -267,12 +255,12 @@ def _play_apart(seed: int) -> tuple[int, int, str | None]:
 
 
 def run(full: bool) -> Tally:
-    """10,000 histories on two processes, or a few; each that fails is printed."""
+    """Run 10,000 histories in two processes, or 500, and print each that fails."""
     tally = Tally("histories")
     began = time.monotonic()
-    seeds = range((10_000 if full else 500) // CHUNK)
+    seeds = range((10_000 if full else 500) // HISTORIES_PER_RUN)
     with multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1)) as pool:
-        for histories, refunds, failure in pool.imap_unordered(_play_apart, seeds):
+        for histories, refunds, failure in pool.imap_unordered(_run_in_process, seeds):
             tally.histories += histories
             tally.refunds += refunds
             if failure is not None:

@@ -1,116 +1,125 @@
-"""What must hold after any fault and one reconcile, and the tally of what was tried.
+"""The invariants that must hold after any fault and one reconcile, and the report of what was tested.
 
-Every experiment ends in :func:`violations`, so that one definition of "never twice, never lost" serves all.
+All experiments use :func:`find_violations`, so that they share one definition of "never twice, never lost".
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 DOUBLED = "doubled"
 LOST = "lost"
 UNKNOWN = "unknown"
 DISAGREES = "disagrees"
-UNSAID = "unsaid"
+UNSIGNALED = "unsignaled"
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One way in which the promise was broken, for one payment."""
+    """One violated invariant of one payment."""
 
     kind: str
     payment_intent: str
-    what: str
+    message: str
+
+    def at(self, where: str) -> Violation:
+        """Return the violation with the history in its message."""
+        return replace(self, message=f"{self.message} [{where}]")
 
 
 @dataclass
 class Tally:
-    """What an experiment tried and what came of it: one row of the table."""
+    """The counts of one experiment: one line of the report."""
 
     name: str
     histories: int = 0
     refunds: int = 0
     violations: list[Violation] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, refunds: int, found: Iterable[Violation]) -> None:
-        """Count one history."""
-        self.histories += 1
-        self.refunds += refunds
-        self.violations += found
+        """Count one history. This method is thread-safe."""
+        with self._lock:
+            self.histories += 1
+            self.refunds += refunds
+            self.violations += found
 
     def count(self, kind: str) -> int:
-        """How often one kind of violation was found."""
+        """Return the number of violations of one kind."""
         return Counter(violation.kind for violation in self.violations)[kind]
 
 
-def violations(
+def find_violations(
     payment_intent: str,
     *,
     at_stripe: Sequence[Mapping[str, Any]],
-    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
     purchases: Sequence[Mapping[str, Any]],
-    heard: Iterable[tuple[str, str]] | None,
+    signals: Iterable[tuple[str, str]] | None,
 ) -> list[Violation]:
-    """Everything that is wrong with one payment, once every call is over and reconcile has run.
+    """Return all violations of one payment, after every call has ended and reconcile has run.
 
-    :param at_stripe: the payment's refunds, as the sandbox holds them.
-    :param rows: the payment's ledger, as it is stored.
-    :param purchases: the purchases that it paid, as they are stored.
-    :param heard: ``(refund id, status)`` of every signal that a receiver got; ``None`` where nobody listened.
+    :param at_stripe: the payment's refunds in the sandbox.
+    :param records: the payment's refund records, as stored.
+    :param purchases: the payment's purchases, as stored.
+    :param signals: ``(refund ID, status)`` of every signal that a receiver got; ``None`` without a receiver.
     """
     found: list[Violation] = []
 
-    def wrong(kind: str, what: str) -> None:
-        found.append(Violation(kind, payment_intent, what))
+    def add(kind: str, message: str) -> None:
+        found.append(Violation(kind, payment_intent, message))
 
-    moved = [refund for refund in at_stripe if refund["status"] == "succeeded"]
-    booked = [row for row in rows if row["status"] == "succeeded"]
-    for refund_id, count in Counter(refund["metadata"].get("refund_id") for refund in moved).items():
+    succeeded = [refund for refund in at_stripe if refund["status"] == "succeeded"]
+    recorded = [record for record in records if record["status"] == "succeeded"]
+    for refund_id, count in Counter(refund["metadata"].get("refund_id") for refund in succeeded).items():
         if refund_id is not None and count > 1:
-            wrong(DOUBLED, f"{count} refunds at Stripe for {refund_id}")
-    ours = [refund for refund in moved if refund["metadata"].get("refund_id")]
-    if len(ours) > 1:
-        wrong(DOUBLED, f"{len(ours)} of our refunds of one payment succeeded: {[r['id'] for r in ours]}")
-    for refund in moved:
-        if refund["id"] not in {row.get("stripeRefundId") for row in booked}:
-            wrong(LOST, f"{refund['id']} moved money, and no row says so")
-    for row in booked:
-        if row.get("stripeRefundId") not in {refund["id"] for refund in moved}:
-            wrong(LOST, f"{row['_id']} says that money moved, and none did")
-    if sum(refund["amount"] for refund in moved) != sum(row["amount"] for row in booked):
-        wrong(LOST, "the amounts at Stripe and in the ledger differ")
-    for row in rows:
-        if row["status"] == "processing" and not row.get("review"):
-            wrong(UNKNOWN, f"{row['_id']} is processing and asks for nobody")
-    refunded = any(row["source"] != "dashboard" for row in booked) or _in_full(booked)
+            add(DOUBLED, f"{count} refunds at Stripe for {refund_id}")
+    created_here = [refund["id"] for refund in succeeded if refund["metadata"].get("refund_id")]
+    if len(created_here) > 1:
+        add(DOUBLED, f"{len(created_here)} refunds of the payment succeeded: {created_here}")
+    for refund in succeeded:
+        if refund["id"] not in {record.get("stripeRefundId") for record in recorded}:
+            add(LOST, f"{refund['id']} succeeded at Stripe, but has no succeeded record")
+    for record in recorded:
+        if record.get("stripeRefundId") not in {refund["id"] for refund in succeeded}:
+            add(LOST, f"{record['_id']} is recorded as succeeded, but didn't succeed at Stripe")
+    if sum(refund["amount"] for refund in succeeded) != sum(record["amount"] for record in recorded):
+        add(LOST, "the amounts at Stripe and in the ledger differ")
+    for record in records:
+        if record["status"] == "processing" and not record.get("review"):
+            add(UNKNOWN, f"{record['_id']} is processing and has no review")
+    refunded = any(record["source"] != "external" for record in recorded) or _is_full_amount(recorded)
     for purchase in purchases:
         if purchase["status"] != ("refunded" if refunded else "completed"):
-            wrong(DISAGREES, f"purchase {purchase['_id']} is {purchase['status']}, refunded is {refunded}")
-    if heard is not None:
-        told = set(heard)
-        for row in rows:
-            if row["status"] != "processing" and (row["_id"], row["status"]) not in told:
-                wrong(UNSAID, f"nobody heard that {row['_id']} is {row['status']}")
+            add(DISAGREES, f"purchase {purchase['_id']} is {purchase['status']}, refunded is {refunded}")
+    if signals is not None:
+        sent = set(signals)
+        for record in records:
+            if record["status"] != "processing" and (record["_id"], record["status"]) not in sent:
+                add(UNSIGNALED, f"no receiver was told that {record['_id']} is {record['status']}")
     return found
 
 
-def _in_full(booked: Sequence[Mapping[str, Any]]) -> bool:
-    captured = max((row.get("amountReceived") or 0 for row in booked), default=0)
-    return captured > 0 and sum(row["amount"] for row in booked) >= captured
+def _is_full_amount(recorded: Sequence[Mapping[str, Any]]) -> bool:
+    received = max((record.get("amountReceived") or 0 for record in recorded), default=0)
+    return received > 0 and sum(record["amount"] for record in recorded) >= received
 
 
-def table(tallies: Sequence[Tally]) -> str:
-    """The tallies as text, a row each."""
-    head = ("experiment", "histories", "refunds", *(kinds := (DOUBLED, LOST, UNKNOWN, DISAGREES, UNSAID)))
+def format_table(tallies: Sequence[Tally]) -> str:
+    """Return the report as text, one line for each tally."""
+    kinds = (DOUBLED, LOST, UNKNOWN, DISAGREES, UNSIGNALED)
+    head = ("experiment", "histories", "refunds", *kinds)
     body = [
         (tally.name, str(tally.histories), str(tally.refunds), *(str(tally.count(kind)) for kind in kinds))
         for tally in tallies
     ]
-    widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
+    widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]
     lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *body)
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in (head, *body)
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -1,17 +1,15 @@
-"""Every command to MongoDB of every action is lost, on its way there or on its way back, or comes late.
+"""Lose or delay every MongoDB command of every action.
 
-The commands are not listed here: a run through the proxy without a loss finds them. On a standalone server
-the driver retries no write; on a replica set it does. A loss hits one try of one command, or that one and all
-that follow until the call is over.
+The commands aren't listed here: a run through the proxy without a loss finds them. The driver retries writes
+on a replica set, but not on a standalone server. A loss affects one attempt of one command, or that one and
+all later ones until the call ends.
 """
 
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
@@ -22,46 +20,47 @@ from tests.faults.environments import (
     REPLICA_SET,
     STANDALONE,
     Clock,
-    Room,
-    Rooms,
-    progress,
-    quick_retries,
-    two_servers,
+    Environment,
+    EnvironmentPool,
+    no_retry_pause,
+    print_progress,
+    start_servers,
 )
 from tests.faults.invariants import Tally, Violation
 from tests.faults.mongo_proxy import Interference, Loss, MongoProxy
-from tests.faults.mutations import without
-from tests.faults.recovery import end
-from tests.faults.response_checks import Witness
-from tests.faults.scenarios import SCENARIOS, Action, Answer, Scenario, perform
-from tests.faults.sharing import share_out
+from tests.faults.mutations import apply_mutation
+from tests.faults.recovery import recover
+from tests.faults.response_checks import ResponseChecker
+from tests.faults.scenarios import SCENARIOS, Action, Scenario, perform_in_time
+from tests.faults.threads import run_in_threads
 from tests.mongod import Mongod
 
 SEEDS = 3
 WORKERS, WAITING_WORKERS = 4, 12
-CALL_SECONDS = 20.0
-"""Every call must be answered within this, whatever MongoDB does."""
-
-FEW = ("refund: fresh", "refund: resumed, was made", "webhook: pending settles", "reconcile: unknown row")
-"""What the short selection is content with."""
+QUICK = (
+    "refund: first",
+    "refund: resumed, was made",
+    "webhook: pending settles",
+    "reconcile: unknown outcome",
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One scenario, with one seed, on one server.
+    """One scenario with one seed on one server.
 
-    :param broken: the guard that is taken away, or ``None``.
+    :param mutation: the active mutation, or ``None``.
     """
 
     scenario: Scenario
     seed: int
     server: str
-    broken: str | None = None
+    mutation: str | None = None
 
 
 @dataclass(frozen=True)
-class Blow:
-    """A loss of the command of this index; ``lasting``: and of all that follow in this call."""
+class LossAt:
+    """A loss of the command with this index. With ``lasting``, also of all later ones of the call."""
 
     loss: Loss
     index: int
@@ -69,27 +68,27 @@ class Blow:
 
 
 def run(full: bool) -> list[Tally]:
-    """Every loss of every command of every scenario; or of some."""
-    with two_servers() as servers:
+    """Apply every loss to every command of every scenario, or of a few."""
+    with start_servers() as servers:
         if full:
-            return [lose(servers, SCENARIOS, range(SEEDS)), retry_while_unavailable(servers, SCENARIOS)]
-        return [lose(servers, FEW, range(1)), retry_while_unavailable(servers, FEW[:1])]
+            return [lose_messages(servers, SCENARIOS, range(SEEDS)), make_unavailable(servers, SCENARIOS)]
+        return [lose_messages(servers, QUICK, range(1)), make_unavailable(servers, QUICK[:1])]
 
 
-def lose(servers: Mapping[str, Mongod], names: Iterable[str], seeds: range) -> Tally:
-    """Every command is lost, on its way there and on its way back."""
+def lose_messages(servers: Mapping[str, Mongod], names: Iterable[str], seeds: range) -> Tally:
+    """Lose every command, and then every reply."""
+    # After a lost connection the driver checks the server again immediately, not after half a second.
     with mock.patch.object(pymongo.common, "MIN_HEARTBEAT_INTERVAL", 0.01):
-        # After a lost connection the driver looks at the server again at once, rather than in half a second.
-        blows = ((Loss.REQUEST, False), (Loss.REPLY, False))
-        return carry_out(servers, Tally("MongoDB: a message lost"), _plan(names, seeds), blows, WORKERS)
+        losses = ((Loss.REQUEST, False), (Loss.REPLY, False))
+        return run_plans(servers, Tally("MongoDB: a message lost"), _plan(names, seeds), losses, WORKERS)
 
 
-def retry_while_unavailable(servers: Mapping[str, Mongod], names: Iterable[str]) -> Tally:
-    """From every command on, MongoDB is gone, or so slow that the call has long given up."""
-    blows = ((Loss.REQUEST, True), (Loss.REPLY, True), (Loss.HELD, False), (Loss.HELD, True))
-    # Nearly all of the time is spent waiting for the end of an operation's 2 seconds.
+def make_unavailable(servers: Mapping[str, Mongod], names: Iterable[str]) -> Tally:
+    """Make MongoDB unreachable, or slower than the call's timeout, from every command on."""
+    losses = ((Loss.REQUEST, True), (Loss.REPLY, True), (Loss.HELD, False), (Loss.HELD, True))
     tally = Tally("MongoDB: gone, or late")
-    return carry_out(servers, tally, _plan(names, range(1)), blows, WAITING_WORKERS)
+    # Nearly all of the time is spent waiting for the timeout of 2 seconds.
+    return run_plans(servers, tally, _plan(names, range(1)), losses, WAITING_WORKERS)
 
 
 def _plan(names: Iterable[str], seeds: range) -> list[Plan]:
@@ -102,110 +101,96 @@ def _plan(names: Iterable[str], seeds: range) -> list[Plan]:
     ]
 
 
-def carry_out(
+def run_plans(
     servers: Mapping[str, Mongod],
     tally: Tally,
     plans: Sequence[Plan],
-    blows: Sequence[tuple[Loss, bool]],
+    losses: Sequence[tuple[Loss, bool]],
     workers: int,
 ) -> Tally:
-    """Carry out plans on several threads: first without a loss, then with every blow at every command."""
-    counting = threading.Lock()
-    struck: list[tuple[Plan, Blow | None]] = []
+    """Run plans in several threads: first without a loss, then with every loss of every command."""
+    jobs: list[tuple[Plan, LossAt | None]] = []
 
-    def carry_out_one(worker: Worker, job: tuple[Plan, Blow | None]) -> None:
-        plan, blow = job
-        names, refunds, found = worker.run(plan, blow)
-        with counting:
-            tally.add(refunds, found)
-            if blow is None:
-                struck.extend((plan, Blow(loss, at, on)) for at in range(len(names)) for loss, on in blows)
-            if tally.histories % 100 == 0:
-                progress(f"{tally.name}: {tally.histories} histories")
+    def run_job(worker: Worker, job: tuple[Plan, LossAt | None]) -> None:
+        plan, loss_at = job
+        names, refunds, found = worker.run(plan, loss_at)
+        tally.add(refunds, found)
+        if loss_at is None:
+            jobs.extend(
+                (plan, LossAt(loss, index, lasting))
+                for index in range(len(names))
+                for loss, lasting in losses
+            )
+        if tally.histories % 100 == 0:
+            print_progress(f"{tally.name}: {tally.histories} histories")
 
-    with quick_retries():
-        share_out([(plan, None) for plan in plans], workers, lambda: Worker(servers), carry_out_one)
-        share_out(struck, workers, lambda: Worker(servers), carry_out_one)
+    with no_retry_pause():
+        run_in_threads([(plan, None) for plan in plans], workers, lambda: Worker(servers), run_job)
+        run_in_threads(jobs, workers, lambda: Worker(servers), run_job)
     return tally
 
 
-class Remote:
-    """A room's shop, reached through a proxy."""
+class ProxiedShop:
+    """An environment's shop whose connection to MongoDB goes through a proxy."""
 
-    def __init__(self, room: Room, server: Mongod) -> None:
+    def __init__(self, environment: Environment, server: Mongod) -> None:
         self.proxy = MongoProxy(server.port).__enter__()
-        uri = room.uri.replace(f":{server.port}/", f":{self.proxy.port}/")
-        # Where the driver polls the server's state, it can be told to look again at once.
+        uri = environment.uri.replace(f":{server.port}/", f":{self.proxy.port}/")
+        # A driver that polls the server's state can be made to poll again immediately.
         self._client: pymongo.MongoClient[Any] = pymongo.MongoClient(
             uri, tz_aware=True, serverMonitoringMode="poll"
         )
-        self.app = room.open_shop(Clock(), self._client.get_default_database()).app
+        self.app = environment.open_shop(Clock(), self._client.get_default_database()).app
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         self._client.close()
         self.proxy.__exit__()
 
-    def watch(self, interference: Interference | None) -> None:
-        """Begin a call on a connection that works."""
+    def start_call(self, interference: Interference | None) -> None:
+        """Check that the connection works, and then count commands."""
         self.proxy.watch()
         self._client.admin.command("ping")
         self.proxy.watch(interference)
 
 
-class Worker:
-    """Rooms, each with a proxy."""
+class Worker(EnvironmentPool):
+    """Environments, each with a proxied shop."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
-        self._servers = servers
-        self._rooms = Rooms(servers)
-        self._remotes: dict[Room, Remote] = {}
+        super().__init__(servers)
+        self._shops: dict[Environment, ProxiedShop] = {}
 
-    def __enter__(self) -> Worker:
-        return self
+    def run(self, plan: Plan, loss_at: LossAt | None) -> tuple[list[str], int, list[Violation]]:
+        """Run one history.
 
-    def __exit__(self, *exc: object) -> None:
-        for remote in self._remotes.values():
-            remote.close()
-        self._rooms.__exit__(*exc)
-
-    def run(self, plan: Plan, blow: Blow | None) -> tuple[list[str], int, list[Violation]]:
-        """One history.
-
-        :return: the names of the action's commands, the refunds at Stripe, and what is wrong.
+        :return: the names of the action's commands, the number of refunds at Stripe, and the violations.
         """
         rng = random.Random(f"{plan.scenario.name} {plan.seed}")
-        room = self._rooms.get(plan.server, strict=plan.scenario.strict)
-        action = plan.scenario.prepare(room, rng)
-        with without(plan.broken):
-            names, found = self._suffer(room, plan, action, rng, blow)
-        where = f"{plan.scenario.name}, seed {plan.seed}, {plan.server}, {blow}"
-        refunds = len(room.sandbox.refunds(room.payment))
-        return names, refunds, [replace(each, what=f"{each.what} [{where}]") for each in found]
+        environment = self.get(plan.server, strict=plan.scenario.strict)
+        action = plan.scenario.prepare(environment, rng)
+        with apply_mutation(plan.mutation):
+            names, found = self._act(environment, plan, action, rng, loss_at)
+        where = f"{plan.scenario.name}, seed {plan.seed}, {plan.server}, {loss_at}"
+        refunds = len(environment.refunds())
+        return names, refunds, [each.at(where) for each in found]
 
-    def _suffer(
-        self, room: Room, plan: Plan, action: Action, rng: random.Random, blow: Blow | None
+    def _act(
+        self, environment: Environment, plan: Plan, action: Action, rng: random.Random, loss_at: LossAt | None
     ) -> tuple[list[str], list[Violation]]:
-        if room not in self._remotes:
-            self._remotes[room] = Remote(room, self._servers[plan.server])
-        remote = self._remotes[room]
-        interference = Interference(blow.loss, blow.index, blow.lasting) if blow else None
-        remote.watch(interference)
-        witness = Witness(room, action)
-        answer = call(room, remote, action)
-        names = remote.proxy.names
-        remote.proxy.watch()
-        assert interference is None or interference.hits, f"{blow} hit nothing of {names}"
-        found = witness.false_words(answer)
-        remote.proxy.release()
-        room.sandbox.clear_faults()
-        return names, found + end(room, plan.scenario, action, rng, unheard=answer.status != 200)
-
-
-def call(room: Room, remote: Remote, action: Action) -> Answer:
-    """Do an action, in time."""
-    began = time.monotonic()
-    answer = perform(remote.app, room.headers, action)
-    took = time.monotonic() - began
-    assert took < CALL_SECONDS, f"it took {took:.1f} s"
-    return answer
+        if environment not in self._shops:
+            self._shops[environment] = ProxiedShop(environment, self._servers[plan.server])
+            self.callback(self._shops[environment].close)
+        shop = self._shops[environment]
+        interference = Interference(loss_at.loss, loss_at.index, loss_at.lasting) if loss_at else None
+        shop.start_call(interference)
+        checker = ResponseChecker(environment, action)
+        response = perform_in_time(shop.app, environment.headers, action)
+        names = shop.proxy.names
+        shop.proxy.watch()
+        assert interference is None or interference.hits, f"{loss_at} affected none of {names}"
+        found = checker.find_violations(response)
+        shop.proxy.release()
+        environment.sandbox.clear_faults()
+        undelivered = response.status != 200
+        return names, found + recover(environment, plan.scenario, action, rng, undelivered=undelivered)

@@ -1,7 +1,7 @@
-"""A TCP proxy in front of a ``mongod`` that loses, or keeps back, what it is told to.
+"""A TCP proxy in front of a ``mongod`` that loses or holds selected commands.
 
-It reads just enough of the wire protocol (OP_MSG,
-https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/#op_msg) to know each command by its name.
+It parses only as much of the wire protocol (OP_MSG,
+https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/#op_msg) as it needs to name each command.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import bson
 _HEADER = struct.Struct("<iiii")
 _OP_MSG = 2013
 _BODY_AT = _HEADER.size + 4 + 1
-"""Where the command stands: after the header, the flags, and the kind of the first section."""
+"""The offset of the command: after the header, the flags, and the kind of the first section."""
 
 _UNCOUNTED = frozenset({"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors", "buildInfo"})
-"""What a driver sends by itself."""
+"""The commands that the driver sends on its own."""
 
 
 class Loss(str, enum.Enum):
-    """What becomes of a command."""
+    """What happens to a command."""
 
     REQUEST = "request lost"
-    """The connection ends before the server has it."""
+    """The connection ends before the server receives it."""
     REPLY = "reply lost"
-    """The server does it, and the connection ends before the client hears of it."""
+    """The server executes it, and the connection ends before the client receives the reply."""
     HELD = "held"
-    """Neither side hears anything, until :meth:`MongoProxy.release`; then the server does it."""
+    """The server receives it only at :meth:`MongoProxy.release`, and the client gets no reply."""
 
 
 @dataclass
 class Interference:
-    """What is to happen.
+    """Which commands to lose.
 
     :param after: how many commands pass first.
-    :param lasting: whether it happens to all that follow, too.
+    :param lasting: whether all later commands are lost too.
     """
 
     loss: Loss
@@ -53,7 +53,7 @@ class Interference:
 class MongoProxy:
     """The proxy, as a context manager; ``port`` is where it listens on 127.0.0.1.
 
-    :param server_port: the ``mongod``'s.
+    :param server_port: the port of the ``mongod``.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -81,20 +81,20 @@ class MongoProxy:
             link.join()
 
     def watch(self, interference: Interference | None = None) -> None:
-        """Count commands from now on, and interfere as told."""
+        """Count commands from now on, and apply the interference."""
         with self._lock:
             self._names, self._interference = [], interference
 
     @property
     def names(self) -> list[str]:
-        """The commands since :meth:`watch`, by name."""
+        """The names of the commands since :meth:`watch`."""
         with self._lock:
             return list(self._names)
 
     def release(self) -> None:
-        """Let the server have what was held, and wait until it has done it.
+        """Send the held commands to the server, and wait until it has executed them.
 
-        On a connection of its own, for the client has long hung up.
+        They use a new connection, because the client has closed its own.
         """
         with self._lock:
             held, self._held = self._held, []
@@ -102,7 +102,7 @@ class MongoProxy:
             with socket.create_connection(self._server) as server:
                 for message in held:
                     server.sendall(message)
-                    assert _receive(server) is not None, "the server did not answer"
+                    assert _receive(server) is not None, "the server didn't answer"
 
     def _accept(self) -> None:
         while True:
@@ -116,12 +116,12 @@ class MongoProxy:
                 client.close()
                 continue
             self._links = {link for link in self._links if link.alive}
-            link = _Link(client, server, self._judge)
+            link = _Link(client, server, self._decide)
             self._links.add(link)
             link.start()
 
-    def _judge(self, message: bytes) -> Loss | None:
-        """What becomes of a request."""
+    def _decide(self, message: bytes) -> Loss | None:
+        """Return what happens to a request."""
         name = _command(message)
         if name in _UNCOUNTED:
             return None
@@ -137,73 +137,73 @@ class MongoProxy:
 
 
 class _Link:
-    """A client's connection and its counterpart, and a thread for each direction."""
+    """A client's connection, its counterpart to the server, and a thread for each direction."""
 
     def __init__(
-        self, client: socket.socket, server: socket.socket, judge: Callable[[bytes], Loss | None]
+        self, client: socket.socket, server: socket.socket, decide: Callable[[bytes], Loss | None]
     ) -> None:
         self._client = client
         self._server = server
-        self._judge = judge
-        self._unheard: int | None = None
-        carriers = (self._carry_requests, self._carry_replies)
-        self._threads = [threading.Thread(target=carry, daemon=True) for carry in carriers]
+        self._decide = decide
+        self._lost_reply: int | None = None
+        targets = (self._forward_requests, self._forward_replies)
+        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
         for end in (client, server):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:
-        """Carry."""
+        """Start both threads."""
         for thread in self._threads:
             thread.start()
 
     def join(self) -> None:
-        """Wait until both sides have ended."""
+        """Wait until both threads have ended."""
         for thread in self._threads:
             thread.join()
 
     @property
     def alive(self) -> bool:
-        """Whether a side has not ended yet."""
+        """Whether a thread is still running."""
         return any(thread.is_alive() for thread in self._threads)
 
     def cut(self) -> None:
-        """End both sides."""
+        """Shut down both connections."""
         for end in (self._client, self._server):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def _carry_requests(self) -> None:
+    def _forward_requests(self) -> None:
         while (message := _receive(self._client)) is not None:
-            loss = self._judge(message)
+            loss = self._decide(message)
             if loss is Loss.HELD:
                 continue
             if loss is Loss.REPLY:
-                self._unheard = _HEADER.unpack_from(message)[1]
+                self._lost_reply = _HEADER.unpack_from(message)[1]
             if loss is Loss.REQUEST or not _send(self._server, message):
                 break
         self.cut()
 
-    def _carry_replies(self) -> None:
+    def _forward_replies(self) -> None:
         while (message := _receive(self._server)) is not None:
-            unheard = _HEADER.unpack_from(message)[2] == self._unheard
-            if unheard or not _send(self._client, message):
+            lost = _HEADER.unpack_from(message)[2] == self._lost_reply
+            if lost or not _send(self._client, message):
                 break
         self.cut()
-        # The other direction may still be reading, so that it only sees the end; then both are closed.
+        # Let the other thread finish reading before both sockets are closed.
         self._threads[0].join()
         self._client.close()
         self._server.close()
 
 
 def _command(message: bytes) -> str:
-    """The name of a message's command."""
-    assert _HEADER.unpack_from(message)[3] == _OP_MSG, "drivers speak OP_MSG, and do not compress unless told"
+    """Return the name of a message's command."""
+    assert _HEADER.unpack_from(message)[3] == _OP_MSG, "the driver sends OP_MSG, uncompressed by default"
     (size,) = struct.unpack_from("<i", message, _BODY_AT)
     return next(iter(bson.decode(message[_BODY_AT : _BODY_AT + size])))
 
 
 def _receive(end: socket.socket) -> bytes | None:
-    """One message; ``None`` at the end of the connection."""
+    """Return one message, or ``None`` at the end of the connection."""
     header = _receive_exactly(end, _HEADER.size)
     if header is None:
         return None
@@ -225,7 +225,7 @@ def _receive_exactly(end: socket.socket, size: int) -> bytes | None:
 
 
 def _send(end: socket.socket, message: bytes) -> bool:
-    """Whether it could be sent."""
+    """Return whether the message was sent."""
     try:
         end.sendall(message)
     except OSError:

@@ -1,4 +1,7 @@
-"""The library with one guard taken away: what the experiments must notice."""
+"""Mutations of the library that each disable one safeguard. The experiments must detect every one.
+
+Patching an attribute that doesn't exist raises ``AttributeError``.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,7 @@ from unittest import mock
 from pymongo import WriteConcern
 
 from flask_refunds import extension
-from flask_refunds.clock import Deadline
-from flask_refunds.core.service import RefundService
+from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import OutcomeUnknown, RequestRejected
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
@@ -27,8 +29,8 @@ from flask_refunds.stripe_client.transport import Transport
 
 
 @contextlib.contextmanager
-def a_key_for_each_try() -> Iterator[None]:
-    """Each try has a key of its own, and nobody asks Stripe what the earlier tries made."""
+def new_key_for_each_attempt() -> Iterator[None]:
+    """Each attempt uses its own idempotency key, and earlier attempts aren't looked up at Stripe."""
     send = Transport.request
 
     def request(
@@ -46,32 +48,34 @@ def a_key_for_each_try() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def the_row_comes_after_stripe() -> Iterator[None]:
-    """The ledger is written when Stripe has answered, and not before it is asked."""
+def record_stored_after_stripe() -> Iterator[None]:
+    """The refund record is stored after Stripe's answer instead of before the request."""
     insert, advance = Ledger._insert, Ledger.advance
-    unwritten: dict[str, dict[str, Any]] = {}
+    delayed: dict[str, dict[str, Any]] = {}
 
-    def insert_later(ledger: Ledger, row: dict[str, Any]) -> None:
-        if row["status"] == RefundStatus.PROCESSING.value:
-            unwritten[row["_id"]] = row
+    def insert_later(ledger: Ledger, document: dict[str, Any]) -> None:
+        if document["status"] == RefundStatus.PROCESSING.value:
+            delayed[document["_id"]] = document
         else:
-            insert(ledger, row)
+            insert(ledger, document)
 
-    def insert_and_climb(ledger: Ledger, refund_id: str, fact: StripeRefund, **how: Any) -> Refund | None:
-        if refund_id in unwritten:
-            insert(ledger, unwritten.pop(refund_id))
-        return advance(ledger, refund_id, fact, **how)
+    def insert_and_advance(
+        ledger: Ledger, refund_id: str, stripe_refund: StripeRefund, **options: Any
+    ) -> Refund | None:
+        if refund_id in delayed:
+            insert(ledger, delayed.pop(refund_id))
+        return advance(ledger, refund_id, stripe_refund, **options)
 
     with (
         mock.patch.object(Ledger, "_insert", insert_later),
-        mock.patch.object(Ledger, "advance", insert_and_climb),
+        mock.patch.object(Ledger, "advance", insert_and_advance),
     ):
         yield
 
 
 @contextlib.contextmanager
-def silence_is_failure() -> Iterator[None]:
-    """Where Stripe's answer does not come, nothing was refunded."""
+def missing_answer_is_failure() -> Iterator[None]:
+    """A request without an answer counts as rejected."""
     create = Gateway._create_once
 
     def create_once(gateway: Gateway, *arguments: Any) -> StripeRefund:
@@ -85,29 +89,29 @@ def silence_is_failure() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def purchases_are_forgotten() -> Iterator[None]:
-    """No purchase is ever marked as refunded."""
+def purchases_not_marked() -> Iterator[None]:
+    """No purchase is marked as refunded."""
     with mock.patch.object(Purchases, "mark_refunded", return_value=0):
         yield
 
 
 @contextlib.contextmanager
-def announced_too_early() -> Iterator[None]:
-    """The row says that the receivers have run, and then they run."""
+def signals_marked_before_sending() -> Iterator[None]:
+    """The record shows that the signals were sent before the receivers run."""
 
-    def announce(transitions: RefundTransitions, refund: Refund) -> Refund:
+    def send_signals(transitions: RefundTransitions, refund: Refund) -> Refund:
         if not refund.signals_sent:
             transitions._ledger.mark_signals_sent(refund)
-            transitions._announcer.announce(refund)
+            transitions._signal_sender.send(refund)
         return replace(refund, signals_sent=True)
 
-    with mock.patch.object(RefundTransitions, "announce", announce):
+    with mock.patch.object(RefundTransitions, "send_signals", send_signals):
         yield
 
 
 @contextlib.contextmanager
-def reconcile_leaves_the_unknown() -> Iterator[None]:
-    """A row in ``processing`` is nobody's."""
+def reconcile_skips_processing() -> Iterator[None]:
+    """Reconcile doesn't work on refunds in ``processing``."""
     find = Ledger.find_unfinished
 
     def find_unfinished(ledger: Ledger, before: datetime) -> list[str]:
@@ -119,42 +123,42 @@ def reconcile_leaves_the_unknown() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def a_half_done_refund_is_called_undone() -> Iterator[None]:
-    """Where the transitions cannot be brought up to date, the caller hears of that alone."""
+def errors_after_stripe_are_raised() -> Iterator[None]:
+    """A failed database write after Stripe's answer is raised, as if nothing had been refunded."""
 
-    def finish(service: RefundService, refund: Refund, deadline: Deadline, *, actor: str) -> Refund:
-        return service._drive(refund, deadline, actor=actor)
+    def finish(service: RefundService, refund: Refund, call: CallContext) -> Refund:
+        return service._drive(refund, call.for_stripe())
 
     with mock.patch.object(RefundService, "_finish", finish):
         yield
 
 
 @contextlib.contextmanager
-def one_member_will_do() -> Iterator[None]:
-    """A write counts when the primary alone has it."""
+def write_concern_of_one() -> Iterator[None]:
+    """A write is acknowledged by the primary alone."""
 
-    def written_once(database: Database, name: str) -> Collection:
+    def collection(database: Database, name: str) -> Collection:
         return majority_collection(database, name).with_options(write_concern=WriteConcern(w=1))
 
-    with mock.patch.object(extension, "durable", written_once):
+    with mock.patch.object(extension, "majority_collection", collection):
         yield
 
 
-GUARDS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
-    guard.__name__: guard
-    for guard in (
-        a_key_for_each_try,
-        the_row_comes_after_stripe,
-        silence_is_failure,
-        purchases_are_forgotten,
-        announced_too_early,
-        a_half_done_refund_is_called_undone,
-        reconcile_leaves_the_unknown,
-        one_member_will_do,
+MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
+    mutation.__name__: mutation
+    for mutation in (
+        new_key_for_each_attempt,
+        record_stored_after_stripe,
+        missing_answer_is_failure,
+        purchases_not_marked,
+        signals_marked_before_sending,
+        errors_after_stripe_are_raised,
+        reconcile_skips_processing,
+        write_concern_of_one,
     )
 }
 
 
-def without(guard: str | None) -> AbstractContextManager[None]:
-    """The library without one of its guards, by name; the library itself for ``None``."""
-    return GUARDS[guard]() if guard else contextlib.nullcontext()
+def apply_mutation(name: str | None) -> AbstractContextManager[None]:
+    """Return a context in which a mutation is active; with ``None``, the library is unchanged."""
+    return MUTATIONS[name]() if name else contextlib.nullcontext()

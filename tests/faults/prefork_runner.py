@@ -1,8 +1,8 @@
-"""Processes that live for one action and kill themselves at a step of it.
+"""Run each action in a forked process that kills itself at a given step.
 
-The zygote has everything imported and no connection open. For each job it forks a child, which does the
-action and numbers its steps: before and after every MongoDB command, and before and after every request to
-Stripe. At the step that the job names, the child sends itself SIGKILL: no ``finally`` runs, no buffer is
+The runner has imported everything and has no open connection. For each job it forks a child, which performs
+the action and numbers its steps: before and after every MongoDB command, and before and after every request
+to Stripe. At the job's step the child sends itself SIGKILL, so that no ``finally`` runs and no buffer is
 flushed.
 """
 
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flask.cli  # noqa: F401 - imported before the fork, so that no child has to
+import flask.cli  # noqa: F401 - imported before the fork, so that children needn't
 import pymongo
 import stripe
 from pymongo import monitoring
@@ -32,28 +32,27 @@ from flask_refunds.clock import Deadline
 from flask_refunds.errors import StripeCallError
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.transport import Transport
-from tests.faults.scenarios import Answer, perform
+from tests.faults import environments
+from tests.faults.mutations import apply_mutation
+from tests.faults.scenarios import ActionResponse, perform
 
 ROOT = Path(__file__).parents[2]
 JOB_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a child.
-
-    Where it was not killed: ``steps`` are the names of the steps, ``answer`` is what the action was answered.
-    """
+class ChildResult:
+    """The result of a child. If it wasn't killed, it has the names of the steps and the action's response."""
 
     killed: bool
     steps: list[str]
-    answer: Answer | None
+    response: ActionResponse | None
 
 
-class Zygote:
-    """The process that forks, as a context manager. For one thread at a time."""
+class PreforkRunner:
+    """The process that forks, as a context manager. Not thread-safe."""
 
-    def __enter__(self) -> Zygote:
+    def __enter__(self) -> PreforkRunner:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -63,12 +62,12 @@ class Zygote:
         self._process.kill()
         self._process.communicate()
 
-    def run(self, job: Mapping[str, Any]) -> Result:
-        """Have a child do a job, and wait for its end.
+    def run(self, job: Mapping[str, Any]) -> ChildResult:
+        """Run a job in a child and wait for its end.
 
-        :param job: ``uri``, ``stripe``, ``headers``, ``action``, ``kill_at`` (a step's number from 1, or 0)
-            and ``broken`` (a name of :mod:`tests.faults.mutations`, or ``None``).
-        :raises RuntimeError: the child failed by itself.
+        :param job: ``uri``, ``stripe``, ``headers``, ``action``, ``kill_at`` (the number of a step from 1, or
+            0) and ``mutation`` (a name from :mod:`tests.faults.mutations`, or ``None``).
+        :raises RuntimeError: the child raised an error.
         """
         streams = self._process.stdin, self._process.stdout
         assert streams[0] is not None
@@ -78,21 +77,21 @@ class Zygote:
         ready, _, _ = select.select([streams[1]], [], [], JOB_SECONDS)
         line = streams[1].readline() if ready else b""
         if not line:
-            raise RuntimeError(f"no end of the job within {JOB_SECONDS} s: {job}")
+            raise RuntimeError(f"the job didn't end within {JOB_SECONDS} s: {job}")
         return _read_result(json.loads(line))
 
 
-def _read_result(result: Mapping[str, Any]) -> Result:
+def _read_result(result: Mapping[str, Any]) -> ChildResult:
     if "error" in result:
         raise RuntimeError(result["error"])
-    answer = Answer(result["status"], result["body"]) if "status" in result else None
-    return Result(result["signal"] == signal.SIGKILL, result.get("steps", []), answer)
+    response = ActionResponse(result["status"], result["body"]) if "status" in result else None
+    return ChildResult(result["signal"] == signal.SIGKILL, result.get("steps", []), response)
 
 
 class Steps(monitoring.CommandListener):
-    """Numbers the steps of this process, and ends it at one.
+    """Numbers the steps of this process, and kills it at one of them.
 
-    :param kill_at: the step's number, from 1; 0 for none.
+    :param kill_at: the number of the step, from 1; 0 for none.
     """
 
     def __init__(self, kill_at: int) -> None:
@@ -101,14 +100,14 @@ class Steps(monitoring.CommandListener):
         self._unnumbered: set[int] = set()
 
     def step(self, name: str) -> None:
-        """Pass a step, or die at it."""
+        """Count a step, or end the process."""
         self.passed.append(name)
         if len(self.passed) == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        # What the receivers write down is the experiment's.
-        if event.command.get(event.command_name) == "heard":
+        # The test's receivers write to this collection; the library doesn't.
+        if event.command.get(event.command_name) == "signals":
             self._unnumbered.add(event.request_id)
             return
         self.step(f"before {event.command_name} {event.command[event.command_name]}")
@@ -124,36 +123,35 @@ class Steps(monitoring.CommandListener):
             self.step(f"after {event.command_name}")
 
     def watch_stripe(self) -> None:
-        """Number the requests to Stripe, too."""
+        """Number the requests to Stripe too."""
         send = Transport.request
 
         def request(transport: Any, method: str, url: str, *rest: Any) -> Any:
-            what = f"{method.upper()} {url.partition('/v1/')[2].partition('?')[0]}"
-            self.step(f"before {what}")
+            name = f"{method.upper()} {url.partition('/v1/')[2].partition('?')[0]}"
+            self.step(f"before {name}")
             try:
                 return send(transport, method, url, *rest)
             finally:
-                self.step(f"after {what}")
+                self.step(f"after {name}")
 
         Transport.request = request  # type: ignore[method-assign, assignment]
 
 
-def _work(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the action of a job in this process, which is its own."""
+def _perform_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Perform the action of a job in this process."""
     steps = Steps(job["kill_at"])
     steps.watch_stripe()
     client: pymongo.MongoClient[Any] = pymongo.MongoClient(job["uri"], tz_aware=True, event_listeners=[steps])
     app = environments.make_shop_app(client.get_default_database(), job["stripe"])
-    environments.listen(app, client.get_default_database())
-    with mutations.without(job["broken"]):
-        answer = perform(app, job["headers"], job["action"])
-    return {"steps": steps.passed, "status": answer.status, "body": answer.body}
+    environments.record_signals(app, client.get_default_database())
+    with apply_mutation(job["mutation"]):
+        response = perform(app, job["headers"], job["action"])
+    return {"steps": steps.passed, "status": response.status, "body": response.body}
 
 
-def _live(job: Mapping[str, Any], report_to: int) -> None:
-    """The whole life of a child."""
+def _run_child(job: Mapping[str, Any], report_to: int) -> None:
     try:
-        result = _work(job)
+        result = _perform_job(job)
     except BaseException:
         result = {"error": traceback.format_exc()}
     with contextlib.suppress(OSError):
@@ -166,19 +164,19 @@ def _fork(job: Mapping[str, Any]) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
         os.close(report_from)
-        _live(job, report_to)
+        _run_child(job, report_to)
     os.close(report_to)
-    with open(report_from, "rb") as report:
-        said = report.read()
+    with open(report_from, "rb") as pipe:
+        report = pipe.read()
     _, status = os.waitpid(child, 0)
-    ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    return {**(json.loads(said) if said else {}), "signal": ended_by}
+    killed_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return {**(json.loads(report) if report else {}), "signal": killed_by}
 
 
-class _Nowhere(stripe.HTTPClient):
-    """Carries requests to nobody, and answers each as Stripe would, more or less."""
+class _OfflineClient(stripe.HTTPClient):
+    """Answers requests without a connection."""
 
-    name = "nowhere"
+    name = "offline"
 
     def request(self, method: str, url: str, *_: Any, **__: Any) -> Any:
         kind = "payment_intent" if "payment_intents" in url else "refund"
@@ -189,28 +187,28 @@ class _Nowhere(stripe.HTTPClient):
 
 
 def _import_everything() -> None:
-    """stripe-python imports much of itself when a service is first used."""
-    gateway = Gateway("sk_test_nobody", "http://127.0.0.1:9", retries=0, transport=_Nowhere())
+    """Use each of the gateway's requests once: stripe-python imports much of itself at the first request."""
+    gateway = Gateway("sk_test_offline", "http://127.0.0.1:9", retries=0, transport=_OfflineClient())
     deadline = Deadline.after(JOB_SECONDS)
-    for ask in (
+    for request in (
         lambda: gateway.create_refund({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
         lambda: gateway.retrieve_refund("re_0", deadline),
         lambda: gateway.list_refunds("pi_0", deadline),
         lambda: gateway.retrieve_amount_received("pi_0", deadline),
     ):
         with contextlib.suppress(StripeCallError):
-            ask()
+            request()
 
 
-def serve() -> None:
-    """Take a job a line, and answer each with a line."""
+def main() -> None:
+    """Read one job from each line of stdin, and write one line with its result."""
     logging.disable(logging.CRITICAL)
     _import_everything()
     gc.freeze()
-    with environments.quick_retries():
+    with environments.no_retry_pause():
         for line in sys.stdin:
             print(json.dumps(_fork(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    serve()
+    main()

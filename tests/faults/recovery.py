@@ -1,59 +1,66 @@
-"""What Stripe, the operator's cron and the admin do after an accident; and what is wrong then."""
+"""Recovery after a fault by Stripe's events, one reconcile and a further request."""
 
 from __future__ import annotations
 
 import random
 
-from tests.faults.environments import Room
+from tests.faults.environments import Environment
 from tests.faults.invariants import DISAGREES, DOUBLED, Violation
-from tests.faults.response_checks import Witness
+from tests.faults.response_checks import ResponseChecker
 from tests.faults.scenarios import Action, Scenario, perform
 
 
-def end(
-    room: Room, scenario: Scenario, action: Action, rng: random.Random, *, unheard: bool
+def recover(
+    environment: Environment, scenario: Scenario, action: Action, rng: random.Random, *, undelivered: bool
 ) -> list[Violation]:
-    """One reconcile; Stripe's events come before it or after it, and in between nothing may be wrong either.
+    """Reconcile once, with Stripe's events before or after it. The invariants must also hold in between.
 
-    :param unheard: whether the action was an event that was not answered 2xx, so that Stripe sends it again.
+    :param undelivered: whether the action was an event without a 2xx response, so that Stripe resends it.
     """
     found: list[Violation] = []
     events_first = rng.random() < 0.5
     if events_first:
-        _hear(room, action, rng, unheard=unheard)
-    room.reconcile()
+        _deliver_events(environment, action, rng, undelivered=undelivered)
+    environment.reconcile()
     if events_first or not scenario.only_by_event:
-        found += room.violations()
+        found += environment.find_violations()
     if not events_first:
-        _hear(room, action, rng, unheard=unheard)
-        found += room.violations()
-    return found + call_again(room)
+        _deliver_events(environment, action, rng, undelivered=undelivered)
+        found += environment.find_violations()
+    return found + refund_again(environment)
 
 
-def _hear(room: Room, action: Action, rng: random.Random, *, unheard: bool) -> None:
-    if unheard and action["do"] == "deliver":
-        assert room.receive(action["event"]) == 200
-    room.hear_from_stripe(rng)
+def _deliver_events(
+    environment: Environment, action: Action, rng: random.Random, *, undelivered: bool
+) -> None:
+    if undelivered and action["do"] == "deliver":
+        assert environment.deliver(action["event"]) == 200
+    environment.deliver_all(rng)
 
 
-def call_again(room: Room) -> list[Violation]:
-    """The admin asks once more: nothing may move twice, and what he is told must be so."""
-    status = _live_status(room)
-    action = {"do": "refund", "purchase": str(room.purchases[-1]), "body": {}}
-    before, witness = len(room.sandbox.refunds(room.payment)), Witness(room, action)
-    answer = perform(room.later.app, room.headers, action)
-    found = witness.false_words(answer) + room.violations()
-    if status is not None and len(room.sandbox.refunds(room.payment)) != before:
-        found.append(Violation(DOUBLED, room.payment, "called again, and money moved again"))
-    if status is not None and answer.status != (400 if status == "succeeded" else 202):
-        found.append(Violation(DISAGREES, room.payment, f"called again for {status}, it answered {answer}"))
+def refund_again(environment: Environment) -> list[Violation]:
+    """Request the refund once more. No money may move twice, and the response must be true."""
+    status = _active_status(environment)
+    action = {"do": "refund", "purchase": str(environment.purchases[-1]), "body": {}}
+    before = len(environment.refunds())
+    checker = ResponseChecker(environment, action)
+    response = perform(environment.later_shop.app, environment.headers, action)
+    found = checker.find_violations(response) + environment.find_violations()
+    if status is not None and len(environment.refunds()) != before:
+        found.append(Violation(DOUBLED, environment.payment, "a further request made a further refund"))
+    if status is not None and response.status != (400 if status == "succeeded" else 202):
+        message = f"the response to a further request was {response}, while the refund is {status}"
+        found.append(Violation(DISAGREES, environment.payment, message))
     return found
 
 
-def _live_status(room: Room) -> str | None:
-    """How the refund stands that bars a further one; ``None`` where there is something left to refund."""
-    rows = [row for row in room.records() if row["status"] not in ("failed", "canceled")]
-    ours = [row for row in rows if row["source"] != "dashboard"]
-    if ours:
-        return str(ours[-1]["status"])
-    return "succeeded" if room.shop.status_of(room.purchases[-1]) == "refunded" else None
+def _active_status(environment: Environment) -> str | None:
+    """Return the status of the refund that prevents another one, or ``None`` if there is money to refund."""
+    created_here = [
+        record
+        for record in environment.records()
+        if record["status"] not in ("failed", "canceled") and record["source"] != "external"
+    ]
+    if created_here:
+        return str(created_here[-1]["status"])
+    return "succeeded" if environment.shop.status_of(environment.purchases[-1]) == "refunded" else None

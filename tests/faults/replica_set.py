@@ -1,4 +1,4 @@
-"""Three real ``mongod`` processes as one replica set, and what can befall them."""
+"""Three real ``mongod`` processes as one replica set, and its failures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SETTLE_SECONDS = 90
 
 
 class ReplicaSet:
-    """A three-node replica set that elects a new primary within two seconds."""
+    """A three-node replica set with short election timeouts."""
 
     def __init__(self, binary: str) -> None:
         self.members = [Mongod(binary, replica_set="rs") for _ in range(3)]
 
     def start(self) -> None:
-        """Start all members and wait until all of them serve."""
+        """Start all members and wait until they are healthy."""
         for member in self.members:
             member.start()
         self.members[0].initiate(self.members)
@@ -34,30 +34,30 @@ class ReplicaSet:
             member.stop()
 
     def uri(self, database: str) -> str:
-        """The URI of one database on the set."""
+        """Return the URI of one database on the set."""
         hosts = ",".join(f"127.0.0.1:{member.port}" for member in self.members)
         return f"mongodb://{hosts}/{database}?replicaSet=rs"
 
     def primary(self) -> Mongod:
-        """The member that is primary now."""
+        """Return the current primary."""
         found: list[Mongod] = []
 
-        def look() -> bool:
+        def is_found() -> bool:
             found[:] = [member for member in self.members if _state(member) == "PRIMARY"]
             return len(found) == 1
 
-        wait_until(look)
+        wait_until(is_found)
         return found[0]
 
     def secondaries(self) -> list[Mongod]:
-        """The other members."""
+        """Return the current secondaries."""
         primary = self.primary()
         return [member for member in self.members if member is not primary]
 
     def wait_until_healthy(self) -> None:
-        """Wait for one primary, and two secondaries that have all it wrote.
+        """Wait for one primary, and two secondaries with all of its writes.
 
-        Until then a majority read on the primary does not show its newest rows, though it has them.
+        Before that, a majority read on the primary doesn't show its latest writes.
         """
         wait_until(lambda: sorted(map(_state, self.members)) == ["PRIMARY", "SECONDARY", "SECONDARY"])
         wait_until(self._is_replicated)
@@ -72,25 +72,25 @@ class ReplicaSet:
             return True
 
     def kill(self, member: Mongod) -> None:
-        """SIGKILL, as the kernel does when memory runs out."""
+        """Send SIGKILL to a member."""
         assert member.process is not None
         member.process.kill()
         member.process.wait()
 
     def restart(self, member: Mongod) -> None:
-        """Start a killed member again, on what it had on disk."""
+        """Start a killed member again with its files."""
         member.start()
         self.wait_until_healthy()
 
     def step_down(self) -> None:
-        """Tell the primary to hand over."""
+        """Make the primary step down."""
         with self.primary().client() as client, contextlib.suppress(PyMongoError):
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=2)
 
 
 @contextlib.contextmanager
-def not_replicating(*members: Mongod) -> Iterator[None]:
-    """While it lasts, these members take nothing from the primary, and still vote."""
+def pause_replication(*members: Mongod) -> Iterator[None]:
+    """Keep these members from replicating. They still vote."""
     for member in members:
         with member.client() as client:
             counted = client.admin.command("configureFailPoint", "stopReplProducer", mode="alwaysOn")
@@ -106,15 +106,15 @@ def not_replicating(*members: Mongod) -> Iterator[None]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = SETTLE_SECONDS) -> None:
-    """Look until it holds."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it never came to hold"
+        assert time.monotonic() < deadline, "the condition didn't become true in time"
         time.sleep(0.05)
 
 
 def _state(member: Mongod) -> str:
-    """``PRIMARY``, ``SECONDARY``, or ``GONE``."""
+    """Return ``PRIMARY``, ``SECONDARY`` or ``UNAVAILABLE``."""
     client: pymongo.MongoClient[Any] = pymongo.MongoClient(
         member.uri, serverSelectionTimeoutMS=500, socketTimeoutMS=500, connectTimeoutMS=500
     )
@@ -122,7 +122,7 @@ def _state(member: Mongod) -> str:
         try:
             hello = client.admin.command("hello")
         except PyMongoError:
-            return "GONE"
+            return "UNAVAILABLE"
     if hello["isWritablePrimary"]:
         return "PRIMARY"
-    return "SECONDARY" if hello["secondary"] else "GONE"
+    return "SECONDARY" if hello["secondary"] else "UNAVAILABLE"

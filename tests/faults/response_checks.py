@@ -1,96 +1,98 @@
-"""Whether what a caller was told is so, at the moment when he is told it."""
+"""Check that a response is true at the moment when the caller gets it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flask_refunds.models import RefundStatus
-from tests.faults.environments import Room
+from tests.faults.environments import Environment
 from tests.faults.invariants import DISAGREES, Violation
-from tests.faults.scenarios import Action, Answer
+from tests.faults.scenarios import Action, ActionResponse
 
-_GONE = ("failed", "canceled")
+_ENDED_UNPAID = ("failed", "canceled")
+_NOTHING_REFUNDED = ("database_unavailable", "stripe_rate_limited", "stripe_key_rejected")
 
 
-class Witness:
-    """Knows how things stood before an action, and so what the action did.
+class ResponseChecker:
+    """Compares the state before and after an action with its response.
 
-    :param room: just before the action.
+    :param environment: in its state before the action.
     """
 
-    def __init__(self, room: Room, action: Action) -> None:
-        self._room = room
+    def __init__(self, environment: Environment, action: Action) -> None:
+        self._environment = environment
         self._action = action
-        self._before = {refund["id"] for refund in room.sandbox.refunds(room.payment)}
+        self._before = {refund["id"] for refund in environment.refunds()}
 
-    def false_words(self, answer: Answer) -> list[Violation]:
-        """What is untrue of the action's answer."""
-        checks = {"reconcile": self._of_reconcile, "deliver": self._of_event, "refund": self._of_refund}
-        if checks[self._action["do"]](answer):
+    def find_violations(self, response: ActionResponse) -> list[Violation]:
+        """Return a violation if the response isn't true."""
+        checks = {
+            "reconcile": self._check_reconcile,
+            "deliver": self._check_event,
+            "refund": self._check_refund,
+        }
+        if checks[self._action["do"]](response):
             return []
-        what = f"it was answered {answer.status} {dict(answer.body)}"
-        return [Violation(DISAGREES, self._room.payment, what)]
+        message = f"the response was {response.status} {dict(response.body)}"
+        return [Violation(DISAGREES, self._environment.payment, message)]
 
-    def _of_reconcile(self, answer: Answer) -> bool:
-        return answer.status in (0, 1, 2)
+    def _check_reconcile(self, response: ActionResponse) -> bool:
+        return response.status in (0, 1, 2)
 
-    def _of_event(self, answer: Answer) -> bool:
-        """A 2xx is said only when what the event says is in the ledger; else Stripe must send it again."""
-        if answer.status != 200:
-            return answer.status in (409, 500, 503)
+    def _check_event(self, response: ActionResponse) -> bool:
+        """Require the event's contents in the ledger for a 2xx. Otherwise Stripe must resend the event."""
+        if response.status != 200:
+            return response.status in (409, 500, 503)
         obj = self._action["event"]["data"]["object"]
-        facts = [obj] if obj["object"] == "refund" else self._at_stripe()
-        rows = {row.get("stripeRefundId"): row for row in self._room.records()}
-        return all(fact["id"] in rows and _covers(rows[fact["id"]], fact) for fact in facts)
+        refunds = [obj] if obj["object"] == "refund" else self._environment.refunds()
+        records = {record.get("stripeRefundId"): record for record in self._environment.records()}
+        return all(refund["id"] in records and _covers(records[refund["id"]], refund) for refund in refunds)
 
-    def _of_refund(self, answer: Answer) -> bool:
+    def _check_refund(self, response: ActionResponse) -> bool:
         checks = {
             200: self._is_refunded,
             202: self._is_submitted,
-            400: self._is_refused,
-            409: self._is_on_its_way,
-            500: self._nothing_happened,
-            503: self._nothing_happened,
+            400: self._is_rejected,
+            409: self._has_active_record,
+            500: self._nothing_was_refunded,
+            503: self._nothing_was_refunded,
         }
-        return answer.status in checks and checks[answer.status](answer)
+        return response.status in checks and checks[response.status](response)
 
-    def _is_refunded(self, answer: Answer) -> bool:
-        purchases = list(self._room.db.purchases.find({"_id": {"$in": self._room.purchases}}))
+    def _is_refunded(self, response: ActionResponse) -> bool:
+        purchases = self._environment.db.purchases.find({"_id": {"$in": self._environment.purchases}})
         marked = all(purchase["status"] == "refunded" for purchase in purchases)
-        return marked and answer.body["purchase"]["status"] == "refunded" and self._has_succeeded()
+        return marked and response.body["purchase"]["status"] == "refunded" and self._has_succeeded()
 
-    def _is_submitted(self, answer: Answer) -> bool:
-        if answer.body["refund"]["status"] != "processing":
-            return self._is_on_its_way(answer)
-        # "Nobody knows" is no lie where somebody could have known: the transitions may have lost the answer again.
-        return any(row["_id"] == answer.body["refund"]["id"] for row in self._room.records())
+    def _is_submitted(self, response: ActionResponse) -> bool:
+        if response.body["refund"]["status"] != "processing":
+            return self._has_active_record(response)
+        # The record may know the outcome already: this call may have lost its answer from the database.
+        return any(record["_id"] == response.body["refund"]["id"] for record in self._environment.records())
 
-    def _is_on_its_way(self, answer: Answer) -> bool:
-        return any(row["status"] not in _GONE for row in self._room.records())
+    def _has_active_record(self, response: ActionResponse) -> bool:
+        return any(record["status"] not in _ENDED_UNPAID for record in self._environment.records())
 
-    def _is_refused(self, answer: Answer) -> bool:
-        if answer.body["code"] == "purchase_not_refundable":
+    def _is_rejected(self, response: ActionResponse) -> bool:
+        if response.body["code"] == "purchase_not_refundable":
             return self._has_succeeded()
-        return answer.body["code"] == "refund_failed" and not self._made()
+        return response.body["code"] == "refund_failed" and not self._made()
 
-    def _nothing_happened(self, answer: Answer) -> bool:
-        return "othing was refunded" in answer.body["error"] and not self._made()
+    def _nothing_was_refunded(self, response: ActionResponse) -> bool:
+        return response.body["code"] in _NOTHING_REFUNDED and not self._made()
 
     def _has_succeeded(self) -> bool:
-        return any(refund["status"] == "succeeded" for refund in self._at_stripe())
+        return any(refund["status"] == "succeeded" for refund in self._environment.refunds())
 
     def _made(self) -> list[Mapping[str, Any]]:
-        """What moved, or is about to, by this action."""
+        """Return the refunds that this action made and that didn't fail."""
         return [
             refund
-            for refund in self._at_stripe()
-            if refund["id"] not in self._before and refund["status"] not in _GONE
+            for refund in self._environment.refunds()
+            if refund["id"] not in self._before and refund["status"] not in _ENDED_UNPAID
         ]
 
-    def _at_stripe(self) -> Sequence[Mapping[str, Any]]:
-        return self._room.sandbox.refunds(self._room.payment)
 
-
-def _covers(row: Mapping[str, Any], fact: Mapping[str, Any]) -> bool:
-    return RefundStatus(row["status"]).rank >= RefundStatus(fact["status"]).rank
+def _covers(record: Mapping[str, Any], refund: Mapping[str, Any]) -> bool:
+    return RefundStatus(record["status"]).rank >= RefundStatus(refund["status"]).rank

@@ -1,12 +1,13 @@
-"""What a refund, a webhook delivery or a reconcile may find, each as a short story before the action itself.
+"""Scenarios for a refund, a webhook delivery or a reconcile: each prepares a state and returns the action.
 
-A seed varies what may vary: amount, currency, the size of the cart, the words of the request, and which of
-Stripe's misfortunes came first.
+The seed varies the amount, the currency, the number of purchases, the request body, and which fault happened
+before.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,27 +19,30 @@ from flask import Flask
 from flask_refunds.errors import RefundsError
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import signed_event
-from tests.faults.environments import SECRET, WEBHOOK_PATH, Room
+from tests.faults.environments import SECRET, WEBHOOK_PATH, Environment
+
+CALL_SECONDS = 20.0
+"""How long a call may take, whatever MongoDB and Stripe do."""
 
 PENDING, DISPUTED = "4000000000007726", "4000000000000259"
 EXECUTED = ("drop_after", "error_500_after", "garbage", "truncated", "empty", "wrong_object")
 NOT_EXECUTED = ("drop_before", "error_502_html", "error_503", "conflict")
 
 Action = Mapping[str, Any]
-"""What is to be done, as JSON: another process does it."""
+"""What to do, as JSON, because another process does it."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One story.
+    """A prepared state and an action.
 
-    ``strict``: Stripe refuses what exceeds the payment. ``only_by_event``: something happened at Stripe that
-    a shop can learn of by webhook only (a refund made in the Dashboard, a success that failed later), so that
-    the events must have come before anything is concluded.
+    ``strict``: Stripe rejects refunds that exceed the payment. ``only_by_event``: the shop can learn only by
+    webhook what happened at Stripe (a refund in the Dashboard, a success that failed later), so the
+    invariants hold only after the events.
     """
 
     name: str
-    prepare: Callable[[Room, random.Random], Action]
+    prepare: Callable[[Environment, random.Random], Action]
     strict: bool = False
     only_by_event: bool = False
 
@@ -49,15 +53,15 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the action was answered; ``status`` is an exit status as the command's where it is reconcile."""
+class ActionResponse:
+    """The response to an action. For a reconcile, ``status`` is the command's exit status."""
 
     status: int
     body: Mapping[str, Any]
 
 
-def perform(app: Flask, headers: Mapping[str, str], action: Action) -> Answer:
-    """Do it, in this process."""
+def perform(app: Flask, headers: Mapping[str, str], action: Action) -> ActionResponse:
+    """Perform an action in this process."""
     if action["do"] == "reconcile":
         return _reconcile(app)
     client = app.test_client()
@@ -67,17 +71,26 @@ def perform(app: Flask, headers: Mapping[str, str], action: Action) -> Answer:
     else:
         path = f"/api/payments/admin/refund/{action['purchase']}"
         response = client.post(path, headers=dict(headers), json=action["body"])
-    return Answer(response.status_code, dict(response.get_json()))
+    return ActionResponse(response.status_code, dict(response.get_json()))
 
 
-def _reconcile(app: Flask) -> Answer:
-    """What the command does; its test runner exchanges ``sys.stdout``, and so is for one thread only."""
+def perform_in_time(app: Flask, headers: Mapping[str, str], action: Action) -> ActionResponse:
+    """Perform an action, and check how long it takes."""
+    began = time.monotonic()
+    response = perform(app, headers, action)
+    seconds = time.monotonic() - began
+    assert seconds < CALL_SECONDS, f"{action} took {seconds:.1f} s"
+    return response
+
+
+def _reconcile(app: Flask) -> ActionResponse:
+    """Do what the command does. Click's test runner replaces ``sys.stdout``, so it isn't thread-safe."""
     reconciler = get_refunds(app).reconciler
     try:
         report = reconciler.run(reconciler.find(timedelta(0)))
     except RefundsError as error:
-        return Answer(2, {"error": error.message})
-    return Answer(1 if report.attention else 0, report.counts)
+        return ActionResponse(2, {"error": error.message})
+    return ActionResponse(1 if report.reviews else 0, report.counts)
 
 
 def _refund(purchase: ObjectId, rng: random.Random) -> Action:
@@ -92,174 +105,180 @@ def _deliver(event: Mapping[str, Any]) -> Action:
 RECONCILE: Action = {"do": "reconcile"}
 
 
-def fresh(room: Room, rng: random.Random) -> Action:
-    return _refund(room.pay(rng, cart=1), rng)
+def first_refund(environment: Environment, rng: random.Random) -> Action:
+    return _refund(environment.pay(rng, cart=1), rng)
 
 
-def cart(room: Room, rng: random.Random) -> Action:
-    return _refund(room.pay(rng, cart=rng.choice((2, 2, 5))), rng)
+def several_purchases(environment: Environment, rng: random.Random) -> Action:
+    return _refund(environment.pay(rng, cart=rng.choice((2, 2, 5))), rng)
 
 
-def pending(room: Room, rng: random.Random) -> Action:
-    return _refund(room.pay(rng, card=PENDING), rng)
+def pending(environment: Environment, rng: random.Random) -> Action:
+    return _refund(environment.pay(rng, card=PENDING), rng)
 
 
-def lost_answer(room: Room, rng: random.Random) -> Action:
-    room.sandbox.inject(rng.choice(("drop_after", "drop_before", "garbage", "truncated", "empty")))
-    return fresh(room, rng)
+def lost_answer(environment: Environment, rng: random.Random) -> Action:
+    environment.sandbox.inject(rng.choice(("drop_after", "drop_before", "garbage", "truncated", "empty")))
+    return first_refund(environment, rng)
 
 
-def _left_unknown(room: Room, rng: random.Random, faults: tuple[str, ...]) -> ObjectId:
-    purchase = room.pay(rng)
-    room.sandbox.inject(rng.choice(faults), times=2)
-    room.shop.refund(purchase)
-    room.sandbox.clear_faults()
-    [row] = room.records()
-    assert row["status"] == "processing", row
+def _leave_unknown(environment: Environment, rng: random.Random, faults: tuple[str, ...]) -> ObjectId:
+    purchase = environment.pay(rng)
+    environment.sandbox.inject(rng.choice(faults), times=2)
+    environment.shop.refund(purchase)
+    environment.sandbox.clear_faults()
+    [record] = environment.records()
+    assert record["status"] == "processing", record
     return purchase
 
 
-def resume_executed(room: Room, rng: random.Random) -> Action:
-    return _refund(_left_unknown(room, rng, EXECUTED), rng)
+def resume_executed(environment: Environment, rng: random.Random) -> Action:
+    return _refund(_leave_unknown(environment, rng, EXECUTED), rng)
 
 
-def resume_not_executed(room: Room, rng: random.Random) -> Action:
-    return _refund(_left_unknown(room, rng, NOT_EXECUTED), rng)
+def resume_not_executed(environment: Environment, rng: random.Random) -> Action:
+    return _refund(_leave_unknown(environment, rng, NOT_EXECUTED), rng)
 
 
-def disputed(room: Room, rng: random.Random) -> Action:
-    return _refund(room.pay(rng, card=DISPUTED), rng)
+def disputed(environment: Environment, rng: random.Random) -> Action:
+    return _refund(environment.pay(rng, card=DISPUTED), rng)
 
 
-def refunded_in_dashboard(room: Room, rng: random.Random) -> Action:
-    purchase = room.pay(rng)
-    _refund_part_in_dashboard(room, rng)
-    room.sandbox.refund_in_dashboard(room.payment)
+def refunded_in_dashboard(environment: Environment, rng: random.Random) -> Action:
+    purchase = environment.pay(rng)
+    _refund_part_in_dashboard(environment, rng)
+    environment.sandbox.refund_in_dashboard(environment.payment)
     if rng.random() < 0.3:
-        room.receive(room.news("refund.created")[0])
+        environment.deliver(environment.events("refund.created")[0])
     return _refund(purchase, rng)
 
 
-def _refund_part_in_dashboard(room: Room, rng: random.Random) -> None:
-    paid = room.sandbox.payment_intent(room.payment)["amount"]
-    room.sandbox.refund_in_dashboard(room.payment, rng.randint(1, paid - 1))
+def _refund_part_in_dashboard(environment: Environment, rng: random.Random) -> None:
+    paid = environment.sandbox.payment_intent(environment.payment)["amount"]
+    environment.sandbox.refund_in_dashboard(environment.payment, rng.randint(1, paid - 1))
 
 
-def part_in_dashboard(room: Room, rng: random.Random) -> Action:
-    purchase = room.pay(rng)
-    _refund_part_in_dashboard(room, rng)
+def part_in_dashboard(environment: Environment, rng: random.Random) -> Action:
+    purchase = environment.pay(rng)
+    _refund_part_in_dashboard(environment, rng)
     if rng.random() < 0.5:
-        room.receive(room.news("refund.created")[0])
+        environment.deliver(environment.events("refund.created")[0])
     return _refund(purchase, rng)
 
 
-def second_number(room: Room, rng: random.Random) -> Action:
-    purchase = room.pay(rng)
+def after_failure(environment: Environment, rng: random.Random) -> Action:
+    purchase = environment.pay(rng)
     after_success = rng.random() < 0.5
     if not after_success:
-        room.sandbox.inject(rng.choice(("failed", "canceled", "insufficient_balance")))
-    room.shop.refund(purchase)
+        environment.sandbox.inject(rng.choice(("failed", "canceled", "insufficient_balance")))
+    environment.shop.refund(purchase)
     if after_success:
-        _fail_later(room)
-        room.receive(room.news("refund.failed")[-1])
-    [row] = room.records()
-    assert row["status"] in ("failed", "canceled"), row
+        _fail_later(environment)
+        environment.deliver(environment.events("refund.failed")[-1])
+    [record] = environment.records()
+    assert record["status"] in ("failed", "canceled"), record
     return _refund(purchase, rng)
 
 
-def _fail_later(room: Room) -> None:
-    room.sandbox.settle(room.sandbox.refunds(room.payment)[0]["id"], "failed", "lost_or_stolen_card")
+def _fail_later(environment: Environment) -> None:
+    [refund] = environment.refunds()
+    environment.sandbox.settle(refund["id"], "failed", "lost_or_stolen_card")
 
 
-def _settled_later(room: Room, rng: random.Random) -> None:
-    """A refund that was pending and now has succeeded, or come back."""
-    room.shop.refund(room.pay(rng, card=PENDING))
+def _settle_later(environment: Environment, rng: random.Random) -> None:
+    """Make a pending refund that then succeeds or fails."""
+    environment.shop.refund(environment.pay(rng, card=PENDING))
     status = rng.choice(("succeeded", "succeeded", "failed"))
-    room.sandbox.settle(room.sandbox.refunds(room.payment)[0]["id"], status)
+    environment.sandbox.settle(environment.refunds()[0]["id"], status)
 
 
-def event_settles(room: Room, rng: random.Random) -> Action:
-    _settled_later(room, rng)
-    return _deliver(room.news(rng.choice(("refund.updated", "charge.refund.updated")))[-1])
+def event_settles(environment: Environment, rng: random.Random) -> Action:
+    _settle_later(environment, rng)
+    return _deliver(environment.events(rng.choice(("refund.updated", "charge.refund.updated")))[-1])
 
 
-def event_fails(room: Room, rng: random.Random) -> Action:
-    room.shop.refund(room.pay(rng))
-    _fail_later(room)
-    return _deliver(room.news(rng.choice(("refund.updated", "refund.failed")))[-1])
+def event_fails(environment: Environment, rng: random.Random) -> Action:
+    environment.shop.refund(environment.pay(rng))
+    _fail_later(environment)
+    return _deliver(environment.events(rng.choice(("refund.updated", "refund.failed")))[-1])
 
 
-def event_of_unknown(room: Room, rng: random.Random) -> Action:
-    _left_unknown(room, rng, EXECUTED)
-    return _deliver(room.news(rng.choice(("refund.created", "charge.refunded")))[-1])
+def event_of_unknown(environment: Environment, rng: random.Random) -> Action:
+    _leave_unknown(environment, rng, EXECUTED)
+    return _deliver(environment.events(rng.choice(("refund.created", "charge.refunded")))[-1])
 
 
-def _event_of_dashboard(room: Room, rng: random.Random, kind: str) -> Action:
-    room.pay(rng)
+def _event_of_dashboard(environment: Environment, rng: random.Random, event_type: str) -> Action:
+    environment.pay(rng)
     if rng.random() < 0.5:
-        _refund_part_in_dashboard(room, rng)
-    room.sandbox.refund_in_dashboard(room.payment)
-    return _deliver(room.news(kind)[-1])
+        _refund_part_in_dashboard(environment, rng)
+    environment.sandbox.refund_in_dashboard(environment.payment)
+    return _deliver(environment.events(event_type)[-1])
 
 
-def dashboard_created(room: Room, rng: random.Random) -> Action:
-    return _event_of_dashboard(room, rng, "refund.created")
+def dashboard_created(environment: Environment, rng: random.Random) -> Action:
+    return _event_of_dashboard(environment, rng, "refund.created")
 
 
-def dashboard_charge(room: Room, rng: random.Random) -> Action:
-    return _event_of_dashboard(room, rng, "charge.refunded")
+def dashboard_charge(environment: Environment, rng: random.Random) -> Action:
+    return _event_of_dashboard(environment, rng, "charge.refunded")
 
 
-def unknown_row(room: Room, rng: random.Random) -> Action:
-    _left_unknown(room, rng, EXECUTED + NOT_EXECUTED)
+def unknown_outcome(environment: Environment, rng: random.Random) -> Action:
+    _leave_unknown(environment, rng, EXECUTED + NOT_EXECUTED)
     return RECONCILE
 
 
-def settled_row(room: Room, rng: random.Random) -> Action:
-    _settled_later(room, rng)
+def settled_at_stripe(environment: Environment, rng: random.Random) -> Action:
+    _settle_later(environment, rng)
     return RECONCILE
 
 
-def unannounced_row(room: Room, rng: random.Random) -> Action:
-    """As a call leaves it that is killed just before the receivers."""
-    room.shop.refund(room.pay(rng, card=rng.choice((PENDING, DISPUTED, "4242424242424242"))))
-    room.db.flask_refunds.update_one({"_id": f"{room.payment}:1"}, {"$set": {"signals_sent": False}})
-    room.db.heard.delete_many({})
+def signals_not_sent(environment: Environment, rng: random.Random) -> Action:
+    """Prepare what a call leaves that is killed immediately before its receivers run."""
+    environment.shop.refund(environment.pay(rng, card=rng.choice((PENDING, DISPUTED, "4242424242424242"))))
+    changed = environment.db.flask_refunds.update_one(
+        {"_id": f"{environment.payment}:1", "signalsSent": True}, {"$set": {"signalsSent": False}}
+    )
+    assert changed.modified_count == 1
+    environment.db.signals.delete_many({})
     return RECONCILE
 
 
-def unchecked_row(room: Room, rng: random.Random) -> Action:
-    """As two calls leave it, one of which was so slow that its marks came after the other's."""
+def purchases_not_verified(environment: Environment, rng: random.Random) -> Action:
+    """Prepare what two calls leave if the slower one marks the purchases last, by an older status."""
     fails = rng.random() < 0.5
     if fails:
-        room.sandbox.inject("failed")
-    room.shop.refund(room.pay(rng))
+        environment.sandbox.inject("failed")
+    environment.shop.refund(environment.pay(rng))
     wrong = "refunded" if fails else "completed"
-    room.db.purchases.update_one({"_id": rng.choice(room.purchases)}, {"$set": {"status": wrong}})
+    environment.db.purchases.update_one(
+        {"_id": rng.choice(environment.purchases)}, {"$set": {"status": wrong}}
+    )
     return RECONCILE
 
 
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
-        Scenario("refund: fresh", fresh),
-        Scenario("refund: cart", cart),
+        Scenario("refund: first", first_refund),
+        Scenario("refund: several purchases", several_purchases),
         Scenario("refund: pending", pending),
-        Scenario("refund: lost answer, asked again", lost_answer),
+        Scenario("refund: lost answer, retried", lost_answer),
         Scenario("refund: resumed, was made", resume_executed),
         Scenario("refund: resumed, was not made", resume_not_executed),
         Scenario("refund: disputed", disputed),
         Scenario("refund: made in the Dashboard", refunded_in_dashboard, strict=True, only_by_event=True),
         Scenario("refund: part in the Dashboard", part_in_dashboard, only_by_event=True),
-        Scenario("refund: second number", second_number),
+        Scenario("refund: after a failed refund", after_failure),
         Scenario("webhook: pending settles", event_settles),
         Scenario("webhook: success fails", event_fails, only_by_event=True),
         Scenario("webhook: of an unknown outcome", event_of_unknown),
         Scenario("webhook: Dashboard, refund.created", dashboard_created, strict=True, only_by_event=True),
         Scenario("webhook: Dashboard, charge.refunded", dashboard_charge, strict=True, only_by_event=True),
-        Scenario("reconcile: unknown row", unknown_row),
-        Scenario("reconcile: settled row", settled_row),
-        Scenario("reconcile: unannounced row", unannounced_row),
-        Scenario("reconcile: unchecked row", unchecked_row),
+        Scenario("reconcile: unknown outcome", unknown_outcome),
+        Scenario("reconcile: settled at Stripe", settled_at_stripe),
+        Scenario("reconcile: signals not sent", signals_not_sent),
+        Scenario("reconcile: purchases not verified", purchases_not_verified),
     )
 }

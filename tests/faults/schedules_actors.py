@@ -1,8 +1,8 @@
-"""Those who act in a schedule: the library's own code, stopped before every step it takes.
+"""The actors of a schedule: the library's own code, suspended before each of its steps.
 
-An actor is a function of what its steps returned and of the time that it read. So he needs no thread that is
-held up somewhere: to know his next step, he is run again from his start, is given the results that he had,
-and is stopped at the first step for which there is none.
+An actor depends only on the results of its steps and on the time that it read. So it needs no suspended
+thread: to find its next step, it runs again from the start with the results so far, and is suspended at the
+first step without a result.
 """
 
 from __future__ import annotations
@@ -21,74 +21,68 @@ from urllib.parse import urlsplit
 import stripe
 
 from flask_refunds.clock import Deadline
-from flask_refunds.core import reconcile, service
-from flask_refunds.core import webhook_events as events
+from flask_refunds.core import reconcile, service, webhook_events
 from flask_refunds.core.reconcile import Reconciler
-from flask_refunds.core.service import RefundService
+from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import RefundsError
+from flask_refunds.instrumentation import Observers
 from flask_refunds.log import LogEvent
 from flask_refunds.models import Refund, RefundRequest
-from flask_refunds.signals import (
-    SignalSender,
-    refund_failed,
-    refund_needs_review,
-    refund_pending,
-    refund_succeeded,
-)
+from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
+from tests.faults import environments
 from tests.faults.schedules_state import (
     CART,
     EVENTS,
     FIELD,
-    HEARD,
     KEY,
+    LEDGER,
     PURCHASES,
-    ROWS,
+    SIGNALS,
     START,
     STRIPE,
-    Numbered,
+    Interned,
     Result,
-    Shared,
+    SharedState,
     Step,
-    same_ids_each_time,
+    deterministic_ids,
 )
 
 LEASE = timedelta(seconds=60)
-_SIGNALS = (refund_succeeded, refund_pending, refund_failed, refund_needs_review)
 
 
-class Stopped(BaseException):
-    """The actor's next step is not decided yet. He must not notice: nothing of his catches this."""
+class Suspended(BaseException):
+    """The actor's next step has no result yet. The library must not catch this."""
 
 
-class Unforeseen(BaseException):
-    """The library did what no step stands for; past its own ``except Exception``."""
+class UnexpectedBehavior(BaseException):
+    """The library did something that the explorer doesn't model. The library must not catch this."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """How an actor's work ended: what a caller was told.
+class CallerResult:
+    """The result that an actor's caller got.
 
-    :param what: ``succeeded`` and the like for an outcome, or an error's class.
-    :param refund_id: the refund that the answer is about.
-    :param asked: whether he ever asked Stripe for a refund.
+    :param kind: a status such as ``succeeded``, or the class of an error.
+    :param refund_id: the refund that the response is about.
+    :param stripe_called: whether the actor ever requested a refund from Stripe.
     """
 
-    what: str
+    kind: str
     refund_id: str | None = None
-    asked: bool = False
+    stripe_called: bool = False
 
 
 @dataclass
 class Run:
-    """One run of an actor, up to the first step whose result is not known."""
+    """One run of an actor, up to the first step without a result."""
 
     name: str
     results: list[tuple[Result, int]]
@@ -96,35 +90,35 @@ class Run:
     taken: int = 0
     tokens: int = 0
     next_step: Step | None = None
-    told: Told | None = None
+    caller_result: CallerResult | None = None
     read_clock: bool = False
-    asked: bool = False
+    stripe_called: bool = False
     acknowledged: frozenset[int] = frozenset()
 
     def take(self, step: Step) -> Any:
-        """Take a step: get its result, or stop before it."""
+        """Return the result of a step, or suspend the actor before it."""
         if self.next_step is None and self.taken < len(self.results):
             result, self.seconds = self.results[self.taken]
             self.taken += 1
             self.read_clock = False
-            self.asked |= step.name == "POST"
-            return result.give()
+            self.stripe_called |= step.name == "POST"
+            return result.replay()
         self.next_step = self.next_step or step
-        raise Stopped
+        raise Suspended
 
     def clock(self) -> datetime:
-        """The time since the last step."""
+        """Return the time since the last step."""
         self.read_clock = True
         return START + timedelta(seconds=self.seconds)
 
     def token(self, _: int) -> str:
-        """An owner's token."""
+        """Return a lease token."""
         self.tokens += 1
         return f"{self.name}-{self.tokens}"
 
 
 class _Cursor:
-    """What a find is, before anybody looks at what it found."""
+    """The result of a find, which takes its step when it is iterated."""
 
     def __init__(self, library: Library, place: int, criteria: Any, projection: Any) -> None:
         self._library = library
@@ -142,14 +136,14 @@ class _Cursor:
         return iter(self._library.run.take(step))
 
 
-_ENTRY: Mapping[str, Any] = {}
-"""In place of each entry of a row's history: how many there are matters to the library, and nothing else."""
+_HISTORY_ENTRY: Mapping[str, Any] = {}
+"""Replaces each entry of a record's history. Only their number matters to the library."""
 
 
 class _Collection:
-    """A collection whose every operation is a step.
+    """A collection whose operations are steps.
 
-    :param by_document: what is updated in several documents is updated one by one, as MongoDB does it.
+    :param by_document: the documents that an update of several documents updates one by one, like MongoDB.
     """
 
     def __init__(self, library: Library, place: int, name: str, by_document: tuple[Any, ...] = ()) -> None:
@@ -171,11 +165,11 @@ class _Collection:
         return iter(self._take("aggregate", pipeline))
 
     def insert_one(self, document: Any) -> None:
-        self._take("insert_one", document | {"history": [_ENTRY]})
+        self._take("insert_one", document | {"history": [_HISTORY_ENTRY]})
 
     def find_one_and_update(self, criteria: Any, update: Any, *, return_document: Any) -> Any:
         if "$push" in update:
-            update = update | {"$push": {"history": _ENTRY}}
+            update = update | {"$push": {"history": _HISTORY_ENTRY}}
         return self._take("find_one_and_update", criteria, update, return_document)
 
     def update_one(self, criteria: Any, update: Any) -> Any:
@@ -186,10 +180,10 @@ class _Collection:
         return SimpleNamespace(modified_count=sum(self._take("update_many", it, update) for it in each))
 
     def __getattr__(self, name: str) -> Any:
-        raise Unforeseen(name)
+        raise UnexpectedBehavior(name)
 
 
-class _Transport(stripe.HTTPClient):
+class StepTransport(stripe.HTTPClient):
     """Makes each request to Stripe a step."""
 
     name = "steps"
@@ -210,89 +204,89 @@ class _Transport(stripe.HTTPClient):
 
 
 class Library:
-    """The library, built on steps; whose they are, says :attr:`run`.
+    """The library on top of steps, which belong to the actor of :attr:`run`.
 
-    :param retries: of a request to Stripe whose answer is missing.
+    :param retries: of a request to Stripe without an answer.
     """
 
     run: Run
 
     def __init__(self, *, cart: int, retries: int) -> None:
         app = object()
-        transport = _Transport(self)
         gateway = Gateway(
-            KEY, "https://stripe.test", retries=retries, transport=transport, sleep=lambda _: None
+            KEY, "https://stripe.test", retries=retries, transport=StepTransport(self), sleep=lambda _: None
         )
         by_document = CART[:cart] if cart > 1 else ()
-        rows: Any = _Collection(self, ROWS, "refunds")
-        purchases: Any = _Collection(self, PURCHASES, "purchases", by_document)
-        the_ledger = Ledger(rows, self._clock, LEASE)
-        the_purchases = Purchases(purchases, FIELD)
-        transitions = RefundTransitions(the_ledger, the_purchases, SignalSender(app))
-        stripe_sync = StripeSync(the_ledger, the_purchases, lambda: gateway, transitions)
+        records: Any = _Collection(self, LEDGER, "flask_refunds")
+        purchase_documents: Any = _Collection(self, PURCHASES, "purchases", by_document)
+        signal_sender = SignalSender(app)
+        ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
+        purchases = Purchases(purchase_documents, FIELD)
+        transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())
+        stripe_sync = StripeSync(ledger, purchases, lambda: gateway, transitions)
         self.service = RefundService(
-            ledger=the_ledger,
-            purchases=the_purchases,
+            ledger=ledger,
+            purchases=purchases,
             gateway=lambda: gateway,
             transitions=transitions,
             stripe_sync=stripe_sync,
             clock=self._clock,
         )
         self.events = EventHandler(stripe_sync, livemode=False)
-        self.reconciler = Reconciler(the_ledger, transitions, self.service, self._clock)
-        self._receiver = self._hear
-        for signal in _SIGNALS:
+        self.reconciler = Reconciler(ledger, transitions, self.service, self._clock)
+        self._receiver = self._receive
+        for signal in environments.SIGNALS:
             signal.connect(self._receiver, sender=app)
 
     def _clock(self) -> datetime:
         return self.run.clock()
 
-    def _hear(self, app: Any, refund: Refund, **extra: Any) -> None:
-        self.run.take(Step(HEARD, "hear", (refund.id, refund.status.value)))
+    def _receive(self, app: Any, refund: Refund, **extra: Any) -> None:
+        self.run.take(Step(SIGNALS, "receive", (refund.id, refund.status.value)))
 
 
-Program = Callable[[Library], Told]
+Program = Callable[[Library], CallerResult]
 
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts, and what he does."""
+    """A name and what the actor does."""
 
     name: str
     program: Program = field(compare=False)
 
 
 def admin(name: str, purchase: int = 0) -> Actor:
-    """An admin who refunds a purchase once."""
+    """Return an admin who refunds a purchase once."""
 
-    def program(library: Library) -> Told:
+    def program(library: Library) -> CallerResult:
         try:
-            ask = RefundRequest(requested_by=name, source="api")
-            refund = library.service.refund(CART[purchase], ask).refund
+            request = RefundRequest(requested_by=name, source="api")
+            refund = library.service.refund(CART[purchase], request).refund
         except RefundsError as error:
             refund_id = error.refund.id if error.refund else None
-            return Told(type(error).__name__, refund_id, library.run.asked)
-        return Told(refund.status.value, refund.id)
+            return CallerResult(type(error).__name__, refund_id, library.run.stripe_called)
+        return CallerResult(refund.status.value, refund.id)
 
     return Actor(name, program)
 
 
 def webhook(*numbers: int) -> Actor:
-    """Stripe, delivering events one after the other, each once there is such an event.
+    """Return Stripe's delivery of events, one after the other, each when it exists.
 
-    :param numbers: which, counted from the oldest.
+    :param numbers: of the events, from the oldest.
     """
 
-    def program(library: Library) -> Told:
+    def program(library: Library) -> CallerResult:
         for number in numbers:
             deliver(library, number)
-        return Told("delivered")
+        return CallerResult("delivered")
 
     return Actor(f"webhook{numbers}", program)
 
 
 def deliver(library: Library, number: int) -> None:
-    """Deliver an event; what is not answered 2xx, Stripe will send again."""
+    """Deliver an event. Stripe will resend it unless it is acknowledged."""
     run = library.run
     try:
         library.events.handle(run.take(Step(EVENTS, "deliver", (number,))))
@@ -302,171 +296,182 @@ def deliver(library: Library, number: int) -> None:
 
 
 def reconciler(name: str = "reconcile") -> Actor:
-    """One pass of ``flask refunds reconcile --older-than 0``."""
+    """Return one pass of ``flask refunds reconcile --older-than 0``."""
 
-    def program(library: Library) -> Told:
+    def program(library: Library) -> CallerResult:
         try:
             report = library.reconciler.run(library.reconciler.find(timedelta(0)))
         except RefundsError:
-            return Told("unable")
-        return Told("errors" if report.counts["errors"] else "reconciled")
+            return CallerResult("unable")
+        return CallerResult("errors" if report.counts["errors"] else "reconciled")
 
     return Actor(name, program)
 
 
 @dataclass(frozen=True)
-class Local:
-    """Where an actor stands: what he had, and what he waits for.
+class ActorState:
+    """The results that an actor received, and its next step.
 
-    :param had: the number of each result that he was given, and the time when he read it.
-    :param step: the number of the step before which he stands; ``None`` once he is finished, or dead.
-    :param later: where he would stand, had he read the clock only at its next moment; ``None`` where he has
-        not read it since his last step.
+    :param received: the number of each result, and the time when the actor read it.
+    :param step: the number of the next step; ``None`` after the end or a crash.
+    :param with_later_clock: the state if the actor had read the clock at its next time; ``None`` if it hasn't
+        read the clock since its last step.
     """
 
     actor: int
-    had: tuple[tuple[int, int], ...]
-    began: int
+    received: tuple[tuple[int, int], ...]
+    started_at: int
     step: int | None
-    told: Told | None
-    later: int | None
+    caller_result: CallerResult | None
+    with_later_clock: int | None
     acknowledged: frozenset[int]
 
 
 @dataclass(frozen=True)
-class _Standing:
-    """All that an actor's future depends on: where his code stands, and what its variables are."""
+class _ActorKey:
+    """All that an actor's future depends on: the position of its code, and its variables."""
 
     actor: int
     step: int | None
-    told: Told | None
+    caller_result: CallerResult | None
     frames: tuple[Any, ...]
     tokens: int
-    asked: bool
+    stripe_called: bool
     acknowledged: frozenset[int]
-    later: int | None
+    with_later_clock: int | None
 
 
-class Cast:
-    """The actors of a schedule, and every state that one of them was met in.
+class ActorStates:
+    """The actors of a schedule, and all of their states so far.
 
-    :param merge: whether two are taken for one where their code stands at the same place with the same
-        variables, though they came there differently; else only where they were given the same.
+    :param merge: whether two states are equal if the code is at the same position with the same variables.
+        Otherwise they are equal only if the actor received the same results.
     """
 
     def __init__(
         self,
         actors: tuple[Actor, ...],
-        shared: Shared,
+        shared: SharedState,
         library: Library,
         *,
         merge: bool,
-        moments: tuple[int, ...],
+        clock_times: tuple[int, ...],
     ) -> None:
         self._actors = actors
-        self._next_moment = dict(itertools.pairwise(moments))
+        self._next_time = dict(itertools.pairwise(clock_times))
         self._merge = merge
         self._shared = shared
         self._library = library
-        self.locals = Numbered()
+        self._states = Interned()
         self._known: dict[tuple[int, int, int], int] = {}
-        self.start = tuple(self._local(actor, (), 0) for actor in range(len(actors)))
+        self.start = tuple(self._run(actor, (), 0) for actor in range(len(actors)))
 
-    def go_on(self, local: int, result: int, seconds: int) -> int:
-        """Where an actor stands after his step returned this at that time."""
-        key = (local, result, seconds)
+    def __getitem__(self, number: int) -> ActorState:
+        state: ActorState = self._states[number]
+        return state
+
+    def resume(self, number: int, result: int, seconds: int) -> int:
+        """Return an actor's state after its step returned this result at this time."""
+        key = (number, result, seconds)
         after = self._known.get(key)
         if after is None:
-            at = self.locals[local]
-            after = self._known[key] = self._local(at.actor, (*at.had, (result, seconds)), at.began)
+            state = self[number]
+            received = (*state.received, (result, seconds))
+            after = self._known[key] = self._run(state.actor, received, state.started_at)
         return after
 
-    def over(self, acknowledged: frozenset[int]) -> int:
-        """Where one stands who does nothing any more, dead or finished: all of them are alike."""
-        return self.locals.number(Local(-1, (), 0, None, None, None, acknowledged))
+    def ended(self, acknowledged: frozenset[int]) -> int:
+        """Return the state after the end or a crash, which is the same for all actors."""
+        return self._states.number(ActorState(-1, (), 0, None, None, None, acknowledged))
 
-    def _local(self, actor: int, had: tuple[tuple[int, int], ...], began: int) -> int:
-        results = [(self._shared.results[result], seconds) for result, seconds in had]
-        run = Run(self._actors[actor].name, results, began)
-        frames = perform(self._library, self._actors[actor].program, run)
+    def _run(self, actor: int, received: tuple[tuple[int, int], ...], started_at: int) -> int:
+        results = [(self._shared.results[result], seconds) for result, seconds in received]
+        run = Run(self._actors[actor].name, results, started_at)
+        frames = run_program(self._library, self._actors[actor].program, run)
         step = None if run.next_step is None else self._shared.step(run.next_step)
-        later = self._read_later(actor, had, began) if run.read_clock else None
-        local = Local(actor, had, began, step, run.told, later, run.acknowledged)
+        later = self._run_with_later_clock(actor, received, started_at) if run.read_clock else None
+        state = ActorState(actor, received, started_at, step, run.caller_result, later, run.acknowledged)
         if not self._merge:
-            return self.locals.number(local)
-        standing = _Standing(actor, step, run.told, frames, run.tokens, run.asked, run.acknowledged, later)
-        return self.locals.number(local, standing)
+            return self._states.number(state)
+        key = _ActorKey(
+            actor, step, run.caller_result, frames, run.tokens, run.stripe_called, run.acknowledged, later
+        )
+        return self._states.number(state, key)
 
-    def _read_later(self, actor: int, had: tuple[tuple[int, int], ...], began: int) -> int | None:
-        moment = self._next_moment.get(had[-1][1] if had else began)
-        if moment is None:
+    def _run_with_later_clock(
+        self, actor: int, received: tuple[tuple[int, int], ...], started_at: int
+    ) -> int | None:
+        later = self._next_time.get(received[-1][1] if received else started_at)
+        if later is None:
             return None
-        if not had:
-            return self._local(actor, had, moment)
-        return self._local(actor, (*had[:-1], (had[-1][0], moment)), began)
+        if not received:
+            return self._run(actor, received, later)
+        return self._run(actor, (*received[:-1], (received[-1][0], later)), started_at)
 
 
-def perform(library: Library, program: Program, run: Run) -> tuple[Any, ...]:
-    """Run an actor as far as the results reach.
+def run_program(library: Library, program: Program, run: Run) -> tuple[Any, ...]:
+    """Run an actor's program as far as its results reach.
 
-    :return: where the code stopped, and what its variables were.
+    :return: the positions in the code where it was suspended, with the variables.
     """
     library.run = run
     with mock.patch.object(ledger, "secrets", SimpleNamespace(token_hex=run.token)):
         try:
-            run.told = program(library)
-        except Stopped as stopped:
-            return tuple(_stands(stopped.__traceback__))
+            run.caller_result = program(library)
+        except Suspended as suspended:
+            return tuple(_read_frames(suspended.__traceback__))
     if run.taken != len(run.results):
-        raise Unforeseen(f"{run.name} is no function of what he was given")
+        raise UnexpectedBehavior(f"{run.name} doesn't depend on its results alone")
     return ()
 
 
-def _stands(traceback: TracebackType | None) -> Iterator[tuple[Any, ...]]:
+def _read_frames(traceback: TracebackType | None) -> Iterator[tuple[Any, ...]]:
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_globals["__name__"].startswith(("flask_refunds", __name__)):
-            variables = tuple((name, _plain(value)) for name, value in frame.f_locals.items())
+            variables = tuple((name, _comparable(value)) for name, value in frame.f_locals.items())
             yield frame.f_code, traceback.tb_lasti, variables
         traceback = traceback.tb_next
 
 
-def _plain(value: Any) -> Any:
-    """What a variable holds, as far as it may decide anything."""
+def _comparable(value: Any) -> Any:
+    """Return a comparable form of a variable's value, as far as the value can affect the program."""
     if isinstance(value, (list, tuple)):
-        return tuple(_plain(each) for each in value)
+        return tuple(_comparable(each) for each in value)
     if isinstance(value, Mapping):
-        return tuple((_plain(key), _plain(each)) for key, each in value.items())
+        return tuple((_comparable(key), _comparable(each)) for key, each in value.items())
+    if isinstance(value, CallContext):
+        return value.actor
     if isinstance(value, (Deadline, Run)) or callable(value):
         return type(value)
-    plain: Any = type(value).__repr__
-    return type(value) if plain is object.__repr__ else repr(value)
+    representation: Any = type(value).__repr__
+    return type(value) if representation is object.__repr__ else repr(value)
 
 
-def _is_foreseen(decision: LogEvent, error: BaseException | None = None, /, **facts: object) -> None:
-    """In place of the log: where the library catches what it does not expect, it must not go unseen."""
-    if decision in _CAUGHT and not isinstance(error, RefundsError):
-        raise Unforeseen(decision.words) from error
+def _check_log_event(event: LogEvent, error: BaseException | None = None, /, **fields: object) -> None:
+    """Raise an unexpected error that the library catches and logs. This replaces the log."""
+    if event in _CAUGHT and not isinstance(error, RefundsError):
+        raise UnexpectedBehavior(event.message) from error
 
 
 _CAUGHT = frozenset({LogEvent.STRIPE_RESPONSE_INVALID, LogEvent.RECONCILE_FAILED})
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """No deadline ends here, and nothing is logged a million times."""
+def patched_library() -> Iterator[None]:
+    """Disable deadlines and logging, and make IDs deterministic."""
     loggers = [logging.getLogger(name) for name in ("flask_refunds", "stripe")]
-    was = [logger.disabled for logger in loggers]
+    was_disabled = [logger.disabled for logger in loggers]
     with ExitStack() as patches:
         for module in (gateway, reconcile):
-            patches.enter_context(mock.patch.object(module, "decided", _is_foreseen))
+            patches.enter_context(mock.patch.object(module, "log_event", _check_log_event))
         patches.enter_context(mock.patch.object(service, "CALL_SECONDS", 1e9))
-        patches.enter_context(mock.patch.object(events, "EVENT_SECONDS", 1e9))
-        patches.enter_context(same_ids_each_time())
+        patches.enter_context(mock.patch.object(webhook_events, "EVENT_SECONDS", 1e9))
+        patches.enter_context(deterministic_ids())
         for logger in loggers:
             logger.disabled = True
         try:
             yield
         finally:
-            for logger, disabled in zip(loggers, was, strict=True):
+            for logger, disabled in zip(loggers, was_disabled, strict=True):
                 logger.disabled = disabled

@@ -1,7 +1,7 @@
-"""What the actors of a schedule share: the ledger, the purchases, Stripe, and what the receivers heard.
+"""The state that the actors of a schedule share: the ledger, the purchases, Stripe, and the sent signals.
 
-Each part is a value that is never changed. A step makes a new one of it, and equal ones are one, so that a
-whole world is a tuple of small numbers.
+Each part is an immutable value. A step creates a new value, and equal values are stored once, so that a whole
+state is a tuple of small integers.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FIELD = "stripePaymentIntentId"
 KEY = "sk_test_schedules"
 AMOUNT = 1999
 
-ROWS, PURCHASES, STRIPE, HEARD, EVENTS = range(5)
-PLACES = ("rows", "purchases", "stripe", "heard", "events")
+LEDGER, PURCHASES, STRIPE, SIGNALS, EVENTS = range(5)
+PLACES = ("ledger", "purchases", "stripe", "signals", "events")
 
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that an actor asks of the world: a MongoDB operation, a Stripe request, a receiver's call."""
+    """One operation of an actor: a MongoDB operation, a Stripe request, or the call of a receiver."""
 
     place: int
     name: str
@@ -55,46 +55,46 @@ class Step:
 
 @dataclass(frozen=True)
 class Value:
-    """A document, a list of them or a number, kept so that nobody can change it."""
+    """An immutable copy of a document, a list of them or a number."""
 
     encoded: bytes
 
     @classmethod
     def of(cls, value: Any) -> Value:
-        """Keep a value."""
+        """Encode a value."""
         return cls(bson.encode({"value": value}))
 
-    def give(self) -> Any:
-        """A new copy of it."""
+    def replay(self) -> Any:
+        """Return a new copy."""
         return bson.decode(self.encoded, _CODEC)["value"]
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What Stripe answered."""
+class StripeResponse:
+    """A response of Stripe."""
 
     status: int
     body: bytes
 
-    def give(self) -> Any:
-        """As a transport gives it to stripe-python."""
+    def replay(self) -> Any:
+        """Return the response as a transport returns it to stripe-python."""
         return self.body.decode(), self.status, {"Request-Id": "req_1"}
 
 
 @dataclass(frozen=True)
 class Raised:
-    """A step that ends in an exception."""
+    """An exception as the result of a step."""
 
     kind: type[Exception]
 
-    def give(self) -> Any:
-        """Raise a new one."""
+    def replay(self) -> Any:
+        """Raise a new exception."""
         raise self.kind("in this schedule")
 
 
-Result = Value | Answer | Raised
+Result = Value | StripeResponse | Raised
 
-THROTTLED = Answer(
+RATE_LIMITED = StripeResponse(
     429,
     json.dumps({"error": {"type": "invalid_request_error", "code": "rate_limit", "message": "x"}}).encode(),
 )
@@ -102,15 +102,18 @@ NO_ANSWER = Raised(stripe.APIConnectionError)
 NO_DATABASE = Raised(AutoReconnect)
 
 
-class Numbered:
-    """Values by number, equal ones under the same."""
+class Interned:
+    """Values that are stored once and identified by a number."""
 
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}
         self._values: list[Any] = []
 
     def number(self, value: Any, key: Hashable = None) -> int:
-        """The number of a value; ``key`` says what it equals where it cannot say so itself."""
+        """Return the number of a value.
+
+        :param key: identifies the value if it isn't hashable itself.
+        """
         found = self._numbers.setdefault(value if key is None else key, len(self._values))
         if found == len(self._values):
             self._values.append(value)
@@ -119,55 +122,50 @@ class Numbered:
     def __getitem__(self, number: int) -> Any:
         return self._values[number]
 
-    def __len__(self) -> int:
-        return len(self._values)
-
 
 @dataclass
-class AtStripe:
-    """An account and the idempotency keys that it knows. Never changed: :meth:`copy` is."""
+class StripeState:
+    """An account and its idempotency keys. Don't change it, but a copy."""
 
     account: Account
     keys: IdempotencyKeys
 
-    def copy(self) -> AtStripe:
-        """One that may be changed."""
+    def copy(self) -> StripeState:
+        """Return a deep copy."""
         account, keys = copy.deepcopy((self.account, self.keys))
-        return AtStripe(account, keys)
+        return StripeState(account, keys)
 
     def key(self) -> str:
-        """Equal where nothing that anybody could ask tells two of them apart."""
-        tickets = {key: record.response for (_, key), record in self.keys._records.items()}
+        """Return a key that is equal if no request can distinguish two states."""
+        responses = {key: record.response for (_, key), record in self.keys._records.items()}
         events = [event.encoded for event in self.account.events]
-        return repr((self.account.refunds_of(None), tickets, events))
+        return repr((self.account.refunds_of(None), responses, events))
 
-    def ask(self, method: str, path: str, query: str, body: str, key: str | None) -> Answer:
+    def request(self, method: str, path: str, query: str, body: str, key: str | None) -> StripeResponse:
         """Execute a request."""
         limit = RateLimit(None, _stripe_now)
         api = Api(lambda livemode: self.account, keys=self.keys, limit=limit, now=_stripe_now)
         headers = {"authorization": f"Bearer {KEY}"} | ({"idempotency-key": key} if key else {})
         accepted = api.accept(Request(method, path, query, headers, body.encode()), "req_1")
-        answer = accepted.key_record.response if accepted.key_record else None
-        if answer is None:
-            answer = api.run(accepted, accepted.call)
-            store_response(accepted, answer)
-        return Answer(answer.status, answer.body)
+        response = accepted.key_record.response if accepted.key_record else None
+        if response is None:
+            response = api.run(accepted, accepted.call)
+            store_response(accepted, response)
+        return StripeResponse(response.status, response.body)
 
-    def news(self) -> list[dict[str, Any]]:
-        """The events about refunds, oldest first; of the several about one change, one."""
-        wanted = ("refund.created", "refund.updated", "refund.failed")
-        events = [event.load() for event in self.account.events if event.type in wanted]
-        return [event for event in events if not _is_told_twice(event)]
+    def refund_events(self) -> list[dict[str, Any]]:
+        """Return the events about refunds, oldest first, and only one of several about the same change."""
+        types = ("refund.created", "refund.updated", "refund.failed")
+        events = [event.load() for event in self.account.events if event.type in types]
+        return [event for event in events if not _repeats_failure(event)]
 
-    def live(self) -> list[dict[str, Any]]:
-        """Our refunds that move money, or are about to."""
-        refunds = self.account.refunds_of(None)
-        return [
-            it for it in refunds if it["metadata"].get("refund_id") and it["status"] not in FAILED_OR_CANCELED
-        ]
+    def active_refunds(self) -> list[dict[str, Any]]:
+        """Return the refunds that the library requested and that didn't fail."""
+        created_here = [it for it in self.account.refunds_of(None) if it["metadata"].get("refund_id")]
+        return [it for it in created_here if it["status"] not in FAILED_OR_CANCELED]
 
 
-def _is_told_twice(event: Mapping[str, Any]) -> bool:
+def _repeats_failure(event: Mapping[str, Any]) -> bool:
     return bool(event["type"] == "refund.updated" and event["data"]["object"]["status"] == "failed")
 
 
@@ -183,93 +181,94 @@ def _stripe_now() -> float:
     return _stripe_clock.now
 
 
-class Shared:
-    """Every value of every part of the world that was met so far, and what each step makes of it.
+class SharedState:
+    """All values of every part so far, and the effect of each step on them.
 
-    :param card: what the payment was made with.
-    :param limit: whether Stripe refuses to refund more than was paid.
-    :param cart: how many purchases the payment paid.
+    :param card: the card of the payment.
+    :param limit: whether Stripe rejects refunds that exceed the payment.
+    :param cart: the number of purchases of the payment.
     """
 
     def __init__(self, *, card: str, limit: bool, cart: int) -> None:
-        self.parts = tuple(Numbered() for _ in PLACES)
-        self.steps = Numbered()
-        self.results = Numbered()
-        self._known: dict[tuple[int, int, int], tuple[int, int]] = {}
+        self.parts = tuple(Interned() for _ in PLACES)
+        self.steps = Interned()
+        self.results = Interned()
+        self._effects: dict[tuple[int, int, int], tuple[int, int]] = {}
         account = Account(now=_stripe_now, enforce_amount_limit=limit)
-        paid = find_card(card)
-        intent = account.create_payment_intent(amount=AMOUNT, currency="usd", card=paid, confirm=True)
+        intent = account.create_payment_intent(
+            amount=AMOUNT, currency="usd", card=find_card(card), confirm=True
+        )
         self.payment: str = intent["id"]
         purchases = [{"_id": each, FIELD: self.payment, "status": "completed"} for each in CART[:cart]]
         self.start = (
-            self.parts[ROWS].number(()),
+            self.parts[LEDGER].number(()),
             self.parts[PURCHASES].number(_encode(purchases)),
-            self._number_stripe(AtStripe(account, IdempotencyKeys(_stripe_now))),
-            self.parts[HEARD].number(frozenset()),
+            self._number_stripe(StripeState(account, IdempotencyKeys(_stripe_now))),
+            self.parts[SIGNALS].number(frozenset()),
         )
 
     def step(self, step: Step) -> int:
-        """The number of a step."""
+        """Return the number of a step."""
         return self.steps.number(step, (step.place, step.name, repr(step.arguments)))
 
-    def do(self, step: int, part: int, seconds: int) -> tuple[int, int]:
+    def take(self, step: int, part: int, seconds: int) -> tuple[int, int]:
         """Take a step.
 
-        :param part: the part of the world that the step is about, as it is.
-        :param seconds: the time, since the start.
-        :return: the result, and the part as it then is.
+        :param part: the current part of the state that the step uses.
+        :param seconds: the time since the start.
+        :return: the result, and the new part.
         """
-        done = self._known.get((step, part, seconds))
-        if done is None:
-            done = self._known[step, part, seconds] = self._do(self.steps[step], part, seconds)
-        return done
+        effect = self._effects.get((step, part, seconds))
+        if effect is None:
+            effect = self._effects[step, part, seconds] = self._take(self.steps[step], part, seconds)
+        return effect
 
     def change_stripe(self, part: int, seconds: int, change: Callable[[Account], Any]) -> int:
-        """Let something happen at Stripe."""
+        """Change the account at Stripe without a request."""
         with _at(seconds):
             changed = self.parts[STRIPE][part].copy()
             _count_ids_from(len(changed.account.events.by_id))
             change(changed.account)
             return self._number_stripe(changed)
 
-    def rows(self, part: int) -> list[dict[str, Any]]:
-        """The ledger, or the purchases."""
-        return _decode(self.parts[ROWS][part])
+    def records(self, part: int) -> list[dict[str, Any]]:
+        """Return the refund records, as stored."""
+        return _decode(self.parts[LEDGER][part])
 
     def purchases(self, part: int) -> list[dict[str, Any]]:
-        """The purchases, as they are stored."""
+        """Return the purchases, as stored."""
         return _decode(self.parts[PURCHASES][part])
 
-    def stripe(self, part: int) -> AtStripe:
-        """Stripe; not to be changed."""
-        at_stripe: AtStripe = self.parts[STRIPE][part]
-        return at_stripe
+    def stripe(self, part: int) -> StripeState:
+        """Return Stripe's state. Don't change it."""
+        state: StripeState = self.parts[STRIPE][part]
+        return state
 
-    def _do(self, step: Step, part: int, seconds: int) -> tuple[int, int]:
+    def _take(self, step: Step, part: int, seconds: int) -> tuple[int, int]:
         value = self.parts[step.place][part]
-        if step.place == HEARD:
-            heard = self.parts[HEARD].number(value | {step.arguments})
-            return self.results.number(Value.of(None)), heard
+        if step.place == SIGNALS:
+            signals = self.parts[SIGNALS].number(value | {step.arguments})
+            return self.results.number(Value.of(None)), signals
         if step.place == STRIPE:
-            return self._ask_stripe(step, part, seconds)
-        result, documents = _ask_mongo(PLACES[step.place], step, value)
+            return self._request_stripe(step, part, seconds)
+        result, documents = _run_in_mongo(PLACES[step.place], step, value)
         return self.results.number(result), self.parts[step.place].number(documents)
 
-    def _ask_stripe(self, step: Step, part: int, seconds: int) -> tuple[int, int]:
-        at_stripe = self.stripe(part)
+    def _request_stripe(self, step: Step, part: int, seconds: int) -> tuple[int, int]:
+        state = self.stripe(part)
         if step.name == "POST":
-            at_stripe = at_stripe.copy()
+            state = state.copy()
         with _at(seconds):
-            _count_ids_from(len(at_stripe.account.events.by_id))
-            answer = at_stripe.ask(step.name, *step.arguments)
-        after = self._number_stripe(at_stripe) if step.name == "POST" else part
-        return self.results.number(answer), after
+            _count_ids_from(len(state.account.events.by_id))
+            response = state.request(step.name, *step.arguments)
+        after = self._number_stripe(state) if step.name == "POST" else part
+        return self.results.number(response), after
 
-    def _number_stripe(self, at_stripe: AtStripe) -> int:
-        return self.parts[STRIPE].number(at_stripe, at_stripe.key())
+    def _number_stripe(self, state: StripeState) -> int:
+        return self.parts[STRIPE].number(state, state.key())
 
 
-def _ask_mongo(name: str, step: Step, documents: Sequence[bytes]) -> tuple[Result, tuple[bytes, ...]]:
+def _run_in_mongo(name: str, step: Step, documents: Sequence[bytes]) -> tuple[Result, tuple[bytes, ...]]:
     collection: Any = mongomock.MongoClient(tz_aware=True).shop[name]
     if documents:
         collection.insert_many(_decode(documents))
@@ -316,7 +315,7 @@ def _decode(documents: Sequence[bytes]) -> list[dict[str, Any]]:
 
 @dataclass
 class _Ids:
-    """Ids that depend on nothing but what there is already."""
+    """Generates deterministic IDs."""
 
     last: int = 0
     tokens: SimpleNamespace = field(init=False)
@@ -333,7 +332,7 @@ _ids = _Ids()
 
 
 def _count_ids_from(events: int) -> None:
-    # No change makes a hundred ids, and each makes an event.
+    # Every change creates an event, and fewer than a hundred IDs.
     _ids.last = 100 * events
 
 
@@ -344,8 +343,8 @@ def _at(seconds: int) -> Iterator[None]:
 
 
 @contextmanager
-def same_ids_each_time() -> Iterator[None]:
-    """Inside, whatever the sandbox makes up depends on what there is, and on nothing else."""
+def deterministic_ids() -> Iterator[None]:
+    """Make the sandbox's generated IDs depend on its state alone."""
     with ExitStack() as patches:
         for module in (objects, signatures):
             patches.enter_context(mock.patch.object(module, "secrets", _ids.tokens))

@@ -1,14 +1,12 @@
-"""Every request to Stripe of every action suffers everything that a request can suffer.
+"""Apply every fault of the sandbox to every request to Stripe of every action.
 
-The requests are not listed here: a run without a fault finds them. Each fault hits one request only, or that
-one and all that follow until the call is over.
+The requests aren't listed here: a run without a fault finds them. Each fault affects one request, or that one
+and all later ones until the call ends.
 """
 
 from __future__ import annotations
 
 import random
-import threading
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,194 +16,186 @@ from tests.faults.environments import (
     REPLICA_SET,
     STANDALONE,
     Clock,
-    Room,
-    Rooms,
-    progress,
-    quick_retries,
-    two_servers,
+    Environment,
+    EnvironmentPool,
+    no_retry_pause,
+    print_progress,
+    start_servers,
 )
 from tests.faults.invariants import DOUBLED, UNKNOWN, Tally, Violation
-from tests.faults.mutations import without
-from tests.faults.recovery import call_again, end
-from tests.faults.response_checks import Witness
-from tests.faults.scenarios import SCENARIOS, Action, Answer, Scenario, perform
-from tests.faults.sharing import share_out
+from tests.faults.mutations import apply_mutation
+from tests.faults.recovery import recover, refund_again
+from tests.faults.response_checks import ResponseChecker
+from tests.faults.scenarios import SCENARIOS, Action, ActionResponse, Scenario, perform_in_time
+from tests.faults.threads import run_in_threads
 from tests.mongod import Mongod
 from tests.shop import Shop
 
 SEEDS = 3
 WORKERS = 4
-IMPATIENCE = 0.3
+STRIPE_TIMEOUT = 0.3
 """Seconds until an answer counts as missing."""
 
-CALL_SECONDS = 20.0
-"""Every call must be answered within this, whatever Stripe does."""
-
-TOO_OLD = timedelta(hours=23)
+RESEND_LIMIT = timedelta(hours=23)
 _STORED = (Fault.ERROR_500, Fault.ERROR_500_AFTER)
 _ONLY_OF_REFUNDS = (Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One scenario, with one seed, and faults at each of its requests.
+    """One scenario with one seed, and faults at each of its requests.
 
-    :param lasting: whether a fault hits one request only, or that one and all that follow; or each in turn.
-    :param broken: the guard that is taken away, or ``None``.
+    :param lasting: whether a fault affects one request, or that one and all later ones; or each in turn.
+    :param mutation: the active mutation, or ``None``.
     """
 
     scenario: Scenario
     seed: int
     faults: Collection[Fault] = tuple(Fault)
     lasting: Collection[bool] = (False, True)
-    broken: str | None = None
+    mutation: str | None = None
 
 
 @dataclass(frozen=True)
-class Blow:
-    """A fault at the request of this index; ``lasting``: and at all that follow in this call."""
+class FaultAt:
+    """A fault at the request with this index. With ``lasting``, also at all later ones of the call."""
 
     fault: Fault
     index: int
     lasting: bool
 
 
-FEW = (
-    "refund: fresh",
+QUICK = (
+    "refund: first",
     "refund: resumed, was made",
     "refund: made in the Dashboard",
     "webhook: Dashboard, charge.refunded",
 )
-"""What the test suite is content with: the first in every way, the others with single faults only."""
 
 
 def run(full: bool) -> Tally:
-    """Every fault at every request of every scenario; or :func:`few`."""
-    plans = every_fault(SCENARIOS, range(SEEDS)) if full else few()
-    with two_servers() as servers:
-        return carry_out(servers, plans)
+    """Apply every fault to every request of every scenario, or run :func:`quick_plans`."""
+    plans = plan_all(SCENARIOS, range(SEEDS)) if full else quick_plans()
+    with start_servers() as servers:
+        return run_plans(servers, plans)
 
 
-def few() -> list[Plan]:
-    """What the test suite is content with."""
-    plans = every_fault(FEW, range(1))
+def quick_plans() -> list[Plan]:
+    """Return the plans that the test suite runs: the first scenario completely, others with single faults."""
+    plans = plan_all(QUICK, range(1))
     return [plans[0], *(replace(plan, lasting=(False,)) for plan in plans[1:])]
 
 
-def every_fault(names: Iterable[str], seeds: range) -> list[Plan]:
-    """Every fault in these scenarios."""
-    return [Plan(SCENARIOS[name], seed, list(Fault)) for name in names for seed in seeds]
+def plan_all(names: Iterable[str], seeds: range) -> list[Plan]:
+    """Return plans with every fault for these scenarios."""
+    return [Plan(SCENARIOS[name], seed) for name in names for seed in seeds]
 
 
-def carry_out(servers: Mapping[str, Mongod], plans: Sequence[Plan]) -> Tally:
-    """Carry out plans on several threads."""
+def run_plans(servers: Mapping[str, Mongod], plans: Sequence[Plan]) -> Tally:
+    """Run plans in several threads."""
     tally = Tally("Stripe's faults")
-    counting = threading.Lock()
 
-    def carry_out_one(worker: Worker, plan: Plan) -> None:
-        for refunds, found in worker.carry_out(plan):
-            with counting:
-                tally.add(refunds, found)
-        progress(f"Stripe's faults: {plan.scenario.name}, seed {plan.seed}")
+    def run_plan(worker: Worker, plan: Plan) -> None:
+        for refunds, found in worker.run_plan(plan):
+            tally.add(refunds, found)
+        print_progress(f"Stripe's faults: {plan.scenario.name}, seed {plan.seed}")
 
-    with quick_retries():
-        share_out(plans, WORKERS, lambda: Worker(servers), carry_out_one)
+    with no_retry_pause():
+        run_in_threads(plans, WORKERS, lambda: Worker(servers), run_plan)
     return tally
 
 
-class Worker:
-    """Rooms, and in each a shop that does not wait for Stripe as long as others do."""
+class Worker(EnvironmentPool):
+    """Environments, each with a further shop whose timeout for Stripe is short."""
 
     def __init__(self, servers: Mapping[str, Mongod]) -> None:
-        self._rooms = Rooms(servers)
-        self._impatient: dict[Room, Shop] = {}
+        super().__init__(servers)
+        self._shops: dict[Environment, Shop] = {}
 
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._rooms.__exit__(*exc)
-
-    def carry_out(self, plan: Plan) -> Iterator[tuple[int, list[Violation]]]:
-        """Run the plan without a fault, and then with each at each of the requests that it had."""
+    def run_plan(self, plan: Plan) -> Iterator[tuple[int, list[Violation]]]:
+        """Run the plan without a fault, and then with each fault at each of its requests."""
         methods, refunds, found = self.run(plan, None)
         yield refunds, found
-        for blow in _blows(methods, plan):
-            _, refunds, found = self.run(plan, blow)
+        for fault_at in _all_faults(methods, plan):
+            _, refunds, found = self.run(plan, fault_at)
             yield refunds, found
 
-    def run(self, plan: Plan, blow: Blow | None) -> tuple[list[str], int, list[Violation]]:
-        """One history.
+    def run(self, plan: Plan, fault_at: FaultAt | None) -> tuple[list[str], int, list[Violation]]:
+        """Run one history.
 
-        :return: the methods of the action's requests, the refunds at Stripe, and what is wrong.
+        :return: the methods of the action's requests, the number of refunds at Stripe, and the violations.
         """
         rng = random.Random(f"{plan.scenario.name} {plan.seed}")
-        room = self._rooms.get(rng.choice((STANDALONE, REPLICA_SET)), strict=plan.scenario.strict)
-        action = plan.scenario.prepare(room, rng)
-        with without(plan.broken):
-            methods, found = self._suffer(room, plan.scenario, action, rng, blow)
-        where = f"{plan.scenario.name}, seed {plan.seed}, {blow}"
-        refunds = len(room.sandbox.refunds(room.payment))
-        return methods, refunds, [replace(each, what=f"{each.what} [{where}]") for each in found]
+        server = rng.choice((STANDALONE, REPLICA_SET))
+        environment = self.get(server, strict=plan.scenario.strict)
+        action = plan.scenario.prepare(environment, rng)
+        with apply_mutation(plan.mutation):
+            methods, found = self._act(environment, plan.scenario, action, rng, fault_at)
+        where = f"{plan.scenario.name}, seed {plan.seed}, {fault_at}"
+        refunds = len(environment.refunds())
+        return methods, refunds, [each.at(where) for each in found]
 
-    def _suffer(
-        self, room: Room, scenario: Scenario, action: Action, rng: random.Random, blow: Blow | None
+    def _act(
+        self,
+        environment: Environment,
+        scenario: Scenario,
+        action: Action,
+        rng: random.Random,
+        fault_at: FaultAt | None,
     ) -> tuple[list[str], list[Violation]]:
-        witness, asked = Witness(room, action), len(room.sandbox.requests)
-        injected = _inject(room, blow) if blow else None
-        answer = self._call(room, action)
-        methods = [request.method for request in room.sandbox.requests[asked:]]
-        assert injected is None or injected.hits, f"{blow} hit nothing"
-        found = witness.false_words(answer)
+        checker, requests_before = ResponseChecker(environment, action), len(environment.sandbox.requests)
+        injected = _inject(environment, fault_at) if fault_at else None
+        response = self._call(environment, action)
+        methods = [request.method for request in environment.sandbox.requests[requests_before:]]
+        assert injected is None or injected.hits, f"{fault_at} affected no request"
+        found = checker.find_violations(response)
         if injected is not None and injected.fault is Fault.LATE:
-            _execute_after_a_reconcile(room, injected)
-        room.sandbox.clear_faults()
-        found += end(room, scenario, action, rng, unheard=answer.status != 200)
-        if blow and blow.fault in _STORED and {each.kind for each in found} == {UNKNOWN}:
-            found = _grow_too_old(room)
+            _execute_after_reconcile(environment, injected)
+        environment.sandbox.clear_faults()
+        found += recover(environment, scenario, action, rng, undelivered=response.status != 200)
+        if fault_at and fault_at.fault in _STORED and {each.kind for each in found} == {UNKNOWN}:
+            found = _pass_resend_limit(environment)
         return methods, found
 
-    def _call(self, room: Room, action: Action) -> Answer:
-        if room not in self._impatient:
-            self._impatient[room] = room.open_shop(Clock(), REFUNDS_STRIPE_TIMEOUT=IMPATIENCE)
-        began = time.monotonic()
-        answer = perform(self._impatient[room].app, room.headers, action)
-        took = time.monotonic() - began
-        assert took < CALL_SECONDS, f"it took {took:.1f} s"
-        return answer
+    def _call(self, environment: Environment, action: Action) -> ActionResponse:
+        if environment not in self._shops:
+            self._shops[environment] = environment.open_shop(Clock(), REFUNDS_STRIPE_TIMEOUT=STRIPE_TIMEOUT)
+        return perform_in_time(self._shops[environment].app, environment.headers, action)
 
 
-def _blows(methods: Sequence[str], plan: Plan) -> Iterator[Blow]:
+def _all_faults(methods: Sequence[str], plan: Plan) -> Iterator[FaultAt]:
     for index, method in enumerate(methods):
         for fault in plan.faults:
             if method == "POST" or fault not in _ONLY_OF_REFUNDS:
-                yield from (Blow(fault, index, lasting) for lasting in plan.lasting)
+                yield from (FaultAt(fault, index, lasting) for lasting in plan.lasting)
 
 
-def _inject(room: Room, blow: Blow) -> Injected:
-    times = None if blow.lasting else 1
-    return room.sandbox.inject(blow.fault, method="*", path="/v1/", times=times, after=blow.index)
+def _inject(environment: Environment, fault_at: FaultAt) -> Injected:
+    times = None if fault_at.lasting else 1
+    return environment.sandbox.inject(
+        fault_at.fault, method="*", path="/v1/", times=times, after=fault_at.index
+    )
 
 
-def _execute_after_a_reconcile(room: Room, injected: Injected) -> None:
-    """Stripe is so late that somebody else has asked again meanwhile."""
-    injected.times = 0  # what is held stays held, and nothing more is
-    room.reconcile()
-    room.sandbox.release()
+def _execute_after_reconcile(environment: Environment, injected: Injected) -> None:
+    """Let Stripe execute a delayed request only after reconcile has sent another one."""
+    injected.times = 0  # requests that are already delayed remain so
+    environment.reconcile()
+    environment.sandbox.release()
 
 
-def _grow_too_old(room: Room) -> list[Violation]:
-    """Stripe replays a stored 500 as long as it knows the key, so the row waits; then a person must decide.
+def _pass_resend_limit(environment: Environment) -> list[Violation]:
+    """Advance the clocks past the time in which Stripe repeats a stored 500. Then a review is required.
 
-    Nobody may send it again: neither while Stripe still knows the key, nor when it has forgotten it.
+    The request must not be sent again, neither while Stripe still knows the key nor afterwards.
     """
-    made = len(room.sandbox.refunds(room.payment))
+    made = len(environment.refunds())
     found = []
-    for hours in (TOO_OLD, timedelta(hours=2)):
-        room.clock.ahead += hours
-        room.sandbox.advance(hours.total_seconds())
-        room.reconcile()
-        found += room.violations() + call_again(room)
-    if len(room.sandbox.refunds(room.payment)) != made:
-        found.append(Violation(DOUBLED, room.payment, "it was sent again after 23 hours"))
+    for hours in (RESEND_LIMIT, timedelta(hours=2)):
+        environment.clock.ahead += hours
+        environment.sandbox.advance(hours.total_seconds())
+        environment.reconcile()
+        found += environment.find_violations() + refund_again(environment)
+    if len(environment.refunds()) != made:
+        found.append(Violation(DOUBLED, environment.payment, "the request was sent again after 23 hours"))
     return found

@@ -1,4 +1,4 @@
-"""A replica set's misfortunes, in short; ``python -m tests.faults --only failover`` is the whole."""
+"""Failover of a replica set, with few rounds; ``python -m tests.faults --only failover`` runs all."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.failover import ON_A_LOST_ROW, World, a_shop, a_world, misfortunes, roll_back
-from tests.faults.invariants import table
-from tests.faults.mutations import without
-from tests.faults.test_guards import IN_FAILOVERS
+from tests.faults import failover
+from tests.faults.failover import ReplicaSetEnvironment
+from tests.faults.invariants import format_table
+from tests.faults.mutations import apply_mutation
 from tests.mongod import NO_MONGOD, find_mongod
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def environment() -> Iterator[ReplicaSetEnvironment]:
     if find_mongod() is None:
         pytest.skip(NO_MONGOD)
-    with a_world() as world:
-        yield world
+    with failover.start_environment() as environment:
+        yield environment
 
 
-def test_the_replica_set_fails_over(world: World) -> None:
-    tallies = misfortunes(world, full=False)
-    assert not [violation for tally in tallies for violation in tally.violations], table(tallies)
+def test_refunds_during_failover_violate_nothing(environment: ReplicaSetEnvironment) -> None:
+    tallies = failover.run_experiments(environment, full=False)
+    assert not [violation for tally in tallies for violation in tally.violations], format_table(tallies)
     assert sum(tally.refunds for tally in tallies) > 100
 
 
-def test_a_row_that_one_member_had_is_noticed(world: World) -> None:
-    with without(IN_FAILOVERS), pytest.raises(AssertionError, match=ON_A_LOST_ROW):
-        roll_back(replace(world, shop=a_shop(world.database, world.sandbox)))
+def test_write_concern_of_one_is_detected(environment: ReplicaSetEnvironment) -> None:
+    environment = replace(environment, shop=failover.make_shop(environment.database, environment.sandbox))
+    message = failover.REQUEST_AFTER_LOST_WRITE
+    with apply_mutation("write_concern_of_one"), pytest.raises(AssertionError, match=message):
+        failover.roll_back(environment)

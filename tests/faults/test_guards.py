@@ -1,4 +1,4 @@
-"""Each check of the invariants fails when the guard that it watches is taken away."""
+"""The experiments detect each mutation, which disables one safeguard of the library."""
 
 from __future__ import annotations
 
@@ -8,63 +8,65 @@ import pytest
 
 from flask_refunds.testing import Fault
 from tests.faults import crashes, mongo_faults, stripe_faults
-from tests.faults.environments import REPLICA_SET, STANDALONE, quick_retries
-from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSAID, Violation
+from tests.faults.environments import REPLICA_SET, STANDALONE, no_retry_pause
+from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSIGNALED, Violation
 from tests.faults.mongo_proxy import Loss
-from tests.faults.mutations import GUARDS
+from tests.faults.mutations import MUTATIONS
 from tests.faults.scenarios import SCENARIOS
 from tests.mongod import Mongod
 
-FRESH = SCENARIOS["refund: fresh"]
+FIRST_REFUND = SCENARIOS["refund: first"]
 COMMANDS = ("find", "aggregate", "insert", "update", "findAndModify", "update")
 SEEDS = range(8)
-"""Some guards are not needed where Stripe's events come before the reconcile, and the seed decides that."""
+"""Stripe's events can hide a mutation if they arrive before the reconcile, which depends on the seed."""
 
-IN_CRASHES = {
-    "a_key_for_each_try": DOUBLED,
-    "the_row_comes_after_stripe": LOST,
-    "purchases_are_forgotten": DISAGREES,
-    "announced_too_early": UNSAID,
-    "reconcile_leaves_the_unknown": UNKNOWN,
+BY_CRASHES = {
+    "new_key_for_each_attempt": DOUBLED,
+    "record_stored_after_stripe": LOST,
+    "purchases_not_marked": DISAGREES,
+    "signals_marked_before_sending": UNSIGNALED,
+    "reconcile_skips_processing": UNKNOWN,
 }
-AT_STRIPE = {
-    "a_key_for_each_try": DOUBLED,
-    "silence_is_failure": LOST,
-    "reconcile_leaves_the_unknown": UNKNOWN,
+BY_STRIPE_FAULTS = {
+    "new_key_for_each_attempt": DOUBLED,
+    "missing_answer_is_failure": LOST,
+    "reconcile_skips_processing": UNKNOWN,
 }
-AT_MONGODB = {"a_half_done_refund_is_called_undone": DISAGREES, "reconcile_leaves_the_unknown": UNKNOWN}
+BY_MONGO_FAULTS = {"errors_after_stripe_are_raised": DISAGREES, "reconcile_skips_processing": UNKNOWN}
 
-IN_FAILOVERS = "one_member_will_do"
-"""Its test is beside the replica set's."""
-
-
-def test_every_guard_is_watched() -> None:
-    assert {*IN_CRASHES, *AT_STRIPE, *AT_MONGODB, IN_FAILOVERS} == {*GUARDS}
+BY_FAILOVER = "write_concern_of_one"
+"""Tested in ``test_failover.py``, which has a replica set."""
 
 
-@pytest.mark.parametrize(("guard", "kind"), IN_CRASHES.items())
-def test_crashes_notice(servers: Mapping[str, Mongod], guard: str, kind: str) -> None:
-    with quick_retries(), crashes.Worker(servers) as worker:
-        plans = (crashes.Plan(FRESH, seed, broken=guard) for seed in SEEDS)
-        assert _is_noticed(kind, (found for plan in plans for _, found in worker.carry_out(plan)))
+def test_every_mutation_has_a_test() -> None:
+    assert {*BY_CRASHES, *BY_STRIPE_FAULTS, *BY_MONGO_FAULTS, BY_FAILOVER} == {*MUTATIONS}
 
 
-@pytest.mark.parametrize(("guard", "kind"), AT_STRIPE.items())
-def test_stripes_faults_notice(servers: Mapping[str, Mongod], guard: str, kind: str) -> None:
-    blow = stripe_faults.Blow(Fault.DROP_AFTER, 0, lasting=guard != "a_key_for_each_try")
-    with quick_retries(), stripe_faults.Worker(servers) as worker:
-        plans = (stripe_faults.Plan(FRESH, seed, broken=guard) for seed in SEEDS)
-        assert _is_noticed(kind, (worker.run(plan, blow)[-1] for plan in plans))
+@pytest.mark.parametrize(("mutation", "kind"), BY_CRASHES.items())
+def test_crashes_detect_mutation(servers: Mapping[str, Mongod], mutation: str, kind: str) -> None:
+    with no_retry_pause(), crashes.Worker(servers) as worker:
+        plans = (crashes.Plan(FIRST_REFUND, seed, mutation=mutation) for seed in SEEDS)
+        assert _is_detected(kind, (found for plan in plans for _, found in worker.run_plan(plan)))
+
+
+@pytest.mark.parametrize(("mutation", "kind"), BY_STRIPE_FAULTS.items())
+def test_stripe_faults_detect_mutation(servers: Mapping[str, Mongod], mutation: str, kind: str) -> None:
+    fault_at = stripe_faults.FaultAt(Fault.DROP_AFTER, 0, lasting=mutation != "new_key_for_each_attempt")
+    with no_retry_pause(), stripe_faults.Worker(servers) as worker:
+        plans = (stripe_faults.Plan(FIRST_REFUND, seed, mutation=mutation) for seed in SEEDS)
+        assert _is_detected(kind, (worker.run(plan, fault_at)[-1] for plan in plans))
 
 
 @pytest.mark.parametrize("server", [STANDALONE, REPLICA_SET])
-@pytest.mark.parametrize(("guard", "kind"), AT_MONGODB.items())
-def test_mongodbs_faults_notice(servers: Mapping[str, Mongod], server: str, guard: str, kind: str) -> None:
-    blow = mongo_faults.Blow(Loss.REQUEST, COMMANDS.index("findAndModify"), lasting=True)
-    with quick_retries(), mongo_faults.Worker(servers) as worker:
-        plans = (mongo_faults.Plan(FRESH, seed, server, broken=guard) for seed in SEEDS)
-        assert _is_noticed(kind, (worker.run(plan, blow)[-1] for plan in plans))
+@pytest.mark.parametrize(("mutation", "kind"), BY_MONGO_FAULTS.items())
+def test_mongo_faults_detect_mutation(
+    servers: Mapping[str, Mongod], server: str, mutation: str, kind: str
+) -> None:
+    loss_at = mongo_faults.LossAt(Loss.REQUEST, COMMANDS.index("findAndModify"), lasting=True)
+    with no_retry_pause(), mongo_faults.Worker(servers) as worker:
+        plans = (mongo_faults.Plan(FIRST_REFUND, seed, server, mutation=mutation) for seed in SEEDS)
+        assert _is_detected(kind, (worker.run(plan, loss_at)[-1] for plan in plans))
 
 
-def _is_noticed(kind: str, histories: Iterable[list[Violation]]) -> bool:
+def _is_detected(kind: str, histories: Iterable[list[Violation]]) -> bool:
     return any(violation.kind == kind for found in histories for violation in found)

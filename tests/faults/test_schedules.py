@@ -1,204 +1,209 @@
-"""Every schedule of concurrent calls keeps the promise, and the explorer sees when one does not."""
+"""No schedule of concurrent calls violates an invariant, and the explorer detects mutations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from flask_refunds.core import transitions as transitions
+from flask_refunds.core import transitions
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.models import Refund, RefundStatus
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger, NumberTaken
-from tests.faults import schedules_actors
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST
 from tests.faults.schedules import (
     ANN,
     BOB,
-    EVERY_DAY,
-    FAILS_WHILE_READ,
-    FROZEN,
-    NETWORK,
+    DEFAULT_SETTINGS,
+    FAILURE_DURING_SYNC,
+    LEASE_EXPIRES,
+    STRIPE_FAULTS,
     UNTRUE,
     Setting,
     explore,
     find_shortest,
 )
-from tests.faults.schedules_actors import Actor, Library, Told, Unforeseen, reconciler, webhook
+from tests.faults.schedules_actors import (
+    Actor,
+    CallerResult,
+    Library,
+    StepTransport,
+    UnexpectedBehavior,
+    reconciler,
+    webhook,
+)
 
-FAILING = Setting("failing", (ANN, webhook(0, 1)), crashes=1, becomes=("failed",))
-
-
-def named(setting: Setting) -> str:
-    return setting.name
-
-
-@pytest.mark.parametrize("setting", EVERY_DAY, ids=named)
-def test_the_promise_holds_in_every_schedule(setting: Setting) -> None:
-    explored = explore(setting)
-    assert not explored.findings, str(explored.findings[0])
-    assert explored.schedules > 100
-
-
-def test_all_is_well_without_reconcile_where_nobody_dies() -> None:
-    explored = explore(FAILS_WHILE_READ)
-    assert not explored.findings, str(explored.findings[0])
+TWO_ADMINS = Setting("two admins", (ANN, BOB))
+FAILED_LATER = Setting("failed later", (ANN, webhook(0, 1)), crashes=1, becomes=("failed",))
+EXPIRING_LEASE = Setting("admin, reconcile", (ANN, reconciler()), clock_times=LEASE_EXPIRES)
 
 
-def test_a_pass_reports_no_error_where_there_is_none() -> None:
-    explored = explore(Setting("admin, reconcile", (ANN, reconciler()), exact_reports=True))
-    assert not explored.findings, str(explored.findings[0])
+@pytest.mark.parametrize("setting", DEFAULT_SETTINGS, ids=attrgetter("name"))
+def test_every_schedule_violates_nothing(setting: Setting) -> None:
+    exploration = explore(setting)
+    assert not exploration.findings, str(exploration.findings[0])
+    assert exploration.schedules > 100
+
+
+def test_invariants_hold_before_reconcile_without_a_crash() -> None:
+    exploration = explore(FAILURE_DURING_SYNC)
+    assert not exploration.findings, str(exploration.findings[0])
+
+
+def test_reconcile_reports_no_error_for_concurrent_changes() -> None:
+    exploration = explore(Setting("admin, reconcile", (ANN, reconciler()), exact_reports=True))
+    assert not exploration.findings, str(exploration.findings[0])
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        Setting("two admins", (ANN, BOB)),
-        Setting("admin, reconcile", (ANN, reconciler()), faults=NETWORK, times=1),
-        FAILING,
+        TWO_ADMINS,
+        Setting("admin, reconcile", (ANN, reconciler()), faults=STRIPE_FAULTS, max_faults=1),
+        FAILED_LATER,
     ],
-    ids=named,
+    ids=attrgetter("name"),
 )
-def test_merging_states_leaves_no_schedule_out(setting: Setting) -> None:
-    """Schedules are as many, whether two states are one by how they came about or by where code stands."""
-    merged, apart = explore(setting), explore(setting, merge=False)
-    assert (merged.schedules, merged.ends) == (apart.schedules, apart.ends)
-    assert merged.states <= apart.states
+def test_merging_states_omits_no_schedule(setting: Setting) -> None:
+    """Comparing states by the code's position or by the received results counts the same schedules."""
+    merged, separate = explore(setting), explore(setting, merge=False)
+    assert (merged.schedules, merged.ends) == (separate.schedules, separate.ends)
+    assert merged.states <= separate.states
 
 
-def test_a_schedule_that_comes_back_to_a_state_is_told() -> None:
-    """It would have no end, and no count."""
+def test_schedule_that_returns_to_a_state_is_reported() -> None:
+    """Such a schedule never ends and can't be counted."""
 
-    def ask_for_ever(library: Library) -> Told:
+    def loop(library: Library) -> CallerResult:
         while True:
-            library.events._intake.knows("pi_1")
+            library.events._stripe_sync.is_known_payment("pi_1")
 
-    with pytest.raises(Unforeseen, match="find"):
-        explore(Setting("in circles", (Actor("somebody", ask_for_ever),), crashes=0))
-
-
-def test_what_the_library_catches_and_does_not_expect_is_told() -> None:
-    broken = mock.patch.object(RefundTransitions, "check", side_effect=ZeroDivisionError)
-    with broken, pytest.raises(Unforeseen):
-        explore(Setting("admin, reconcile", (ANN, reconciler()), moments=FROZEN))
+    with pytest.raises(UnexpectedBehavior, match="find"):
+        explore(Setting("loop", (Actor("loop", loop),), crashes=0))
 
 
-# What the explorer finds once a guard is gone
+def test_unexpected_error_that_the_library_catches_is_reported() -> None:
+    mutation = mock.patch.object(RefundTransitions, "verify_purchases", side_effect=ZeroDivisionError)
+    with mutation, pytest.raises(UnexpectedBehavior):
+        explore(EXPIRING_LEASE)
+
+
+# Mutations that the explorer must detect
 
 
 @contextmanager
-def without_the_number_lock() -> Iterator[None]:
-    """Who finds his number taken, takes the next, without looking."""
-    opened = Ledger.create
+def number_not_locked() -> Iterator[None]:
+    """A call whose number is taken uses the next one without reading the ledger."""
+    create = Ledger.create
 
-    def open_anyway(self: Ledger, payment_intent: str, number: int, **rest: Any) -> Refund:
+    def create_anyway(self: Ledger, payment_intent: str, number: int, **options: Any) -> Refund:
         try:
-            return opened(self, payment_intent, number, **rest)
+            return create(self, payment_intent, number, **options)
         except NumberTaken:
-            return opened(self, payment_intent, number + 1, **rest)
+            return create(self, payment_intent, number + 1, **options)
 
-    with mock.patch.object(Ledger, "open", open_anyway):
+    with mock.patch.object(Ledger, "create", create_anyway):
         yield
 
 
 @contextmanager
-def without_the_ladder() -> Iterator[None]:
-    """A row becomes what the last news says."""
+def rank_ignored() -> Iterator[None]:
+    """A record takes the status of the latest report."""
 
-    def ways(status: RefundStatus) -> list[tuple[Mapping[str, Any], str | None]]:
+    def allow_all(status: RefundStatus) -> list[tuple[Mapping[str, Any], None]]:
         return [({"status": {"$ne": status.value}}, None)]
 
     with (
-        mock.patch.object(ledger, "_allowed_transitions", ways),
-        mock.patch.object(transitions, "_revives", lambda refund, fact: refund.status is not fact.status),
+        mock.patch.object(ledger, "_allowed_transitions", allow_all),
+        mock.patch.object(transitions, "_revives", lambda refund, shown: refund.status is not shown.status),
     ):
         yield
 
 
 @contextmanager
-def without_realignment() -> Iterator[None]:
-    """Who finds that the row has moved already, leaves the purchases as he wrote them."""
-    applied = RefundTransitions.apply
+def purchases_not_synced() -> Iterator[None]:
+    """A call that finds the record moved doesn't check the purchases again."""
+    apply = RefundTransitions.apply
 
-    def apply(self: RefundTransitions, *arguments: Any, **options: Any) -> Refund:
-        with mock.patch.object(RefundTransitions, "align", return_value=False):
-            return applied(self, *arguments, **options)
+    def apply_without_sync(self: RefundTransitions, *arguments: Any, **options: Any) -> Refund:
+        with mock.patch.object(RefundTransitions, "sync_purchases", return_value=False):
+            return apply(self, *arguments, **options)
 
-    with mock.patch.object(RefundTransitions, "apply", apply):
+    with mock.patch.object(RefundTransitions, "apply", apply_without_sync):
         yield
 
 
 @contextmanager
-def without_ownership() -> Iterator[None]:
-    """Whoever was refused, ends the refund."""
-    moved = Ledger._move
+def lease_token_ignored() -> Iterator[None]:
+    """A call that Stripe rejected marks the refund as failed without holding its lease."""
+    change = Ledger._change
 
-    def move(
-        self: Ledger, refund_id: str, needed: Mapping[str, Any], *rest: Any, **options: Any
+    def change_anyway(
+        self: Ledger, refund_id: str, required: Mapping[str, Any], *rest: Any, **options: Any
     ) -> Refund | None:
-        anyone = {key: value for key, value in needed.items() if key != "leaseToken"}
-        return moved(self, refund_id, anyone, *rest, **options)
+        without_token = {key: value for key, value in required.items() if key != "leaseToken"}
+        return change(self, refund_id, without_token, *rest, **options)
 
-    with mock.patch.object(Ledger, "_move", move):
+    with mock.patch.object(Ledger, "_change", change_anyway):
         yield
 
 
 @contextmanager
-def with_a_key_for_each_try() -> Iterator[None]:
-    """Every request is a new one to Stripe."""
-    requested = schedules_actors._Transport.request
+def new_key_for_each_attempt() -> Iterator[None]:
+    """Every request to Stripe has a new idempotency key."""
+    send = StepTransport.request
 
     def request(self: Any, method: str, url: str, headers: Mapping[str, str], post_data: Any = None) -> Any:
         token = vars(ledger)["secrets"].token_hex(8)
         key = f"{headers.get('Idempotency-Key')} {token}"
-        return requested(self, method, url, {**headers, "Idempotency-Key": key}, post_data)
+        return send(self, method, url, {**headers, "Idempotency-Key": key}, post_data)
 
-    with mock.patch.object(schedules_actors._Transport, "request", request):
+    with mock.patch.object(StepTransport, "request", request):
         yield
 
 
 @contextmanager
-def without_leases() -> Iterator[None]:
-    """Everybody may work on everything."""
-    updated = Ledger._update
+def leases_ignored() -> Iterator[None]:
+    """A call may work on a record whose lease another call holds."""
+    update = Ledger._update
 
-    def update(self: Ledger, needed: Mapping[str, Any], change: Mapping[str, Any]) -> Refund | None:
-        anyone = {key: value for key, value in needed.items() if key != "leaseExpiresAt"}
-        return updated(self, anyone, change)
+    def update_anyway(self: Ledger, required: Mapping[str, Any], changes: Mapping[str, Any]) -> Refund | None:
+        without_lease = {key: value for key, value in required.items() if key != "leaseExpiresAt"}
+        return update(self, without_lease, changes)
 
-    with mock.patch.object(Ledger, "_update", update):
+    with mock.patch.object(Ledger, "_update", update_anyway):
         yield
 
 
-THROTTLED = Setting(
-    "throttled", (ANN, reconciler()), moments=FROZEN, faults=frozenset({"throttled"}), times=1
-)
-SABOTAGE = [
-    (without_the_number_lock, Setting("two admins", (ANN, BOB)), DOUBLED),
-    (without_the_ladder, FAILING, LOST),
-    (without_realignment, FAILS_WHILE_READ, DISAGREES),
-    (without_ownership, THROTTLED, UNTRUE),
-    (with_a_key_for_each_try, Setting("two at work", (ANN, reconciler()), moments=FROZEN), DOUBLED),
+RATE_LIMITED = replace(EXPIRING_LEASE, name="rate limited", faults=frozenset({"rate_limited"}), max_faults=1)
+MUTATIONS = [
+    (number_not_locked, TWO_ADMINS, DOUBLED),
+    (rank_ignored, FAILED_LATER, LOST),
+    (purchases_not_synced, FAILURE_DURING_SYNC, DISAGREES),
+    (lease_token_ignored, RATE_LIMITED, UNTRUE),
+    (new_key_for_each_attempt, EXPIRING_LEASE, DOUBLED),
 ]
 
 
-@pytest.mark.parametrize(("broken", "setting", "kind"), SABOTAGE)
-def test_the_explorer_sees_what_a_guard_is_for(
-    broken: Callable[[], AbstractContextManager[None]], setting: Setting, kind: str
+@pytest.mark.parametrize(("mutation", "setting", "kind"), MUTATIONS)
+def test_schedules_detect_mutation(
+    mutation: Callable[[], AbstractContextManager[None]], setting: Setting, kind: str
 ) -> None:
     assert find_shortest(setting) is None
-    with broken():
+    with mutation():
         finding = find_shortest(setting)
     assert finding is not None
     assert kind in {violation.kind for violation in finding.violations}
 
 
-@pytest.mark.parametrize("setting", [EVERY_DAY[0], THROTTLED], ids=named)
-def test_leases_only_save_work(setting: Setting) -> None:
-    with without_leases():
-        assert find_shortest(replace(setting, moments=(0,))) is None
+@pytest.mark.parametrize("setting", [DEFAULT_SETTINGS[0], RATE_LIMITED], ids=attrgetter("name"))
+def test_ignored_leases_violate_nothing(setting: Setting) -> None:
+    """Leases only avoid duplicate work."""
+    with leases_ignored():
+        assert find_shortest(replace(setting, clock_times=(0,))) is None

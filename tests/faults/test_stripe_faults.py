@@ -1,4 +1,4 @@
-"""What Stripe may do to a request, and a worker that is killed while it waits for Stripe."""
+"""The sandbox's faults at every request, and workers that wait for Stripe."""
 
 from __future__ import annotations
 
@@ -9,68 +9,67 @@ from collections.abc import Mapping
 import pytest
 
 from flask_refunds.testing import Fault
-from tests.faults.environments import REPLICA_SET, STANDALONE, Rooms
-from tests.faults.invariants import table
-from tests.faults.scenarios import SCENARIOS, perform
-from tests.faults.sharing import share_out
-from tests.faults.stripe_faults import CALL_SECONDS, carry_out, few
+from tests.faults.environments import REPLICA_SET, STANDALONE, EnvironmentPool
+from tests.faults.invariants import format_table
+from tests.faults.scenarios import CALL_SECONDS, SCENARIOS, perform_in_time
+from tests.faults.stripe_faults import quick_plans, run_plans
+from tests.faults.threads import run_in_threads
 from tests.integration.workers import gunicorn
 from tests.mongod import Mongod
 
 
-def test_every_fault_at_every_request(servers: Mapping[str, Mongod]) -> None:
-    tally = carry_out(servers, few())
-    assert not tally.violations, table([tally])
+def test_every_fault_at_every_request_violates_nothing(servers: Mapping[str, Mongod]) -> None:
+    tally = run_plans(servers, quick_plans())
+    assert not tally.violations, format_table([tally])
     assert tally.histories > 150
 
 
 @pytest.mark.parametrize("server", [STANDALONE, REPLICA_SET])
-def test_a_worker_killed_by_gunicorn(rooms: Rooms, server: str) -> None:
-    """Its timeout raises SystemExit in the view, past every ``except Exception``."""
-    room = environments.get(server, strict=False)
-    purchase = room.pay(random.Random(server))
-    hanging = room.sandbox.inject("hang_after")
+def test_worker_killed_by_gunicorn_timeout_leaves_refund_for_reconcile(
+    environments: EnvironmentPool, server: str
+) -> None:
+    """Gunicorn's timeout raises SystemExit in the view, which ``except Exception`` doesn't catch."""
+    environment = environments.get(server, strict=False)
+    purchase = environment.pay(random.Random(server))
+    hanging = environment.sandbox.inject("hang_after")
     options = ("--workers", "1", "--worker-class", "sync", "--timeout", "2")
-    with gunicorn(*options, MONGO_URI=room.uri, STRIPE_API_BASE=room.sandbox.url) as served:
+    with gunicorn(*options, MONGO_URI=environment.uri, STRIPE_API_BASE=environment.sandbox.url) as server_:
         began = time.monotonic()
-        # However the connection ends, it brings none of our answers.
+        # The connection may end in different ways, but never with the library's response.
         with pytest.raises((OSError, ValueError)):
-            served.post(f"/api/payments/admin/refund/{purchase}", room.headers)
+            server_.post(f"/api/payments/admin/refund/{purchase}", environment.headers)
         assert time.monotonic() - began < CALL_SECONDS
     assert hanging.hits == 1
-    [row] = room.records()
-    assert row["status"] == "processing"
-    room.sandbox.clear_faults()
-    room.reconcile()
-    assert room.violations() == []
-    assert [refund["status"] for refund in room.sandbox.refunds(room.payment)] == ["succeeded"]
+    [record] = environment.records()
+    assert record["status"] == "processing"
+    environment.sandbox.clear_faults()
+    environment.reconcile()
+    assert environment.find_violations() == []
+    assert [refund["status"] for refund in environment.refunds()] == ["succeeded"]
 
 
-def test_a_stripe_that_hangs(servers: Mapping[str, Mongod]) -> None:
-    """With the timeouts that hosts have: each call is answered in time, no refund is lost or made twice."""
-    stories = (
-        ("refund: fresh", Fault.HANG_BEFORE),
-        ("refund: fresh", Fault.HANG_AFTER),
-        ("refund: fresh", Fault.SLOW_DRIP),
+def test_hanging_stripe_is_answered_in_time_and_loses_nothing(servers: Mapping[str, Mongod]) -> None:
+    """This test uses the default timeouts."""
+    cases = (
+        ("refund: first", Fault.HANG_BEFORE),
+        ("refund: first", Fault.HANG_AFTER),
+        ("refund: first", Fault.SLOW_DRIP),
         ("refund: resumed, was made", Fault.HANG_BEFORE),
         ("webhook: Dashboard, charge.refunded", Fault.HANG_BEFORE),
     )
-    share_out(stories, len(stories), lambda: Rooms(servers), _hang)
+    run_in_threads(cases, len(cases), lambda: EnvironmentPool(servers), _run_with_hanging_stripe)
 
 
-def _hang(rooms: Rooms, story: tuple[str, Fault]) -> None:
-    name, fault = story
+def _run_with_hanging_stripe(environments: EnvironmentPool, case: tuple[str, Fault]) -> None:
+    name, fault = case
     rng, scenario = random.Random(name), SCENARIOS[name]
-    room = environments.get(STANDALONE, strict=scenario.strict)
-    action = scenario.prepare(room, rng)
-    room.sandbox.inject(fault, method="*", path="/v1/", times=None)
-    began = time.monotonic()
-    answer = perform(room.shop.app, room.headers, action)
-    took = time.monotonic() - began
-    assert took < CALL_SECONDS, f"{story}: {took:.1f} s"
-    assert answer.status == (503 if action["do"] == "deliver" else 202), (story, answer)
-    room.sandbox.clear_faults()
+    environment = environments.get(STANDALONE, strict=scenario.strict)
+    action = scenario.prepare(environment, rng)
+    environment.sandbox.inject(fault, method="*", path="/v1/", times=None)
+    response = perform_in_time(environment.shop.app, environment.headers, action)
+    assert response.status == (503 if action["do"] == "deliver" else 202), (case, response)
+    environment.sandbox.clear_faults()
     if scenario.only_by_event:
-        room.hear_from_stripe(rng)
-    room.reconcile()
-    assert room.violations() == [], story
+        environment.deliver_all(rng)
+    environment.reconcile()
+    assert environment.find_violations() == [], case

@@ -1,4 +1,4 @@
-"""Work shared out among threads, each with a place of its own to do it."""
+"""Run jobs in threads, each with a context of its own."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-_Place = TypeVar("_Place")
+_Context = TypeVar("_Context")
 _Job = TypeVar("_Job")
 
 
-def share_out(
+def run_in_threads(
     jobs: Iterable[_Job],
     count: int,
-    make_place: Callable[[], AbstractContextManager[_Place]],
-    do: Callable[[_Place, _Job], None],
+    make_context: Callable[[], AbstractContextManager[_Context]],
+    run: Callable[[_Context, _Job], None],
 ) -> None:
-    """Let so many threads take jobs until none is left.
+    """Run all jobs in this many threads.
 
-    :param make_place: what each thread opens before its first job, and closes after its last.
-    :raises BaseException: the first error of any of them; the others then stop after their present job.
+    :param make_context: each thread enters one before its first job, and exits it after its last.
+    :raises BaseException: the first error of a job; the threads then stop after their current jobs.
     """
     waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     errors: list[BaseException] = []
@@ -30,9 +30,9 @@ def share_out(
 
     def work() -> None:
         try:
-            with make_place() as place:
+            with make_context() as context:
                 while not errors:
-                    do(place, waiting.get_nowait())
+                    run(context, waiting.get_nowait())
         except queue.Empty:
             return
         except BaseException as error:

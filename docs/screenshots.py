@@ -55,13 +55,13 @@ def main() -> None:
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
         with live_server(app) as url:
-            for name, (width, height), scheme, take in SCREENSHOTS:
+            for name, (width, height), scheme, action in SCREENSHOTS:
                 page = chromium.new_page(
                     viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
                 )
                 token = make_token(str(database.users.find_one({"role": "admin"})["_id"]), secret=SECRET)
                 page.add_init_script(f"sessionStorage.setItem('flask_refunds.token', '{token}')")
-                take(page, f"{url}/api/payments/admin/")
+                action(page, f"{url}/api/payments/admin/")
                 page.wait_for_load_state("networkidle")
                 page.screenshot(path=IMAGES / f"{name}.png")
                 page.close()

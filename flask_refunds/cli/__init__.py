@@ -1,7 +1,4 @@
-"""``flask refunds …``: what operators run. One module a command, or a family of them.
-
-Each is imported when it is wanted: a worker that serves requests never needs them.
-"""
+"""The ``flask refunds`` commands. A command's module is imported at first use: web workers don't need it."""
 
 from __future__ import annotations
 
@@ -11,33 +8,33 @@ from typing import Any
 import click
 
 
-class _Deferred(click.Command):
-    """Stands in the group for a command whose module is not imported yet.
+class _LazyCommand(click.Command):
+    """A command that is imported when it is used.
 
-    :param place: ``module:name``.
+    :param location: ``module:name``.
     """
 
-    def __init__(self, name: str, place: str) -> None:
+    def __init__(self, name: str, location: str) -> None:
         super().__init__(name)
-        self._place = place
+        self._location = location
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """The context of the command itself, which click then runs."""
+        """Return the context of the imported command, which click then runs."""
         return self._load().make_context(*args, **kwargs)
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """Its line in the group's help."""
+        """Return the command's line in the group's help."""
         return self._load().get_short_help_str(limit)
 
     def _load(self) -> click.Command:
-        module, _, name = self._place.partition(":")
+        module, _, name = self._location.partition(":")
         command: click.Command = getattr(import_module(f".{module}", __name__), name)
         return command
 
 
 COMMANDS = tuple(
-    _Deferred(name, place)
-    for name, place in {
+    _LazyCommand(name, location)
+    for name, location in {
         "refund": "refund:refund",
         "bulk": "bulk:bulk",
         "show": "show:show",

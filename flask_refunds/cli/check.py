@@ -1,4 +1,4 @@
-"""``flask refunds check``: whether refunds can be made here, before the first customer asks."""
+"""``flask refunds check``: check the setup before the first refund."""
 
 from __future__ import annotations
 
@@ -6,41 +6,40 @@ import sys
 from collections.abc import Iterator
 
 import click
-from flask.cli import with_appcontext
 
 from ..clock import now
 from ..errors import ConfigurationError, DatabaseUnavailable
 from ..extension import current_refunds
 from .diagnostics import CheckResult, Status, run_checks
-from .errors import EXIT_NEEDS_REVIEW, reporting_errors
+from .errors import EXIT_NEEDS_REVIEW, refunds_command
 from .options import as_json_option
 from .output import print_json, printable
 
 
-@click.command("check")
+@refunds_command("check")
 @as_json_option
-@with_appcontext
-@reporting_errors
 def check(as_json: bool) -> None:
-    """Examine the config, Stripe's key and events, the clock, MongoDB and its indexes.
+    """Check the config, Stripe's key and events, the clock, MongoDB and its indexes.
 
-    Each line says ok, or a note, or what to do. Asks Stripe for a refund of a payment that cannot exist, and
-    moves no money. Exits with 1 where there is something to do, else with 0.
+    Each line is OK, a NOTE, or a FAIL with what to do. No money moves: the key is checked with a payment that
+    can't exist. Exits with 1 if a check failed, else with 0.
     """
-    found = []
-    for finding in _examine():
-        found.append(finding)
+    results = []
+    for result in _run():
+        results.append(result)
         if not as_json:
-            words = printable(finding.words)
-            click.echo(f"{finding.verdict.value:5}  {finding.subject:11}  {words}")
-    in_order = all(each.verdict is not Status.FAIL for each in found)
+            click.echo(f"{result.status.value.upper():4}  {result.name:11}  {printable(result.message)}")
+    ok = all(each.status is not Status.FAIL for each in results)
     if as_json:
-        print_json({"ok": in_order, "findings": list(map(_shown, found))})
-    if not in_order:
+        checks = [
+            {"name": each.name, "status": each.status.value, "message": each.message} for each in results
+        ]
+        print_json({"ok": ok, "checks": checks})
+    if not ok:
         sys.exit(EXIT_NEEDS_REVIEW)
 
 
-def _examine() -> Iterator[CheckResult]:
+def _run() -> Iterator[CheckResult]:
     try:
         refunds = current_refunds()
     except ConfigurationError as error:
@@ -48,11 +47,7 @@ def _examine() -> Iterator[CheckResult]:
             yield CheckResult(key, Status.FAIL, problem)
         return
     except DatabaseUnavailable:
-        yield CheckResult("MongoDB", Status.FAIL, "the name in MONGO_URI cannot be resolved. Check it")
+        yield CheckResult("MongoDB", Status.FAIL, "The host name in MONGO_URI can't be resolved.")
         return
-    yield CheckResult("config", Status.OK, "every setting can be used")
+    yield CheckResult("config", Status.OK, "Every setting is valid.")
     yield from run_checks(refunds.settings, refunds.database, refunds.gateway, now)
-
-
-def _shown(finding: CheckResult) -> dict[str, str]:
-    return {"subject": finding.subject, "verdict": finding.verdict.value, "words": finding.words}

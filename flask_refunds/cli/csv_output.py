@@ -1,27 +1,24 @@
-"""CSV that a spreadsheet reads as it is meant (RFC 4180, in UTF-8)."""
+"""CSV (RFC 4180) that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import csv
+from collections.abc import Iterable
 from typing import Any, TextIO
 
-# What makes a spreadsheet take a cell for a formula (https://owasp.org/www-community/attacks/CSV_Injection).
+from ..money import decimal_amount
+
+# What a spreadsheet takes as the start of a formula (https://owasp.org/www-community/attacks/CSV_Injection).
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
-def csv_cell(value: Any) -> Any:
-    """A cell's value; text that would be taken for a formula gets a ``'`` in front."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def write_row(stream: TextIO, cells: Iterable[Any]) -> None:
+    """Write a row. Text that a spreadsheet would take as a formula gets a ``'`` in front."""
+    csv.writer(stream).writerow(
+        [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in cells]
+    )
 
 
-@contextmanager
-def standard_output() -> Iterator[TextIO]:
-    """Standard output for a CSV writer: its encoding is the terminal's, and CSV ends its lines by itself."""
-    target = io.TextIOWrapper(sys.stdout.buffer, encoding="utf-8", newline="")
-    try:
-        yield target
-    finally:
-        target.detach()
+def decimal_cell(amount: int | None, currency: str | None) -> str | None:
+    """Return an amount in the currency's major unit, or ``None`` if it is unknown."""
+    return None if amount is None or currency is None else decimal_amount(amount, currency)

@@ -1,7 +1,4 @@
-"""Whether everything around us is as it should be: Stripe's key, its events, the clocks, MongoDB.
-
-It moves no money and writes into no collection.
-"""
+"""Check what refunds depend on: Stripe's key, its events, the clock, MongoDB. Nothing is written."""
 
 from __future__ import annotations
 
@@ -26,34 +23,34 @@ if TYPE_CHECKING:
 
 OLDEST_MONGODB = 6
 CLOCK_SECONDS = 60
-"""How far the clocks may be apart. From 300 s on, every webhook is refused as stale."""
+"""How far the clock may differ from Stripe's. From 300 s on, every webhook is rejected as too old."""
 _MAJORITY_LAG = timedelta(seconds=10)
 
 
 class Status(str, Enum):
-    """What becomes of a finding."""
+    """The status of a check."""
 
     OK = "ok"
     NOTE = "note"
-    """Good to know; nothing need be done."""
+    """Worth knowing; nothing has to be done."""
     FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was examined, and what to do about it."""
+    """What one check found, and what to do about it."""
 
-    subject: str
-    verdict: Status
-    words: str
+    name: str
+    status: Status
+    message: str
 
 
 def run_checks(
     settings: Settings, database: Database, gateway: Callable[[], Gateway], clock: Callable[[], datetime]
 ) -> Iterator[CheckResult]:
-    """Examine one thing after the other. Never raises for what it finds.
+    """Run one check after the other. A problem is a result, not an error.
 
-    :param clock: the aware UTC time of this machine.
+    :param clock: returns this machine's aware UTC time.
     """
     yield _mode(settings)
     yield from _stripe(settings, gateway, clock)
@@ -63,30 +60,32 @@ def run_checks(
 def _mode(settings: Settings) -> CheckResult:
     kind = "restricted" if settings.stripe_secret_key.startswith("rk_") else "secret"
     if settings.livemode:
-        return _note("mode", f"live: this {kind} key moves real money")
-    return _ok("mode", f"test: this {kind} key moves no money")
+        return _note("mode", f"Live: this {kind} key moves real money.")
+    return _ok("mode", f"Test: this {kind} key moves no money.")
 
 
 def _stripe(
     settings: Settings, gateway: Callable[[], Gateway], clock: Callable[[], datetime]
 ) -> Iterator[CheckResult]:
     try:
-        trial = gateway().check_key(Deadline.after(CALL_SECONDS))
+        permissions = gateway().check_key(Deadline.after(CALL_SECONDS))
     except KeyRejected:
         yield _fail(
             "key",
-            "Stripe does not accept it: it is wrong, expired or revoked. "
-            "Set STRIPE_SECRET_KEY to one of https://dashboard.stripe.com/apikeys",
+            "Stripe rejected the key: it is wrong, expired or revoked. "
+            "Set STRIPE_SECRET_KEY to a key from https://dashboard.stripe.com/apikeys.",
         )
         return
-    except StripeCallError as answer:
+    except StripeCallError as error:
         yield _fail(
-            "key", f"{settings.stripe_api_base} did not answer as Stripe does ({answer.code}); try again"
+            "key",
+            f"{settings.stripe_api_base} didn't return a valid Stripe response ({error.code}). "
+            "Check the network and STRIPE_API_BASE, and try again.",
         )
         return
-    yield _permissions(trial.missing)
-    if trial.date is not None:
-        yield _clocks(clock() - trial.date)
+    yield _permissions(permissions.missing)
+    if permissions.date is not None:
+        yield _clock(clock() - permissions.date)
     yield from _webhook(settings, gateway)
 
 
@@ -94,20 +93,21 @@ def _permissions(missing: Sequence[str]) -> CheckResult:
     if missing:
         return _fail(
             "key",
-            f"it may not {', '.join(missing)}. Give the restricted key write access to Charges and Refunds, "
-            "and read access to PaymentIntents",
+            f"The key can't {', '.join(missing)}. Give the restricted key write access to Charges and "
+            "Refunds, and read access to PaymentIntents.",
         )
-    return _ok("key", "it may make refunds, and read them and payments")
+    return _ok("key", "The key can make refunds, and read refunds and payments.")
 
 
-def _clocks(ahead: timedelta) -> CheckResult:
+def _clock(ahead: timedelta) -> CheckResult:
     seconds = round(abs(ahead.total_seconds()))
     if seconds <= CLOCK_SECONDS:
-        return _ok("clock", "as Stripe's, to a minute")
-    way = "ahead of" if ahead > timedelta(0) else "behind"
+        return _ok("clock", f"The clock is within {CLOCK_SECONDS} seconds of Stripe's.")
+    direction = "ahead of" if ahead > timedelta(0) else "behind"
     return _fail(
         "clock",
-        f"this machine's is {seconds} s {way} Stripe's. Set it by NTP: from 300 s on, webhooks are refused",
+        f"This machine's clock is {seconds} s {direction} Stripe's. Synchronize it with NTP: "
+        "from 300 s on, webhooks are rejected.",
     )
 
 
@@ -115,37 +115,38 @@ def _webhook(settings: Settings, gateway: Callable[[], Gateway]) -> Iterator[Che
     if not settings.stripe_webhook_secret:
         yield _note(
             "webhook",
-            "STRIPE_WEBHOOK_SECRET is not set. Without it, or handle_event in a webhook of yours, "
-            "only reconcile learns how refunds end",
+            "STRIPE_WEBHOOK_SECRET isn't set. Unless your own webhook calls handle_event, only reconcile "
+            "learns how refunds end.",
         )
         return
-    yield _ok("webhook", "STRIPE_WEBHOOK_SECRET is set")
+    yield _ok("webhook", "STRIPE_WEBHOOK_SECRET is set.")
     try:
         endpoints = gateway().list_webhook_endpoints(Deadline.after(CALL_SECONDS))
     except PermissionMissing:
-        wanted = ", ".join(sorted(REQUIRED_EVENTS))
+        required = ", ".join(sorted(REQUIRED_EVENTS))
         yield _note(
-            "events", f"this key may not read webhook endpoints. See at Stripe that yours gets {wanted}"
+            "events",
+            f"The key can't read webhook endpoints. Check in Stripe that yours receives {required}.",
         )
-    except StripeCallError as answer:
-        yield _fail("events", f"Stripe did not tell the webhook endpoints ({answer.code}); try again")
+    except StripeCallError as error:
+        yield _fail("events", f"Stripe didn't list the webhook endpoints ({error.code}). Try again.")
     else:
         yield _events([each for each in endpoints if each.enabled], "live" if settings.livemode else "test")
 
 
 def _events(endpoints: Sequence[WebhookEndpoint], mode: str) -> CheckResult:
     if not endpoints:
-        # A secret belongs to one endpoint of one mode, and Stripe shows it once.
+        # A secret belongs to one endpoint of one mode, and Stripe shows it only when it is created.
         return _fail(
             "events",
-            f"the account has no {mode}-mode webhook endpoint, so STRIPE_WEBHOOK_SECRET is another mode's or "
-            f"another account's. Make one in {mode} mode, and set its secret",
+            f"The account has no {mode}-mode webhook endpoint, so STRIPE_WEBHOOK_SECRET belongs to the other "
+            f"mode or to another account. Create an endpoint in {mode} mode, and set its secret.",
         )
     best = min(endpoints, key=lambda each: len(_missing_events(each)))
     missing = _missing_events(best)
     if missing:
-        return _fail("events", f"{best.url} does not get {', '.join(missing)}. Add them at Stripe")
-    return _ok("events", f"{best.url} gets them all, in {mode} mode")
+        return _fail("events", f"{best.url} doesn't receive {', '.join(missing)}. Add them in Stripe.")
+    return _ok("events", f"{best.url} receives every required event in {mode} mode.")
 
 
 def _missing_events(endpoint: WebhookEndpoint) -> list[str]:
@@ -154,7 +155,7 @@ def _missing_events(endpoint: WebhookEndpoint) -> list[str]:
 
 def _mongodb(settings: Settings, database: Any) -> Iterator[CheckResult]:
     if not isinstance(database, pymongo.database.Database):
-        yield _note("MongoDB", f"it is played by {type(database).__module__}: for demos and tests")
+        yield _note("MongoDB", f"{type(database).__module__} replaces it, for demos and tests only.")
         return
     try:
         with database_timeout():
@@ -167,39 +168,39 @@ def _mongodb(settings: Settings, database: Any) -> Iterator[CheckResult]:
         yield _indexes(settings, database)
     except DatabaseUnavailable as error:
         reason = type(error.__cause__).__name__
-        yield _fail("MongoDB", f"it does not answer ({reason}). Check MONGO_URI, and that it has a primary")
+        yield _fail(
+            "MongoDB", f"MongoDB doesn't answer ({reason}). Check MONGO_URI, and that there is a primary."
+        )
 
 
 def _version(version: str) -> CheckResult:
     if int(version.partition(".")[0]) < OLDEST_MONGODB:
-        return _fail("MongoDB", f"it is {version}. Upgrade to {OLDEST_MONGODB} or later")
-    return _ok("MongoDB", f"it is {version}")
+        return _fail("MongoDB", f"The version is {version}. Upgrade to {OLDEST_MONGODB} or later.")
+    return _ok("MongoDB", f"The version is {version}.")
 
 
 def _topology(hello: Mapping[str, Any], *, livemode: bool) -> CheckResult:
     if hello.get("msg") == "isdbgrid":
-        return _ok("replica set", "a sharded cluster")
+        return _ok("replica set", "This is a sharded cluster.")
     if "setName" in hello:
         members = len(hello.get("hosts", ()))
-        return _ok(
-            "replica set", f"{hello['setName']}, {members} member{'' if members == 1 else 's'} with data"
-        )
-    words = (
-        "none, a standalone server: what it acknowledged is on its disk and nowhere else, and nothing takes "
-        "over when it stops. Make it a replica set of three"
+        return _ok("replica set", f"{hello['setName']}, members with data: {members}.")
+    message = (
+        "This is a standalone server: acknowledged writes are on its disk only, and no other server takes "
+        "over if it stops. Use a replica set of three."
     )
-    return _fail("replica set", words) if livemode else _note("replica set", words)
+    return _fail("replica set", message) if livemode else _note("replica set", message)
 
 
 def _majority(last: Mapping[str, Any]) -> CheckResult:
-    """Whether a majority acknowledges writes: a primary whose others lag or are down may still answer."""
+    """Check whether a majority acknowledges writes. A primary answers even if the others lag or are down."""
     written, acknowledged = last.get("lastWriteDate"), last.get("majorityWriteDate")
     if written is None or acknowledged is None or written - acknowledged <= _MAJORITY_LAG:
-        return _ok("majority", "it acknowledges writes")
+        return _ok("majority", "A majority acknowledges writes.")
     seconds = round((written - acknowledged).total_seconds())
     return _fail(
         "majority",
-        f"it is {seconds} s behind the primary, so that no refund can begin. Bring the other members back",
+        f"The majority is {seconds} s behind the primary, so no refund can start. Restore the other members.",
     )
 
 
@@ -210,18 +211,18 @@ def _indexes(settings: Settings, database: Database) -> CheckResult:
         if each.state is not State.PRESENT
     ]
     if not missing:
-        return _ok("indexes", "they are there")
+        return _ok("indexes", "Every required index exists.")
     names = "; ".join(f"{each.index} ({each.index.purpose})" for each in missing)
-    return _fail("indexes", f"missing: {names}. Run flask refunds init-db")
+    return _fail("indexes", f"Missing: {names}. Run flask refunds init-db.")
 
 
-def _ok(subject: str, words: str) -> CheckResult:
-    return CheckResult(subject, Status.OK, words)
+def _ok(name: str, message: str) -> CheckResult:
+    return CheckResult(name, Status.OK, message)
 
 
-def _note(subject: str, words: str) -> CheckResult:
-    return CheckResult(subject, Status.NOTE, words)
+def _note(name: str, message: str) -> CheckResult:
+    return CheckResult(name, Status.NOTE, message)
 
 
-def _fail(subject: str, words: str) -> CheckResult:
-    return CheckResult(subject, Status.FAIL, words)
+def _fail(name: str, message: str) -> CheckResult:
+    return CheckResult(name, Status.FAIL, message)

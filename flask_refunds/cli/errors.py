@@ -1,32 +1,36 @@
-"""How every command speaks: its exit status, its errors, and what it says of a refund that needs a person."""
+"""How every command runs, reports errors and exits."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import wraps
 from typing import Any, NoReturn
 
 import click
 from flask import current_app
+from flask.cli import with_appcontext
 
 from ..errors import RefundsError
-from ..models import Refund
-from .output import moment
 
 EXIT_NEEDS_REVIEW = 1
-"""Something needs a person."""
+"""The command worked, and a person must act on what it reported."""
 EXIT_FAILED = 2
-"""The command could not do its work."""
+"""The command couldn't do its work."""
 
 
-def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Tell errors in words, without a trace; with one in Flask's debug mode, where it is a bug."""
+def refunds_command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a command that runs in an app context and reports errors as text."""
+    return lambda function: click.command(name)(with_appcontext(_report_errors(function)))
 
-    @wraps(command)
-    def told(*args: Any, **kwargs: Any) -> Any:
+
+def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Print an error without its traceback, which Flask's debug mode shows for unexpected ones."""
+
+    @wraps(function)
+    def reported(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            return function(*args, **kwargs)
         except RefundsError as error:
             fail(str(error))
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -35,23 +39,14 @@ def reporting_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             if current_app.debug:
                 raise
             fail(
-                f"{RefundsError.default_message} ({type(error).__name__}; --debug before refunds shows where)"
+                f"{RefundsError.default_message} ({type(error).__name__}. "
+                "Use flask --debug refunds to see the traceback.)"
             )
 
-    return told
+    return reported
 
 
-def fail(words: str) -> NoReturn:
-    """End with words on stderr."""
-    click.echo(f"Error: {words}", err=True)
+def fail(message: str) -> NoReturn:
+    """Print an error on stderr and exit."""
+    click.echo(f"Error: {message}", err=True)
     sys.exit(EXIT_FAILED)
-
-
-def print_reviews(refunds: Sequence[Refund]) -> None:
-    """Say of each refund why it needs a person, since when, and what to do."""
-    for refund in refunds:
-        review = refund.review
-        if review is None:
-            continue
-        click.echo(f"{refund.id}  {refund.status.value}  {review.code} since {moment(review.since)}")
-        click.echo(f"    {review.recommended_action}")

@@ -1,4 +1,4 @@
-"""Purchase ids from a text file, one a line."""
+"""Read purchase IDs from a text file, one per line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..errors import InvalidRequest
 from ..models import find_object_id
 from ..storage.purchase_ids import PurchaseIds
 
-_TOLD_LINES = 5
+_MAX_REPORTED_LINES = 5
 
 
 def read_ids(lines: Iterable[str]) -> PurchaseIds:
-    """Read purchases' ids, one a line; blank lines and those that begin with ``#`` are passed over.
+    """Read one purchase ID per line. Blank lines and lines that start with ``#`` are skipped.
 
-    :raises InvalidRequest: 400; a line is no id, or repeats one: it names the lines. Or there is none.
+    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs.
     """
     seen: dict[ObjectId, int] = {}
     problems: list[str] = []
@@ -26,7 +26,7 @@ def read_ids(lines: Iterable[str]) -> PurchaseIds:
             continue
         purchase_id = find_object_id(text)
         if purchase_id is None:
-            problems.append(f"Line {number} is no purchase's id (24 hex digits): {_shown(text)}")
+            problems.append(f"Line {number} isn't a purchase ID (24 hex digits): {_excerpt(text)}")
         elif purchase_id in seen:
             problems.append(f"Line {number} repeats line {seen[purchase_id]}: {purchase_id}")
         else:
@@ -34,14 +34,14 @@ def read_ids(lines: Iterable[str]) -> PurchaseIds:
     if problems:
         raise InvalidRequest("\n".join([*_first(problems), "Nothing was refunded."]))
     if not seen:
-        raise InvalidRequest("There is no id in it, one a line. Nothing was refunded.")
+        raise InvalidRequest("The file contains no purchase IDs, one per line. Nothing was refunded.")
     return PurchaseIds(seen)
 
 
-def _shown(text: str) -> str:
+def _excerpt(text: str) -> str:
     return "".join(each if each.isprintable() else "\ufffd" for each in text[:40])
 
 
 def _first(problems: list[str]) -> list[str]:
-    more = len(problems) - _TOLD_LINES
-    return problems[:_TOLD_LINES] + ([f"and {more} lines more."] if more > 0 else [])
+    more = len(problems) - _MAX_REPORTED_LINES
+    return problems[:_MAX_REPORTED_LINES] + ([f"and {more} more lines."] if more > 0 else [])

@@ -1,72 +1,71 @@
-"""``flask refunds init-db``: the indexes that our queries need."""
+"""``flask refunds init-db``: build the indexes that the library's queries need."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Sequence
 
 import click
-from flask.cli import with_appcontext
 from pymongo.errors import OperationFailure
 
 from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
 from ..storage.connection import Database
 from ..storage.indexes import IndexStatus, State, build, inspect_indexes, required_indexes
-from .errors import EXIT_NEEDS_REVIEW, fail, reporting_errors
+from .errors import EXIT_NEEDS_REVIEW, fail, refunds_command
 from .options import as_json_option
 from .output import print_json, print_table
 
-_TO_BUILD = "to build"
 
-
-@click.command("init-db")
-@click.option("--dry-run", is_flag=True, help="Say what there is to build, and build nothing.")
+@refunds_command("init-db")
+@click.option("--dry-run", is_flag=True, help="Print which indexes would be built, and build none.")
+@click.option("--yes", is_flag=True, help="Don't ask before building indexes on your app's collections.")
 @as_json_option
-@with_appcontext
-@reporting_errors
-def init_db(dry_run: bool, as_json: bool) -> None:
-    """Build the indexes that refunds need, where they are missing, and never drop or change one.
+def init_db(dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Build the missing indexes on the ledger and on your app's collections.
 
-    Says first what it will build and on what. Reads and writes go on meanwhile. Run it again at will. Exits
-    with 1 where an index's name is another's, with 2 where one cannot be built.
+    It never drops or changes an index, and can be run again at any time. Reads and writes continue meanwhile.
+    On a terminal, it asks before it builds indexes on your app's collections; with --json it doesn't.
+
+    Exits with 1 if another index has the name of a required one, and with 2 if an index can't be built.
     """
     refunds = current_refunds()
-    found = inspect_indexes(refunds.database, required_indexes(refunds.settings))
+    database, ledger = refunds.database, refunds.settings.refunds_collection
+    found = inspect_indexes(database, required_indexes(refunds.settings))
     missing = [each for each in found if each.state is State.MISSING]
+    in_app = [each for each in missing if each.index.collection != ledger]
     if as_json:
-        print_json(
-            {"database": refunds.database.name, "dryRun": dry_run, "indexes": list(map(_shown, found))}
-        )
+        print_json({"database": database.name, "dryRun": dry_run, "indexes": list(map(_as_dict, found))})
     else:
-        _tell(refunds.database, found)
+        _print(database, ledger, found)
     if not dry_run:
-        for each in missing:
-            _build(refunds.database, each, quiet=as_json)
+        if in_app and not yes and not as_json and sys.stdin.isatty():
+            _confirm(in_app)
+        _build(database, missing, quiet=as_json)
     elif not as_json:
-        click.echo(f"{len(missing)} to build; nothing was done (dry run).")
+        click.echo(f"Dry run: {len(missing)} would be built.")
     if any(each.state is State.NAME_CONFLICT for each in found):
         sys.exit(EXIT_NEEDS_REVIEW)
 
 
-def _tell(database: Database, found: list[IndexStatus]) -> None:
+def _print(database: Database, ledger: str, found: Sequence[IndexStatus]) -> None:
     click.echo(f"Database {database.name}:")
-    rows = [(str(each.index), _state(each), each.index.purpose, _remark(each)) for each in found]
-    print_table(("Index", "State", "Serves", "Remark"), rows)
-
-
-def _state(found: IndexStatus) -> str:
-    return _TO_BUILD if found.state is State.MISSING else found.state.value
+    rows = [(str(each.index), each.state.value, each.index.purpose, _remark(each)) for each in found]
+    print_table(("Index", "State", "Needed for", "Remark"), rows)
+    in_app = sorted({each.index.collection for each in found} - {ledger})
+    click.echo(f"{' and '.join(in_app)} are collections of your app, {ledger} is this library's.")
 
 
 def _remark(found: IndexStatus) -> str:
     if found.state is State.NAME_CONFLICT:
-        return f"{found.served_by} has other fields or options and is left alone; drop or rename it"
+        return f"{found.served_by} has other fields or options; drop or rename it"
     if found.state is State.MISSING and found.similar:
-        return f"beside {', '.join(found.similar)}, of other options, which stays"
+        return f"{', '.join(found.similar)} has other options, and stays"
     return f"as {found.served_by}" if found.served_by not in (None, found.index.name) else ""
 
 
-def _shown(found: IndexStatus) -> dict[str, object]:
+def _as_dict(found: IndexStatus) -> dict[str, object]:
     index = found.index
     return {
         "collection": index.collection,
@@ -79,12 +78,24 @@ def _shown(found: IndexStatus) -> dict[str, object]:
     }
 
 
-def _build(database: Database, found: IndexStatus, *, quiet: bool) -> None:
+def _confirm(in_app: Sequence[IndexStatus]) -> None:
+    names = ", ".join(sorted({each.index.collection for each in in_app}))
+    if not click.confirm(f"Build {len(in_app)} indexes on collections of your app ({names})?", err=True):
+        fail("No index was built.")
+
+
+def _build(database: Database, missing: Sequence[IndexStatus], *, quiet: bool) -> None:
+    began = time.monotonic()
+    for each in missing:
+        if not quiet:
+            click.echo(f"Building {each.index} …")
+        try:
+            build(database, each.index)
+        except DatabaseUnavailable as error:
+            cause = error.__cause__
+            details = cause.details if isinstance(cause, OperationFailure) else None
+            reason = (details or {}).get("errmsg", "the database doesn't answer")
+            fail(f"Can't build {each.index}: {reason}. Run the command again.")
     if not quiet:
-        click.echo(f"Building {found.index} …")
-    try:
-        build(database, found.index)
-    except DatabaseUnavailable as error:
-        cause = error.__cause__
-        words = cause.details.get("errmsg") if isinstance(cause, OperationFailure) and cause.details else None
-        fail(f"{found.index} cannot be built: {words or 'the database does not answer'}. Run it again.")
+        indexes = "1 index" if len(missing) == 1 else f"{len(missing)} indexes"
+        click.echo(f"{indexes} built in {time.monotonic() - began:.1f} s.")

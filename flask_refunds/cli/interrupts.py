@@ -1,4 +1,4 @@
-"""Ctrl-C, twice: first what is under way is finished, then it is left."""
+"""Stop at Ctrl-C: the first time after the current work, the second time immediately."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import click
 
 from .errors import EXIT_FAILED
 
-_STOPPING = (
-    "\nStopping: the refunds under way are finished first (20 s at most). Ctrl-C again ends this at once; "
-    "then the next run, or reconcile, finishes them."
-)
+_AGAIN = "Press Ctrl-C again to stop immediately: the next run, or reconcile, then finishes it."
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets; a second one raises ``SystemExit``."""
+def stop_on_signals(message: str) -> Iterator[threading.Event]:
+    """Yield an event that the first SIGINT or SIGTERM sets. The second one raises ``SystemExit``.
+
+    :param message: what happens after the first signal.
+    """
     stop_event = threading.Event()
 
     def stop(*_: Any) -> None:
         if stop_event.is_set():
             sys.exit(EXIT_FAILED)
         stop_event.set()
-        click.echo(_STOPPING, err=True)
+        click.echo(f"\n{message} {_AGAIN}", err=True)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,41 +1,38 @@
-"""``flask refunds list``: the ledger, newest first."""
+"""``flask refunds list``: refunds, newest first."""
 
 from __future__ import annotations
 
 import click
-from flask.cli import with_appcontext
 
 from ..extension import current_refunds
 from ..models import Refund
 from ..schemas.cursors import DEFAULT_LIMIT, write_cursor
 from ..schemas.rendering import render_refund
 from ..storage.search import RefundFilter
-from .errors import reporting_errors
+from .errors import refunds_command
 from .options import as_json_option, filter_options
-from .output import moment, money, print_json, print_table
+from .output import format_amount, format_time, print_json, print_table
 
-MOST = 1000
-_HEADERS = ("Refund", "Status", "Amount", "Reason", "Requested by", "Asked for", "ReviewRequest")
+MAX_LIMIT = 1000
+_HEADERS = ("Refund", "Status", "Amount", "Reason", "Requested by", "Created", "Review")
 
 
-@click.command("list")
+@refunds_command("list")
 @filter_options
 @click.option(
     "--limit",
-    type=click.IntRange(1, MOST),
+    type=click.IntRange(1, MAX_LIMIT),
     default=DEFAULT_LIMIT,
     show_default=True,
-    help="How many at most.",
+    help="The maximum number of refunds.",
 )
 @as_json_option
-@with_appcontext
-@reporting_errors
-def list_refunds(wanted: RefundFilter, limit: int, as_json: bool) -> None:
-    """List refunds, newest first. For all of them, there is export."""
-    page = current_refunds().refund_search.page(wanted, limit)
+def list_refunds(filters: RefundFilter, limit: int, as_json: bool) -> None:
+    """List refunds, newest first. Use export to get all of them."""
+    page = current_refunds().refund_search.page(filters, limit)
     if as_json:
-        shown = [render_refund(refund) for refund in page.items]
-        print_json({"refunds": shown, "totalRefunds": page.total, "nextCursor": write_cursor(page.next)})
+        refunds = [render_refund(refund) for refund in page.items]
+        print_json({"refunds": refunds, "totalRefunds": page.total, "nextCursor": write_cursor(page.next)})
         return
     if page.items:
         print_table(_HEADERS, [_row(refund) for refund in page.items])
@@ -46,9 +43,9 @@ def _row(refund: Refund) -> list[str]:
     return [
         refund.id,
         refund.status.value,
-        money(refund),
+        format_amount(refund),
         refund.reason or "",
         refund.requested_by or "",
-        moment(refund.created_at),
+        format_time(refund.created_at),
         refund.review.code.value if refund.review else "",
     ]

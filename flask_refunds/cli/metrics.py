@@ -1,4 +1,4 @@
-"""``flask refunds metrics``: the figures that an owner wants."""
+"""``flask refunds metrics``: the refund report."""
 
 from __future__ import annotations
 
@@ -7,30 +7,27 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import click
-from flask.cli import with_appcontext
 
 from ..extension import current_refunds
 from ..metrics.report import AGES, OLDER, Durations, MetricsReport, Period
 from ..money import decimal_amount
 from ..schemas.rendering import render_report
-from .errors import reporting_errors
+from .errors import refunds_command
 from .options import as_json_option, range_options
-from .output import moment, print_fields, print_json, print_table
+from .output import format_time, print_fields, print_json, print_table
 
 _AMOUNTS = ("Month", "Currency", "Refunds", "Amount", "Average")
-_ENDS = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median", "95th percentile")
+_OUTCOMES = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median", "95th percentile")
 
 
-@click.command("metrics")
+@refunds_command("metrics")
 @range_options
 @as_json_option
-@with_appcontext
-@reporting_errors
 def metrics(since: datetime | None, until: datetime | None, as_json: bool) -> None:
-    """Print the figures of a range: twelve months up to the present one's end, where none is given.
+    """Print a refund report: by default for twelve months, until the end of the current one.
 
-    A refund counts in the month (UTC) in which it ended, a purchase in the one in which it was made. Tables
-    show amounts in the currency's major unit, JSON in its minor one.
+    A refund counts in the month (UTC) in which it ended, a purchase in the month in which it was created.
+    Tables show amounts in the currency's major unit, JSON in its minor unit.
     """
     report = current_refunds().metrics_query.report(since, until)
     if as_json:
@@ -40,36 +37,31 @@ def metrics(since: datetime | None, until: datetime | None, as_json: bool) -> No
 
 
 def _print(report: MetricsReport) -> None:
-    click.echo(f"From {moment(report.start)} up to {moment(report.end)}\n")
-    print_table(_AMOUNTS, [*_amounts(report), *_rows("total", report.total)])
+    periods = {**report.months, "total": report.total}
+    click.echo(f"From {format_time(report.start)} to {format_time(report.end)}\n")
+    print_table(_AMOUNTS, [row for name, period in periods.items() for row in _amounts(name, period)])
     click.echo()
-    ends = [_ends(name, period) for name, period in report.months.items()]
-    print_table(_ENDS, [*ends, _ends("total", report.total)])
+    print_table(_OUTCOMES, [_outcomes(name, period) for name, period in periods.items()])
     click.echo()
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(report.total.reasons.items()))
     print_fields(
         [
             ("Reasons", reasons or "none"),
-            ("Open now", _standing(report.backlog.open)),
-            ("Need a person", _standing(report.backlog.reviews)),
+            ("Open now", _format_counts(report.backlog.open)),
+            ("Need review", _format_counts(report.backlog.reviews)),
         ]
     )
 
 
-def _amounts(report: MetricsReport) -> Iterator[list[str]]:
-    for name, period in report.months.items():
-        yield from _rows(name, period)
-
-
-def _rows(name: str, period: Period) -> Iterator[list[str]]:
+def _amounts(name: str, period: Period) -> Iterator[list[str]]:
     if not period.currencies:
         yield [name, "", "0", "", ""]
-    for code, paid in sorted(period.currencies.items()):
-        amounts = (decimal_amount(paid.amount, code), decimal_amount(paid.average_amount, code))
-        yield [name, code.upper(), str(paid.refunds), *amounts]
+    for code, totals in sorted(period.currencies.items()):
+        amounts = (decimal_amount(totals.amount, code), decimal_amount(totals.average_amount, code))
+        yield [name, code.upper(), str(totals.refunds), *amounts]
 
 
-def _ends(name: str, period: Period) -> list[str]:
+def _outcomes(name: str, period: Period) -> list[str]:
     rate = "" if period.refund_rate is None else f"{period.refund_rate:.2%}"
     return [name, rate, str(period.failed), str(period.canceled), *_times(period.durations)]
 
@@ -80,10 +72,10 @@ def _times(durations: Durations) -> list[str]:
     ]
 
 
-def _standing(counts: Counter[tuple[str, str]]) -> str:
+def _format_counts(counts: Counter[tuple[str, str]]) -> str:
     if not counts:
         return "none"
     ages = (*AGES, OLDER)
-    by_word = sorted(counts.items(), key=lambda each: (each[0][0], ages.index(each[0][1])))
-    told = ", ".join(f"{count} {word} {age.replace('_', ' ')}" for (word, age), count in by_word)
-    return f"{counts.total()}: {told}"
+    ordered = sorted(counts.items(), key=lambda each: (each[0][0], ages.index(each[0][1])))
+    details = ", ".join(f"{count} {key} {age.replace('_', ' ')}" for (key, age), count in ordered)
+    return f"{counts.total()}: {details}"

@@ -1,4 +1,4 @@
-"""How commands print: tables for people, JSON for programs. Only this module knows whether rich is there."""
+"""Print tables for people and JSON for programs. Only this module uses rich, which is optional."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from ..schemas.rendering import to_json
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on one line."""
+    """Print a JSON value on one line."""
     click.echo(to_json(value))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows in columns.
 
-    By rich, where it is installed and a person is looking; else as aligned text, whole lines and nothing cut,
-    for ``grep`` and for files.
+    Uses rich on a terminal, if it is installed. Otherwise each row is one complete line, for ``grep``.
     """
     safe = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty() or not _print_rich(headers, safe):
@@ -31,28 +30,38 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """Print what is known of one thing, a line each; what is not known is left out."""
+    """Print names and values, one per line, without the empty ones."""
     width = max((len(name) for name, _ in fields), default=0)
     for name, value in fields:
         if value:
             click.echo(f"{name.ljust(width)}  {printable(value)}")
 
 
+def print_reviews(refunds: Sequence[Refund]) -> None:
+    """Print the open review of each refund, and what to do about it."""
+    for refund in refunds:
+        if review := refund.review:
+            click.echo(
+                f"{refund.id}  {refund.status.value}  {review.code.value} since {format_time(review.since)}\n"
+                f"    {review.message} {review.recommended_action}"
+            )
+
+
 def printable(text: str) -> str:
-    """Text without what would move the cursor, colour the screen or break the line: others wrote it."""
+    """Replace what would move the cursor, color the screen or break the line: the text is from outside."""
     return "".join(each if each.isprintable() else "\ufffd" for each in text)
 
 
-def money(refund: Refund) -> str:
-    """A refund's amount and currency; nothing until Stripe has told them."""
+def format_amount(refund: Refund) -> str:
+    """Return a refund's amount and currency; empty until Stripe has reported them."""
     if refund.amount is None or refund.currency is None:
         return ""
     return f"{decimal_amount(refund.amount, refund.currency)} {refund.currency.upper()}"
 
 
-def moment(time: datetime | None) -> str:
-    """A time in UTC, to the second."""
-    return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}Z" if time else ""
+def format_time(time: datetime) -> str:
+    """Return a time in UTC, to the second."""
+    return f"{time.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
@@ -65,7 +74,7 @@ def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         return False
     table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text, so that [red] in a note stays what it is
+        table.add_row(*(Text(cell) for cell in row))  # Text, because a note may contain rich's markup
     Console().print(table)
     return True
 

@@ -1,4 +1,4 @@
-"""A bar on stderr for who waits: how far, how fast, how long still. On a terminal only."""
+"""A progress bar on stderr, on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-_REDRAWN = 500
-"""How often the bar is drawn at most, however many steps there are."""
+_MAX_REDRAWS = 500
+"""How often the bar is drawn at most, to keep long runs fast."""
 
 
 @contextmanager
 def progress(length: int, label: str) -> Iterator[Callable[[], None]]:
-    """Draw a bar.
+    """Draw a progress bar.
 
-    :param length: how many steps there are.
-    :return: what to call at each step.
+    :param length: the number of steps.
+    :return: a function to call at each step.
     """
     if not length or not sys.stderr.isatty():
         yield lambda: None
@@ -32,7 +32,7 @@ def progress(length: int, label: str) -> Iterator[Callable[[], None]]:
         show_percent=True,
         show_pos=True,
         show_eta=True,
-        update_min_steps=max(1, length // _REDRAWN),
+        update_min_steps=max(1, length // _MAX_REDRAWS),
         item_show_func=lambda _: f"{bar.pos / max(0.001, time.monotonic() - began):.1f}/s",
     )
     with bar:

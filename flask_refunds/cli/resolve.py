@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import click
-from flask.cli import with_appcontext
 
 from ..extension import current_refunds
-from .errors import reporting_errors
+from .errors import refunds_command
 from .options import actor_option
 
 
-@click.command("resolve")
+@refunds_command("resolve")
 @click.argument("refund_id")
 @click.option(
     "--retry",
@@ -25,9 +24,7 @@ from .options import actor_option
     "--dismiss", "decision", flag_value="dismiss", help="Close the review: the refund needs no change."
 )
 @click.option("--comment", required=True, help="Your findings; stored in the refund's history.")
-@actor_option("Who decides.")
-@with_appcontext
-@reporting_errors
+@actor_option
 def resolve(refund_id: str, decision: str | None, comment: str, actor: str) -> None:
     """Resolve a refund that needs review, by what you found at Stripe."""
     reviews = current_refunds().manual_review

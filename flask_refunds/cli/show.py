@@ -1,4 +1,4 @@
-"""``flask refunds show``: everything that the ledger knows of a refund."""
+"""``flask refunds show``: everything that the ledger stores about a refund."""
 
 from __future__ import annotations
 
@@ -6,58 +6,57 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
 
 from ..errors import PurchaseNotFound, RefundNotFound
-from ..extension import Refunds, current_refunds
+from ..extension import current_refunds
 from ..models import Refund, RefundStatus
 from ..schemas.inputs import parse_purchase_id
 from ..schemas.rendering import render_refund
-from .errors import reporting_errors
+from .errors import refunds_command
 from .options import as_json_option
-from .output import moment, money, print_fields, print_json, print_table
+from .output import format_amount, format_time, print_fields, print_json, print_table
 
-_OPEN = {
-    RefundStatus.PROCESSING: "Nobody knows yet how it ended: flask refunds reconcile finds out.",
-    RefundStatus.PENDING: "Stripe has not made it yet: flask refunds reconcile asks how it stands.",
-    RefundStatus.REQUIRES_ACTION: "Stripe waits for the customer, whom it has written to.",
+_NEXT_STEPS = {
+    RefundStatus.PROCESSING: "Run flask refunds reconcile: the outcome is unknown.",
+    RefundStatus.PENDING: "Wait: Stripe hasn't completed it. Reconcile checks its status.",
+    RefundStatus.REQUIRES_ACTION: "Wait: Stripe has sent the customer an e-mail, and they must act.",
 }
 
 
-@click.command("show")
+@refunds_command("show")
 @click.argument("id_", metavar="ID")
 @as_json_option
-@with_appcontext
-@reporting_errors
 def show(id_: str, as_json: bool) -> None:
     """Show a refund with its history, and what to do about it.
 
-    ID is a refund's (pi_…:1), a payment intent's (pi_…) or a purchase's; the last two show all its refunds.
+    ID is a refund ID (pi_…:1), a payment intent ID (pi_…) or a purchase ID. The last two show all refunds of
+    the payment.
     """
-    found = _find(current_refunds(), id_)
+    refunds = _find(id_)
     if as_json:
-        print_json({"refunds": [render_refund(refund, history=True) for refund in found]})
+        print_json({"refunds": [render_refund(refund, history=True) for refund in refunds]})
         return
-    for number, refund in enumerate(found):
+    for number, refund in enumerate(refunds):
         if number:
             click.echo()
         _print(refund)
-    if not found:
-        click.echo("It has no refund.")
+    if not refunds:
+        click.echo("No refunds.")
 
 
-def _find(refunds: Refunds, id_: str) -> Sequence[Refund]:
+def _find(id_: str) -> Sequence[Refund]:
+    ledger = current_refunds().ledger
     if ":" in id_:
-        refund = refunds.ledger.find(id_)
+        refund = ledger.find(id_)
         if refund is None:
             raise RefundNotFound
         return [refund]
     if id_.startswith("pi_"):
-        return refunds.ledger.list_for_payment(id_)
-    purchase = refunds.purchases.find(parse_purchase_id(id_))
+        return ledger.list_for_payment(id_)
+    purchase = current_refunds().purchases.find(parse_purchase_id(id_))
     if purchase is None:
         raise PurchaseNotFound
-    return refunds.ledger.list_for_payment(purchase.payment_intent) if purchase.payment_intent else []
+    return ledger.list_for_payment(purchase.payment_intent) if purchase.payment_intent else []
 
 
 def _print(refund: Refund) -> None:
@@ -66,28 +65,28 @@ def _print(refund: Refund) -> None:
         [
             ("Refund", refund.id),
             ("Status", refund.status.value),
-            ("Amount", money(refund)),
+            ("Amount", format_amount(refund)),
             ("Purchases", " ".join(map(str, refund.purchase_ids))),
             ("Reason", refund.reason or ""),
             ("Note", refund.note or ""),
             ("Requested by", refund.requested_by or ""),
             ("Source", refund.source),
             ("Bulk run", refund.bulk_run or ""),
-            ("At Stripe", refund.stripe_refund_id or ""),
+            ("Stripe refund", refund.stripe_refund_id or ""),
             ("Failure", f"{failure.message} ({failure.code})" if failure else ""),
-            ("Asks for", f"a person since {moment(review.since)} ({review.code})" if review else ""),
-            ("What to do", review.recommended_action if review else _OPEN.get(refund.status, "")),
+            ("Review", f"{review.message} ({review.code.value})" if review else ""),
+            ("Review since", format_time(review.since) if review else ""),
+            ("What to do", review.recommended_action if review else _NEXT_STEPS.get(refund.status, "")),
         ]
     )
-    print_table(("Time", "Status", "By", "Stripe's request", "Remark"), list(map(_entry, refund.history)))
+    print_table(("Time", "Status", "Actor", "Stripe request", "Comment"), list(map(_entry, refund.history)))
 
 
 def _entry(entry: Mapping[str, Any]) -> list[str]:
-    remark = entry.get("comment") or entry.get("review") or ""
     return [
-        moment(entry["at"]),
+        format_time(entry["at"]),
         entry["status"],
         entry.get("actor") or "",
         entry.get("stripeRequestId") or "",
-        remark,
+        entry.get("comment") or entry.get("review") or "",
     ]

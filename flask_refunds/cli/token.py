@@ -1,71 +1,68 @@
-"""``flask refunds token``: a token to try the endpoints with, on a developer's machine."""
+"""``flask refunds token``: a bearer token to try the endpoints with during development."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import click
-from flask.cli import with_appcontext
+import jwt
 
 from ..config import Settings
 from ..extension import Refunds, current_refunds
-from .errors import fail, reporting_errors
+from .errors import fail, refunds_command
 from .options import as_json_option
 from .output import print_json
 
 
-@click.command("token")
-@click.option("--user", required=True, metavar="ID", help="Who the token is for: his id.")
+@refunds_command("token")
+@click.option("--user", required=True, metavar="ID", help="The ID of the token's user.")
 @click.option(
     "--expires",
     type=click.IntRange(1, 30 * 24 * 3600),
     default=3600,
     show_default=True,
     metavar="SECONDS",
-    help="How long it is good for, in seconds; at most 30 days.",
+    help="How long the token is valid, at most 30 days.",
 )
 @as_json_option
-@with_appcontext
-@reporting_errors
 def token(user: str, expires: int, as_json: bool) -> None:
     """Print a bearer token for development, signed with JWT_SECRET_KEY.
 
-    RequestRejected with a live Stripe key, and where only an identity provider can sign tokens.
+    It isn't available with a live Stripe key, or if only an identity provider can sign tokens.
     """
     refunds = current_refunds()
-    made = _sign(refunds.settings, user, expires)
-    _say_who(refunds, made)
+    signed = _sign(refunds.settings, user, expires)
+    _print_access(refunds, signed)
     if as_json:
-        print_json({"token": made, "user": user, "expiresIn": expires})
+        print_json({"token": signed, "user": user, "expiresIn": expires})
     else:
-        click.echo(made)
+        click.echo(signed)
 
 
 def _sign(settings: Settings, user: str, expires: int) -> str:
-    from ..testing.tokens import make_token
-
     if settings.livemode:
-        fail("The Stripe key is live: tokens come from the app's own sign-in only.")
+        fail("The Stripe key is live. Sign in to your app to get a token.")
     algorithm, key = settings.jwt_decode_algorithms[0], settings.jwt_decode_key
     if key is None or not algorithm.startswith("HS"):
-        fail(f"This app takes tokens signed with {algorithm}, and has no key to sign them: ask who does.")
-    audience: Any = settings.jwt_decode_audience
-    claims = {"aud": audience if isinstance(audience, str) else list(audience)} if audience else {}
+        fail(f"Tokens are signed with {algorithm} by another service. Sign in there to get a token.")
+    now = int(time.time())
+    claims: dict[str, Any] = {settings.jwt_identity_claim: user, "iat": now, "exp": now + expires}
+    if audience := settings.jwt_decode_audience:
+        claims["aud"] = audience if isinstance(audience, str) else list(audience)
     if settings.jwt_decode_issuer:
         claims["iss"] = settings.jwt_decode_issuer
-    return make_token(
-        user, secret=key, algorithm=algorithm, expires_in=expires, claim=settings.jwt_identity_claim, **claims
-    )
+    return jwt.encode(claims, key, algorithm=algorithm)
 
 
-def _say_who(refunds: Refunds, made: str) -> None:
-    """Tell on stderr what the token is good for, so that a 401 or a 403 is no riddle."""
-    claims = refunds.verifier.verify(made)
+def _print_access(refunds: Refunds, signed: str) -> None:
+    """Print on stderr what the user may do, to explain a 401 or 403."""
+    claims = refunds.verifier.verify(signed)
     user = refunds.users.find(refunds.verifier.identity(claims), claims)
     if user is None:
-        words = "Nobody has this id: the token will be answered 401."
+        message = "No user has this ID. The endpoints will return 401."
     elif refunds.users.is_admin(user):
-        words = "An admin's token."
+        message = "This user is an admin."
     else:
-        words = "The token of a user who is no admin: he may see his own payments."
-    click.echo(words, err=True)
+        message = "This user isn't an admin, and can only see their own payments."
+    click.echo(message, err=True)

@@ -1,6 +1,6 @@
-"""One rate between threads, processes and machines: the next free turn, in one small document of MongoDB.
+"""Share one rate limit between threads, processes and machines: one small document holds the next free slot.
 
-All times in it are the server's own (``$$NOW``), so that no machine's clock matters.
+Its times are MongoDB's own (``$$NOW``), so that the machines' clocks don't matter.
 """
 
 from __future__ import annotations
@@ -16,41 +16,42 @@ from ..errors import DatabaseUnavailable
 from ..storage.connection import Collection, Database, database_timeout, is_server
 from .rate_limit import LIVE_RATE, TEST_RATE, Backoff, LocalSlots, RateLimiter
 
-LONGEST_QUEUE_SECONDS = 60.0
-"""A next turn that lies further ahead is no queue, but a clock that was set back."""
+MAX_QUEUE_SECONDS = 60.0
+"""A next slot further ahead than this means that MongoDB's clock was set back."""
 
 _NOW: Any = {"$toDouble": "$$NOW"}  # milliseconds
 
 
 class SharedSlots:
-    """SlotAllocator for all who use the same document.
+    """Slots for everyone that uses the same document.
 
-    Where MongoDB does not answer, this process keeps to its rate by itself.
+    While MongoDB is unavailable, each process keeps the rate by itself.
 
-    :param collection: where the document is; an ordinary write concern will do.
-    :param key: its ``_id``: all with one key share one limit.
-    :param rate: turns a second, of all together.
+    :param collection: holds the document; an ordinary write concern is enough.
+    :param key: its ``_id``. All that use one key share one limit.
+    :param rate: slots a second, of all together.
     """
 
     def __init__(self, collection: Collection, key: str, rate: float) -> None:
         self._collection = collection
         self._key = key
         self._gap = 1000 / rate
-        self._alone = LocalSlots(rate)
+        self._local = LocalSlots(rate)
 
-    def reserve(self, count: int) -> tuple[float, float]:
-        """Take so many turns that nobody else has."""
+    def reserve(self) -> float:
+        """Reserve the next free slot, and return the seconds until it."""
         try:
-            taken = self._update(_reserving(count, self._gap))
+            document = self._update(_reserve(self._gap))
         except DatabaseUnavailable:
-            return self._alone.reserve(count)
-        return (taken["first"] - taken["at"]) / 1000, taken["gap"] / 1000
+            return self._local.reserve()
+        seconds: float = (document["slot"] - document["at"]) / 1000
+        return seconds
 
     def slow_down(self) -> None:
-        """Be slower for a while, all of us."""
-        self._alone.slow_down()
+        """Lower the rate of all for a while."""
+        self._local.slow_down()
         try:
-            self._update(_SLOWING)
+            self._update(_SLOW_DOWN)
         except DatabaseUnavailable:
             return
 
@@ -58,19 +59,19 @@ class SharedSlots:
         try:
             return self._update_once(stages)
         except DuplicateKeyError:
-            return self._update_once(stages)  # two made the document at once; it is there now
+            return self._update_once(stages)  # two processes inserted the document at once; now it exists
 
     def _update_once(self, stages: list[dict[str, Any]]) -> dict[str, Any]:
         with database_timeout():
-            found: Any = self._collection.find_one_and_update(
+            document: Any = self._collection.find_one_and_update(
                 {"_id": self._key}, stages, upsert=True, return_document=ReturnDocument.AFTER
             )
-        taken: dict[str, Any] = found
-        return taken
+        updated: dict[str, Any] = document
+        return updated
 
 
 def make_rate_limiter(database: Database, settings: Settings, rate: float | None = None) -> RateLimiter:
-    """The pace of work in bulk for an app, shared with all its processes.
+    """Return the rate limiter of an app's bulk work, shared by all its processes.
 
     :param rate: requests a second; by default 80 with a live key and 20 with a test key.
     """
@@ -83,31 +84,31 @@ def make_rate_limiter(database: Database, settings: Settings, rate: float | None
 
 
 def _factor() -> dict[str, Any]:
-    """By what the gap is multiplied now: :meth:`Backoff.factor`, in MongoDB's words."""
+    """Return :meth:`Backoff.factor` as an expression."""
     seconds = {"$divide": [{"$subtract": [_NOW, {"$ifNull": ["$slowedAt", 0]}]}, 1000]}
-    worn = {"$subtract": [{"$ifNull": ["$slowness", 1]}, {"$multiply": [Backoff.RECOVERY, seconds]}]}
-    return {"$max": [1, worn]}
+    factor = {"$subtract": [{"$ifNull": ["$factor", 1]}, {"$multiply": [Backoff.RECOVERY, seconds]}]}
+    return {"$max": [1, factor]}
 
 
-def _first() -> dict[str, Any]:
-    """The next turn that is free: now, or after those that are taken."""
+def _next_slot() -> dict[str, Any]:
+    """Return the next free slot as an expression: now, or after the reserved ones."""
     next_ = {"$ifNull": ["$next", 0]}
-    latest = {"$add": [_NOW, LONGEST_QUEUE_SECONDS * 1000]}
+    latest = {"$add": [_NOW, MAX_QUEUE_SECONDS * 1000]}
     return {"$cond": [{"$gt": [next_, latest]}, _NOW, {"$max": [next_, _NOW]}]}
 
 
-def _reserving(count: int, gap: float) -> list[dict[str, Any]]:
+def _reserve(gap: float) -> list[dict[str, Any]]:
     return [
-        {"$set": {"at": _NOW, "first": _first(), "gap": {"$multiply": [gap, _factor()]}}},
-        {"$set": {"next": {"$add": ["$first", {"$multiply": [count, "$gap"]}]}}},
+        {"$set": {"at": _NOW, "slot": _next_slot()}},
+        {"$set": {"next": {"$add": ["$slot", {"$multiply": [gap, _factor()]}]}}},
     ]
 
 
-def _slowing() -> list[dict[str, Any]]:
-    """:meth:`Backoff.grow`, and the pause that follows it, in MongoDB's words."""
+def _slow_down() -> list[dict[str, Any]]:
+    """Return :meth:`Backoff.grow`, and the pause after it, as an update."""
     pause = {"$add": [_NOW, Backoff.PAUSE_SECONDS * 1000]}
-    grown = {"$min": [Backoff.MOST, {"$multiply": [Backoff.GROWTH, _factor()]}]}
-    return [{"$set": {"slowness": grown, "slowedAt": _NOW, "next": {"$max": [_first(), pause]}}}]
+    factor = {"$min": [Backoff.MAX_FACTOR, {"$multiply": [Backoff.GROWTH, _factor()]}]}
+    return [{"$set": {"factor": factor, "slowedAt": _NOW, "next": {"$max": [_next_slot(), pause]}}}]
 
 
-_SLOWING = _slowing()
+_SLOW_DOWN = _slow_down()

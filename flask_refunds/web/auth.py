@@ -41,7 +41,11 @@ def get_caller() -> Caller:
     """
     caller = _known_caller()
     if caller is None:
-        caller = _authenticate()
+        try:
+            caller = _authenticate()
+        except NotAuthenticated as error:
+            log_event(LogEvent.AUTHENTICATION_FAILED, reason=error.reason, endpoint=request.endpoint)
+            raise
         # Not in flask.g, which outlives the request if a test or command has pushed an app context.
         setattr(request._get_current_object(), _CALLER, caller)  # type: ignore[attr-defined]
     return caller
@@ -53,14 +57,6 @@ def _known_caller() -> Caller | None:
 
 
 def _authenticate() -> Caller:
-    try:
-        return _load_caller()
-    except NotAuthenticated as error:
-        log_event(LogEvent.AUTHENTICATION_FAILED, reason=error.reason, endpoint=request.endpoint)
-        raise
-
-
-def _load_caller() -> Caller:
     refunds = current_refunds()
     claims = refunds.verifier.verify(_bearer_token())
     identity = refunds.verifier.identity(claims)

@@ -1,4 +1,4 @@
-"""Refunds a second of gunicorn workers, and the time that a refund takes in addition to Stripe's."""
+"""Refunds a second of gunicorn workers, and the duration of a refund without Stripe's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``flask refunds …`` as a process of its own, as operators run it."""
+"""Run ``flask refunds …`` in a process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ WITHOUT_RICH = (
     "import sys; sys.modules['rich'] = None; from flask.cli import main; main()",
     *COMMAND[3:],
 )
-"""The same on a machine where rich is not installed."""
+"""The same without rich."""
 
 
 class Commands:
-    """Starts commands of the tests' app."""
+    """Runs commands of the tests' app."""
 
     def __init__(self, mongo_uri: str, sandbox: StripeSandbox) -> None:
         self._environment = {**os.environ, "MONGO_URI": mongo_uri, "STRIPE_API_BASE": sandbox.url}
@@ -30,25 +30,19 @@ class Commands:
     def start(
         self, *arguments: str, command: tuple[str, ...] = COMMAND, **options: Any
     ) -> subprocess.Popen[bytes]:
-        """Start one, its output in pipes."""
+        """Start a command with its output in pipes."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         environment = self._environment | options.pop("environment", {})
         return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, **(pipes | options))
 
     def run(self, *arguments: str, **options: Any) -> tuple[int, str, str]:
-        """Run one to its end.
-
-        :return: its exit status, and what it said on stdout and on stderr.
-        """
+        """Run a command, and return its exit status, stdout and stderr."""
         process = self.start(*arguments, **options)
         out, err = process.communicate(timeout=60)
         return process.returncode, out.decode(), err.decode()
 
     def on_terminal(self, *arguments: str, command: tuple[str, ...] = COMMAND) -> str:
-        """Run one with a terminal of 200 columns as its stdout.
-
-        :return: what was drawn there.
-        """
+        """Run a command with a terminal of 200 columns as its stdout, and return what appears there."""
         ours, theirs = pty.openpty()
         process = self.start(
             *arguments, command=command, stdout=theirs, environment={"COLUMNS": "200", "TERM": "xterm"}
@@ -67,4 +61,4 @@ def _read(terminal: Any) -> bytes:
     try:
         return terminal.read(65536) or b""
     except OSError:
-        return b""  # how Linux says that nobody holds the other end
+        return b""  # Linux raises EIO when the other end is closed

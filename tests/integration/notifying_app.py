@@ -1,4 +1,4 @@
-"""The tests' app with a receiver that tells the customer, and that ends its process the first time."""
+"""The tests' app with a receiver that records each notification, and ends its process the first time."""
 
 from __future__ import annotations
 
@@ -15,28 +15,22 @@ from flask_refunds import refund_succeeded
 from tests.integration.wsgi import app as app
 
 _database = pymongo.MongoClient[dict[str, Any]](os.environ["MONGO_URI"]).get_default_database()
+_EXITS: dict[str, Callable[[], Any]] = {"os._exit": lambda: os._exit(9), "SystemExit": sys.exit}
 
 
-def _end() -> None:
-    os._exit(9)
-
-
-_ENDS: dict[str, Callable[[], None]] = {"os._exit": _end, "SystemExit": sys.exit}
-
-
-def crash_once() -> None:
-    """End this process, if no process has been ended here before."""
+def exit_once() -> None:
+    """End this process, unless an earlier one was ended here."""
     try:
-        _database.crashes.insert_one({"_id": 1})
+        _database.exits.insert_one({"_id": 1})
     except DuplicateKeyError:
         return
-    _ENDS[os.environ["ENDS_BY"]]()
+    _EXITS[os.environ["EXIT_BY"]]()
 
 
 @refund_succeeded.connect_via(app)
-def tell(sender: Flask, refund: Any, refund_id: str) -> None:
-    if os.environ["ENDS"] == "before":
-        crash_once()
-    _database.told.insert_one({"refundId": refund_id, "status": refund.status.value})
-    if os.environ["ENDS"] == "after":
-        crash_once()
+def notify(sender: Flask, refund: Any, refund_id: str) -> None:
+    if os.environ["EXIT_WHEN"] == "before":
+        exit_once()
+    _database.notifications.insert_one({"refundId": refund_id, "status": refund.status.value})
+    if os.environ["EXIT_WHEN"] == "after":
+        exit_once()

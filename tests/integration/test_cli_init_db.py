@@ -1,8 +1,9 @@
-"""``flask refunds init-db``, and that every query of the library finds an index on a real MongoDB."""
+"""``flask refunds init-db``, and the index that each query of the library uses."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -17,21 +18,20 @@ from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop, make_app
 
-# Explained bounds reach to dates that Python does not know.
+# The bounds in an explained plan can be dates outside of Python's range.
 _ANY_DATE = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
 
 
-class Asked(monitoring.CommandListener):
-    """The queries that reach MongoDB, as they are sent."""
+class QueryLog(monitoring.CommandListener):
+    """Records the queries sent to MongoDB."""
 
     def __init__(self) -> None:
         self.commands: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in ("find", "aggregate", "update", "count", "findAndModify"):
-            wanted = ("lsid", "$db", "$clusterTime", "txnNumber", "readConcern", "writeConcern", "maxTimeMS")
-            command = {name: each for name, each in event.command.items() if name not in wanted}
-            self.commands.append(command)
+            omitted = ("lsid", "$db", "$clusterTime", "txnNumber", "readConcern", "writeConcern", "maxTimeMS")
+            self.commands.append({name: each for name, each in event.command.items() if name not in omitted})
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         pass
@@ -41,20 +41,20 @@ class Asked(monitoring.CommandListener):
 
 
 @pytest.fixture
-def asked() -> Asked:
-    return Asked()
+def queries() -> QueryLog:
+    return QueryLog()
 
 
 @pytest.fixture
-def watched(mongo_uri: str, sandbox: StripeSandbox, asked: Asked) -> Iterator[Shop]:
-    """A shop whose queries are written down."""
-    with pymongo.MongoClient(mongo_uri, tz_aware=True, event_listeners=[asked]) as client:
+def logged_shop(mongo_uri: str, sandbox: StripeSandbox, queries: QueryLog) -> Iterator[Shop]:
+    """A shop whose queries are recorded."""
+    with pymongo.MongoClient(mongo_uri, tz_aware=True, event_listeners=[queries]) as client:
         database = client.get_default_database()
         yield Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
 
 
-def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
-    """Make every query that grows with the shop."""
+def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
+    """Run every query whose cost grows with the collections."""
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
     assert shop.refund(purchase).status_code == 200
@@ -65,7 +65,7 @@ def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
     for query in ({}, {"status": "completed"}, {"user": "ann@example.org"}, {"paymentIntent": payment}):
         assert shop.client.get("/api/payments/admin/all", query_string=query, headers=shop.headers()).json
     march = "2024-03-01"
-    for query in ({"status": "failed"}, {"review": "true"}, {"bulk": "recall"}, {"from": march}):
+    for query in ({"status": "failed"}, {"needsReview": "true"}, {"bulkRun": "recall"}, {"from": march}):
         assert shop.client.get("/api/payments/admin/refunds", query_string=query, headers=shop.headers()).json
     shop.client.get("/api/payments/admin/refunds/metrics", headers=shop.headers())
     ledger = get_refunds(shop.app).ledger
@@ -76,7 +76,7 @@ def use_everything(shop: Shop, sandbox: StripeSandbox) -> None:
 
 
 def scans(database: Any, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The queries that MongoDB answers by reading a whole collection."""
+    """Return the queries that MongoDB answers by reading a whole collection."""
     found = []
     for command in commands:
         plan = str(database.command("explain", command, verbosity="queryPlanner", codec_options=_ANY_DATE))
@@ -85,71 +85,102 @@ def scans(database: Any, commands: list[dict[str, Any]]) -> list[dict[str, Any]]
     return found
 
 
-def test_every_query_finds_an_index(
-    watched: Shop, sandbox: StripeSandbox, asked: Asked, database: Any
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make stdin a terminal."""
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+
+
+def test_every_query_uses_an_index_after_init_db(
+    logged_shop: Shop, sandbox: StripeSandbox, queries: QueryLog, database: Any
 ) -> None:
-    assert watched.flask("init-db").exit_code == 0
-    asked.commands.clear()
-    use_everything(watched, sandbox)
-    assert len(asked.commands) > 30
-    assert scans(database, asked.commands) == []
+    assert logged_shop.flask("init-db").exit_code == 0
+    queries.commands.clear()
+    run_every_query(logged_shop, sandbox)
+    assert len(queries.commands) > 30
+    assert scans(database, queries.commands) == []
 
 
-def test_a_bulk_runs_refunds_are_found_among_many(shop: Shop) -> None:
+def test_bulk_run_filter_uses_its_index(shop: Shop) -> None:
     assert shop.flask("init-db").exit_code == 0
-    found = shop.db.flask_refunds.find({"bulk": "recall"}).sort([("createdAt", -1), ("_id", -1)])
+    found = shop.db.flask_refunds.find({"bulkRun": "recall"}).sort([("createdAt", -1), ("_id", -1)])
     plan = str(found.explain()["queryPlanner"]["winningPlan"])
-    assert "flask_refunds_bulk_1_createdAt_-1__id_-1" in plan
+    assert "flask_refunds_bulkRun_1_createdAt_-1__id_-1" in plan
     assert "SORT" not in plan
 
 
-def test_without_them_they_scan(watched: Shop, sandbox: StripeSandbox, asked: Asked, database: Any) -> None:
-    use_everything(watched, sandbox)
-    assert scans(database, asked.commands)
+def test_queries_scan_collections_without_init_db(
+    logged_shop: Shop, sandbox: StripeSandbox, queries: QueryLog, database: Any
+) -> None:
+    run_every_query(logged_shop, sandbox)
+    assert scans(database, queries.commands)
 
 
-def test_what_it_will_build_and_on_what(shop: Shop, database: Any) -> None:
+def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any) -> None:
     result = shop.flask("init-db", "--dry-run")
     assert result.exit_code == 0
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
-    assert "refunds {review.since: 1}" in result.output
-    assert result.output.count("to build") == 13
-    assert result.output.endswith("12 to build; nothing was done (dry run).\n")
+    assert "flask_refunds {review.since: 1}" in result.output
+    assert result.output.count("  missing  ") == 12
+    assert result.output.endswith(
+        "purchases and users are collections of your app, flask_refunds is this library's.\n"
+        "Dry run: 12 would be built.\n"
+    )
     assert database.list_collection_names() == ["users"]
 
-    assert shop.flask("init-db").output.count("Building ") == 12
+    result = shop.flask("init-db")
+    assert result.output.count("Building ") == 12
+    assert re.search(r"^12 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
     again = shop.flask("init-db")
-    assert (again.exit_code, again.output.count("  there  "), "Building" in again.output) == (0, 12, False)
+    assert (again.exit_code, again.output.count("  present  ")) == (0, 12)
+    assert again.output.endswith("0 indexes built in 0.0 s.\n")
 
 
-def test_the_hosts_own_indexes_serve_or_are_left_alone(shop: Shop, database: Any) -> None:
-    database.purchases.create_index([("stripePaymentIntentId", 1), ("createdAt", 1)], name="hosts")
+@pytest.mark.usefixtures("on_terminal")
+def test_init_db_asks_on_a_terminal_before_it_changes_the_apps_collections(shop: Shop, database: Any) -> None:
+    declined = shop.flask("init-db", input="n\n")
+    assert declined.exit_code == 2
+    assert "Build 5 indexes on collections of your app (purchases, users)? [y/N]: " in declined.stderr
+    assert database.list_collection_names() == ["users"]
+    assert shop.flask("init-db", input="y\n").exit_code == 0
+    database.flask_refunds.drop_index("flask_refunds_settledAt_1")
+    assert "1 index built" in shop.flask("init-db").output  # on the ledger: no question
+    database.purchases.drop_index("flask_refunds_stripePaymentIntentId_1")
+    assert "1 index built" in shop.flask("init-db", "--yes").output
+    database.purchases.drop_index("flask_refunds_stripePaymentIntentId_1")
+    assert shop.flask("init-db", "--json").exit_code == 0
+    assert "flask_refunds_stripePaymentIntentId_1" in database.purchases.index_information()
+
+
+def test_existing_indexes_are_used_or_left_unchanged(shop: Shop, database: Any) -> None:
+    database.purchases.create_index([("stripePaymentIntentId", 1), ("createdAt", 1)], name="payments")
     database.purchases.create_index([("user", 1), ("_id", -1)], name="some", sparse=True)
     database.users.create_index("email", name="mails", unique=True, collation={"locale": "de"})
-    database.refunds.create_index("x", name="flask_refunds_settledAt_1")
-    before = {name: list(database[name].list_indexes()) for name in ("purchases", "users", "refunds")}
+    database.flask_refunds.create_index("x", name="flask_refunds_settledAt_1")
+    names = ("purchases", "users", "flask_refunds")
+    before = {name: list(database[name].list_indexes()) for name in names}
 
     result = shop.flask("init-db", "--json")
 
-    assert result.exit_code == 1  # one name is taken
+    assert result.exit_code == 1  # a name conflict
     found = {each["name"]: each for each in json.loads(result.output)["indexes"]}
     states = {name.removeprefix("flask_refunds_"): each["state"] for name, each in found.items()}
-    assert states["stripePaymentIntentId_1"] == "there"
-    assert found["flask_refunds_stripePaymentIntentId_1"]["servedBy"] == "hosts"
+    assert states["stripePaymentIntentId_1"] == "present"
+    assert found["flask_refunds_stripePaymentIntentId_1"]["servedBy"] == "payments"
     assert (states["user_1__id_-1"], found["flask_refunds_user_1__id_-1"]["similar"]) == ("missing", ["some"])
     assert (states["email_1"], found["flask_refunds_email_1"]["similar"]) == ("missing", ["mails"])
-    assert states["settledAt_1"] == "taken"
+    assert states["settledAt_1"] == "name_conflict"
     for name, indexes in before.items():
         assert [each for each in database[name].list_indexes() if each in indexes] == indexes
     assert "drop or rename it" in shop.flask("init-db").output
     assert {each["state"] for each in json.loads(shop.flask("init-db", "--json").output)["indexes"]} == {
-        "there",
-        "taken",
+        "present",
+        "name_conflict",
     }
 
 
-def test_the_hosts_own_names(database: Any, sandbox: StripeSandbox) -> None:
+def test_configured_collections_and_fields_are_indexed(database: Any, sandbox: StripeSandbox) -> None:
     app = make_app(
         REFUNDS_MONGO=database,
         REFUNDS_PURCHASES_COLLECTION="orders",
@@ -157,16 +188,22 @@ def test_the_hosts_own_names(database: Any, sandbox: StripeSandbox) -> None:
         REFUNDS_USERS_COLLECTION="people",
         REFUNDS_USER_FIELDS={"id": "uid"},
     )
-    said = Shop(app, database).flask("init-db").output
+    output = Shop(app, database).flask("init-db").output
     for index in ("orders {payment.intent: 1}", "people {uid: 1}", "people {email: 1}"):
-        assert f"Building {index} …" in said
+        assert f"Building {index} …" in output
 
 
-def test_the_database_is_down_or_refuses(shop: Shop, database: Any) -> None:
-    with failing(database, "createIndexes"):
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("createIndexes", "Can't build flask_refunds {createdAt"),
+        ("listIndexes", "The database is unavailable"),
+    ],
+)
+def test_database_error_ends_init_db_without_traceback(
+    shop: Shop, database: Any, command: str, message: str
+) -> None:
+    with failing(database, command):
         result = shop.flask("init-db")
-    assert (result.exit_code, "cannot be built: " in result.stderr) == (2, True)
-    with failing(database, "listIndexes"):
-        result = shop.flask("init-db")
-    assert (result.exit_code, "The database is unavailable" in result.stderr) == (2, True)
+    assert (result.exit_code, message in result.stderr) == (2, True)
     assert "Traceback" not in result.output

@@ -1,6 +1,6 @@
-"""One record a decision, in a fixed vocabulary, and no secret nor person in any, whatever happens.
+"""Every log event, and no secret or personal data in any of them.
 
-Everything runs once, with the root logger at DEBUG, and canaries wherever a secret or a person could be.
+The scenario runs once, with the root logger at DEBUG. Secrets and personal data in it contain "canary".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flask_refunds import bulk_refund, refund_pending, refund_succeeded
 from flask_refunds.extension import get_refunds, observe
 from flask_refunds.log import LogEvent
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
-from tests.integration.test_reconcile import age, reconcile
+from tests.integration.unfinished import age, reconcile
 from tests.mongod import TestServer, failing
 from tests.mount.keys import bad_tokens
 from tests.shop import Shop, make_app
@@ -35,9 +35,10 @@ STRIPE_KEY = "sk_test_canaryStripeKey0123456789"
 WEBHOOK_SECRET = "whsec_canaryWebhookSecret0123456789"
 MONGO_PASSWORD = "canary-mongo-password"
 EMAIL = "canary.person@mail.example"
-SAID = "canary-words-of-an-exception"
+MESSAGE = "canary-message-of-an-exception"
 SECRETS = (JWT_SECRET, STRIPE_KEY, WEBHOOK_SECRET, MONGO_PASSWORD)
 CANARY = re.compile("canary", re.IGNORECASE)
+REFUNDED = (LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED)
 DISPUTED, PENDING = "4000000000000259", "4000000000007726"
 PATH = "/api/payments/webhook/refunds"
 DOCS = Path(__file__).parents[2] / "docs" / "logging.md"
@@ -47,33 +48,32 @@ class Recorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.records: list[logging.LogRecord] = []
+        self._returned = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         self.records.append(record)
 
     def texts(self, *names: str) -> list[str]:
-        """What a host's formatter makes of these loggers' records, traces and extras included."""
+        """Return these loggers' records as text, with their tracebacks and extra fields."""
         return [
             f"{logging.Formatter().format(record)}\n{vars(record)}"
             for record in self.records
             if record.name.startswith(names)
         ]
 
-    def facts(self) -> list[dict[str, Any]]:
-        """What our records have for a JSON formatter."""
+    def fields(self) -> list[dict[str, Any]]:
+        """Return the fields of the library's records, as a JSON formatter gets them."""
         return [vars(record)["refunds"] for record in self.records if record.name == "flask_refunds"]
 
-    def clear(self) -> list[dict[str, Any]]:
-        """What our records had since the last time."""
-        facts = self.facts()[self._seen :]
-        self._seen += len(facts)
-        return facts
-
-    _seen = 0
+    def new_fields(self) -> list[dict[str, Any]]:
+        """Return the fields of the library's records since the last call."""
+        fields = self.fields()[self._returned :]
+        self._returned += len(fields)
+        return fields
 
 
-class Story:
-    """A shop full of canaries, and every answer that it gave."""
+class Scenario:
+    """A shop whose secrets and personal data contain "canary", and everything that can be logged there."""
 
     def __init__(self, database: Any, sandbox: StripeSandbox, recorder: Recorder) -> None:
         self.database = database
@@ -95,30 +95,30 @@ class Story:
         )
         return CanaryShop(app, self.database)
 
-    def expect(self, response: TestResponse, status: int, *decisions: LogEvent) -> list[dict[str, Any]]:
-        """Check an answer, and that just these decisions were log_records of it, in this order."""
+    def expect(self, response: TestResponse, status: int, *events: LogEvent) -> list[dict[str, Any]]:
+        """Check a response and that exactly these events were logged, and return their fields."""
         self.statuses.add(response.status_code)
         assert response.status_code == status, response.text
-        return self.log_records(*decisions)
+        return self.expect_events(*events)
 
-    def log_records(self, *decisions: LogEvent) -> list[dict[str, Any]]:
-        """Check that just these decisions were log_records since the last time."""
-        facts = self.recorder.clear()
-        assert [each["event"] for each in facts] == [each.event for each in decisions]
-        return facts
+    def expect_events(self, *events: LogEvent) -> list[dict[str, Any]]:
+        """Check that exactly these events were logged since the last call, and return their fields."""
+        fields = self.recorder.new_fields()
+        assert [each["event"] for each in fields] == [each.event for each in events]
+        return fields
 
     def buy(self, **card: str) -> tuple[str, Any]:
-        """A completed purchase, and its payment."""
+        """Return a payment and its completed purchase."""
         payment = self.sandbox.create_payment(1999, **card)
         return payment, self.shop.add_purchase(payment, giftMessage="canary-gift-message")
 
     def refund(self, purchase: Any, shop: Shop | None = None, **options: Any) -> TestResponse:
-        """The admin's call, with a note."""
+        """Request a refund with a note, as the admin."""
         body = {"reason": "duplicate", "note": f"canary-note for {EMAIL}"}
         return (shop or self.shop).refund(purchase, json=body, **options)
 
     def send(self, event: dict[str, Any], secret: str = WEBHOOK_SECRET) -> TestResponse:
-        """An event with canaries in it."""
+        """Send a webhook event that contains a canary."""
         event["data"]["object"]["metadata"] = {
             **(event["data"]["object"].get("metadata") or {}),
             "private": "canary-metadata",
@@ -126,42 +126,32 @@ class Story:
         body, headers = signed_event(event, secret, timestamp=int(time.time()))
         return self.shop.client.post(PATH, data=body, headers=headers)
 
-    # The scenes.
-
     def good_refunds(self) -> None:
         payment, purchase = self.buy()
-        opened, settled = self.expect(
-            self.refund(purchase), 200, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED
-        )
-        by = f"api:{self.shop.admin_id}"
-        assert opened == {
-            "event": "refund_created",
-            "refund_id": f"{payment}:1",
-            "actor": by,
-            "reason": "duplicate",
-        }
+        created, settled = self.expect(self.refund(purchase), 200, *REFUNDED)
+        common = {"refund_id": f"{payment}:1", "actor": f"api:{self.shop.admin_id}"}
+        assert created == {"event": "refund_created", "reason": "duplicate", **common}
         assert settled.pop("stripe_request_id").startswith("req_")
         assert settled.pop("stripe_refund_id").startswith("re_")
         assert settled == {
-            "event": "refund_status",
-            "refund_id": f"{payment}:1",
+            "event": "refund_status_changed",
             "status": "succeeded",
             "code": None,
             "amount": 1999,
             "currency": "usd",
-            "actor": by,
+            **common,
         }
         self.expect(self.refund(purchase), 400)
         _, purchase = self.buy(card=PENDING)
-        self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED)
+        self.expect(self.refund(purchase), 202, *REFUNDED)
 
-    def refused_refunds(self) -> None:
+    def rejected_refunds(self) -> None:
         payment, purchase = self.buy(card=DISPUTED)
-        _, refused = self.expect(
+        _, rejected = self.expect(
             self.refund(purchase), 400, LogEvent.REFUND_CREATED, LogEvent.REFUND_REJECTED
         )
-        assert refused.pop("stripe_request_id").startswith("req_")
-        assert refused == {
+        assert rejected.pop("stripe_request_id").startswith("req_")
+        assert rejected == {
             "event": "refund_rejected",
             "refund_id": f"{payment}:1",
             "code": "charge_disputed",
@@ -170,8 +160,8 @@ class Story:
         for fault, status in [("rate_limited", 503), ("key_rejected", 500), ("key_forbidden", 500)]:
             self.sandbox.inject(fault, times=4)
             _, purchase = self.buy()
-            log_records = (LogEvent.REFUND_CREATED, LogEvent.REFUND_REJECTED, LogEvent.REQUEST_FAILED)
-            self.expect(self.refund(purchase), status, *log_records)
+            events = (LogEvent.REFUND_CREATED, LogEvent.REFUND_REJECTED, LogEvent.REQUEST_FAILED)
+            self.expect(self.refund(purchase), status, *events)
             self.sandbox.clear_faults()
         self.expect(self.shop.refund("0" * 24), 404)
         self.expect(self.shop.refund(purchase, json={"canary": 1}), 400)
@@ -179,8 +169,8 @@ class Story:
 
     def unknown_outcomes(self) -> None:
         self.sandbox.inject("wrong_object")
-        log_records = (LogEvent.REFUND_CREATED, LogEvent.STRIPE_RESPONSE_INVALID, LogEvent.OUTCOME_UNKNOWN)
-        self.expect(self.refund(self.buy()[1]), 202, *log_records)
+        events = (LogEvent.REFUND_CREATED, LogEvent.STRIPE_RESPONSE_INVALID, LogEvent.OUTCOME_UNKNOWN)
+        self.expect(self.refund(self.buy()[1]), 202, *events)
         payment, purchase = self.buy()
         for first in (LogEvent.REFUND_CREATED, LogEvent.REFUND_RESUMED):
             self.sandbox.inject("drop_before")
@@ -195,119 +185,105 @@ class Story:
         for command in ("find", "aggregate", "insert"):
             _, purchase = self.buy()
             with failing(self.database, command):
-                [log_records] = self.expect(self.refund(purchase), 500, LogEvent.REQUEST_FAILED)
-            assert (log_records["code"], log_records["error"]) == (
-                "database_unavailable",
-                "DatabaseUnavailable",
-            )
+                [fields] = self.expect(self.refund(purchase), 500, LogEvent.REQUEST_FAILED)
+            assert (fields["code"], fields["error"]) == ("database_unavailable", "DatabaseUnavailable")
         _, purchase = self.buy()
         with failing(self.database, "findAndModify"):
             self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.LEDGER_UPDATE_FAILED)
         _, purchase = self.buy()
         self.sandbox.inject("drop_before")
         with failing(self.database, "update"):
-            told3 = (LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN, LogEvent.LEASE_RELEASE_FAILED)
-            self.expect(self.refund(purchase), 202, *told3)
+            events = (LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN, LogEvent.LEASE_RELEASE_FAILED)
+            self.expect(self.refund(purchase), 202, *events)
         uri = f"mongodb://shop:{MONGO_PASSWORD}@127.0.0.1:1/shop"
         with pymongo.MongoClient[dict[str, Any]](uri) as client:
-            away = self._open(REFUNDS_MONGO=client.shop)
-            self.expect(self.refund(purchase, away), 500, LogEvent.REQUEST_FAILED)
+            unreachable = self._open(REFUNDS_MONGO=client.shop)
+            self.expect(self.refund(purchase, unreachable), 500, LogEvent.REQUEST_FAILED)
 
     def receivers(self) -> None:
         def broken(*args: Any, **payload: Any) -> None:
-            raise DuplicateKeyError(SAID, 11000, {"keyValue": {"email": EMAIL}})
+            raise DuplicateKeyError(MESSAGE, 11000, {"keyValue": {"email": EMAIL}})
 
-        def silent(*args: Any, **payload: Any) -> None: ...
+        def working(*args: Any, **payload: Any) -> None: ...
 
         with refund_succeeded.connected_to(broken, sender=self.shop.app):
-            log_records = (LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED, LogEvent.RECEIVER_FAILED)
-            [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *log_records)
+            events = (*REFUNDED, LogEvent.RECEIVER_FAILED)
+            [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *events)
         assert (failed["signal"], failed["error"]) == ("refund-succeeded", "DuplicateKeyError")
-        with refund_pending.connected_to(silent, sender=self.shop.app):
+        with refund_pending.connected_to(working, sender=self.shop.app):
             _, purchase = self.buy(card=PENDING)
             with failing(self.database, "update"):
-                log_records = (
-                    LogEvent.REFUND_CREATED,
-                    LogEvent.REFUND_STATUS_CHANGED,
-                    LogEvent.SIGNAL_REDELIVERY_SCHEDULED,
-                )
-                self.expect(self.refund(purchase), 202, *log_records)
+                self.expect(self.refund(purchase), 202, *REFUNDED, LogEvent.SIGNAL_REDELIVERY_SCHEDULED)
             self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
-            [told3] = self.expect(self.refund(purchase), 202, LogEvent.STRIPE_REQUEST_FAILED)
-            unsaid = self.shop.db.flask_refunds.find_one({"purchaseIds": purchase})["_id"]
-            assert told3 == {
+            [fields] = self.expect(self.refund(purchase), 202, LogEvent.STRIPE_REQUEST_FAILED)
+            refund_id = self.shop.db.flask_refunds.find_one({"purchaseIds": purchase})["_id"]
+            assert fields == {
                 "event": "stripe_request_failed",
-                "refund_id": unsaid,
+                "refund_id": refund_id,
                 "code": "APIConnectionError",
             }
 
     def observers(self) -> None:
         class Broken:
             def refund_changed(self, refund: Any) -> None:
-                raise ValueError(SAID)
+                raise ValueError(MESSAGE)
 
             def stripe_request_finished(self, request: str, outcome: str, seconds: float) -> None: ...
 
         observed = self._open(REFUNDS_MONGO=self.database)
         observe(observed.app, Broken())
-        log_records = (LogEvent.REFUND_CREATED, LogEvent.OBSERVER_FAILED, LogEvent.REFUND_STATUS_CHANGED)
-        [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *log_records)
+        events = (LogEvent.REFUND_CREATED, LogEvent.OBSERVER_FAILED, LogEvent.REFUND_STATUS_CHANGED)
+        [_, failed, _] = self.expect(self.refund(self.buy()[1], observed), 200, *events)
         assert failed["error"] == "ValueError"
 
     def bulk_runs(self) -> None:
-        def stumble(*args: Any) -> None:
-            raise DuplicateKeyError(SAID, 11000, {"keyValue": {"email": EMAIL}})
+        def broken(*args: Any) -> None:
+            raise DuplicateKeyError(MESSAGE, 11000, {"keyValue": {"email": EMAIL}})
 
         shop = self._open(REFUNDS_MONGO=self.database)
         bulk = get_refunds(shop.app).bulk
-        bulk._patience = -1
-        bulk._service = SimpleNamespace(refund=stumble)  # type: ignore[assignment]
+        bulk._retry_seconds = -1
+        bulk._service = SimpleNamespace(refund=broken)  # type: ignore[assignment]
         _, purchase = self.buy()
         with shop.app.app_context():
             assert bulk_refund("recall", [purchase]).counts == {"unknown": 1}
-        [log_records] = self.log_records(LogEvent.BULK_ITEM_FAILED)
-        assert log_records == {
+        [fields] = self.expect_events(LogEvent.BULK_ITEM_FAILED)
+        assert fields == {
             "event": "bulk_item_failed",
             "purchase_id": str(purchase),
             "error": "DuplicateKeyError",
         }
 
     def callers(self) -> None:
-        for what, (authorization, why) in self._bad_authorizations().items():
+        for name, (authorization, reason) in self._bad_authorizations().items():
             headers = {"Authorization": authorization} if authorization else {}
-            [log_records] = self.expect(self.refund(ID, headers=headers), 401, LogEvent.AUTHENTICATION_FAILED)
-            expected = {"event": "not_authenticated", "why": why, "endpoint": "refunds.refund_purchase"}
-            assert log_records == expected, what
+            [fields] = self.expect(self.refund(ID, headers=headers), 401, LogEvent.AUTHENTICATION_FAILED)
+            expected = {"event": "authentication_failed", "reason": reason}
+            assert fields == {**expected, "endpoint": "refunds.refund_purchase"}, name
         user = self.shop.add_user(name="Canary User", email=EMAIL)
-        [log_records] = self.expect(
-            self.refund(ID, headers=self.shop.headers(user)), 403, LogEvent.ADMIN_REQUIRED
-        )
-        assert log_records["identity"] == str(user)
+        headers = self.shop.headers(user)
+        [fields] = self.expect(self.refund(ID, headers=headers), 403, LogEvent.ADMIN_REQUIRED)
+        assert fields["identity"] == str(user)
         by_email = self._open(REFUNDS_MONGO=self.database, REFUNDS_USER_FIELDS={"id": "email"})
         headers = by_email.headers(EMAIL)
         self.database.users.update_many({"email": EMAIL}, {"$set": {"role": "user"}})
-        [log_records] = self.expect(self.refund(ID, by_email, headers=headers), 403, LogEvent.ADMIN_REQUIRED)
-        assert re.fullmatch("sha256-[0-9a-f]{12}", log_records["identity"])
+        [fields] = self.expect(self.refund(ID, by_email, headers=headers), 403, LogEvent.ADMIN_REQUIRED)
+        assert re.fullmatch("sha256-[0-9a-f]{12}", fields["identity"])
         self.database.users.update_many({"email": EMAIL}, {"$set": {"role": "admin"}})
-        self.expect(
-            self.refund(self.buy()[1], by_email, headers=headers),
-            200,
-            LogEvent.REFUND_CREATED,
-            LogEvent.REFUND_STATUS_CHANGED,
-        )
+        self.expect(self.refund(self.buy()[1], by_email, headers=headers), 200, *REFUNDED)
 
-        def judge(user: Any) -> bool:
-            raise RuntimeError(SAID, user)
+        def broken(user: Any) -> bool:
+            raise RuntimeError(MESSAGE, user)
 
-        strange = self._open(REFUNDS_MONGO=self.database, REFUNDS_IS_ADMIN=judge)
-        self.expect(self.refund(ID, strange), 500, LogEvent.REQUEST_FAILED)
+        broken_rule = self._open(REFUNDS_MONGO=self.database, REFUNDS_IS_ADMIN=broken)
+        self.expect(self.refund(ID, broken_rule), 500, LogEvent.REQUEST_FAILED)
 
     def _bad_authorizations(self) -> dict[str, tuple[str, str]]:
         shop = self.shop
         gone = shop.headers("64b5f2c8e13e4a5b6c7d8e9f")["Authorization"]
         expired = shop.headers(expires_in=-60)["Authorization"]
         forged = shop.headers()["Authorization"][:-6] + "AAAAAA"
-        whole = {
+        authorizations = {
             "none": ("", "missing"),
             "basic": ("Basic Y2FuYXJ5OmNhbmFyeQ==", "malformed"),
             "junk": ("Bearer canary.canary.canary", "malformed"),
@@ -315,55 +291,51 @@ class Story:
             "expired": (expired, "expired"),
             "forged": (forged, "signature"),
         }
-        self.tokens += [each.partition(" ")[2] for each, _ in whole.values() if len(each) > 40]
-        return whole
+        self.tokens += [each.partition(" ")[2] for each, _ in authorizations.values() if len(each) > 40]
+        return authorizations
 
     def bad_tokens(self) -> None:
-        """All that there are: whichever check they fail, what they hold is not log_records."""
+        """Send every bad token: none of them is logged, whichever check it fails."""
         for token in bad_tokens(str(self.shop.admin_id)).values():
             self.tokens += [token] if len(token) > 40 else []
-            # As a server hands it on, for no client would send some of them.
+            # As a WSGI server passes it, because clients can't send some of them.
             environ = {"HTTP_AUTHORIZATION": "Bearer " + token.encode().decode("latin-1")}
             self.refund(ID, headers={}, environ_overrides=environ)
-        assert {each["event"] for each in self.recorder.clear()} == {"not_authenticated"}
+        assert {each["event"] for each in self.recorder.new_fields()} == {"authentication_failed"}
 
-    def events(self) -> None:
+    def webhooks(self) -> None:
         payment, purchase = self.buy(card=PENDING)
-        self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.REFUND_STATUS_CHANGED)
+        self.expect(self.refund(purchase), 202, *REFUNDED)
         self.sandbox.settle(self.sandbox.refunds(payment)[0]["id"], "succeeded")
         event = self.sandbox.events[-1]
-        _, log_records = self.expect(
-            self.send(event), 200, LogEvent.REFUND_STATUS_CHANGED, LogEvent.WEBHOOK_PROCESSED
-        )
-        assert log_records == {
-            "event": "webhook_processed",
-            "event_id": event["id"],
-            "event_type": event["type"],
-        }
+        events = (LogEvent.REFUND_STATUS_CHANGED, LogEvent.WEBHOOK_PROCESSED)
+        _, fields = self.expect(self.send(event), 200, *events)
+        ids = {"event_id": event["id"], "event_type": event["type"]}
+        assert fields == {"event": "webhook_processed", **ids}
         self.sandbox.settle(self.sandbox.refunds(payment)[0]["id"], "failed")
-        told3 = (LogEvent.REFUND_STATUS_CHANGED, LogEvent.REFUND_NEEDS_REVIEW, LogEvent.WEBHOOK_PROCESSED)
-        self.expect(self.send(self.sandbox.events[-1]), 200, *told3)
-        dashboard, _ = self.buy()
-        made = self.sandbox.refund_in_dashboard(dashboard)
-        told2 = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.WEBHOOK_PROCESSED)
-        recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *told2)
-        assert (recorded["refund_id"], recorded["actor"]) == (f"{dashboard}:1", "webhook")
+        events = (LogEvent.REFUND_STATUS_CHANGED, LogEvent.REFUND_NEEDS_REVIEW, LogEvent.WEBHOOK_PROCESSED)
+        self.expect(self.send(self.sandbox.events[-1]), 200, *events)
+        external, _ = self.buy()
+        made = self.sandbox.refund_in_dashboard(external)
+        events = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.WEBHOOK_PROCESSED)
+        recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *events)
+        assert (recorded["refund_id"], recorded["actor"]) == (f"{external}:1", "webhook")
         other = make_event("customer.created", {"id": "cus_1", "email": EMAIL})
         self.expect(self.send(other), 200, LogEvent.WEBHOOK_IGNORED)
-        for wrong, secret, why in [
-            (make_event("refund.created", made), "whsec_canaryOfSomebodyElse", "signature"),
+        for wrong, secret, reason in [
+            (make_event("refund.created", made), "whsec_canaryOfAnotherEndpoint", "signature"),
             (make_event("refund.created", made, livemode=True), WEBHOOK_SECRET, "mode"),
             (make_event("refund.created", {**made, "amount": "canary"}), WEBHOOK_SECRET, "malformed"),
             (make_event("Canary Type", made, livemode=True), WEBHOOK_SECRET, "mode"),
         ]:
-            [refused] = self.expect(self.send(wrong, secret), 400, LogEvent.WEBHOOK_REJECTED)
-            assert refused["why"] == why
-            believed = why != "signature"
-            assert refused["event_id"] == (wrong["id"] if believed else None)
-            spoken = believed and wrong["type"] == "refund.created"
-            assert refused["event_type"] == (wrong["type"] if spoken else None)
+            [rejected] = self.expect(self.send(wrong, secret), 400, LogEvent.WEBHOOK_REJECTED)
+            assert rejected["reason"] == reason
+            signed = reason != "signature"
+            assert rejected["event_id"] == (wrong["id"] if signed else None)
+            valid = signed and wrong["type"] == "refund.created"
+            assert rejected["event_type"] == (wrong["type"] if valid else None)
 
-    def people(self) -> None:
+    def reviews(self) -> None:
         payment, purchase = self.buy()
         self.sandbox.inject("drop_before")
         self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN)
@@ -371,13 +343,13 @@ class Story:
         self.sandbox.advance(25 * 3600)
         with failing(self.database, "findAndModify"):
             reconcile(self.shop)
-        assert "reconcile_failed" in {each["event"] for each in self.recorder.clear()}
+        assert "reconcile_failed" in {each["event"] for each in self.recorder.new_fields()}
         reconcile(self.shop)
-        assert "refund_needs_review" in {each["event"] for each in self.recorder.clear()}
+        assert "refund_needs_review" in {each["event"] for each in self.recorder.new_fields()}
         runner = self.shop.app.test_cli_runner()
-        command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-why", "--actor"]
+        command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-comment", "--actor"]
         assert runner.invoke(args=[*command, EMAIL]).exit_code == 0
-        [resolved] = self.log_records(LogEvent.REFUND_RESOLVED)
+        [resolved] = self.expect_events(LogEvent.REFUND_RESOLVED)
         assert re.fullmatch("cli:sha256-[0-9a-f]{12}", resolved["actor"])
 
 
@@ -388,24 +360,24 @@ class CanaryShop(Shop):
 
 
 ID = "0" * 24
-SCENES: list[Callable[[Story], None]] = [
-    Story.good_refunds,
-    Story.refused_refunds,
-    Story.unknown_outcomes,
-    Story.database_failures,
-    Story.receivers,
-    Story.bulk_runs,
-    Story.observers,
-    Story.callers,
-    Story.bad_tokens,
-    Story.events,
-    Story.people,
+STEPS: list[Callable[[Scenario], None]] = [
+    Scenario.good_refunds,
+    Scenario.rejected_refunds,
+    Scenario.unknown_outcomes,
+    Scenario.database_failures,
+    Scenario.receivers,
+    Scenario.bulk_runs,
+    Scenario.observers,
+    Scenario.callers,
+    Scenario.bad_tokens,
+    Scenario.webhooks,
+    Scenario.reviews,
 ]
 
 
 @pytest.fixture(scope="module")
-def story(mongo_server: TestServer) -> Iterator[Story]:
-    """Everything that can happen, with everybody's logger at DEBUG."""
+def scenario(mongo_server: TestServer) -> Iterator[Scenario]:
+    """The scenario after every step, with every logger at DEBUG."""
     recorder, root = Recorder(), logging.getLogger()
     level = root.level
     root.addHandler(recorder)
@@ -416,65 +388,65 @@ def story(mongo_server: TestServer) -> Iterator[Story]:
             StripeSandbox(secret_key=STRIPE_KEY) as sandbox,
             pymongo.MongoClient[dict[str, Any]](uri, tz_aware=True) as client,
         ):
-            story = Story(client.get_default_database(), sandbox, recorder)
-            for scene in SCENES:
-                scene(story)
-            yield story
-            client.drop_database(story.database.name)
+            scenario = Scenario(client.get_default_database(), sandbox, recorder)
+            for step in STEPS:
+                step(scenario)
+            yield scenario
+            client.drop_database(scenario.database.name)
     finally:
         root.removeHandler(recorder)
         root.setLevel(level)
 
 
-def test_everything_happened(story: Story) -> None:
-    assert story.statuses == {200, 202, 400, 401, 403, 404, 409, 500, 503}
-    assert {each["event"] for each in story.recorder.facts()} == {each.event for each in LogEvent}
+def test_every_status_and_event_occurs(scenario: Scenario) -> None:
+    assert scenario.statuses == {200, 202, 400, 401, 403, 404, 409, 500, 503}
+    assert {each["event"] for each in scenario.recorder.fields()} == {each.event for each in LogEvent}
 
 
-def test_our_records_hold_no_canary(story: Story) -> None:
-    texts = story.recorder.texts("flask_refunds")
+def test_library_logs_no_secret_and_no_personal_data(scenario: Scenario) -> None:
+    texts = scenario.recorder.texts("flask_refunds")
     assert [text for text in texts if CANARY.search(text)] == []
-    assert [text for text in texts if any(token in text for token in story.tokens)] == []
+    assert [text for text in texts if any(token in text for token in scenario.tokens)] == []
 
 
-def test_nobody_s_records_hold_a_secret(story: Story) -> None:
-    """At DEBUG, Stripe's logger shows parameters and answers, and PyMongo's documents: no key, no token."""
-    texts = story.recorder.texts("")
-    for secret in (*SECRETS, *story.tokens):
+def test_no_logger_at_debug_logs_a_key_or_token(scenario: Scenario) -> None:
+    """At DEBUG, Stripe's logger shows parameters and responses, and PyMongo's shows documents."""
+    texts = scenario.recorder.texts("")
+    for secret in (*SECRETS, *scenario.tokens):
         assert [text for text in texts if secret in text] == []
 
 
-def test_only_pymongo_s_records_hold_documents(story: Story) -> None:
+def test_only_pymongo_at_debug_logs_documents(scenario: Scenario) -> None:
     texts = [
         text
-        for text in story.recorder.texts("stripe", "urllib3", "flask_refunds", "werkzeug", "asyncio")
+        for text in scenario.recorder.texts("stripe", "urllib3", "flask_refunds", "werkzeug", "asyncio")
         if "canary-note" in text or EMAIL in text or "canary-gift" in text
     ]
     assert texts == []
-    assert any("canary-note" in text for text in story.recorder.texts("pymongo.command"))
+    assert any("canary-note" in text for text in scenario.recorder.texts("pymongo.command"))
 
 
-def test_facts_are_flat_and_documented(story: Story) -> None:
-    vocabulary = _documented()
-    for facts in story.recorder.facts():
-        assert all(value is None or isinstance(value, (str, int)) for value in facts.values())
-        assert json.loads(json.dumps(facts)) == facts
-        assert facts.keys() - {"event"} <= vocabulary[facts["event"]][1], facts
+def test_fields_are_flat_and_documented(scenario: Scenario) -> None:
+    documented = _documented()
+    for fields in scenario.recorder.fields():
+        assert all(value is None or isinstance(value, (str, int)) for value in fields.values())
+        assert json.loads(json.dumps(fields)) == fields
+        assert fields.keys() - {"event"} <= documented[fields["event"]][1], fields
 
 
-def test_the_documented_vocabulary_is_the_real_one() -> None:
+def test_documented_events_and_levels_are_the_real_ones() -> None:
     documented = {event: level for event, (level, _) in _documented().items()}
     assert documented == {each.event: logging.getLevelName(each.level) for each in LogEvent}
 
 
 def _documented() -> dict[str, tuple[str, set[str]]]:
-    """The table of docs/logging.md: event -> its level and facts."""
+    """Return the level and the fields of each event in the table of docs/logging.md."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|[^|]*\| ([^|]*) \|$", DOCS.read_text(), re.MULTILINE)
-    return {event: (level, set(re.findall(r"`(\w+)`", facts))) for event, level, facts in rows}
+    return {event: (level, set(re.findall(r"`(\w+)`", fields))) for event, level, fields in rows}
 
 
-def test_a_record_is_read_without_a_formatter_of_ours(story: Story) -> None:
-    [record, *_] = [each for each in story.recorder.records if each.name == "flask_refunds"]
+def test_record_is_readable_with_a_plain_formatter(scenario: Scenario) -> None:
+    [record, *_] = [each for each in scenario.recorder.records if each.name == "flask_refunds"]
     text = record.getMessage()
-    assert text.startswith("A refund is written down, and Stripe is asked next: refund_id=pi_")
+    assert text.startswith("Refund record created; the request to Stripe follows: refund_id=pi_")
     assert "None" not in text

@@ -1,4 +1,4 @@
-"""A file of ids is read strictly, and kept small."""
+"""A bulk run's purchase IDs: reading them from a file, and storing them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from flask_refunds.storage.purchase_ids import PurchaseIds
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
 
 
-def test_one_a_line() -> None:
-    lines = [f"\ufeff{C}\r\n", "# the recall of March\n", "\n", f"  {A}  \n", B]
+def test_blank_lines_comments_and_bom_are_skipped() -> None:
+    lines = [f"\ufeff{C}\r\n", "# recall of March\n", "\n", f"  {A}  \n", B]
     assert list(map(str, read_ids(lines))) == [A, B, C]
 
 
 @pytest.mark.parametrize(
-    ("lines", "words"),
+    ("lines", "message"),
     [
-        (["purchaseId,amount", A], "Line 1 is no purchase's id (24 hex digits): purchaseId,amount"),
-        ([A, f"{B},19.99"], f"Line 2 is no purchase's id (24 hex digits): {B},19.99"),
+        (["purchaseId,amount", A], "Line 1 isn't a purchase ID (24 hex digits): purchaseId,amount"),
+        ([A, f"{B},19.99"], f"Line 2 isn't a purchase ID (24 hex digits): {B},19.99"),
         ([A, "", B, A.upper()], f"Line 4 repeats line 1: {A}"),
-        ([A, "\x1b[2J"], "Line 2 is no purchase's id (24 hex digits): \ufffd[2J"),
-        (["x"] * 8, "and 3 lines more."),
-        (["# nothing", ""], "There is no id in it"),
+        ([A, "\x1b[2J"], "Line 2 isn't a purchase ID (24 hex digits): \ufffd[2J"),
+        (["x"] * 8, "and 3 more lines."),
+        (["# nothing", ""], "The file contains no purchase IDs"),
     ],
 )
-def test_a_bad_line_spoils_all(lines: list[str], words: str) -> None:
+def test_invalid_line_rejects_the_file(lines: list[str], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_ids(lines)
-    assert words in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).endswith("Nothing was refunded.")
 
 
-def test_each_once_and_in_order_from_any_place() -> None:
+def test_ids_are_unique_sorted_and_iterable_from_any_position() -> None:
     ids = PurchaseIds(map(ObjectId, (C, A, B, A)))
     assert len(ids) == 3
     assert (str(ids[0]), str(ids[-1])) == (A, C)
@@ -50,7 +50,7 @@ def test_each_once_and_in_order_from_any_place() -> None:
         ids[3]
 
 
-def test_a_hundred_thousand_take_little_more_than_a_megabyte() -> None:
+def test_100000_ids_use_less_than_1300000_bytes() -> None:
     ids = PurchaseIds(ObjectId(number.to_bytes(12, "big")) for number in range(100_000))
     assert len(ids) == 100_000
     assert sys.getsizeof(ids._packed) < 1_300_000

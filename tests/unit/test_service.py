@@ -338,13 +338,13 @@ def test_call_suspended_past_its_lease_sends_nothing(
 
 
 def test_call_that_lost_its_lease_does_not_fail_the_refund(harness: RefundHarness) -> None:
-    """Its lease expired while it waited for Stripe, and another call works on the refund."""
+    """A call whose lease expired during its request must not fail a refund that another call works on."""
 
-    def retry_while_unavailable(sent: Any) -> None:
+    def take_over(sent: Any) -> None:
         harness.now += timedelta(seconds=61)
         assert harness.ledger.acquire_lease(harness.record()) is not None
 
-    harness.stripe.before = retry_while_unavailable
+    harness.stripe.before = take_over
     result = harness.refund((*CREATE, (400, error_object("charge_disputed"))))
     assert result.refund.status is RefundStatus.PROCESSING
     assert harness.record().status is RefundStatus.PROCESSING

@@ -228,7 +228,7 @@ def test_refund_with_another_apps_refund_id_is_external(harness: RefundHarness) 
 
 
 def test_two_refunds_with_one_refund_id_are_two_records(harness: RefundHarness) -> None:
-    """This happens if a request reaches Stripe after the key was forgotten. All of the money is recorded."""
+    """A request can reach Stripe after the key was forgotten. Each refund is recorded."""
     harness.refund((*CREATE, (200, refund_object())))
     for _ in range(2):
         store(harness, "succeeded", id="re_2")

@@ -18,7 +18,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s"
 
 @contextmanager
 def server(answer: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
-    """Run a server that reads a request and passes the connection to ``answer``."""
+    """Run a server that reads a request, passes the connection to ``answer``, and waits for the end."""
     ended = threading.Event()
 
     def serve() -> None:

@@ -179,7 +179,7 @@ def test_loader_gets_the_claims_and_replaces_the_query() -> None:
 
 
 @pytest.mark.parametrize("user", [None, False, 0, "", ()])
-def test_falsy_value_of_loader_is_no_user(user: Any) -> None:
+def test_falsy_value_of_loader_finds_nothing(user: Any) -> None:
     assert users(REFUNDS_USER_LOADER=lambda claims: user).find(ID, {}) is None
 
 

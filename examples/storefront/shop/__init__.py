@@ -1,4 +1,4 @@
-"""A shop for courses and e-books, built with Flask, MongoDB, Stripe and flask_refunds."""
+"""A shop for courses and ebooks, built with Flask, MongoDB, Stripe and flask_refunds."""
 
 from __future__ import annotations
 

@@ -147,6 +147,17 @@ def one_of(*choices: str) -> Reader:
     return choice
 
 
+def fields(readers: Mapping[str, Reader]) -> Reader:
+    """Return a reader of an object with these fields."""
+
+    def nested(name: str, value: Any) -> Params:
+        if not isinstance(value, dict):
+            raise invalid("Invalid object", param=name)
+        return read(value, readers)
+
+    return nested
+
+
 def string_list(name: str, value: Any) -> list[str]:
     """Read a list of strings: ``expand[]=charge`` or ``expand[0]=charge``."""
     if not isinstance(value, dict):

@@ -130,7 +130,7 @@ class StoredObjects:
             return value
         if isinstance(value, list):
             return [self.at_version(item, version) for item in value]
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or value.get("object") == "event":  # an event has its own version
             return value
         value = {key: self.at_version(item, version) for key, item in value.items()}
         old = shows_releases(version or self.api_version)

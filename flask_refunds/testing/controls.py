@@ -249,7 +249,8 @@ class AccountControls:
         """Refund as a Dashboard user does: without metadata and without an idempotency key.
 
         :param amount: in minor units; by default the full remaining amount.
-        :param status: the first status; by default the card's.
+        :param status: the first status; by default the card's. A pending refund waits for the account's
+            balance and succeeds later.
         :return: a copy of the refund.
         :raises ApiError: Stripe would reject the refund.
         """
@@ -291,10 +292,12 @@ class AccountControls:
         """Set fields of a refund to any values, and send ``refund.updated``.
 
         Use it for what Stripe documents (``pending_reason``, ``receipt_number``) and for what a client must
-        survive: ``status=None``, an unknown status, an ``amount`` that isn't a number.
+        survive: ``status=None``, an unknown status, an ``amount`` that isn't a number. :meth:`money_refunded`
+        counts the amount that was refunded unless the status is ``failed`` or ``canceled``.
 
         :return: a copy of the refund.
         :raises LookupError: the ID is unknown.
+        :raises ValueError: ``fields`` has ``id`` or ``created``, which can't change.
         """
         return self._modify(lambda account: account.set_refund(refund_id, **fields))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .objects import JsonObject
 from .signatures import make_event
 
 _THIN_ID_PREFIX = "evt_65"
+_sequence = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class StoredEvent:
     :param encoded: the event as versions without released authorizations show it.
     :param encoded_with_releases: as versions with them show it, if that differs.
     :param is_about_release: whether only versions with released authorizations have this event.
+    :param sequence: orders the events of all accounts.
     """
 
     id: str
@@ -47,6 +50,7 @@ class StoredEvent:
     encoded: str
     encoded_with_releases: str | None = None
     is_about_release: bool = False
+    sequence: int = 0
 
     def exists_in(self, version: str) -> bool:
         """Return whether this API version has the event."""
@@ -140,6 +144,7 @@ class EventLog:
             json.dumps(event),
             encoded_with_releases,
             is_about_release,
+            next(_sequence),
         )
         self.by_id[stored.id] = stored
         if self.on_event is not None:

@@ -158,7 +158,7 @@ class Payments(StoredObjects):
     def dispute(self, identifier: str, *, reason: str = "fraudulent", inquiry: bool = False) -> JsonObject:
         """Dispute the charge of a payment intent. The charge can't be refunded unless it is an inquiry.
 
-        :raises ApiError: 404 if there is no such payment.
+        :raises ApiError: 404 if the payment is unknown or has no charge.
         """
         charge = self.charge(self.payment_intent(identifier)["latest_charge"] or "")
         dispute = new_dispute(charge, created=self._time(), reason=reason, inquiry=inquiry)

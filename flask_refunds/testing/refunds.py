@@ -91,7 +91,7 @@ class Refunds(Payments):
             **optional,
         )
         self._refunds[refund["id"]] = refund
-        self._refund_amounts[refund["id"]] = amount
+        self._refund_origins[refund["id"]] = refunded_charge["id"], amount
         self._refunds_of.setdefault(refunded_charge["payment_intent"], []).append(refund)
         card = self._cards[refunded_charge["payment_intent"]]
         first_status = "requires_action" if method in DESTINATIONS else card.refund_status
@@ -161,11 +161,14 @@ class Refunds(Payments):
         """Set fields of a refund to any values, also to ones that Stripe doesn't document.
 
         :raises ApiError: 404.
+        :raises ValueError: the ID or the time of creation would change.
         """
+        if not fields.keys().isdisjoint(("id", "created")):
+            raise ValueError("The ID and the time of creation of a refund can't change.")
         refund = self.refund(identifier)
         old = {name: refund.get(name) for name, value in fields.items() if refund.get(name) != value}
         refund.update(copy_json(fields))
-        self._update_charge_totals(self._charges[refund["charge"]])
+        self._update_charge_totals(self._charge_of(refund))
         self._emit_update(refund, old, NO_API_CALL)
         return refund
 
@@ -185,7 +188,7 @@ class Refunds(Payments):
     def dispute(self, identifier: str, *, reason: str = "fraudulent", inquiry: bool = False) -> JsonObject:
         """Dispute the charge of a payment intent. Its pending refunds fail.
 
-        :raises ApiError: 404 if there is no such payment.
+        :raises ApiError: 404 if the payment is unknown or has no charge.
         """
         dispute = super().dispute(identifier, reason=reason, inquiry=inquiry)
         for refund in self._refunds_of.get(identifier, ()):
@@ -287,7 +290,11 @@ class Refunds(Payments):
             pending_reason="processing" if status == "pending" else None,
             next_action=next_action,
         )
-        self._update_charge_totals(self._charges[refund["charge"]])
+        self._update_charge_totals(self._charge_of(refund))
+
+    def _charge_of(self, refund: Mapping[str, Any]) -> JsonObject:
+        charge, _ = self._refund_origins[refund["id"]]
+        return self._charges[charge]
 
     def _delay_settlement(self, refund: JsonObject, card: Card, call: ApiCall) -> None:
         if call.forced_status is None:

@@ -247,21 +247,13 @@ class StripeSandbox(AccountControls):
     @property
     def events(self) -> list[JsonObject]:
         """Copies of all events, oldest first."""
-        with self._changed:
-            self._apply_due_transitions()
-            version = self._accounts[False].api_version
-            found = [event for account in self._all_accounts() for event in account.events]
-        shown = (event for event in found if event.exists_in(version))
-        return [event.load(version) for event in sorted(shown, key=lambda event: event.created)]
+        version = self._accounts[False].api_version
+        return [event.load(version) for event in self._stored_events() if event.exists_in(version)]
 
     @property
     def thin_events(self) -> list[JsonObject]:
         """Copies of the thin events about the same changes, oldest first."""
-        with self._changed:
-            self._apply_due_transitions()
-            found = [event for account in self._all_accounts() for event in account.events]
-        shown = (event for event in found if not event.is_about_release)
-        return [event.load_thin() for event in sorted(shown, key=lambda event: event.created)]
+        return [event.load_thin() for event in self._stored_events() if not event.is_about_release]
 
     def add_webhook(
         self,
@@ -334,6 +326,12 @@ class StripeSandbox(AccountControls):
             connection.respond(control_api.respond(self, request))
         else:
             self._handler.handle(connection, request)
+
+    def _stored_events(self) -> list[StoredEvent]:
+        with self._changed:
+            self._apply_due_transitions()
+            found = [event for account in self._all_accounts() for event in account.events]
+        return sorted(found, key=lambda event: event.sequence)
 
     def _new_ping(self, endpoint: WebhookEndpoint) -> JsonObject:
         account = self._accounts[endpoint.livemode or False]

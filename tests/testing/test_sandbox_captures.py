@@ -149,9 +149,7 @@ class TestSeveralCaptures:
     def test_refund_between_captures_leaves_charge_not_refunded_until_final_capture(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, authorized: str
     ) -> None:
-        """ "charge.refunded transitions to true only when the final capture has been performed and the
-        entire amount_received is refunded" (#refunds).
-        """
+        """``refunded`` needs the final capture and a refund of everything received (#refunds)."""
         sandbox.capture(authorized, 7000, final=False)
         refunded = refund(stripe_api, authorized).json
         between = sandbox.charge(authorized)
@@ -226,9 +224,7 @@ class TestCancel:
     def test_canceling_after_a_partial_capture_keeps_what_was_captured(
         self, sandbox: StripeSandbox, authorized: str
     ) -> None:
-        """ "Uncaptured PaymentIntents transition to canceled, while partially captured PaymentIntents
-        transition to succeeded" (multicapture).
-        """
+        """A partially captured payment intent becomes succeeded (multicapture#final-capture)."""
         sandbox.capture(authorized, 2500, final=False)
 
         assert pick(sandbox.cancel_payment(authorized), *INTENT) == ("succeeded", 0, 2500)

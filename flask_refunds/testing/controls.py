@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from .account import Account
 from .api_versions import API_VERSION
@@ -51,7 +51,7 @@ class AccountControls:
         metadata: Mapping[str, str] | None = None,
         *,
         livemode: bool | None = None,
-        capture: str = "automatic",
+        capture: Literal["automatic", "manual"] = "automatic",
         account: str | None = None,
         method: str = CARD,
         transfer_to: str | None = None,
@@ -71,19 +71,22 @@ class AccountControls:
         :param transfer_to: the connected account that gets the money (a destination charge).
         :param transfer_amount: how much of it; by default all.
         :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
-        :raises ValueError: the amount or card is invalid.
+        :raises ValueError: the amount, card or ``capture`` is invalid.
         """
         test_card = find_card(card)
         if test_card is None:
             raise ValueError(f"Unknown test card {card!r}. {UNKNOWN_CARD_HELP}")
         if amount < 1:
             raise ValueError(f"The amount must be at least 1, not {amount}.")
+        if capture not in ("automatic", "manual"):
+            raise ValueError(f"capture must be 'automatic' or 'manual', not {capture!r}.")
         for each in (account, transfer_to):
             if each is not None:
                 self.connect_account(each)
         options: JsonObject = {"capture_method": capture, "method": method}
         if transfer_to is not None:
-            options["transfer_data"] = {"amount": transfer_amount, "destination": transfer_to}
+            part = {} if transfer_amount is None else {"amount": transfer_amount}
+            options["transfer_data"] = {"destination": transfer_to, **part}
         with self._changed:
             chosen = self._account(self._livemode if livemode is None else livemode, account)
             try:
@@ -244,19 +247,30 @@ class AccountControls:
             return sum(account.money_refunded(payment_intent) for account in self._all_accounts())
 
     def refund_in_dashboard(
-        self, payment_intent: str, amount: int | None = None, *, status: str | None = None
+        self,
+        payment_intent: str,
+        amount: int | None = None,
+        *,
+        status: str | None = None,
+        instructions_email: str | None = None,
     ) -> JsonObject:
         """Refund as a Dashboard user does: without metadata and without an idempotency key.
 
         :param amount: in minor units; by default the full remaining amount.
         :param status: the first status; by default the card's. A pending refund waits for the account's
             balance and succeeds later.
+        :param instructions_email: the customer's address, which some payment methods need.
         :return: a copy of the refund.
         :raises ApiError: Stripe would reject the refund.
         """
         call = ApiCall(forced_status=status)
         return self._modify(
-            lambda account: account.create_refund(payment_intent=payment_intent, amount=amount, call=call)
+            lambda account: account.create_refund(
+                payment_intent=payment_intent,
+                amount=amount,
+                instructions_email=instructions_email,
+                call=call,
+            )
         )
 
     def settle(self, refund_id: str, status: str, failure_reason: str | None = None) -> JsonObject:

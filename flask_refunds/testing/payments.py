@@ -100,24 +100,8 @@ class Payments(StoredObjects):
         :raises ApiError: 404; 400 if there is nothing to capture or ``amount`` is too large.
         """
         intent = self.payment_intent(identifier)
-        if intent["status"] != "requires_capture":
-            reason = "it has already been captured."
-            if intent["status"] != "succeeded":
-                reason = (
-                    f"it has a status of {intent['status']}. Only a PaymentIntent with one of the "
-                    "following statuses may be captured: requires_capture."
-                )
-            message = f"This PaymentIntent could not be captured because {reason}"
-            raise _unexpected_state(intent, message)
-        capturable = intent["amount_capturable"]
-        amount = capturable if amount is None else amount
-        if amount > capturable or (amount == 0 and not (final and intent["amount_received"])):
-            raise invalid(
-                f"The amount to capture ({amount}) must be at least 1 and at most the capturable amount "
-                f"({capturable}).",
-                code="amount_too_large" if amount > capturable else "amount_too_small",
-                param="amount_to_capture",
-            )
+        amount = intent["amount_capturable"] if amount is None else amount
+        self._check_capture(intent, amount, final)
         if application_fee_amount is not None:
             intent["application_fee_amount"] = application_fee_amount
         if transfer_amount is not None and intent["transfer_data"]:
@@ -214,6 +198,26 @@ class Payments(StoredObjects):
         self._emit("payment_intent.payment_failed", intent, call)
         error.error["payment_intent"] = copy_json(intent)
         raise error
+
+    def _check_capture(self, intent: JsonObject, amount: int, final: bool) -> None:
+        if intent["status"] != "requires_capture":
+            reason = "it has already been captured."
+            if intent["status"] != "succeeded":
+                reason = (
+                    f"it has a status of {intent['status']}. Only a PaymentIntent with one of the "
+                    "following statuses may be captured: requires_capture."
+                )
+            message = f"This PaymentIntent could not be captured because {reason}"
+            raise _unexpected_state(intent, message)
+        capturable: int = intent["amount_capturable"]
+        at_least = 0 if final and intent["amount_received"] else 1
+        if not at_least <= amount <= capturable:
+            raise invalid(
+                f"The amount to capture ({amount}) must be at least {at_least} and at most the capturable "
+                f"amount ({capturable}).",
+                code="amount_too_large" if amount > capturable else "amount_too_small",
+                param="amount_to_capture",
+            )
 
     def _capture(self, intent: JsonObject, amount: int, final: bool, call: ApiCall) -> JsonObject:
         charge = self._charges[intent["latest_charge"]]

@@ -93,11 +93,7 @@ class Refunds(Payments):
         self._refunds[refund["id"]] = refund
         self._refund_origins[refund["id"]] = refunded_charge["id"], amount
         self._refunds_of.setdefault(refunded_charge["payment_intent"], []).append(refund)
-        card = self._cards[refunded_charge["payment_intent"]]
-        first_status = "requires_action" if method in DESTINATIONS else card.refund_status
-        self._set_status(refund, call.forced_status or first_status)
-        if call.forced_status == "pending":
-            refund["pending_reason"] = "insufficient_funds"
+        self._set_first_status(refund, method, call)
         if reverse_transfer:
             self._reverse_transfer(refunded_charge, refund)
         if refund_application_fee:
@@ -107,7 +103,6 @@ class Refunds(Payments):
             self._emit("refund.failed", refund, call)
         if refund["status"] not in FAILED_OR_CANCELED:
             self._emit("charge.refunded", refunded_charge, call)
-        self._delay_settlement(refund, card, call)
         return refund
 
     def update_refund(
@@ -291,6 +286,14 @@ class Refunds(Payments):
             next_action=next_action,
         )
         self._update_charge_totals(self._charge_of(refund))
+
+    def _set_first_status(self, refund: JsonObject, method: str, call: ApiCall) -> None:
+        card = self._cards[refund["payment_intent"]]
+        status = "requires_action" if method in DESTINATIONS else card.refund_status
+        self._set_status(refund, call.forced_status or status)
+        if call.forced_status == "pending":
+            refund["pending_reason"] = "insufficient_funds"
+        self._delay_settlement(refund, card, call)
 
     def _charge_of(self, refund: Mapping[str, Any]) -> JsonObject:
         charge, _ = self._refund_origins[refund["id"]]

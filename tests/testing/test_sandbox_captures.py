@@ -50,6 +50,10 @@ class TestAuthorization:
 
         assert pick(intent, "capture_method", *INTENT) == ("manual", "requires_capture", 500, 0)
 
+    def test_unknown_capture_method_is_value_error(self, sandbox: StripeSandbox) -> None:
+        with pytest.raises(ValueError, match="'later'"):
+            sandbox.create_payment(500, capture="later")  # type: ignore[arg-type]
+
     def test_uncaptured_payment_cannot_be_refunded(self, stripe_api: HttpClient, authorized: str) -> None:
         response = refund(stripe_api, authorized)
 
@@ -109,7 +113,8 @@ class TestCapture:
         assert pick(sandbox.charge(authorized), *AMOUNTS) == (10_000, 4000, 4000, True, True)
 
     @pytest.mark.parametrize(
-        ("amount", "code"), [(10_001, "amount_too_large"), (0, "amount_too_small"), ("x", None)]
+        ("amount", "code"),
+        [(10_001, "amount_too_large"), (0, "amount_too_small"), (-1, "amount_too_small"), ("x", None)],
     )
     def test_invalid_amount_is_rejected(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, authorized: str, amount: object, code: str

@@ -219,6 +219,13 @@ class TestPaymentMethodsWithoutReturnPath:
         details = {"reference": None, "reference_status": "pending"}
         assert refund["destination_details"] == {destination: details, "type": destination}
 
+    def test_dashboard_refund_with_email_waits_for_the_customer(self, sandbox: StripeSandbox) -> None:
+        payment = sandbox.create_payment(2000, "jpy", method="konbini")
+
+        refund = sandbox.refund_in_dashboard(payment, instructions_email=EMAIL)
+
+        assert (refund["status"], refund["instructions_email"]) == ("requires_action", EMAIL)
+
     def test_other_payment_method_is_refunded_at_once(self, sandbox: StripeSandbox) -> None:
         refund = sandbox.refund_in_dashboard(sandbox.create_payment(2000, method="paypal"))
 

@@ -229,8 +229,9 @@ def _list_webhook_endpoints(params: p.Params) -> Endpoint:
 
 def _page(kind: str, url: str, items: Iterable[JsonObject], read: Mapping[str, Any]) -> JsonObject:
     """Return a page of a list, newest first (https://docs.stripe.com/api/pagination)."""
-    bounds, size = read.get("created", {}), read.get("limit", 10)
-    found = [item for item in items if p.in_range(item["created"], bounds)][::-1]
+    first, last = p.first_and_last(read.get("created", {}))
+    size = read.get("limit", 10)
+    found = [item for item in items if first <= item["created"] <= last][::-1]
     if "starting_after" in read:
         found = found[_position(kind, found, read, "starting_after") + 1 :]
     if "ending_before" in read:

@@ -108,7 +108,7 @@ class StoredObjects:
         elif payment_intent is not None:
             self.payment_intent(payment_intent, param="payment_intent")
         found = self.refunds_of(payment_intent, version)
-        return [refund for refund in found if charge in (None, refund["charge"])]
+        return found if charge is None else [refund for refund in found if refund["charge"] == charge]
 
     def refunds_of(self, payment_intent: str | None, version: str | None = None) -> list[JsonObject]:
         """Return the refunds of a payment intent, oldest first. None returns all refunds."""

@@ -72,6 +72,7 @@ class AccountControls:
         :param transfer_amount: how much of it; by default all.
         :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
         :raises ValueError: the amount, card or ``capture`` is invalid.
+        :raises ApiError: ``application_fee_amount`` without a connected account.
         """
         test_card = find_card(card)
         if test_card is None:

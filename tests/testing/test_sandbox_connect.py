@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.testing import StripeSandbox
+from flask_refunds.testing import ApiError, StripeSandbox
 from tests.testing.http_client import HttpClient, HttpResponse
 from tests.testing.webhook_server import SECRET, WebhookServer
 
@@ -208,6 +208,21 @@ class TestDestinationCharges:
 
         assert sandbox.transfer(payment)["amount"] == sandbox.application_fee(payment)["amount"] == 500
 
+    def test_capture_overrides_fee_and_transferred_amount(
+        self, sandbox: StripeSandbox, stripe_api: HttpClient
+    ) -> None:
+        """https://docs.stripe.com/api/payment_intents/capture"""
+        payment = sandbox.create_payment(
+            2000, capture="manual", transfer_to=SELLER, application_fee_amount=900
+        )
+        params = {"application_fee_amount": 100, "transfer_data[amount]": 1200}
+
+        intent = stripe_api.post(f"/v1/payment_intents/{payment}/capture", params).json
+
+        assert intent["application_fee_amount"] == sandbox.application_fee(payment)["amount"] == 100
+        assert intent["transfer_data"] == {"amount": 1200, "destination": SELLER}
+        assert sandbox.transfer(payment)["amount"] == 1200
+
     def test_part_of_a_payment_is_transferred(self, sandbox: StripeSandbox) -> None:
         payment = sandbox.create_payment(2000, transfer_to=SELLER, transfer_amount=1500)
 
@@ -232,12 +247,16 @@ class TestDestinationCharges:
         assert (unknown.status, unknown.error["code"]) == (400, "resource_missing")
         assert intent["latest_charge"]["transfer"]["destination"] == SELLER
 
-    def test_fee_of_platform_payment_is_rejected(self, stripe_api: HttpClient) -> None:
+    def test_fee_of_platform_payment_is_rejected(
+        self, sandbox: StripeSandbox, stripe_api: HttpClient
+    ) -> None:
         params = {"amount": 2000, "currency": "usd", "application_fee_amount": 200}
 
         response = stripe_api.post("/v1/payment_intents", params)
 
         assert (response.status, response.error["param"]) == (400, "application_fee_amount")
+        with pytest.raises(ApiError, match="application_fee_amount"):
+            sandbox.create_payment(2000, application_fee_amount=200)
 
     def test_payment_without_transfer_or_fee_has_none_to_read(
         self, sandbox: StripeSandbox, payment: str

@@ -170,11 +170,14 @@ class TestRetrieval:
         assert (event.type, event.context) == ("v1.refund.created", SELLER)
         assert event.to_dict()["snapshot_event"] == sandbox.events[-2]["id"]
 
-    def test_unknown_thin_event_is_404(self, sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
+    def test_unknown_thin_event_or_destination_is_404(
+        self, sandbox: StripeSandbox, stripe_api: HttpClient
+    ) -> None:
         snapshot = sandbox.create_payment(5) and sandbox.events[-1]["id"]
 
         for identifier in ("evt_65unknown", snapshot):
             assert stripe_api.get(f"/v2/core/events/{identifier}").status == 404
+        assert stripe_api.get("/v2/core/event_destinations/ed_unknown").status == 404
 
     def test_destinations_are_listed_apart_from_webhook_endpoints(
         self, sandbox: StripeSandbox, stripe_api: HttpClient

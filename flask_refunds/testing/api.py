@@ -17,15 +17,26 @@ from email.utils import formatdate
 from typing import Any
 
 from .account import Account
+from .api_versions import check_version
 from .endpoints import Endpoint, resolve
-from .errors import ApiError, invalid, key_missing, key_rejected, rate_limited, unauthorized
+from .errors import (
+    ApiError,
+    account_forbidden,
+    invalid,
+    key_missing,
+    key_rejected,
+    missing,
+    rate_limited,
+    unauthorized,
+)
 from .events import ApiCall
 from .http_server import Request, Response
 from .idempotency import IdempotencyKeys, KeyRecord
+from .objects import JsonObject
 from .params import parse_form
-from .signatures import API_VERSION
 
 _SECRET_KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
+_KINDS = {"pi_": "payment_intent", "ch_": "charge", "re_": "refund"}
 _FORM = "application/x-www-form-urlencoded"
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -101,29 +112,46 @@ class Api:
         livemode = self._authenticate(request.headers)
         if self._limit.exceeded():
             raise rate_limited(livemode)
+        account = self._find_account(request.headers, livemode)
+        version = check_version(request.headers.get("stripe-version", account.api_version))
         params = parse_parameters(request)
-        endpoint = resolve(request.method, request.path, params)
+        endpoint = _check_hidden(resolve(request.method, request.path, params), request.path, params)
         key = read_idempotency_key(request)
         record = None
         if key is not None:
+            scope = f"{account.account_id} {livemode}"
             record = self._keys.claim(
-                key, livemode=livemode, path=request.path, params=params, request_id=request_id
+                key, scope=scope, path=request.path, params=params, request_id=request_id
             )
         headers = self.common_headers(request, request_id) + _key_headers(record)
-        return AcceptedRequest(self._account(livemode), endpoint, ApiCall(request_id, key), headers, record)
+        call = ApiCall(request_id, key, api_version=version)
+        return AcceptedRequest(account, endpoint, call, headers, record)
 
     def run(self, accepted: AcceptedRequest, call: ApiCall) -> Response:
         """Run the endpoint and return its response."""
+        account = accepted.account
         try:
-            return Response(200, _encode(accepted.endpoint(accepted.account, call)).encode())
+            result = account.at_version(accepted.endpoint(account, call), call.api_version)
+            return Response(200, _encode(result).encode())
         except ApiError as error:
-            return error_response(error, call.request_id or "", livemode=accepted.account.livemode)
+            return error_response(error, call.request_id or "", livemode=account.livemode)
 
     def common_headers(self, request: Request, request_id: str) -> tuple[tuple[str, str], ...]:
         """Return the headers that every response has."""
-        version = request.headers.get("stripe-version", API_VERSION)
+        version = request.headers.get("stripe-version", self._account(False).api_version)
         date = formatdate(self._now(), usegmt=True)
         return (("Date", date), ("Request-Id", request_id), ("Stripe-Version", version))
+
+    def _find_account(self, headers: Mapping[str, str], livemode: bool) -> Account:
+        """Return the account of ``Stripe-Account`` or ``Stripe-Context``, or the key's own account."""
+        platform = self._account(livemode)
+        account_id = headers.get("stripe-account") or headers.get("stripe-context")
+        if not account_id:
+            return platform
+        for account in platform.with_connected():
+            if account.account_id == account_id:
+                return account
+        raise account_forbidden(read_secret_key(headers), account_id)
 
     def _authenticate(self, headers: Mapping[str, str]) -> bool:
         key = read_secret_key(headers)
@@ -140,6 +168,20 @@ class Api:
         if match is None or self._secret_key not in (None, key):
             raise key_rejected(key)
         return match.group(1) == "live"
+
+
+def _check_hidden(endpoint: Endpoint, path: str, params: Mapping[str, Any]) -> Endpoint:
+    """Return the endpoint with a check that the request names no hidden object."""
+    named = {"id": path.split("/")[3] if path.count("/") > 2 else ""}
+    named |= {name: params[name] for name in ("payment_intent", "charge") if name in params}
+
+    def checked(account: Account, call: ApiCall) -> JsonObject:
+        for param, identifier in named.items():
+            if identifier in account.hidden:
+                raise missing(_KINDS[str(identifier)[:3]], identifier, param=param)
+        return endpoint(account, call)
+
+    return checked
 
 
 def store_response(accepted: AcceptedRequest, response: Response) -> None:

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from .account import Account
+from .events import StoredEvent
+from .objects import JsonObject
 from .signatures import signed_event
 
 MAX_ATTEMPTS = 3
@@ -23,23 +26,45 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class WebhookEndpoint:
-    """A webhook endpoint.
+    """A webhook endpoint or event destination.
 
-    ``events`` are the event types to send, or ``*`` for all. ``livemode`` None means both modes.
+    :param events: the event types to send, or ``*`` for all.
+    :param livemode: None for both modes.
+    :param thin: whether to send thin events.
+    :param connect: whether to send the events of connected accounts; otherwise those of the platform.
+    :param api_version: the version of the events' objects; None for the account's default version.
     """
 
     url: str
     secret: str
     events: tuple[str, ...] = ("*",)
     livemode: bool | None = None
+    thin: bool = False
+    connect: bool = False
+    api_version: str | None = None
 
     def has_mode(self, livemode: bool) -> bool:
-        """Return whether this endpoint belongs to the mode."""
-        return self.livemode in (None, livemode)
+        """Return whether this endpoint receives events of this mode.
 
-    def accepts(self, event_type: str) -> bool:
-        """Return whether this endpoint receives events of this type."""
-        return "*" in self.events or event_type in self.events
+        Stripe also sends test events to the live endpoints of a platform
+        (https://docs.stripe.com/connect/webhooks).
+        """
+        gets_test_events = self.connect and self.livemode is True
+        return self.livemode in (None, livemode) or gets_test_events
+
+    def payload(self, event: StoredEvent, account: Account) -> JsonObject | None:
+        """Return what this endpoint receives for an event of an account, or None."""
+        if not self.has_mode(account.livemode) or self.connect is (account.account_id is None):
+            return None
+        if "*" not in self.events and event.type not in self._types():
+            return None
+        version = self.api_version or account.api_version
+        if self.thin:
+            return None if event.is_about_release else event.load_thin()
+        return event.load(version) if event.exists_in(version) else None
+
+    def _types(self) -> set[str]:
+        return {name.removeprefix("v1.") for name in self.events}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The API endpoints: the parameters of each, and what it does with an account.
 
-Sources: https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/events, …/balance,
-…/webhook_endpoints
+Sources: https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/transfers,
+…/application_fees, …/events, …/balance, …/webhook_endpoints, …/v2/core/events,
+…/v2/core/event_destinations
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from typing import Any
 
 from . import params as p
 from .account import Account
-from .cards import Card, find_card
+from .endpoint_params import (
+    EXPAND,
+    INTENT_ARGS,
+    INTENT_CANCEL,
+    INTENT_CAPTURE,
+    INTENT_CONFIRM,
+    INTENT_CREATE,
+    PAGE,
+    REFUND_ARGS,
+    REFUND_CREATE,
+    read_card,
+)
 from .errors import ApiError, invalid, missing
 from .events import ApiCall
 from .objects import JsonObject
@@ -24,57 +36,12 @@ Builder = Callable[..., Endpoint]
 _EXPANDABLE: dict[str, dict[str, str]] = {
     "refund": {"charge": "charge", "payment_intent": "payment_intent"},
     "payment_intent": {"latest_charge": "charge"},
-    "charge": {"payment_intent": "payment_intent"},
+    "charge": {
+        "application_fee": "application_fee",
+        "payment_intent": "payment_intent",
+        "transfer": "transfer",
+    },
     "refunds": {"data": "refund"},
-}
-_EXPAND: dict[str, p.Reader] = {"expand": p.string_list}
-_PAGE: dict[str, p.Reader] = {
-    "created": p.time_range,
-    "ending_before": p.string,
-    "limit": p.limit,
-    "starting_after": p.string,
-    **_EXPAND,
-}
-_REFUND_CREATE: dict[str, p.Reader] = {
-    "amount": p.amount,
-    "charge": p.string,
-    "currency": p.currency,
-    "customer": p.string,
-    "instructions_email": p.string,
-    "metadata": p.metadata,
-    "origin": p.one_of("customer_balance"),
-    "payment_intent": p.string,
-    "reason": p.one_of("duplicate", "fraudulent", "requested_by_customer"),
-    "refund_application_fee": p.boolean,
-    "reverse_transfer": p.boolean,
-    **_EXPAND,
-}
-_REFUND_ARGS = ("amount", "charge", "instructions_email", "metadata", "payment_intent", "reason")
-_CONFIRM: dict[str, p.Reader] = {
-    "off_session": p.unused,
-    "payment_method": p.string,
-    "payment_method_data": p.unused,
-    "receipt_email": p.string,
-    "return_url": p.string,
-    **_EXPAND,
-}
-_INTENT_CREATE: dict[str, p.Reader] = {
-    "amount": p.amount,
-    "automatic_payment_methods": p.unused,
-    "capture_method": p.one_of("automatic", "automatic_async"),
-    "confirm": p.boolean,
-    "currency": p.currency,
-    "description": p.string,
-    "metadata": p.metadata,
-    "payment_method_types": p.unused,
-    **_CONFIRM,
-}
-_INTENT_ARGS = ("amount", "confirm", "currency", "description", "metadata", "receipt_email")
-_PAYMENT_METHOD_DATA: dict[str, p.Reader] = {
-    "type": p.one_of("card"),
-    "card": p.unused,
-    "billing_details": p.unused,
-    "metadata": p.metadata,
 }
 
 
@@ -95,7 +62,7 @@ def resolve(method: str, path: str, params: p.Params) -> Endpoint:
 
 
 def _create_refund(params: p.Params) -> Endpoint:
-    read = p.read(params, _REFUND_CREATE)
+    read = p.read(params, REFUND_CREATE)
     if "charge" in read and "payment_intent" in read:
         raise invalid("You may only specify one of these parameters: charge, payment_intent.")
     if "charge" not in read and "payment_intent" not in read:
@@ -103,17 +70,19 @@ def _create_refund(params: p.Params) -> Endpoint:
             "One of the following params should be provided for this request: payment_intent or charge.",
             code="parameter_missing",
         )
-    args = {name: read[name] for name in _REFUND_ARGS if name in read}
+    args = {name: read[name] for name in REFUND_ARGS if name in read}
     return _with_expansion("refund", read, lambda account, call: account.create_refund(call=call, **args))
 
 
 def _get_refund(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, _EXPAND)
-    return _with_expansion("refund", read, lambda account, call: account.refund(identifier))
+    read = p.read(params, EXPAND)
+    return _with_expansion(
+        "refund", read, lambda account, call: account.refund(identifier, version=call.api_version)
+    )
 
 
 def _update_refund(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, {"metadata": p.metadata, **_EXPAND})
+    read = p.read(params, {"metadata": p.metadata, **EXPAND})
     metadata = read.get("metadata")
     return _with_expansion(
         "refund",
@@ -123,25 +92,27 @@ def _update_refund(identifier: str, params: p.Params) -> Endpoint:
 
 
 def _cancel_refund(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, _EXPAND)
+    read = p.read(params, EXPAND)
     return _with_expansion("refund", read, lambda account, call: account.cancel_refund(identifier, call=call))
 
 
 def _list_refunds(params: p.Params) -> Endpoint:
-    read = p.read(params, {"charge": p.string, "payment_intent": p.string, **_PAGE})
+    read = p.read(params, {"charge": p.string, "payment_intent": p.string, **PAGE})
     filters = {name: read[name] for name in ("charge", "payment_intent") if name in read}
-    return _with_expansion(
-        "refunds",
-        read,
-        lambda account, call: _page("refund", "/v1/refunds", account.refunds(**filters), read),
-    )
+
+    def endpoint(account: Account, call: ApiCall) -> JsonObject:
+        found = account.refunds(**filters, version=call.api_version)
+        visible = [refund for refund in found if refund["id"] not in account.hidden]
+        return _page("refund", "/v1/refunds", visible, read)
+
+    return _with_expansion("refunds", read, endpoint)
 
 
 def _create_intent(params: p.Params) -> Endpoint:
-    read = p.read(params, _INTENT_CREATE)
+    read = p.read(params, INTENT_CREATE)
     p.required(read, "amount", "currency")
-    card = _read_card(read)
-    args = {name: read[name] for name in _INTENT_ARGS if name in read}
+    card = read_card(read)
+    args = {name: read[name] for name in INTENT_ARGS if name in read}
     return _with_expansion(
         "payment_intent",
         read,
@@ -150,23 +121,61 @@ def _create_intent(params: p.Params) -> Endpoint:
 
 
 def _confirm_intent(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, _CONFIRM)
-    card = _read_card(read)
+    read = p.read(params, INTENT_CONFIRM)
+    card = read_card(read)
     return _with_expansion(
         "payment_intent",
         read,
-        lambda account, call: account.confirm_payment_intent(identifier, card=card, call=call),
+        lambda account, call: account.confirm_payment_intent(
+            identifier, card=card, capture_method=read.get("capture_method"), call=call
+        ),
+    )
+
+
+def _capture_intent(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, INTENT_CAPTURE)
+    return _with_expansion(
+        "payment_intent",
+        read,
+        lambda account, call: account.capture_payment_intent(
+            identifier,
+            read.get("amount_to_capture"),
+            final=read.get("final_capture", True),
+            application_fee_amount=read.get("application_fee_amount"),
+            transfer_amount=read.get("transfer_data", {}).get("amount"),
+            call=call,
+        ),
+    )
+
+
+def _cancel_intent(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, INTENT_CANCEL)
+    reason = read.get("cancellation_reason")
+    return _with_expansion(
+        "payment_intent",
+        read,
+        lambda account, call: account.cancel_payment_intent(identifier, reason=reason, call=call),
     )
 
 
 def _get_intent(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, {"client_secret": p.string, **_EXPAND})
+    read = p.read(params, {"client_secret": p.string, **EXPAND})
     return _with_expansion("payment_intent", read, lambda account, call: account.payment_intent(identifier))
 
 
 def _get_charge(identifier: str, params: p.Params) -> Endpoint:
-    read = p.read(params, _EXPAND)
+    read = p.read(params, EXPAND)
     return _with_expansion("charge", read, lambda account, call: account.charge(identifier))
+
+
+def _get_transfer(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, EXPAND)
+    return lambda account, call: account.transfer(identifier)
+
+
+def _get_application_fee(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, EXPAND)
+    return lambda account, call: account.application_fee(identifier)
 
 
 def _get_event(identifier: str, params: p.Params) -> Endpoint:
@@ -174,12 +183,32 @@ def _get_event(identifier: str, params: p.Params) -> Endpoint:
     return lambda account, call: account.event(identifier)
 
 
+def _get_thin_event(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, {})
+    return lambda account, call: account.thin_event(identifier)
+
+
+def _get_event_destination(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, {"include": p.string_list})
+    return lambda account, call: account.event_destination(identifier)
+
+
+def _list_event_destinations(params: p.Params) -> Endpoint:
+    p.read(params, {"include": p.string_list, "limit": p.limit})
+    return lambda account, call: {
+        "data": account.event_destinations[::-1],
+        "next_page_url": None,
+        "previous_page_url": None,
+    }
+
+
 def _list_events(params: p.Params) -> Endpoint:
-    read = p.read(params, {"type": p.string, "types": p.string_list, **_PAGE})
+    read = p.read(params, {"type": p.string, "types": p.string_list, **PAGE})
     types = {read["type"]} if "type" in read else set(read.get("types", ()))
 
     def endpoint(account: Account, call: ApiCall) -> JsonObject:
-        matching = (event for event in account.events if not types or event.type in types)
+        events = (event for event in account.events if event.exists_in(account.api_version))
+        matching = (event for event in events if not types or event.type in types)
         stubs = ({"id": event.id, "created": event.created} for event in matching)
         page = _page("event", "/v1/events", stubs, read)
         return {**page, "data": [account.event(stub["id"]) for stub in page["data"]]}
@@ -193,39 +222,16 @@ def _get_balance(params: p.Params) -> Endpoint:
 
 
 def _list_webhook_endpoints(params: p.Params) -> Endpoint:
-    read = p.read(params, _PAGE)
+    read = p.read(params, PAGE)
     url = "/v1/webhook_endpoints"
     return lambda account, call: _page("webhook_endpoint", url, account.webhook_endpoints, read)
 
 
-def _read_card(read: Mapping[str, Any]) -> Card | None:
-    if "payment_method" in read:
-        name = read["payment_method"]
-    elif "payment_method_data" in read:
-        name = _read_card_number(read["payment_method_data"])
-    else:
-        return None
-    card = find_card(name)
-    if card is None:
-        raise missing("PaymentMethod", name, param="payment_method")
-    return card
-
-
-def _read_card_number(data: Any) -> str:
-    if not isinstance(data, dict):
-        raise invalid("Invalid object", param="payment_method_data")
-    details = p.read(data, _PAYMENT_METHOD_DATA).get("card")
-    number = details.get("number") if isinstance(details, dict) else None
-    if not isinstance(number, str) or not number.isdigit():
-        message = "Your card number is incorrect."
-        raise ApiError(402, message, type="card_error", code="incorrect_number", param="number")
-    return number
-
-
 def _page(kind: str, url: str, items: Iterable[JsonObject], read: Mapping[str, Any]) -> JsonObject:
     """Return a page of a list, newest first (https://docs.stripe.com/api/pagination)."""
-    bounds, size = read.get("created", {}), read.get("limit", 10)
-    found = [item for item in items if p.in_range(item["created"], bounds)][::-1]
+    first, last = p.first_and_last(read.get("created", {}))
+    size = read.get("limit", 10)
+    found = [item for item in items if first <= item["created"] <= last][::-1]
     if "starting_after" in read:
         found = found[_position(kind, found, read, "starting_after") + 1 :]
     if "ending_before" in read:
@@ -272,11 +278,17 @@ def _expand(account: Account, kind: str, item: JsonObject, path: list[str]) -> J
     if not path:
         return item
     name, rest = path[0], path[1:]
-    target_kind, value = _EXPANDABLE[kind][name], item[name]
+    target_kind, value = _EXPANDABLE[kind][name], item.get(name)
     if isinstance(value, list):
         return {**item, name: [_expand(account, target_kind, each, rest) for each in value]}
     if isinstance(value, str):
-        value = account.charge(value) if target_kind == "charge" else account.payment_intent(value)
+        find = {
+            "application_fee": (account.platform or account).application_fee,
+            "charge": account.charge,
+            "payment_intent": account.payment_intent,
+            "transfer": account.transfer,
+        }
+        value = find[target_kind](value)
     if value is not None:
         value = _expand(account, target_kind, value, rest)
     return {**item, name: value}
@@ -294,10 +306,17 @@ _ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
         ("POST", r"/v1/payment_intents", _create_intent),
         ("GET", rf"/v1/payment_intents/{_ID}", _get_intent),
         ("POST", rf"/v1/payment_intents/{_ID}/confirm", _confirm_intent),
+        ("POST", rf"/v1/payment_intents/{_ID}/capture", _capture_intent),
+        ("POST", rf"/v1/payment_intents/{_ID}/cancel", _cancel_intent),
         ("GET", rf"/v1/charges/{_ID}", _get_charge),
+        ("GET", rf"/v1/transfers/{_ID}", _get_transfer),
+        ("GET", rf"/v1/application_fees/{_ID}", _get_application_fee),
         ("GET", r"/v1/events", _list_events),
         ("GET", rf"/v1/events/{_ID}", _get_event),
         ("GET", r"/v1/balance", _get_balance),
         ("GET", r"/v1/webhook_endpoints", _list_webhook_endpoints),
+        ("GET", rf"/v2/core/events/{_ID}", _get_thin_event),
+        ("GET", r"/v2/core/event_destinations", _list_event_destinations),
+        ("GET", rf"/v2/core/event_destinations/{_ID}", _get_event_destination),
     )
 ]

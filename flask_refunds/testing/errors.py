@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 RATE_LIMITS_PAGE = "https://stripe.com/docs/rate-limits"
+_DECLINE_MESSAGES = {
+    "expired_card": "Your card has expired.",
+    "incorrect_cvc": "Your card's security code is incorrect.",
+    "insufficient_funds": "Your card has insufficient funds.",
+    "processing_error": "An error occurred while processing your card. Try again in a little bit.",
+}
 
 
 class ApiError(Exception):
@@ -74,6 +80,16 @@ def key_forbidden(key: str) -> ApiError:
     )
 
 
+def account_forbidden(key: str, account: str) -> ApiError:
+    """Return a 403 error for an account that isn't connected to the key's account."""
+    return ApiError(
+        403,
+        f"The provided key '{mask_key(key)}' does not have access to account '{account}' (or that account "
+        "does not exist). Application access may have been revoked.",
+        code="account_invalid",
+    )
+
+
 def mask_key(key: str) -> str:
     """Return an API key's prefix and last four characters, with the rest replaced by asterisks."""
     prefix = key[:8] if key[:3] in ("sk_", "rk_", "pk_") else ""
@@ -129,18 +145,16 @@ def server_error(status: int = 500, *, retry: bool | None = None) -> ApiError:
 
 
 def card_declined(decline_code: str, **fields: Any) -> ApiError:
-    """Return a 402 error for a declined card."""
-    messages = {
-        "insufficient_funds": "Your card has insufficient funds.",
-        "test_mode_live_card": "Your card was declined. Your request was in test mode, but used a "
-        "non test (live) card. For a list of valid test cards, visit: "
-        "https://stripe.com/docs/testing.",
-    }
+    """Return a 402 error for a declined card (https://docs.stripe.com/testing#declined-payments)."""
+    has_own_code = decline_code in ("expired_card", "incorrect_cvc", "processing_error")
+    param = {"expired_card": "exp_month", "incorrect_cvc": "cvc"}.get(decline_code)
+    if param is not None:
+        fields["param"] = param
     return ApiError(
         402,
-        messages.get(decline_code, "Your card was declined."),
+        _DECLINE_MESSAGES.get(decline_code, "Your card was declined."),
         type="card_error",
-        code="card_declined",
+        code=decline_code if has_own_code else "card_declined",
         decline_code=decline_code,
         **fields,
     )

@@ -21,10 +21,10 @@ KEY_LIFETIME_SECONDS = 24 * 3600
 
 @dataclass
 class KeyRecord:
-    """The first request with a key, and the response to it."""
+    """The first request with a key, and the response to it. ``scope`` is the account and mode."""
 
     key: str
-    livemode: bool
+    scope: str
     path: str
     params: dict[str, Any]
     request_id: str
@@ -37,12 +37,12 @@ class IdempotencyKeys:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._records: OrderedDict[tuple[bool, str], KeyRecord] = OrderedDict()
+        self._records: OrderedDict[tuple[str, str], KeyRecord] = OrderedDict()
 
-    def claim(
-        self, key: str, *, livemode: bool, path: str, params: dict[str, Any], request_id: str
-    ) -> KeyRecord:
+    def claim(self, key: str, *, scope: str, path: str, params: dict[str, Any], request_id: str) -> KeyRecord:
         """Return the record of this key, and create it for the first request.
+
+        :param scope: the account and mode, which have keys of their own.
 
         If the record has a response, replay it. Otherwise run the endpoint and store its response.
 
@@ -53,10 +53,10 @@ class IdempotencyKeys:
             message = f"Idempotency keys can be at most {MAX_KEY_LENGTH} characters long."
             raise invalid(message)
         self._remove_expired()
-        record = self._records.get((livemode, key))
+        record = self._records.get((scope, key))
         if record is None:
-            record = KeyRecord(key, livemode, path, params, request_id, self._now())
-            self._records[livemode, key] = record
+            record = KeyRecord(key, scope, path, params, request_id, self._now())
+            self._records[scope, key] = record
             return record
         if (record.path, record.params) != (path, params):
             raise _different_request(record, path)

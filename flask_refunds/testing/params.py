@@ -6,6 +6,7 @@ Errors raised here come before the endpoint runs, so they aren't stored under th
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -147,6 +148,17 @@ def one_of(*choices: str) -> Reader:
     return choice
 
 
+def fields(readers: Mapping[str, Reader]) -> Reader:
+    """Return a reader of an object with these fields."""
+
+    def nested(name: str, value: Any) -> Params:
+        if not isinstance(value, dict):
+            raise invalid("Invalid object", param=name)
+        return read(value, readers)
+
+    return nested
+
+
 def string_list(name: str, value: Any) -> list[str]:
     """Read a list of strings: ``expand[]=charge`` or ``expand[0]=charge``."""
     if not isinstance(value, dict):
@@ -189,14 +201,10 @@ def time_range(name: str, value: Any) -> dict[str, int]:
     return read(value, dict.fromkeys(("gt", "gte", "lt", "lte"), integer))
 
 
-def in_range(created: int, bounds: Mapping[str, int]) -> bool:
-    """Return whether a time is within the bounds that :func:`time_range` returned."""
-    return (
-        created > bounds.get("gt", -1)
-        and created >= bounds.get("gte", 0)
-        and created < bounds.get("lt", created + 1)
-        and created <= bounds.get("lte", created)
-    )
+def first_and_last(bounds: Mapping[str, int]) -> tuple[float, float]:
+    """Return the first and last time within the bounds that :func:`time_range` returned."""
+    first = max(bounds.get("gte", 0), bounds.get("gt", -1) + 1)
+    return first, min(bounds.get("lte", math.inf), bounds.get("lt", math.inf) - 1)
 
 
 def _display(value: Any) -> str:

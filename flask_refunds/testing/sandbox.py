@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any
 
 from . import control_api
 from .account import Account
 from .api import Api, RateLimit
-from .cards import find_card
-from .clock import Clock
+from .api_versions import API_VERSION
+from .controls import AccountControls
 from .delivery import Delivery, EventDispatcher, WebhookEndpoint, WebhookSender
-from .errors import ApiError
 from .events import StoredEvent
 from .faults import Fault, FaultPlan, Injected
 from .http_server import Connection, HttpServer, Request
 from .idempotency import IdempotencyKeys
-from .objects import JsonObject, copy_json
+from .objects import JsonObject
 from .request_handler import RequestHandler
 from .request_log import ReceivedRequest, RequestLog
+from .signatures import PING, make_event
+
+_SOURCES = {False: "@self", True: "@accounts"}
 
 
-class StripeSandbox:
+class StripeSandbox(AccountControls):
     """A local version of Stripe's refunds API on 127.0.0.1. Use it as a context manager.
 
     ::
@@ -41,12 +41,14 @@ class StripeSandbox:
     :param port: the port to listen on; 0 for any free port.
     :param secret_key: the only accepted API key. By default, every well-formed secret or restricted key
         is accepted. The key decides whether a request is in live or test mode.
-    :param enforce_amount_limit: False accepts refunds of more than the amount paid. A double refund then
+    :param enforce_amount_limit: False accepts refunds of more than the amount captured. A double refund then
         shows in :meth:`money_refunded`.
     :param rate_limit: requests per second before Stripe's 429 error; None for no limit.
     :param latency: seconds of real time between the arrival of a request and its execution.
     :param refund_settles_after: seconds on the sandbox's clock until a refund of an asynchronous test card
         changes its status.
+    :param api_version: the account's default API version, for requests without ``Stripe-Version``, events and
+        the objects that this class returns.
     :param clock: returns seconds since the epoch; by default real time.
     """
 
@@ -59,15 +61,17 @@ class StripeSandbox:
         rate_limit: int | None = None,
         latency: float = 0.0,
         refund_settles_after: float = 3600.0,
+        api_version: str = API_VERSION,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(
+            livemode=secret_key is not None and secret_key[3:8] == "live_",
+            enforce_amount_limit=enforce_amount_limit,
+            refund_settles_after=refund_settles_after,
+            api_version=api_version,
+            clock=clock,
+        )
         self._port = port
-        self._livemode = secret_key is not None and secret_key[3:8] == "live_"
-        self._enforce_amount_limit = enforce_amount_limit
-        self._refund_settles_after = refund_settles_after
-        self._changed = threading.Condition()
-        self._clock = Clock(clock)
-        self._accounts = self._new_accounts()
         self._keys = IdempotencyKeys(self._clock)
         self._rate_limit = RateLimit(rate_limit, self._clock)
         self._faults = FaultPlan()
@@ -162,116 +166,6 @@ class StripeSandbox:
             self._accounts = self._new_accounts()
             self._changed.notify_all()
 
-    # Payments and refunds
-
-    def create_payment(
-        self,
-        amount: int,
-        currency: str = "usd",
-        card: str = "4242424242424242",
-        metadata: Mapping[str, str] | None = None,
-        *,
-        livemode: bool | None = None,
-    ) -> str:
-        """Pay with a test card, without an HTTP request.
-
-        :param amount: in minor units, at least 1.
-        :param card: a card number, or an ID such as ``pm_card_pendingRefund``.
-        :param livemode: by default, the mode of ``secret_key`` or else test mode.
-        :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
-        :raises ValueError: the amount or card is invalid.
-        """
-        test_card = find_card(card)
-        if test_card is None:
-            raise ValueError(f"Unknown card {card!r}. Use a card number or a pm_card_… ID.")
-        if amount < 1:
-            raise ValueError(f"The amount must be at least 1, not {amount}.")
-        with self._changed:
-            account = self._account(self._livemode if livemode is None else livemode)
-            try:
-                intent = account.create_payment_intent(
-                    amount=amount,
-                    currency=currency.lower(),
-                    card=test_card,
-                    confirm=True,
-                    metadata=dict(metadata or {}),
-                )
-            except ApiError as declined:
-                intent = declined.error["payment_intent"]
-            self._changed.notify_all()
-            return str(intent["id"])
-
-    def payment_intent(self, payment_intent: str) -> JsonObject:
-        """Return a copy of a payment intent.
-
-        :raises LookupError: the ID is unknown.
-        """
-        return self._read(lambda account: account.payment_intent(payment_intent))
-
-    def charge(self, payment_intent: str) -> JsonObject:
-        """Return a copy of a payment intent's latest charge.
-
-        :raises LookupError: the ID is unknown, or the payment intent has no charge.
-        """
-        charge = self.payment_intent(payment_intent)["latest_charge"]
-        return self._read(lambda account: account.charge(charge))
-
-    def refund(self, refund_id: str) -> JsonObject:
-        """Return a copy of a refund.
-
-        :raises LookupError: the ID is unknown.
-        """
-        return self._read(lambda account: account.refund(refund_id))
-
-    def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
-        """Return copies of a payment intent's refunds, or of all refunds; oldest first."""
-        with self._changed:
-            self._apply_due_transitions()
-            found = [
-                copy_json(refund)
-                for account in self._accounts.values()
-                for refund in account.refunds_of(payment_intent)
-            ]
-        return sorted(found, key=lambda refund: int(refund["created"]))
-
-    def money_refunded(self, payment_intent: str) -> int:
-        """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
-        with self._changed:
-            self._apply_due_transitions()
-            return sum(account.money_refunded(payment_intent) for account in self._accounts.values())
-
-    def refund_in_dashboard(self, payment_intent: str, amount: int | None = None) -> JsonObject:
-        """Refund as a Dashboard user does: without metadata and without an idempotency key.
-
-        :param amount: in minor units; by default the full remaining amount.
-        :return: a copy of the refund.
-        :raises ApiError: Stripe would reject the refund.
-        """
-        return self._modify(
-            lambda account: account.create_refund(payment_intent=payment_intent, amount=amount)
-        )
-
-    def settle(self, refund_id: str, status: str, failure_reason: str | None = None) -> JsonObject:
-        """Change a refund's status to ``succeeded``, ``failed``, ``canceled``, …, and send the events.
-
-        :param failure_reason: one of https://docs.stripe.com/refunds#failed-refunds
-        :return: a copy of the refund.
-        :raises LookupError: the ID is unknown.
-        :raises ValueError: Stripe doesn't allow this change.
-        """
-        return self._modify(lambda account: account.settle(refund_id, status, failure_reason))
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock forward, and apply the status changes that become due."""
-        with self._changed:
-            self._clock.advance(seconds)
-            self._apply_due_transitions()
-            self._changed.notify_all()
-
-    def now(self) -> float:
-        """Return the sandbox's time, in seconds since the epoch."""
-        return self._clock()
-
     # Faults
 
     def inject(
@@ -353,26 +247,53 @@ class StripeSandbox:
     @property
     def events(self) -> list[JsonObject]:
         """Copies of all events, oldest first."""
-        with self._changed:
-            self._apply_due_transitions()
-            found = [event for account in self._accounts.values() for event in account.events]
-        return [event.load() for event in sorted(found, key=lambda event: event.created)]
+        version = self._accounts[False].api_version
+        return [event.load(version) for event in self._stored_events() if event.exists_in(version)]
+
+    @property
+    def thin_events(self) -> list[JsonObject]:
+        """Copies of the thin events about the same changes, oldest first."""
+        return [event.load_thin() for event in self._stored_events() if not event.is_about_release]
 
     def add_webhook(
-        self, url: str, secret: str, events: Iterable[str] = ("*",), *, livemode: bool | None = None
+        self,
+        url: str,
+        secret: str,
+        events: Iterable[str] = ("*",),
+        *,
+        livemode: bool | None = None,
+        thin: bool = False,
+        connect: bool = False,
+        api_version: str | None = None,
     ) -> None:
         """Deliver all new events to a URL, with up to three attempts each.
 
         :param secret: the signing secret, ``whsec_…``.
         :param events: the event types to send; ``*`` for all.
-        :param livemode: the mode of the events; None for both modes.
+        :param livemode: the mode of the events; None for both modes. A live endpoint with ``connect`` also
+            receives test events, as in Stripe.
+        :param thin: send thin events (``v1.refund.updated``) instead of snapshots.
+        :param connect: send the events of connected accounts instead of the platform's.
+        :param api_version: the version of the events' objects; by default the account's.
         """
-        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode)
+        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode, thin, connect, api_version)
         with self._changed:
             self._endpoints.append(endpoint)
             for account in self._accounts.values():
-                if endpoint.has_mode(account.livemode):
-                    account.add_webhook_endpoint(url, endpoint.events)
+                if livemode in (None, account.livemode) and thin:
+                    account.add_event_destination(url, endpoint.events, [_SOURCES[connect]])
+                elif livemode in (None, account.livemode):
+                    account.add_webhook_endpoint(url, endpoint.events, api_version)
+
+    def ping(self, url: str) -> None:
+        """Deliver the event that Stripe sends to test an event destination.
+
+        :param url: the URL of an endpoint that receives thin events.
+        """
+        with self._changed:
+            for endpoint in self._endpoints:
+                if endpoint.thin and endpoint.url == url:
+                    self._dispatcher.enqueue(self._new_ping(endpoint), endpoint)
 
     def deliver(
         self, event: Mapping[str, Any], url: str, secret: str, *, timestamp: int | None = None
@@ -406,54 +327,22 @@ class StripeSandbox:
         else:
             self._handler.handle(connection, request)
 
-    def _account(self, livemode: bool) -> Account:
-        return self._accounts[livemode]
+    def _stored_events(self) -> list[StoredEvent]:
+        with self._changed:
+            self._apply_due_transitions()
+            found = [event for account in self._all_accounts() for event in account.events]
+        return sorted(found, key=lambda event: event.sequence)
 
-    def _new_accounts(self) -> dict[bool, Account]:
-        accounts = {
-            livemode: Account(
-                now=self._clock,
-                livemode=livemode,
-                enforce_amount_limit=self._enforce_amount_limit,
-                refund_settles_after=self._refund_settles_after,
-                on_event=partial(self._publish, livemode),
-            )
-            for livemode in (False, True)
-        }
-        accounts[False].other_mode, accounts[True].other_mode = accounts[True], accounts[False]
-        return accounts
+    def _new_ping(self, endpoint: WebhookEndpoint) -> JsonObject:
+        account = self._accounts[endpoint.livemode or False]
+        [subject] = [each for each in account.event_destinations if each["name"] == endpoint.url][-1:]
+        return make_event(PING, subject, created=int(self._clock()), livemode=account.livemode)
 
-    def _publish(self, livemode: bool, event: StoredEvent) -> None:
+    def _publish(self, account: Account, event: StoredEvent) -> None:
         for endpoint in self._endpoints:
-            if endpoint.has_mode(livemode) and endpoint.accepts(event.type):
-                self._dispatcher.enqueue(event.load(), endpoint)
-
-    def _apply_due_transitions(self) -> None:
-        for account in self._accounts.values():
-            account.apply_due_transitions()
-
-    def _read(self, find: Callable[[Account], JsonObject]) -> JsonObject:
-        with self._changed:
-            self._apply_due_transitions()
-            return self._in_either_mode(find)
-
-    def _modify(self, change: Callable[[Account], JsonObject]) -> JsonObject:
-        with self._changed:
-            self._apply_due_transitions()
-            changed = self._in_either_mode(change)
-            self._changed.notify_all()
-            return changed
-
-    def _in_either_mode(self, action: Callable[[Account], JsonObject]) -> JsonObject:
-        """Run an action on the account that has the object, in test or live mode."""
-        for account in self._accounts.values():
-            try:
-                return dict(copy_json(action(account)))
-            except ApiError as error:
-                if error.status != 404:
-                    raise
-                missing = error
-        raise LookupError(str(missing))
+            payload = endpoint.payload(event, account)
+            if payload is not None:
+                self._dispatcher.enqueue(payload, endpoint)
 
     def _run_on_server(self, *actions: Callable[[], None]) -> None:
         """Run functions on the server's thread, which owns the connections, and wait for them."""

@@ -7,6 +7,7 @@ import pytest
 
 from flask_refunds.testing import StripeSandbox
 from tests.testing.http_client import HttpClient
+from tests.testing.webhook_server import WebhookServer
 
 
 @pytest.fixture
@@ -25,3 +26,14 @@ def stripe_api(sandbox: StripeSandbox) -> Iterator[HttpClient]:
 def payment(sandbox: StripeSandbox) -> str:
     """The ID of a payment intent of 20 USD."""
     return sandbox.create_payment(2000)
+
+
+@pytest.fixture
+def webhook() -> Iterator[WebhookServer]:
+    webhook = WebhookServer()
+    webhook.thread.start()
+    yield webhook
+    webhook.may_respond.set()
+    webhook.server.shutdown()
+    webhook.thread.join()
+    webhook.server.server_close()

@@ -64,7 +64,7 @@ def test_declined_payment_intent_accepts_another_card(sandbox: StripeSandbox, st
         ({"currency": "usd"}, "amount"),
         ({"amount": "5"}, "currency"),
         ({"amount": "5", "currency": "usd", "payment_method": "pm_unknown"}, "payment_method"),
-        ({"amount": "5", "currency": "usd", "capture_method": "manual"}, "capture_method"),
+        ({"amount": "5", "currency": "usd", "capture_method": "later"}, "capture_method"),
         ({"amount": "5", "currency": "usd", "payment_method_data": "x"}, "payment_method_data"),
         ({"amount": "5", "currency": "usd", "payment_method_data[type]": "card"}, "number"),
     ],
@@ -81,7 +81,8 @@ def test_invalid_parameter_is_rejected(stripe_api: HttpClient, params: dict[str,
     [
         ("4000000000000002", "generic_decline"),
         ("4000000000009995", "insufficient_funds"),
-        ("5500000000000004", "test_mode_live_card"),
+        ("4000000000009987", "lost_card"),
+        ("4100000000000019", "fraudulent"),
     ],
 )
 def test_declined_card_is_402(stripe_api: HttpClient, card: str, decline_code: str) -> None:

@@ -18,12 +18,16 @@ DOCUMENTED_FIELDS = {
     "charge",
     "created",
     "currency",
+    "customer",
+    "customer_account",
     "destination_details",
     "failure_balance_transaction",
     "failure_reason",
+    "instructions_email",
     "metadata",
     "next_action",
     "payment_intent",
+    "payment_method",
     "pending_reason",
     "reason",
     "receipt_number",
@@ -97,7 +101,8 @@ class TestCreateRefund:
         ],
     )
     def test_documented_parameter_is_accepted(self, stripe_api: HttpClient, payment: str, name: str) -> None:
-        value = {"currency": "usd", "origin": "customer_balance"}.get(name, "true")
+        values = {"currency": "usd", "origin": "customer_balance", "instructions_email": "a@example.com"}
+        value = values.get(name, "false")
 
         assert stripe_api.post("/v1/refunds", {"payment_intent": payment, name: value}).status == 200
 

@@ -146,7 +146,7 @@ class Environment:
         database = self.db if database is None else database
         app = make_shop_app(database, self.sandbox.url, **config)
         record_signals(app, self.db)
-        with _build_lock, mock.patch.object(extension, "ServerClock", lambda database: clock):
+        with _build_lock, mock.patch.object(extension, "ServerClock", return_value=clock):
             extension.get_refunds(app)
         return Shop(app, self.db)
 

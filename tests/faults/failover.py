@@ -211,7 +211,7 @@ def _count_records(member: Mongod, environment: ReplicaSetEnvironment) -> int:
 
 def _reconcile(environment: ReplicaSetEnvironment, tally: Tally) -> None:
     """Reconcile once, two minutes later, and check the invariants of every payment."""
-    with mock.patch.object(extension, "ServerClock", lambda database: Clock(LATER)):
+    with mock.patch.object(extension, "ServerClock", return_value=Clock(LATER)):
         app = make_app(REFUNDS_MONGO=environment.database, STRIPE_API_BASE=environment.sandbox.url)
         reconciler = extension.get_refunds(app).reconciler
         report = reconciler.run(reconciler.find(timedelta(0)))

@@ -187,7 +187,7 @@ def in_process() -> Iterator[None]:
     collection = mongomock.collection.Collection
     with ExitStack() as patches:
         patches.enter_context(mock.patch.object(Gateway, "connect", _connect))
-        patches.enter_context(mock.patch.object(extension, "ServerClock", lambda database: _clock.now))
+        patches.enter_context(mock.patch.object(extension, "ServerClock", return_value=_clock.now))
         for name in _OPERATIONS:
             patches.enter_context(mock.patch.object(collection, name, _as_step(getattr(collection, name))))
         yield

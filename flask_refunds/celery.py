@@ -83,17 +83,17 @@ def refund_purchase(
 
 
 @shared_task(name="flask_refunds.reconcile", **_options)
-def reconcile(*, older_than: float = 60.0, rate: float | None = None) -> dict[str, Any]:
+def reconcile(*, older_than: float = 60.0, rate: float | None = None, full: bool = False) -> dict[str, Any]:
     """Run ``flask refunds reconcile`` once. Schedule it every minute or so with Celery beat.
 
     :param older_than: skip refunds that changed in the last so many seconds.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
-    :return: ``counts``, and in ``needsReview`` the IDs of the refunds that need a review.
+    :param full: list all of the last 60 days' refunds at Stripe, not only new ones.
+    :return: ``counts``, in ``needsReview`` the number of open reviews by code, in ``sweep`` what was found at
+        Stripe, or ``None``, and in ``sweepError`` Stripe's error code, or ``None``.
     """
-    refunds = current_refunds()
-    with rate_limited(refunds.rate_limiter(rate)):
-        report = refunds.reconciler.run(refunds.reconciler.find(timedelta(seconds=older_than)))
-    return {"counts": dict(report.counts), "needsReview": [refund.id for refund in report.reviews]}
+    runner = current_refunds().reconcile_runner
+    return runner.run(older_than=timedelta(seconds=older_than), rate=rate, full=full).as_dict()
 
 
 @shared_task(name="flask_refunds.bulk", **_options)

@@ -1,21 +1,28 @@
-"""``flask refunds reconcile``: finish every unfinished refund."""
+"""``flask refunds reconcile``: finish every unfinished refund, and find what happened at Stripe."""
 
 from __future__ import annotations
 
 import sys
+import threading
+from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
-from functools import partial
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import click
 
+from ..core.reconcile import ReconcileReport
 from ..extension import current_refunds
-from ..stripe_client.rate_limit import rate_limited
-from .errors import EXIT_NEEDS_REVIEW, refunds_command
+from ..models import Refund
+from ..schemas.inputs import parse_moment
+from ..schemas.rendering import render_refund
+from .errors import EXIT_NEEDS_REVIEW, fail, refunds_command
 from .interrupts import stop_on_signals
-from .options import rate_option
-from .output import format_time, print_reviews
+from .options import as_json_option, parsed_by, rate_option
+from .output import format_time, print_json, print_reviews
 from .progress import progress
+
+_STOPPING = "Stopping when the refunds in progress are finished, in at most 20 s."
 
 
 @refunds_command("reconcile")
@@ -28,53 +35,137 @@ from .progress import progress
     help="Skip refunds that changed less than this many seconds ago.",
 )
 @rate_option
+@click.option(
+    "--full", is_flag=True, help="List all of the last 60 days' refunds at Stripe, not only new ones."
+)
+@click.option(
+    "--all",
+    "check_all",
+    is_flag=True,
+    help="With --since: check settled refunds again too, as after a restore from a backup. Implies --full.",
+)
+@click.option(
+    "--since",
+    metavar="DAY|TIME",
+    callback=parsed_by(parse_moment),
+    help="With --all: check what was settled since then, such as the time of the backup.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the unfinished refunds, and change nothing.")
-def reconcile(interval: float | None, older_than: float, rate: float | None, dry_run: bool) -> None:
+@as_json_option
+def reconcile(
+    interval: float | None,
+    older_than: float,
+    rate: float | None,
+    full: bool,
+    check_all: bool,
+    since: datetime | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Finish every unfinished refund. Run it about once a minute; several at once are safe.
 
-    Exits with 1 if a refund needs review, with 2 if it couldn't run, else with 0.
+    It also lists the refunds at Stripe: the new ones, and once a day those of the last 60 days.
+
+    Exits with 1 if a refund needs review or couldn't be worked on, with 2 if it couldn't run or was
+    interrupted, else with 0.
     """
-    one_pass = partial(_print_unfinished if dry_run else _reconcile, older_than, rate)
-    if interval is None:
-        sys.exit(EXIT_NEEDS_REVIEW if one_pass() else 0)
-    with stop_on_signals("Stopping after the current pass.") as stop_event:
-        one_pass()
-        while not stop_event.wait(interval):
-            one_pass()
+    if check_all != (since is not None):
+        raise click.UsageError("Use --all and --since together.")
+    if dry_run and (full or check_all):
+        raise click.UsageError("Use --dry-run without --full and --all.")
+    if since is not None:
+        count = current_refunds().ledger.mark_purchases_unverified(since)
+        click.echo(f"Checking again: {count} settled since {format_time(since)}.", err=True)
+    command = _Command(timedelta(seconds=older_than), rate, as_json)
+    with stop_on_signals(_STOPPING) as stop_event:
+        is_clean = command.preview() if dry_run else command.run(full or check_all, stop_event)
+        while interval is not None and not stop_event.wait(interval):
+            _ = command.preview() if dry_run else command.run(False, stop_event)
+    if interval is None and stop_event.is_set():
+        fail("Interrupted. The next pass continues.")
+    sys.exit(EXIT_NEEDS_REVIEW if interval is None and not is_clean else 0)
 
 
-def _reconcile(older_than: float, rate: float | None) -> bool:
-    """Make one pass, and return whether a refund needs review."""
-    refunds = current_refunds()
-    found, skipped = _find(older_than)
-    with rate_limited(refunds.rate_limiter(rate)), progress(len(found), "Reconciling") as step:
-        report = refunds.reconciler.run(found, lambda refund_id: step())
-    print_reviews(report.reviews)
-    counts = report.counts
-    click.echo(
-        f"{len(found)} processed: {counts['settled']} settled, {counts['open']} still open, "
-        f"{counts['followed_up']} followed up, {counts['busy']} busy, {counts['errors']} errors, "
-        f"{len(report.reviews)} need review{skipped}."
+@dataclass(frozen=True)
+class _Command:
+    older_than: timedelta
+    rate: float | None
+    as_json: bool
+
+    def run(self, full: bool, stop_event: threading.Event) -> bool:
+        """Make one pass, and return whether nothing needs review and everything could be worked on."""
+        refunds = current_refunds()
+        found, skipped = refunds.reconciler.preview(self.older_than)
+        with progress(len(found), "Reconciling") as step:
+            report = refunds.reconcile_runner.run(
+                older_than=self.older_than,
+                rate=self.rate,
+                full=full,
+                stop_event=stop_event,
+                on_progress=step,
+            )
+        if self.as_json:
+            reviews = [render_refund(refund) for refund in report.reviews]
+            print_json(report.as_dict() | {"skipped": skipped, "reviews": reviews})
+            return report.is_clean
+        counts = report.counts
+        click.echo(
+            f"{counts.total()} processed: {counts['settled']} settled, {counts['open']} still open, "
+            f"{counts['followed_up']} followed up, {counts['busy']} busy, {counts['errors']} errors, "
+            f"{report.review_counts.total()} need review{self._describe(skipped)}."
+        )
+        click.echo(_sweep_line(report))
+        _print_reviews(report.review_counts, report.reviews)
+        return report.is_clean
+
+    def preview(self) -> bool:
+        """Print what a pass would work on, and return whether no refund needs review."""
+        refunds = current_refunds()
+        found, skipped = refunds.reconciler.preview(self.older_than)
+        unfinished = (refunds.ledger.get(each.refund_id) for each in found)
+        reviews, review_counts = refunds.ledger.find_needing_review(), refunds.ledger.count_reviews()
+        if self.as_json:
+            print_json(
+                {
+                    "unfinished": [render_refund(refund) for refund in unfinished],
+                    "needsReview": review_counts,
+                    "skipped": skipped,
+                    "reviews": [render_refund(refund) for refund in reviews],
+                }
+            )
+            return not reviews
+        for refund in unfinished:
+            click.echo(f"{refund.id}  {refund.status.value}  since {format_time(refund.updated_at)}")
+        click.echo(
+            f"Dry run: {len(found)} unfinished, {review_counts.total()} need review{self._describe(skipped)}."
+        )
+        _print_reviews(review_counts, reviews)
+        return not reviews
+
+    def _describe(self, skipped: int) -> str:
+        seconds = self.older_than.total_seconds()
+        return f", {skipped} skipped (changed in the last {seconds:g} s)" if skipped else ""
+
+
+def _sweep_line(report: ReconcileReport) -> str:
+    if report.sweep_error:
+        return f"Stripe: the refunds couldn't be listed ({report.sweep_error}). The next pass tries again."
+    if report.sweep is None:
+        return "Stripe: another machine is listing the refunds."
+    counts = report.sweep.counts
+    what = "the last 60 days" if report.sweep.is_full else "new ones"
+    end = "." if report.sweep.is_complete else ". The next pass continues."
+    return (
+        f"Stripe: {counts['read']} refunds listed ({what}): {counts['stored']} stored, "
+        f"{counts['unchanged']} unchanged, {counts['foreign']} foreign, {counts['unreadable']} unreadable, "
+        f"{counts['errors']} errors{end}"
     )
-    return bool(report.reviews)
 
 
-def _print_unfinished(older_than: float, rate: float | None) -> bool:
-    """Print what a pass would work on, and return whether a refund needs review."""
-    ledger = current_refunds().ledger
-    found, skipped = _find(older_than)
-    for refund_id in found:
-        refund = ledger.get(refund_id)
-        click.echo(f"{refund_id}  {refund.status.value}  since {format_time(refund.updated_at)}")
-    reviews = ledger.find_needing_review()
+def _print_reviews(counts: Counter[str], reviews: Sequence[Refund]) -> None:
+    if counts:
+        by_code = ", ".join(f"{count} {code}" for code, count in counts.most_common())
+        click.echo(f"Reviews: {by_code}.")
     print_reviews(reviews)
-    click.echo(f"Dry run: {len(found)} unfinished, {len(reviews)} need review{skipped}.")
-    return bool(reviews)
-
-
-def _find(older_than: float) -> tuple[Sequence[str], str]:
-    """Return the refunds to work on, and a note about those that changed too recently."""
-    reconciler = current_refunds().reconciler
-    found = reconciler.find(timedelta(seconds=older_than))
-    skipped = set(reconciler.find(timedelta(0))).difference(found) if older_than else ()
-    return found, f", {len(skipped)} skipped (changed in the last {older_than:g} s)" if skipped else ""
+    if counts.total() > len(reviews):
+        click.echo(f"Only the {len(reviews)} oldest reviews are printed.")

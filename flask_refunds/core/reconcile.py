@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from ..errors import RefundInProgress, RefundsError
 from ..log import LogEvent, log_event
@@ -20,6 +21,8 @@ from .sweep import SweepReport
 from .transitions import RefundTransitions
 
 PAGE = 200
+PREVIEWED = 10_000
+"""How many refunds a preview of a pass lists for each reason."""
 
 NO_CALL_IN_PROGRESS_AFTER = timedelta(seconds=60)
 """After this time no call that read a record before its last change is still in progress: each takes 20 s."""
@@ -50,6 +53,16 @@ class ReconcileReport:
         """Whether nothing needs review, and everything could be worked on."""
         failed = self.counts["errors"] or self.sweep_error or (self.sweep and self.sweep.counts["errors"])
         return not self.reviews and not failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON shows them."""
+        names = ("settled", "open", "followed_up", "busy", "errors")
+        return {
+            "counts": {name: self.counts[name] for name in names},
+            "needsReview": dict(self.review_counts),
+            "sweep": self.sweep and self.sweep.as_dict(),
+            "sweepError": self.sweep_error,
+        }
 
 
 class Reconciler:
@@ -92,6 +105,18 @@ class Reconciler:
             for unfinished in page:
                 if self._ledger.look_at(unfinished, after=looked_before):
                     yield unfinished
+
+    def preview(self, older_than: timedelta) -> tuple[list[Unfinished], int]:
+        """Return what a pass has to work on, and how many more refunds changed too recently.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        now, unsent = self._clock(), self._has_listeners()
+        found, all_found = (
+            self._ledger.find_unfinished(before=before, looked_before=now, limit=PREVIEWED, unsent=unsent)
+            for before in (now - older_than, now)
+        )
+        return found, max(0, len(all_found) - len(found))
 
     def run(self, unfinished: Iterable[Unfinished]) -> ReconcileReport:
         """Work on these refunds one by one, and list those that need review.

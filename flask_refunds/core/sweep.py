@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import RefundsError, StripeCallError
@@ -50,6 +50,12 @@ class SweepReport:
     is_full: bool = False
     is_complete: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON shows it."""
+        names = ("read", "unchanged", "stored", "foreign", "unreadable", "errors")
+        counts = {name: self.counts[name] for name in names}
+        return {"full": self.is_full, "complete": self.is_complete, "counts": counts}
 
 
 class RefundSweep:

@@ -390,6 +390,18 @@ class Ledger:
         with database_timeout():
             self._records.update_one({"_id": refund.id, **_same_version(refund)}, {"$set": {flag: True}})
 
+    def mark_purchases_unverified(self, since: datetime) -> int:
+        """Make reconcile verify the purchases of every refund that has settled since then.
+
+        :return: how many refunds.
+        :raises DatabaseUnavailable: 500; some may be marked.
+        """
+        with database_timeout(None):
+            result = self._records.update_many(
+                {"settledAt": {"$gte": since}}, {"$set": {"purchasesVerified": False}}
+            )
+        return int(result.matched_count)
+
     def find_unfinished(
         self, *, before: datetime, looked_before: datetime, limit: int, unsent: bool = True
     ) -> list[Unfinished]:

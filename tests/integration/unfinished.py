@@ -24,7 +24,7 @@ def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tu
 def age(shop: Shop, **by: float) -> None:
     """Make every refund record older."""
     for record in shop.records():
-        fields = ("createdAt", "updatedAt", "leaseExpiresAt")
+        fields = ("createdAt", "updatedAt", "lookedAt", "leaseExpiresAt")
         times = {name: record[name] - timedelta(**by) for name in fields}
         shop.db.flask_refunds.update_one({"_id": record["_id"]}, {"$set": times})
 

@@ -75,7 +75,7 @@ def test_refund_that_changed_recently_or_was_looked_at_is_not_unfinished(ledger:
     ledger.add("pi_1")
     ledger.now += timedelta(seconds=1)
     assert find(ledger, before=ledger.now - timedelta(seconds=2)) == []
-    assert find(ledger, looked_before=ledger.now - timedelta(seconds=1)) == []
+    assert find(ledger, looked_before=ledger.now - timedelta(seconds=2)) == []
 
 
 def test_record_is_looked_at_by_one_of_two_passes(ledger: SteppedLedger) -> None:

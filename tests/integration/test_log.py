@@ -211,16 +211,21 @@ class Scenario:
             [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *events)
         assert (failed["signal"], failed["error"]) == ("refund-succeeded", "DuplicateKeyError")
         with refund_pending.connected_to(working, sender=self.shop.app):
-            _, purchase = self.buy(card=PENDING)
+            external = make_event(
+                "refund.created", self.sandbox.refund_in_dashboard(self.buy(card=PENDING)[0])
+            )
             with failing(self.database, "update"):
-                self.expect(self.refund(purchase), 202, *REFUNDED, LogEvent.SIGNAL_REDELIVERY_SCHEDULED)
+                events = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.SIGNAL_REDELIVERY_SCHEDULED)
+                self.expect(self.send(external), 200, *events, LogEvent.WEBHOOK_PROCESSED)
+            _, purchase = self.buy(card=PENDING)
+            self.expect(self.refund(purchase), 202, *REFUNDED)
             self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
             [fields] = self.expect(self.refund(purchase), 202, LogEvent.STRIPE_REQUEST_FAILED)
             refund_id = self.shop.db.flask_refunds.find_one({"purchaseIds": purchase})["_id"]
             assert fields == {
                 "event": "stripe_request_failed",
                 "refund_id": refund_id,
-                "code": "APIConnectionError",
+                "code": "connection_failed",
             }
 
     def observers(self) -> None:
@@ -324,16 +329,18 @@ class Scenario:
         self.expect(self.send(other), 200, LogEvent.WEBHOOK_IGNORED)
         for wrong, secret, reason in [
             (make_event("refund.created", made), "whsec_canaryOfAnotherEndpoint", "signature"),
-            (make_event("refund.created", made, livemode=True), WEBHOOK_SECRET, "mode"),
-            (make_event("refund.created", {**made, "amount": "canary"}), WEBHOOK_SECRET, "malformed"),
-            (make_event("Canary Type", made, livemode=True), WEBHOOK_SECRET, "mode"),
+            (make_event("refund.created", {**made, "id": "canary"}), WEBHOOK_SECRET, "malformed"),
+            (make_event("refund.created", {**made, "object": "canary"}), WEBHOOK_SECRET, "malformed"),
         ]:
             [rejected] = self.expect(self.send(wrong, secret), 400, LogEvent.WEBHOOK_REJECTED)
             assert rejected["reason"] == reason
             signed = reason != "signature"
             assert rejected["event_id"] == (wrong["id"] if signed else None)
-            valid = signed and wrong["type"] == "refund.created"
-            assert rejected["event_type"] == (wrong["type"] if valid else None)
+            assert rejected["event_type"] == (wrong["type"] if signed else None)
+        for kind, logged in [("refund.created", "refund.created"), ("Canary Type", None)]:
+            foreign = make_event(kind, made, livemode=True)
+            [ignored] = self.expect(self.send(foreign), 200, LogEvent.WEBHOOK_IGNORED)
+            assert (ignored["event_id"], ignored["event_type"]) == (foreign["id"], logged)
 
     def reviews(self) -> None:
         payment, purchase = self.buy()
@@ -344,8 +351,10 @@ class Scenario:
         with failing(self.database, "findAndModify"):
             reconcile(self.shop)
         assert "reconcile_failed" in {each["event"] for each in self.recorder.new_fields()}
+        self.database.flask_refunds.insert_one({"review": {"since": datetime.now(timezone.utc)}, "note": EMAIL})
         reconcile(self.shop)
-        assert "refund_needs_review" in {each["event"] for each in self.recorder.new_fields()}
+        events = {each["event"] for each in self.recorder.new_fields()}
+        assert {"refund_needs_review", "record_unreadable"} <= events
         runner = self.shop.app.test_cli_runner()
         command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-comment", "--actor"]
         assert runner.invoke(args=[*command, EMAIL]).exit_code == 0

@@ -84,7 +84,7 @@ class RefundSweep:
         """Sweep, and store what has changed.
 
         :param full: sweep the last 60 days, even if that was done in the last 24 hours.
-        :param should_stop: asked before each page.
+        :param should_stop: asked before each request to Stripe.
         :return: what was found, or ``None`` if another machine is sweeping.
         :raises StripeCallError: Stripe didn't return a page. The next sweep continues there.
         :raises DatabaseUnavailable: 500.
@@ -117,7 +117,7 @@ class RefundSweep:
         newest = position.newest or self._clock()
         for page in self._pages(newest - _OVERLAP, None, should_stop):
             newest = max([newest, *(each.created for each in page.refunds)])
-            self._store(page, report)
+            self._store(page, report, should_stop)
         if not report.counts["errors"] and not self._state.save(position, newest=newest):
             raise _Interrupted
 
@@ -130,7 +130,7 @@ class RefundSweep:
         for page in self._pages(since, after, should_stop):
             if newest is None:
                 newest = max((each.created for each in page.refunds), default=since)
-            self._store(page, report)
+            self._store(page, report, should_stop)
             reached = {"fullSince": since, "fullNewest": newest, "fullAfter": page.last_id}
             if not self._state.save(position, **reached):
                 raise _Interrupted
@@ -150,7 +150,7 @@ class RefundSweep:
                 return
             after = page.last_id
 
-    def _store(self, page: RefundPage, report: SweepReport) -> None:
+    def _store(self, page: RefundPage, report: SweepReport, should_stop: Callable[[], bool]) -> None:
         """Store what has changed on one page. An error with one refund doesn't affect the others."""
         known = self._stripe_sync.find_known({each.payment_intent for each in page.refunds})
         report.counts["read"] += len(page.refunds) + len(page.unreadable)
@@ -160,6 +160,8 @@ class RefundSweep:
                 report.counts["foreign"] += 1
             elif any(is_shown(record, each) for record in known[each.payment_intent]):
                 report.counts["unchanged"] += 1
+            elif should_stop():
+                raise _Interrupted
             else:
                 report.counts[self._store_one(each)] += 1
 

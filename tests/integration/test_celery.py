@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import contextlib
 import os
 import signal
@@ -166,6 +167,24 @@ def test_unknown_outcome_is_retried(shop: Shop, generous: StripeSandbox) -> None
     generous.inject("drop_after", times=2)
     assert run(tasks.refund_purchase, str(purchase), rate=1000)["status"] == "succeeded"
     assert len(generous.refunds()) == 1
+
+
+@pytest.mark.usefixtures("in_context")
+def test_reconcile_returns_counts_reviews_and_what_the_sweep_found(
+    shop: Shop, generous: StripeSandbox
+) -> None:
+    payment = generous.create_payment(1999)
+    assert shop.refund(shop.add_purchase(payment)).status_code == 200
+    assert run(tasks.reconcile, rate=1000)["needsReview"] == {}
+    generous.settle(generous.refunds(payment)[0]["id"], "failed")
+    result = run(tasks.reconcile, rate=1000, full=True)
+    counts = {"read": 1, "unchanged": 0, "stored": 1, "foreign": 0, "unreadable": 0, "errors": 0}
+    assert json.loads(json.dumps(result)) == {
+        "counts": {"settled": 0, "open": 0, "followed_up": 0, "busy": 0, "errors": 0},
+        "needsReview": {"failed_after_success": 1},
+        "sweep": {"full": True, "complete": True, "counts": counts},
+        "sweepError": None,
+    }
 
 
 @pytest.mark.usefixtures("in_context")

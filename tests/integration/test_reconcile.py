@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from flask_refunds import refund_needs_review, refund_succeeded
+from flask_refunds.errors import DatabaseUnavailable
+from flask_refunds.storage.ledger import Ledger
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import age, reconcile, unknown
 from tests.mongod import failing
@@ -274,16 +278,116 @@ def test_refund_that_cannot_be_finished_does_not_block_others(shop: Shop, sandbo
 
 
 def test_database_error_exits_with_2_or_counts_as_an_error(
-    shop: Shop, sandbox: StripeSandbox, database: Any
+    shop: Shop, sandbox: StripeSandbox, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown(shop, sandbox)
-    with failing(database, "find"):
+    unknown(shop, sandbox, "drop_before")
+    for command in ("find", "findAndModify"):
+        with failing(database, command):
+            result = reconcile(shop)
+        assert result.exit_code == 2
+        assert "The database is unavailable" in result.output
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "acquire_lease", Mock(side_effect=DatabaseUnavailable))
         result = reconcile(shop)
-    assert result.exit_code == 2
-    assert "The database is unavailable" in result.output
-    with failing(database, "findAndModify"):
-        assert "1 errors" in reconcile(shop).output
+    assert (result.exit_code, "1 errors" in result.output) == (1, True)
     assert "1 settled" in reconcile(shop).output
+
+
+def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(1999)
+    purchase = shop.add_purchase(payment)
+    assert shop.refund(purchase).status_code == 200
+    assert "1 refunds listed (the last 60 days)" in reconcile(shop).output
+    sandbox.advance(2 * 3600)
+    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    assert "2 refunds listed (new ones): 0 stored, 1 unchanged, 1 foreign" in reconcile(shop).output
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    line = "Stripe: 1 refunds listed (new ones): 0 stored, 0 unchanged, 1 foreign, 0 unreadable, 0 errors.\n"
+    assert line in reconcile(shop).output
+    result = reconcile(shop, "--full")
+    assert (result.exit_code, "1 stored" in result.output) == (1, True)
+    assert shop.status_of(purchase) == "completed"
+
+
+def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchases = [shop.add_purchase(sandbox.create_payment(1999)) for _ in range(3)]
+    for purchase in purchases:
+        shop.refund(purchase)
+    age(shop, minutes=2)
+    assert "3 followed up" in reconcile(shop).output
+    for purchase, days in zip(purchases, (0, 5, 20), strict=True):
+        settled = datetime.now(timezone.utc) - timedelta(days=days)
+        shop.db.flask_refunds.update_one({"purchaseIds": purchase}, {"$set": {"settledAt": settled}})
+    shop.db.purchases.update_many({}, {"$set": {"status": "completed"}})
+    assert reconcile(shop).output.startswith("0 processed")
+    since = f"{datetime.now(timezone.utc) - timedelta(days=10):%Y-%m-%d}"
+    result = reconcile(shop, "--all", "--since", since)
+    assert result.stderr == f"Checking again: 2 settled since {since} 00:00:00Z.\n"
+    assert "2 followed up" in result.stdout
+    assert "(the last 60 days)" in result.stdout
+    assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--all",), ("--since", "2024-03-01"), ("--dry-run", "--full"), ("--all", "--since", "x")]
+)
+def test_incomplete_or_contradictory_options_are_rejected(shop: Shop, arguments: tuple[str, ...]) -> None:
+    assert reconcile(shop, *arguments).exit_code == 2
+
+
+def test_list_that_stripe_does_not_return_exits_with_1(shop: Shop, sandbox: StripeSandbox) -> None:
+    sandbox.inject("drop_before", method="GET", path="/v1/refunds", times=4)
+    result = reconcile(shop)
+    assert result.exit_code == 1
+    assert "the refunds couldn't be listed (connection_failed). The next pass tries again." in result.output
+    sandbox.clear_faults()
+    assert reconcile(shop).exit_code == 0
+
+
+def test_pass_leaves_the_sweep_to_the_machine_that_makes_it(shop: Shop) -> None:
+    in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
+    shop.db["flask_refunds.state"].insert_one({"_id": "refunds", "leaseExpiresAt": in_a_minute})
+    result = reconcile(shop)
+    assert result.exit_code == 0
+    assert result.output.endswith("Stripe: another machine is listing the refunds.\n")
+
+
+def test_only_the_oldest_hundred_reviews_are_printed(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    shop.refund(shop.add_purchase(payment))
+    [record] = shop.records()
+    for number in range(2, 104):
+        code = "disputed" if number % 2 else "unknown_too_long"
+        since = datetime(2024, 3, 1, tzinfo=timezone.utc) + timedelta(hours=number)
+        copy = record | {"_id": f"{payment}:{number}", "number": number, "purchasesVerified": True}
+        shop.db.flask_refunds.insert_one(copy | {"review": {"code": code, "since": since}})
+    for result in (reconcile(shop, "--dry-run"), reconcile(shop)):
+        assert result.exit_code == 1
+        assert "102 need review" in result.output
+        assert re.search(r"^Reviews: 51 (disputed|unknown_too_long), 51 ", result.output, re.MULTILINE)
+        assert len(re.findall(r"^pi_\w+:\d+  succeeded  \w+ since ", result.output, re.MULTILINE)) == 100
+        assert f"{payment}:102" not in result.output
+        assert result.output.endswith("Only the 100 oldest reviews are printed.\n")
+
+
+def test_json_has_what_is_printed(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = failed_after_success(shop, sandbox)
+    pending, _ = unknown(shop, sandbox, "drop_before")
+    dry_run = json.loads(reconcile(shop, "--dry-run", "--json").output)
+    assert {each["id"] for each in dry_run["unfinished"]} == {f"{payment}:1", f"{pending}:1"}
+    result = reconcile(shop, "--json")
+    printed = json.loads(result.output)
+    assert result.exit_code == 1
+    assert printed["counts"] == {"settled": 1, "open": 0, "followed_up": 1, "busy": 0, "errors": 0}
+    assert printed["sweep"]["counts"]["read"] == 2
+    assert (printed["sweepError"], printed["skipped"]) == (None, 0)
+    for each in (dry_run, printed):
+        assert each["needsReview"] == {"failed_after_success": 1}
+        assert [(refund["id"], refund["review"]["code"]) for refund in each["reviews"]] == [
+            (f"{payment}:1", "failed_after_success")
+        ]
 
 
 def test_invalid_config_is_reported_without_traceback(shop: Shop) -> None:

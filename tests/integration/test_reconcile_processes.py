@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from flask_refunds.testing import StripeSandbox
 from tests.faults.replica_set import wait_until
 from tests.integration.commands import Commands
 from tests.shop import Shop, make_app
+
+PENDING = "4000000000007726"
 
 
 @pytest.fixture
@@ -69,6 +72,34 @@ def test_interval_repeats_passes_until_sigterm(
         process.wait()
     assert process.returncode == 0
     assert output.count(b"1 settled") == 2
+
+
+@pytest.mark.parametrize("phase", ["unfinished", "sweep"])
+def test_sigterm_ends_a_pass_within_seconds(
+    shop: Shop, sandbox: StripeSandbox, commands: Commands, phase: str
+) -> None:
+    payments = [sandbox.create_payment(1999, card=PENDING) for _ in range(60)]
+    for payment in payments:
+        purchase = shop.add_purchase(payment)
+        if phase == "unfinished":
+            assert shop.refund(purchase).status_code == 202
+        else:
+            sandbox.refund_in_dashboard(payment)
+    before = len(sandbox.requests)
+    process = start(commands, "--rate", "5")
+    try:
+        wait_until(lambda: len(sandbox.requests) >= before + 5)
+        process.send_signal(signal.SIGTERM)
+        stopped_at = time.monotonic()
+        _, error = process.communicate(timeout=30)
+        seconds = time.monotonic() - stopped_at
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 2
+    assert b"Error: Interrupted. The next pass continues." in error
+    assert seconds < 5
+    assert len(sandbox.requests) < before + 50
 
 
 def test_terminal_shows_progress(shop: Shop, sandbox: StripeSandbox, commands: Commands) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pymongo
@@ -13,7 +12,6 @@ import pytest
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import monitoring
 
-from flask_refunds.extension import get_refunds
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
 from tests.shop import Shop, make_app

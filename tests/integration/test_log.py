@@ -351,7 +351,9 @@ class Scenario:
         with failing(self.database, "findAndModify"):
             reconcile(self.shop)
         assert "reconcile_failed" in {each["event"] for each in self.recorder.new_fields()}
-        self.database.flask_refunds.insert_one({"review": {"since": datetime.now(timezone.utc)}, "note": EMAIL})
+        self.database.flask_refunds.insert_one(
+            {"review": {"since": datetime.now(timezone.utc)}, "note": EMAIL}
+        )
         reconcile(self.shop)
         events = {each["event"] for each in self.recorder.new_fields()}
         assert {"refund_needs_review", "record_unreadable"} <= events

@@ -293,9 +293,7 @@ def test_database_error_exits_with_2_or_counts_as_an_error(
     assert "1 settled" in reconcile(shop).output
 
 
-def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(
-    shop: Shop, sandbox: StripeSandbox
-) -> None:
+def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
     assert shop.refund(purchase).status_code == 200

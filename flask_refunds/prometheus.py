@@ -43,10 +43,7 @@ class _Counters:
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self._refunds = Counter(
-            "flask_refunds_refunds",
-            "Refunds that got this status.",
-            ["status", "reason"],
-            registry=registry,
+            "flask_refunds_refunds", "Refunds that got this status.", ["status", "reason"], registry=registry
         )
         self._stripe = Histogram(
             "flask_refunds_stripe_seconds",

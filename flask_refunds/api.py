@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def plan_bulk_refund(
-    name: str,
-    purchase_ids: Iterable[ObjectId | str],
-    *,
-    rate: float | None = None,
-    amounts: bool = True,
+    name: str, purchase_ids: Iterable[ObjectId | str], *, rate: float | None = None, amounts: bool = True
 ) -> BulkPlan:
     """Return what :func:`bulk_refund` would do with these purchases. Nothing is refunded.
 

@@ -24,14 +24,7 @@ from .errors import (
 )
 from .extension import current_refunds
 from .models import Reason, RefundRequest, RefundStatus
-from .schemas.inputs import (
-    check_range,
-    parse_end,
-    parse_moment,
-    parse_note,
-    parse_purchase_id,
-    parse_reason,
-)
+from .schemas.inputs import check_range, parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
 from .schemas.rendering import render_refund
 from .storage.purchase_ids import PurchaseIds
 from .storage.search import PurchaseFilter

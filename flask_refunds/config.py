@@ -146,6 +146,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -171,7 +175,7 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
     uri = reader.get(
         "MONGO_URI",
         None,
-        lambda value: _is_text(value) and _MONGO_URI.fullmatch(value) is not None,
+        _matches(_MONGO_URI),
         "a mongodb:// URI with a database name, such as mongodb://localhost/shop",
     )
     if not reader.is_set("REFUNDS_MONGO") and not reader.is_set("MONGO_URI"):
@@ -205,11 +209,8 @@ def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[s
     """Return the field paths of the app's documents: the setting, merged over the defaults."""
 
     def is_valid(value: Any) -> bool:
-        return (
-            isinstance(value, Mapping)
-            and value.keys() <= defaults.keys()
-            and all(map(_is_path, value.values()))
-        )
+        known = isinstance(value, Mapping) and value.keys() <= defaults.keys()
+        return known and all(map(_is_path, value.values()))
 
     known = ", ".join(sorted(defaults))
     return {**defaults, **reader.get(key, {}, is_valid, f"a dict of field paths; its keys can be: {known}")}
@@ -240,7 +241,7 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
     key = reader.get(
         "STRIPE_SECRET_KEY",
         "",
-        lambda value: _is_text(value) and _STRIPE_KEY.fullmatch(value) is not None,
+        _matches(_STRIPE_KEY),
         "a secret or restricted key from Stripe: sk_test_…, sk_live_…, rk_test_… or rk_live_…",
     )
     if not reader.is_set("STRIPE_SECRET_KEY"):
@@ -321,13 +322,11 @@ def _algorithms(reader: _Reader) -> tuple[str, ...]:
         return isinstance(value, str) and value in known
 
     def are_known(value: Any) -> bool:
-        return isinstance(value, (list, tuple)) and bool(value) and all(map(is_known, value))
+        return isinstance(value, (list, tuple)) and _is_one_or_more(is_known)(value)
 
-    default = reader.get("JWT_ALGORITHM", "HS256", is_known, f"one of {', '.join(sorted(known))}")
-
-    listed: Sequence[str] = reader.get(
-        "JWT_DECODE_ALGORITHMS", [default], are_known, f"a list with any of {', '.join(sorted(known))}"
-    )
+    names = ", ".join(sorted(known))
+    default = reader.get("JWT_ALGORITHM", "HS256", is_known, f"one of {names}")
+    listed = reader.get("JWT_DECODE_ALGORITHMS", [default], are_known, f"a list with any of {names}")
     if reader.is_set("JWT_ALGORITHM") and default not in listed:
         listed = [*listed, default]  # as Flask-JWT-Extended does
     if len({_is_hmac(algorithm) for algorithm in listed}) > 1:
@@ -392,9 +391,6 @@ def _admin_page_settings(reader: _Reader) -> dict[str, Any]:
         ),
         # On this origin only: the sign-in page shares the sessionStorage of the admin page.
         "refunds_login_url": reader.get(
-            "REFUNDS_LOGIN_URL",
-            None,
-            lambda value: isinstance(value, str) and _LOCAL_PATH.fullmatch(value) is not None,
-            "a path on this server, like /sign-in",
+            "REFUNDS_LOGIN_URL", None, _matches(_LOCAL_PATH), "a path on this server, like /sign-in"
         ),
     }

@@ -59,10 +59,8 @@ class NotAuthenticated(RefundsError):
     default_message = "Not authenticated"
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
 
-    def __init__(
-        self, message: str | None = None, *, refund: Refund | None = None, reason: str = "malformed"
-    ) -> None:
-        super().__init__(message, refund=refund)
+    def __init__(self, *, reason: str = "malformed") -> None:
+        super().__init__()
         self.reason = reason
 
 

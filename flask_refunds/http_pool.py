@@ -32,11 +32,7 @@ class HTTPPool:
     """
 
     def __init__(self, base_url: str, *, ca_certs: str | None = None) -> None:
-        options: dict[str, Any] = {
-            "maxsize": _POOL_SIZE,
-            "cert_reqs": "CERT_REQUIRED",
-            "ca_certs": ca_certs,
-        }
+        options: dict[str, Any] = {"maxsize": _POOL_SIZE, "cert_reqs": "CERT_REQUIRED", "ca_certs": ca_certs}
         parts = urlsplit(base_url)
         proxy = urllib.request.getproxies().get(parts.scheme)
         self._pool: urllib3.PoolManager

@@ -293,6 +293,15 @@ def is_bulk_name(text: str) -> bool:
     return _BULK_NAME.fullmatch(text) is not None
 
 
+def is_storable(text: str) -> bool:
+    """Return whether MongoDB can store a text: JSON can contain half of a surrogate pair, UTF-8 can't."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def next_number(refunds: Sequence[Refund]) -> int:
     """Return the number of a payment's next refund. A number that a restore lost stays unused.
 

@@ -25,7 +25,7 @@ _OPEN = [(status.value, age) for status in RefundStatus if not status.is_settled
 
 
 def instrument(app: Flask, registry: CollectorRegistry = REGISTRY) -> None:
-    """Record what an app does for Prometheus. Your app serves the registry, see ``docs/metrics.md``.
+    """Record what an app does for Prometheus. Your app serves the registry, see ``docs/monitoring.md``.
 
     A registry shows the gauges of one app: the last one instrumented with it.
 
@@ -43,10 +43,7 @@ class _Counters:
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
         self._refunds = Counter(
-            "flask_refunds_refunds",
-            "Refunds that reached this status.",
-            ["status", "reason"],
-            registry=registry,
+            "flask_refunds_refunds", "Refunds that got this status.", ["status", "reason"], registry=registry
         )
         self._stripe = Histogram(
             "flask_refunds_stripe_seconds",

@@ -194,29 +194,20 @@ class Bulk:
         return run.results(purchase_ids, self._retry_seconds)
 
 
+@dataclass
 class _Run:
     """One run in this process.
 
     :param stop_event: when it is set, no further refund is started.
     """
 
-    def __init__(
-        self,
-        service: RefundService,
-        classifier: Classifier,
-        request: RefundRequest,
-        *,
-        rate_limiter: RateLimiter,
-        context: Context,
-        stop_event: threading.Event,
-    ) -> None:
-        self._service = service
-        self._classifier = classifier
-        self._request = request
-        self._rate_limiter = rate_limiter
-        self._context = context
-        self._stop_event = stop_event
-        self._consecutive_unknown = 0
+    service: RefundService
+    classifier: Classifier
+    request: RefundRequest
+    rate_limiter: RateLimiter
+    context: Context
+    stop_event: threading.Event
+    consecutive_unknown: int = 0
 
     def results(self, purchase_ids: PurchaseIds, retry_seconds: float) -> Iterator[BulkResult]:
         """Yield the result of each purchase.
@@ -228,7 +219,7 @@ class _Run:
         remaining = yield from self._process(purchase_ids.starting_at(start), retrying=False)
         deadline = time.monotonic() + retry_seconds
         for pause in chain(_PAUSES, repeat(_MAX_PAUSE)):
-            if not remaining or self._stop_event.wait(pause) or time.monotonic() > deadline:
+            if not remaining or self.stop_event.wait(pause) or time.monotonic() > deadline:
                 break
             before = len(remaining)
             remaining = yield from self._process(list(remaining), retrying=True)
@@ -247,11 +238,11 @@ class _Run:
         pool = WorkerPool(
             self._refund,
             calls_stripe=lambda item: item.result is None,
-            rate_limiter=self._rate_limiter,
-            context=self._context,
-            stop_event=self._stop_event,
+            rate_limiter=self.rate_limiter,
+            context=self.context,
+            stop_event=self.stop_event,
         )
-        items = _items(self._classifier, purchase_ids, self._stop_event)
+        items = _items(self.classifier, purchase_ids, self.stop_event)
         try:
             for result in pool.results(items if retrying else map(_defer_to_primary, items)):
                 if result.result in TO_RETRY:
@@ -266,15 +257,15 @@ class _Run:
     def _refund(self, item: BulkItem) -> BulkResult:
         if item.result is not None:
             return item.result
-        result = retry_while_unavailable(partial(self._refund_once, item.purchase_id), self._stop_event)
-        self._consecutive_unknown = self._consecutive_unknown + 1 if result.result is Result.UNKNOWN else 0
-        if self._consecutive_unknown >= MAX_CONSECUTIVE_UNKNOWN:
+        result = retry_while_unavailable(partial(self._refund_once, item.purchase_id), self.stop_event)
+        self.consecutive_unknown = self.consecutive_unknown + 1 if result.result is Result.UNKNOWN else 0
+        if self.consecutive_unknown >= MAX_CONSECUTIVE_UNKNOWN:
             raise StripeUnavailable(_STRIPE_UNREACHABLE)
         return result
 
     def _refund_once(self, purchase_id: ObjectId) -> BulkResult:
         try:
-            refund = self._service.refund(purchase_id, self._request).refund
+            refund = self.service.refund(purchase_id, self.request).refund
         except (PurchaseNotFound, PurchaseNotRefundable) as error:
             return self._not_refundable(purchase_id, error)
         except RefundInProgress as error:
@@ -289,13 +280,13 @@ class _Run:
             log_event(LogEvent.BULK_ITEM_FAILED, error, purchase_id=str(purchase_id))
             message = f"Internal error ({type(error).__name__}); see the log."
             return BulkResult(purchase_id, Result.UNKNOWN, message=message)
-        return self._classifier.result_for(purchase_id, refund)
+        return self.classifier.result_for(purchase_id, refund)
 
     def _not_refundable(self, purchase_id: ObjectId, error: RefundsError) -> BulkResult:
         """Return the result of a purchase that can't be refunded, as the ledger or Stripe shows it."""
         if error.refund is not None and not error.refund.status.is_failed_or_canceled:
-            return self._classifier.result_for(purchase_id, error.refund)
-        [item] = self._classifier.classify([purchase_id])
+            return self.classifier.result_for(purchase_id, error.refund)
+        [item] = self.classifier.classify([purchase_id])
         message = error.message if error.refund is None else _failure_message(error)
         return item.result or BulkResult(purchase_id, Result.NOT_COMPLETED, error.refund, message=message)
 

@@ -33,6 +33,7 @@ class _Ended:
     """A thread has ended."""
 
 
+@dataclass(eq=False)
 class WorkerPool(Generic[_T, _R]):
     """Processes each item in a thread, and yields the results as they arrive.
 
@@ -44,20 +45,13 @@ class WorkerPool(Generic[_T, _R]):
     :param stop_event: when it is set, no further item is started, and those in progress are finished.
     """
 
-    def __init__(
-        self,
-        work: Callable[[_T], _R],
-        *,
-        calls_stripe: Callable[[_T], bool],
-        rate_limiter: RateLimiter,
-        context: Context,
-        stop_event: threading.Event,
-    ) -> None:
-        self._work = work
-        self._calls_stripe = calls_stripe
-        self._rate_limiter = rate_limiter
-        self._context = context
-        self._stop_event = stop_event
+    work: Callable[[_T], _R]
+    calls_stripe: Callable[[_T], bool]
+    rate_limiter: RateLimiter
+    context: Context
+    stop_event: threading.Event
+
+    def __post_init__(self) -> None:
         self._items: Iterator[_T] = iter(())
         self._items_lock = threading.Lock()
         self._results: Queue[_R | _Raised | _Ended] = Queue(maxsize=MAX_THREADS)
@@ -83,14 +77,14 @@ class WorkerPool(Generic[_T, _R]):
                     ended += 1
                 elif isinstance(result, _Raised):
                     errors.append(result.error)
-                    self._stop_event.set()
+                    self.stop_event.set()
                 else:
                     yield result
         except SystemExit:
-            self._stop_event.set()  # exit at once; the next run continues the items in progress
+            self.stop_event.set()  # exit at once; the next run continues the items in progress
             raise
         except BaseException:
-            self._stop_event.set()
+            self.stop_event.set()
             while ended < self._threads:
                 ended += isinstance(self._results.get(), _Ended)
             raise
@@ -107,16 +101,16 @@ class WorkerPool(Generic[_T, _R]):
 
     def _run(self) -> None:
         try:
-            while not self._stop_event.is_set():
+            while not self.stop_event.is_set():
                 with self._items_lock:
                     item = next(self._items, _NO_ITEM)
                 if item is _NO_ITEM:
                     break
                 slots = self._wait_for_slot(item)
-                if self._stop_event.is_set():
+                if self.stop_event.is_set():
                     break  # the item wasn't started
-                with self._context(), rate_limited(self._rate_limiter, slots_taken=slots):
-                    self._results.put(self._work(item))
+                with self.context(), rate_limited(self.rate_limiter, slots_taken=slots):
+                    self._results.put(self.work(item))
         except BaseException as error:
             self._results.put(_Raised(error))
         finally:
@@ -127,9 +121,9 @@ class WorkerPool(Generic[_T, _R]):
 
         :return: how many slots were taken.
         """
-        if not self._calls_stripe(item):
+        if not self.calls_stripe(item):
             return 0
-        if self._rate_limiter.wait() < _MIN_WAIT_SECONDS:
+        if self.rate_limiter.wait() < _MIN_WAIT_SECONDS:
             self._start_thread()
         return 1
 

@@ -125,8 +125,7 @@ def _webhook(settings: Settings, gateway: Callable[[], Gateway]) -> Iterator[Che
     except PermissionMissing:
         required = ", ".join(sorted(REQUIRED_EVENTS))
         yield _note(
-            "events",
-            f"The key can't read webhook endpoints. Check in Stripe that yours receives {required}.",
+            "events", f"The key can't read webhook endpoints. Check in Stripe that yours receives {required}."
         )
     except StripeCallError as error:
         yield _fail("events", f"Stripe didn't list the webhook endpoints ({error.code}). Try again.")

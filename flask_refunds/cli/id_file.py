@@ -9,6 +9,7 @@ from bson import ObjectId
 from ..errors import InvalidRequest
 from ..models import find_object_id
 from ..storage.purchase_ids import PurchaseIds
+from .output import printable
 
 _MAX_REPORTED_LINES = 5
 
@@ -26,7 +27,7 @@ def read_ids(lines: Iterable[str]) -> PurchaseIds:
             continue
         purchase_id = find_object_id(text)
         if purchase_id is None:
-            problems.append(f"Line {number} isn't a purchase ID (24 hex digits): {_excerpt(text)}")
+            problems.append(f"Line {number} isn't a purchase ID (24 hex digits): {printable(text[:40])}")
         elif purchase_id in seen:
             problems.append(f"Line {number} repeats line {seen[purchase_id]}: {purchase_id}")
         else:
@@ -36,10 +37,6 @@ def read_ids(lines: Iterable[str]) -> PurchaseIds:
     if not seen:
         raise InvalidRequest("The file contains no purchase IDs, one per line. Nothing was refunded.")
     return PurchaseIds(seen)
-
-
-def _excerpt(text: str) -> str:
-    return "".join(each if each.isprintable() else "\ufffd" for each in text[:40])
 
 
 def _first(problems: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from ..models import Reason, RefundStatus
 from ..schemas.inputs import check_range, parse_bulk_name, parse_end, parse_moment
 from ..storage.search import RefundFilter
 
+_FILTERS = ("needs_review", "reason", "requested_by", "bulk_run", "since", "until")
 _T = TypeVar("_T")
 
 
@@ -93,26 +94,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--bulk-run", metavar="NAME", callback=parsed_by(parse_bulk_name), help="Of this bulk run.")
     @range_options
     @wraps(command)
-    def filtered(
-        *args: Any,
-        status: str | None,
-        needs_review: bool | None,
-        reason: Reason | None,
-        requested_by: str | None,
-        bulk_run: str | None,
-        since: datetime | None,
-        until: datetime | None,
-        **kwargs: Any,
-    ) -> Any:
-        filters = RefundFilter(
-            status=RefundStatus(status) if status else None,
-            needs_review=needs_review,
-            reason=reason,
-            requested_by=requested_by,
-            bulk_run=bulk_run,
-            since=since,
-            until=until,
-        )
+    def filtered(*args: Any, status: str | None, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in _FILTERS}
+        filters = RefundFilter(status=RefundStatus(status) if status else None, **given)
         return command(*args, filters=filters, **kwargs)
 
     return filtered

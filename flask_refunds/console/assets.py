@@ -12,12 +12,7 @@ from pathlib import Path
 STATIC = Path(__file__).parent / "static"
 
 # Not from the mimetypes module: a system may map .js to text/plain, which browsers reject for modules.
-_MIMETYPES = {
-    ".css": "text/css",
-    ".html": "text/html",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
+_MIMETYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)

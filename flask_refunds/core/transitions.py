@@ -39,11 +39,7 @@ class RefundTransitions:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        purchases: Purchases,
-        signal_sender: SignalSender,
-        observers: Observers,
+        self, ledger: Ledger, purchases: Purchases, signal_sender: SignalSender, observers: Observers
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..config import Settings
 from ..errors import NotAuthenticated
+from ..models import is_storable
 from ..storage.connection import Collection, database_timeout, stored_ids
 
 
@@ -56,12 +57,9 @@ class Users:
 
 
 def _stored_forms(identity: str | int) -> list[Any]:
-    if isinstance(identity, int) and not -(2**63) <= identity < 2**63:
+    too_large = isinstance(identity, int) and not -(2**63) <= identity < 2**63
+    if too_large or not is_storable(str(identity)):
         raise NotAuthenticated(reason="claims")
-    try:
-        str(identity).encode("utf-8")
-    except UnicodeEncodeError:  # JSON can contain half of a surrogate pair, BSON can't
-        raise NotAuthenticated(reason="claims") from None
     return stored_ids(identity)
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from bson import ObjectId
 
 from ..errors import InvalidRequest, PurchaseNotFound
-from ..models import Reason, find_object_id, is_bulk_name
+from ..models import Reason, find_object_id, is_bulk_name, is_storable
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
@@ -96,20 +96,11 @@ def parse_note(value: Any) -> str | None:
     """
     if value is None:
         return None
-    if not isinstance(value, str) or len(value) > MAX_NOTE_LENGTH or not _is_storable(value):
+    if not isinstance(value, str) or len(value) > MAX_NOTE_LENGTH or not is_storable(value):
         raise InvalidRequest(
             f"note must be text of at most {MAX_NOTE_LENGTH} characters. Nothing was refunded."
         )
     return value
-
-
-def _is_storable(text: str) -> bool:
-    """Return whether MongoDB can store the text: JSON can contain half of a surrogate pair, UTF-8 can't."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def parse_moment(text: str) -> datetime:

@@ -20,15 +20,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
-from ..models import (
-    Failure,
-    Refund,
-    RefundRequest,
-    RefundStatus,
-    ReviewCode,
-    Source,
-    StripeRefund,
-)
+from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .refund_documents import (
     NEEDS_REVIEW,
@@ -189,12 +181,7 @@ class Ledger:
         return read_record(document)
 
     def _new_document(
-        self,
-        payment_intent: str,
-        number: int,
-        source: Source,
-        status: RefundStatus,
-        entry: Mapping[str, Any],
+        self, payment_intent: str, number: int, source: Source, status: RefundStatus, entry: Mapping[str, Any]
     ) -> dict[str, Any]:
         now = self._clock()
         return {
@@ -248,11 +235,7 @@ class Ledger:
         """
         with database_timeout():
             self._records.update_one(
-                {
-                    "_id": refund.id,
-                    "leaseToken": refund.lease_token,
-                    "status": RefundStatus.PROCESSING.value,
-                },
+                {"_id": refund.id, "leaseToken": refund.lease_token, "status": RefundStatus.PROCESSING.value},
                 {"$set": {"leaseExpiresAt": self._clock()}},
             )
 

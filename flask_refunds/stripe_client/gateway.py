@@ -309,9 +309,7 @@ class Gateway:
 
 
 def _read(
-    call: Callable[[], Any],
-    deadline: Deadline,
-    parse: Callable[[Mapping[str, Any], str | None], _T],
+    call: Callable[[], Any], deadline: Deadline, parse: Callable[[Mapping[str, Any], str | None], _T]
 ) -> _T:
     """Return the answer of one request. If it can't be parsed, the outcome is unknown."""
     try:

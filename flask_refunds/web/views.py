@@ -32,11 +32,7 @@ def refund_purchase(purchase_id: str) -> Response:
     refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
     result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
-    body = {
-        "message": message,
-        "purchase": render(result.purchase),
-        "refund": render_refund(result.refund),
-    }
+    body = {"message": message, "purchase": render(result.purchase), "refund": render_refund(result.refund)}
     return json_response(body, status)
 
 

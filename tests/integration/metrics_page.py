@@ -1,4 +1,4 @@
-"""The page for Prometheus with several workers, as in ``docs/metrics.md``."""
+"""The page for Prometheus with several workers, as in ``docs/monitoring.md``."""
 
 from __future__ import annotations
 

@@ -124,12 +124,14 @@ class RefundTransitions:
     def request_review(
         self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
     ) -> Refund:
-        """Request a review of a refund, unless one is open.
+        """Request a review of a refund, unless one is open, or a person just closed the same one.
 
         :param stripe_refund: what Stripe shows, if that is the reason.
         :return: the refund as it is now.
         :raises DatabaseUnavailable: 500.
         """
+        if _was_closed(refund, code):
+            return refund
         updated = self._ledger.request_review(refund, code, actor=actor, stripe_refund=stripe_refund)
         if updated is None:
             return refund
@@ -301,6 +303,12 @@ def _log_review(refund: Refund) -> None:
             status=refund.status.value,
             code=refund.review.code.value,
         )
+
+
+def _was_closed(refund: Refund, code: ReviewCode) -> bool:
+    """Return whether a person closed this review, and nothing has changed since."""
+    *_, requested, closed = {}, *refund.history
+    return requested.get("review") == code.value and "comment" in closed and closed["actor"] != "reconcile"
 
 
 def _is_any_processing(refunds: Sequence[Refund]) -> bool:

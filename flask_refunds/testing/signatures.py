@@ -65,7 +65,8 @@ def make_event(
     A type that begins with ``v1.`` or ``v2.`` makes a thin event. It names the object and doesn't contain
     it, so ``previous_attributes``, ``api_version`` and ``pending_webhooks`` have no effect.
 
-    :param event_type: for example ``refund.updated``, ``v1.refund.updated`` or :data:`PING`.
+    :param event_type: for example ``refund.updated``, ``v1.refund.updated`` or
+        ``v2.core.event_destination.ping``.
     :param subject: the refund, charge or payment intent.
     :param previous_attributes: for an update, the old values of the changed fields.
     :param event_id: ``evt_…``; None for a new ID.

@@ -455,6 +455,14 @@ def celery_beat(page: PageRunner) -> None:
         page.names["reconcile_refunds"]()
 
 
+def sandbox_controls(page: PageRunner) -> None:
+    page.names["stripe"] = page.stripe
+    run(page, "docs/test-kit.md")
+    payment = page.names["payment"]
+    assert page.stripe.charge(payment)["amount_captured"] == 2500
+    assert page.stripe.money_refunded(payment) == 500
+
+
 CHECKS: dict[tuple[str, str | None], Check] = {
     ("README.md", None): readme,
     ("docs/authentication.md", "Protect your own views"): own_views,
@@ -474,6 +482,7 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/reconcile.md", None): celery_beat,
     ("docs/requirements.md", "Overview"): requirements,
     ("docs/signals.md", None): signals,
+    ("docs/test-kit.md", None): sandbox_controls,
     ("docs/webhooks.md", None): webhooks,
 }
 """The check for each page, or for each heading of a page."""

@@ -114,7 +114,7 @@ def test_payment_intent_keeps_what_was_sent(stripe_api: HttpClient) -> None:
         "description": "A book",
         "receipt_email": "a@example.com",
         "setup_future_usage": "off_session",
-        "statement_descriptor_suffix": "BOOKS",
+        "statement_descriptor_suffix": "NOVEL",
         "transfer_group": "order-7",
         "customer": "cus_1",
     }

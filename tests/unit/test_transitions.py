@@ -402,3 +402,32 @@ def test_decision_about_an_older_version_changes_nothing(harness: RefundHarness,
     harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
     assert getattr(harness.ledger, decision)(seen, actor="cli:ann", comment="in order") is None
     assert harness.record().status is RefundStatus.FAILED
+
+
+@pytest.mark.parametrize("code", ["amounts_disagree", "purchase_not_updated"])
+def test_review_that_a_person_closed_stays_closed(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    if code == "purchase_not_updated":
+        monkeypatch.setattr(Purchases, "mark_refunded", lambda self, payment, purchase_ids: purchase_ids)
+    harness.refund((*CREATE, (200, refund_object())))
+    number = 1
+    if code == "amounts_disagree":
+        number = store(harness, "succeeded", id="re_2", metadata={}, amount=700).number
+    for _ in range(2):
+        refund = harness.record(number)
+        assert refund.review is None or refund.review.code.value == code
+        harness.ledger.dismiss(refund, actor="cli:ann", comment="as it should be")
+        harness.transitions.verify_purchases(harness.record(number))
+        assert harness.record(number).review is None
+
+
+def test_review_that_a_person_closed_opens_again_after_a_change(harness: RefundHarness) -> None:
+    waiting = stripe_refund("pending", pending_reason="insufficient_funds")
+    harness.refund((*CREATE, (200, refund_object(status="pending", pending_reason="insufficient_funds"))))
+    harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="topped up")
+    harness.transitions.apply(harness.record(), waiting, actor="reconcile")
+    assert review_code(harness) is None
+    for status in (stripe_refund("requires_action"), waiting):
+        harness.transitions.apply(harness.record(), status, actor="reconcile")
+    assert review_code(harness) == "balance_too_low"

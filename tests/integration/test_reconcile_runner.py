@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,9 +14,10 @@ from unittest import mock
 import pytest
 
 from flask_refunds import refund_succeeded
-from flask_refunds.core.reconcile import ReconcileReport
+from flask_refunds.core.reconcile import PAGE, ReconcileReport
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import StripeSandbox
+from tests.bench.reconcile_scale import add_records
 from tests.shop import Shop, make_app
 
 PENDING = "4000000000007726"
@@ -121,6 +123,24 @@ def test_ordinary_pass_without_news_makes_one_request(database: Any) -> None:
             before = len(sandbox.requests)
             assert reconcile(shop).sweep is not None
             assert len(sandbox.requests) - before == 1 + news
+
+
+def test_pages_of_a_pass_and_the_list_of_reviews_read_a_bounded_number_of_records(
+    shop: Shop, database: Any
+) -> None:
+    add_records(database, 5 * PAGE, reviews=2 * PAGE)
+    assert shop.flask("init-db").exit_code == 0
+    lists = {"$or": [{f"{each}.sort": {"$exists": True}} for each in ("command", "originatingCommand")]}
+    database.command("profile", 1, filter=lists)
+    report = reconcile(shop)
+    database.command("profile", 0)
+    assert report.counts == {"followed_up": 5 * PAGE}
+    assert (len(report.reviews), report.review_counts.total()) == (100, 2 * PAGE)
+    examined: Counter[Any] = Counter()
+    for each in database.system.profile.find({"ns": f"{database.name}.flask_refunds"}):
+        examined[each.get("cursorid", each["ts"])] += each["docsExamined"]
+    assert examined.total() >= 5 * PAGE + 100
+    assert max(examined.values()) <= PAGE
 
 
 def test_parallel_passes_share_the_work(shop: Shop, database: Any, sandbox: StripeSandbox) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import TypeVar
 
 from ..core.reconcile import Reconciler, ReconcileReport
 from ..core.sweep import RefundSweep
 from ..errors import StripeCallError
 from ..log import LogEvent, log_event
-from ..storage.ledger import Ledger, Unfinished
+from ..storage.ledger import Ledger
 from ..stripe_client.rate_limit import RateLimiter, rate_limited
 from .worker_pool import Context, WorkerPool
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class ReconcileRunner:
@@ -57,25 +61,42 @@ class ReconcileRunner:
         """
         stop_event = stop_event or threading.Event()
         report = ReconcileReport()
-        pool: WorkerPool[Unfinished, str] = WorkerPool(
-            self._reconciler.finish,
-            calls_stripe=lambda unfinished: not unfinished.is_settled,
-            rate_limiter=self._rate_limiter(rate),
-            context=self._context,
-            stop_event=stop_event,
+        limiter = self._rate_limiter(rate)
+        pool = self._pool(
+            self._reconciler.finish, lambda unfinished: not unfinished.is_settled, limiter, stop_event
         )
         for name in pool.results(self._reconciler.find(older_than)):
             report.counts[name] += 1
             on_progress()
-        with rate_limited(self._rate_limiter(rate)):
-            self._run_sweep(report, full=full, stop_event=stop_event)
+        with rate_limited(limiter):
+            self._run_sweep(report, full, limiter, stop_event)
         report.reviews = self._ledger.find_needing_review()
         report.review_counts = self._ledger.count_reviews()
         return report
 
-    def _run_sweep(self, report: ReconcileReport, *, full: bool, stop_event: threading.Event) -> None:
+    def _run_sweep(
+        self, report: ReconcileReport, full: bool, limiter: RateLimiter, stop_event: threading.Event
+    ) -> None:
+        def run_all(work: Callable[[_T], _R], items: Iterator[_T]) -> Iterator[_R]:
+            return self._pool(work, lambda item: True, limiter, stop_event).results(items)
+
         try:
-            report.sweep = self._sweep.run(full=full, should_stop=stop_event.is_set)
+            report.sweep = self._sweep.run(full=full, should_stop=stop_event.is_set, run_all=run_all)
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code)
             report.sweep_error = error.code
+
+    def _pool(
+        self,
+        work: Callable[[_T], _R],
+        calls_stripe: Callable[[_T], bool],
+        limiter: RateLimiter,
+        stop_event: threading.Event,
+    ) -> WorkerPool[_T, _R]:
+        return WorkerPool(
+            work,
+            calls_stripe=calls_stripe,
+            rate_limiter=limiter,
+            context=self._context,
+            stop_event=stop_event,
+        )

@@ -6,10 +6,11 @@ bank can return a refund weeks later. It is made once a day, and resumes where a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
@@ -28,8 +29,17 @@ FULL_SWEEP_PERIOD = timedelta(days=60)
 (https://docs.stripe.com/refunds#failed-refunds)."""
 
 FULL_SWEEP_INTERVAL = timedelta(hours=24)
+_RETRY_INTERVAL = timedelta(hours=1)
+"""When a full sweep is repeated in which a refund couldn't be stored."""
 _OVERLAP = timedelta(hours=1)
 """How much an ordinary sweep reads again: a list may show a new refund late."""
+
+
+_Results = list[str]
+RunAll = Callable[
+    [Callable[[list[StripeRefund]], _Results], Iterator[list[StripeRefund]]], Iterable[_Results]
+]
+"""Calls a function with each item, as ``map`` does, but in parallel, and not with all if it is stopped."""
 
 
 class _Interrupted(Exception):
@@ -79,12 +89,17 @@ class RefundSweep:
         self._clock = clock
 
     def run(
-        self, *, full: bool = False, should_stop: Callable[[], bool] = lambda: False
+        self,
+        *,
+        full: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+        run_all: RunAll = map,
     ) -> SweepReport | None:
         """Sweep, and store what has changed.
 
         :param full: sweep the last 60 days, even if that was done in the last 24 hours.
-        :param should_stop: asked before each request to Stripe.
+        :param should_stop: asked before each page.
+        :param run_all: runs the work on the payments of one page.
         :return: what was found, or ``None`` if another machine is sweeping.
         :raises StripeCallError: Stripe didn't return a page. The next sweep continues there.
         :raises DatabaseUnavailable: 500.
@@ -95,9 +110,9 @@ class RefundSweep:
         report = SweepReport(is_full=full or self._is_full_due(position))
         try:
             if report.is_full:
-                self._sweep_fully(position, report, should_stop)
+                self._sweep_fully(position, report, should_stop, run_all)
             else:
-                self._sweep_new(position, report, should_stop)
+                self._sweep_new(position, report, should_stop, run_all)
             report.is_complete = True
         except _Interrupted:
             pass
@@ -112,29 +127,39 @@ class RefundSweep:
         return self._clock() - completed >= FULL_SWEEP_INTERVAL
 
     def _sweep_new(
-        self, position: SweepPosition, report: SweepReport, should_stop: Callable[[], bool]
+        self,
+        position: SweepPosition,
+        report: SweepReport,
+        should_stop: Callable[[], bool],
+        run_all: RunAll,
     ) -> None:
         newest = position.newest or self._clock()
         for page in self._pages(newest - _OVERLAP, None, should_stop):
             newest = max([newest, *(each.created for each in page.refunds)])
-            self._store(page, report, should_stop)
+            self._store(page, report, run_all)
         if not report.counts["errors"] and not self._state.save(position, newest=newest):
             raise _Interrupted
 
     def _sweep_fully(
-        self, position: SweepPosition, report: SweepReport, should_stop: Callable[[], bool]
+        self,
+        position: SweepPosition,
+        report: SweepReport,
+        should_stop: Callable[[], bool],
+        run_all: RunAll,
     ) -> None:
         since, newest, after = position.full_since, position.full_newest, position.full_after
-        if since is None or newest is None:
-            since, newest, after = self._clock() - FULL_SWEEP_PERIOD, None, None
+        start = self._clock() - FULL_SWEEP_PERIOD
+        if since is None or newest is None or start - since >= FULL_SWEEP_INTERVAL:
+            since, newest, after = start, None, None
         for page in self._pages(since, after, should_stop):
             if newest is None:
                 newest = max((each.created for each in page.refunds), default=since)
-            self._store(page, report, should_stop)
+            self._store(page, report, run_all)
             reached = {"fullSince": since, "fullNewest": newest, "fullAfter": page.last_id}
             if not self._state.save(position, **reached):
                 raise _Interrupted
-        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": self._clock()}
+        completed = self._clock() - (FULL_SWEEP_INTERVAL - _RETRY_INTERVAL) * bool(report.counts["errors"])
+        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": completed}
         if not self._state.save(position, newest=newest or since, **done):
             raise _Interrupted
 
@@ -150,20 +175,24 @@ class RefundSweep:
                 return
             after = page.last_id
 
-    def _store(self, page: RefundPage, report: SweepReport, should_stop: Callable[[], bool]) -> None:
+    def _store(self, page: RefundPage, report: SweepReport, run_all: RunAll) -> None:
         """Store what has changed on one page. An error with one refund doesn't affect the others."""
         known = self._stripe_sync.find_known({each.payment_intent for each in page.refunds})
         report.counts["read"] += len(page.refunds) + len(page.unreadable)
         report.counts["unreadable"] += len(page.unreadable)
+        changed: defaultdict[str, list[StripeRefund]] = defaultdict(list)
         for each in reversed(page.refunds):
             if each.payment_intent not in known:
                 report.counts["foreign"] += 1
             elif any(is_shown(record, each) for record in known[each.payment_intent]):
                 report.counts["unchanged"] += 1
-            elif should_stop():
-                raise _Interrupted
             else:
-                report.counts[self._store_one(each)] += 1
+                changed[each.payment_intent].append(each)
+        # Those of one payment are stored one after the other, because they compete for its next number.
+        results = list(run_all(lambda refunds: [*map(self._store_one, refunds)], iter(changed.values())))
+        report.counts.update(chain.from_iterable(results))
+        if len(results) < len(changed):
+            raise _Interrupted
 
     def _store_one(self, stripe_refund: StripeRefund) -> str:
         try:

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 
 from tests.bench.measurement import Measurement, format_table
 
-BENCHMARKS = ("admin_page", "bulk", "cpu", "footprint", "listing", "metrics", "throughput")
+BENCHMARKS = (
+    "admin_page",
+    "bulk",
+    "cpu",
+    "footprint",
+    "listing",
+    "metrics",
+    "reconcile_scale",
+    "sweep",
+    "throughput",
+)
 """Modules with a ``run(purchases) -> list[Measurement]``, imported when they run."""
 
 

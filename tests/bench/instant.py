@@ -11,6 +11,13 @@ import sys
 import time
 from urllib.parse import parse_qs
 
+from flask_refunds.testing import StripeSandbox
+
+AMOUNT = 1999
+_sandbox = StripeSandbox()
+CHARGE = _sandbox.charge(_sandbox.create_payment(AMOUNT))
+"""The charge of every payment, for requests that expand it."""
+
 
 class Connection(asyncio.Protocol):
     """Answers every ``POST`` with a succeeded refund.
@@ -53,9 +60,9 @@ def _response(body: bytes) -> bytes:
     refund = {
         "id": f"re_instant{Connection.refunds}",
         "object": "refund",
-        "amount": 1999,
+        "amount": AMOUNT,
         "balance_transaction": f"txn_instant{Connection.refunds}",
-        "charge": f"ch_instant{Connection.refunds}",
+        "charge": CHARGE if "expand[0]" in params else CHARGE["id"],
         "created": int(time.time()),
         "currency": "usd",
         "destination_details": {"card": {"reference_status": "pending", "type": "refund"}, "type": "card"},

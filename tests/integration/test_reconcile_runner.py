@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from flask_refunds import refund_succeeded
-from flask_refunds.core.reconcile import ReconcileReport
+from flask_refunds.core.reconcile import PAGE, ReconcileReport
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import StripeSandbox
+from tests.bench.reconcile_scale import add_records
 from tests.shop import Shop, make_app
 
 PENDING = "4000000000007726"
@@ -41,6 +47,32 @@ def make_pending(shop: Shop, sandbox: StripeSandbox, count: int) -> list[str]:
     return payments
 
 
+def refund_in_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    shop.add_purchase(payment)
+    sandbox.refund_in_dashboard(payment)
+
+
+@contextmanager
+def most_at_once(component: Any, method: str) -> Iterator[list[int]]:
+    """Yield a list whose only item is the largest number of simultaneous calls of a method."""
+    running, most, lock = [0], [0], threading.Lock()
+    call = getattr(component, method)
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return call(*arguments, **options)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    with mock.patch.object(component, method, counted):
+        yield most
+
+
 def retrieved(sandbox: StripeSandbox) -> list[str]:
     """Return the paths of the refunds that were retrieved."""
     return [each.path for each in sandbox.requests if each.path.startswith("/v1/refunds/")]
@@ -49,24 +81,66 @@ def retrieved(sandbox: StripeSandbox) -> list[str]:
 def test_pending_refunds_are_retrieved_in_parallel(shop: Shop, sandbox: StripeSandbox) -> None:
     make_pending(shop, sandbox, 24)
     sandbox.latency = 0.3
-    running, most, lock = [0], [0], threading.Lock()
-    finish = get_refunds(shop.app).reconciler.finish
-
-    def counted(unfinished: Any) -> str:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        try:
-            return finish(unfinished)
-        finally:
-            with lock:
-                running[0] -= 1
-
-    with shop.app.app_context():
-        refunds = get_refunds(shop.app)
-        refunds.reconciler.finish = counted  # type: ignore[method-assign]
-    assert reconcile(shop).counts == {"open": 24}
+    with most_at_once(get_refunds(shop.app).reconciler, "finish") as most:
+        assert reconcile(shop).counts == {"open": 24}
     assert most[0] >= 8
+
+
+def test_refunds_that_the_sweep_finds_are_stored_in_parallel(shop: Shop, sandbox: StripeSandbox) -> None:
+    for _ in range(24):
+        refund_in_dashboard(shop, sandbox)
+    sandbox.latency = 0.3
+    with most_at_once(get_refunds(shop.app).stripe_sync, "upsert_from_stripe") as most:
+        report = reconcile(shop)
+    assert report.sweep is not None
+    assert report.sweep.counts["stored"] == shop.db.flask_refunds.count_documents({}) == 24
+    assert most[0] >= 8
+
+
+def test_sweep_finds_all_parts_of_one_payment(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(2000)
+    purchase = shop.add_purchase(payment)
+    for _ in range(20):
+        sandbox.refund_in_dashboard(payment, 100)
+    report = reconcile(shop)
+    assert report.sweep is not None
+    assert report.sweep.counts["stored"] == shop.db.flask_refunds.count_documents({}) == 20
+    assert shop.status_of(purchase) == "refunded"
+
+
+def test_ordinary_pass_without_news_makes_one_request(database: Any) -> None:
+    two_days_ago = time.time() - 2 * 86400
+    with StripeSandbox(clock=lambda: two_days_ago) as sandbox:
+        shop = make_shop(database, sandbox)
+        for _ in range(150):
+            refund_in_dashboard(shop, sandbox)
+            sandbox.advance(600)
+        assert reconcile(shop).counts["errors"] == 0
+        assert shop.db.flask_refunds.count_documents({"status": "succeeded"}) == 150
+        for news in (0, 1, 0):
+            for _ in range(news):
+                refund_in_dashboard(shop, sandbox)
+            before = len(sandbox.requests)
+            assert reconcile(shop).sweep is not None
+            assert len(sandbox.requests) - before == 1 + news
+
+
+def test_pages_of_a_pass_and_the_list_of_reviews_read_a_bounded_number_of_records(
+    shop: Shop, database: Any
+) -> None:
+    add_records(database, 5 * PAGE, reviews=2 * PAGE)
+    assert shop.flask("init-db").exit_code == 0
+    lists = {"$or": [{f"{each}.sort": {"$exists": True}} for each in ("command", "originatingCommand")]}
+    database.command("profile", 1, filter=lists)
+    report = reconcile(shop)
+    database.command("profile", 0)
+    assert report.counts == {"followed_up": 5 * PAGE}
+    assert (len(report.reviews), report.review_counts.total()) == (100, 2 * PAGE)
+    examined: Counter[Any] = Counter()
+    for each in database.system.profile.find({"ns": f"{database.name}.flask_refunds"}):
+        examined[each.get("cursorid", each["ts"])] += each["docsExamined"]
+    assert examined.total() >= 5 * PAGE + 100
+    assert max(examined.values()) <= PAGE
 
 
 def test_parallel_passes_share_the_work(shop: Shop, database: Any, sandbox: StripeSandbox) -> None:

@@ -125,6 +125,38 @@ def test_interrupted_full_sweep_resumes_after_the_last_page(
     assert (report.is_full, report.is_complete) == (True, True)
 
 
+def test_full_sweep_interrupted_a_day_ago_starts_again(harness: RefundHarness, sweep: RefundSweep) -> None:
+    first = page(external(id="re_3", payment_intent="pi_x"), has_more=True)
+    with pytest.raises(StripeCallError):
+        run(harness, sweep, first, (*LIST, (500, error_object("", "api_error"))))
+    harness.now += timedelta(hours=24)
+    assert run(harness, sweep, page()).is_complete
+    since = harness.now - timedelta(days=60)
+    assert harness.stripe.sent[0].params["created[gte]"] == str(int(since.timestamp()))
+    assert "starting_after" not in harness.stripe.sent[0].params
+
+
+def test_full_sweep_with_an_error_is_repeated_after_an_hour(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    run(harness, sweep, page(external()), (*RETRIEVE, lost()))
+    harness.now += timedelta(minutes=59)
+    assert not run(harness, sweep, page()).is_full
+    harness.now += timedelta(minutes=1)
+    report = run(harness, sweep, page(external()), (*RETRIEVE, (200, external())))
+    assert (report.is_full, report.counts["stored"]) == (True, 1)
+    harness.now += timedelta(hours=1)
+    assert not run(harness, sweep, page()).is_full
+
+
+def test_sweep_that_is_stopped_within_a_page_reads_that_page_again(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    report = run(harness, sweep, page(external()), run_all=lambda work, items: [])
+    assert (report.counts["read"], report.is_complete) == (1, False)
+    assert "fullAfter" not in harness.db.sweep.find_one()
+
+
 def test_stopped_sweep_ends_before_the_next_page(harness: RefundHarness, sweep: RefundSweep) -> None:
     answers = iter([False, True])
     first = page(external(payment_intent="pi_x"), has_more=True)

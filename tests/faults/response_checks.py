@@ -28,6 +28,7 @@ class ResponseChecker:
         """Return a violation if the response isn't true."""
         checks = {
             "reconcile": self._check_reconcile,
+            "sweep": self._check_sweep,
             "deliver": self._check_event,
             "refund": self._check_refund,
         }
@@ -39,12 +40,18 @@ class ResponseChecker:
     def _check_reconcile(self, response: ActionResponse) -> bool:
         return response.status in (0, 1, 2)
 
+    def _check_sweep(self, response: ActionResponse) -> bool:
+        """Require that a complete sweep has brought ledger and purchases in step with Stripe."""
+        return response.status in (1, 2) or (response.status == 0 and not self._environment.find_violations())
+
     def _check_event(self, response: ActionResponse) -> bool:
         """Require what Stripe shows now in the ledger for a 2xx. Otherwise Stripe must resend the event."""
         if response.status != 200:
             return response.status in (409, 500, 503)
         obj = self._action["event"]["data"]["object"]
-        concerned = [each for each in self._environment.refunds() if obj["id"] in (each["id"], each["charge"])]
+        concerned = [
+            each for each in self._environment.refunds() if obj["id"] in (each["id"], each["charge"])
+        ]
         recorded = {each.get("stripeRefundId"): each["status"] for each in self._environment.records()}
         return bool(concerned) and all(recorded.get(each["id"]) == each["status"] for each in concerned)
 

@@ -1,4 +1,4 @@
-"""Scenarios for a refund, a webhook delivery, a reconcile or a sweep: each prepares a state and returns the action.
+"""Scenarios for a refund, a webhook delivery, a reconcile or a sweep: each prepares a state and an action.
 
 The seed varies the amount, the currency, the number of purchases, the request body, and which fault happened
 before.

@@ -27,6 +27,7 @@ THIN_EVENT = "v2.core.event"
 EVENT_SECONDS = 15.0
 """How long processing one event may take: Stripe waits about 20 s, and then sends it again."""
 
+_NOT_FOUND = "resource_missing"
 _REFUND_ID = re.compile(r"(re|pyr)_[0-9A-Za-z_]{1,200}", re.ASCII)
 _EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,100}", re.ASCII)
 _EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}", re.ASCII)
@@ -81,9 +82,9 @@ class EventHandler:
             if kind in CHARGE_EVENTS:
                 return self._upsert_payment(_payment_intent_of(obj), deadline)
             return self._upsert_refund(obj, event, deadline)
-        except RequestRejected:
-            return False  # Stripe doesn't show it to this key, so it isn't this app's
         except StripeCallError as error:
+            if isinstance(error, RequestRejected) and error.code == _NOT_FOUND:
+                return False  # Stripe doesn't show it to this key, so it isn't this app's
             raise StripeUnavailable from error
 
     def _handle_thin(self, kind: str, event: Mapping[str, Any], deadline: Deadline) -> bool:

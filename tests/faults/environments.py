@@ -33,8 +33,8 @@ from tests.shop import Shop, make_app
 
 SECRET = "whsec_of_the_fault_experiments_0123"
 WEBHOOK_PATH = "/api/payments/webhook/refunds"
-LATER = timedelta(minutes=2)
-"""How far ahead the reconciling app's clock is. By then the lease of a killed call has expired."""
+LATER = timedelta(minutes=6)
+"""How far ahead the reconciling app's clock is. By then the lease of a killed call or sweep has expired."""
 
 STANDALONE, REPLICA_SET = "standalone", "replica set"
 CURRENCIES = ("usd", "eur", "jpy", "gbp", "kwd")
@@ -134,6 +134,7 @@ class Environment:
         self.shop = self.open_shop(Clock())
         self.later_shop = self.open_shop(self.clock)
         self.headers = self.shop.headers()
+        self.paid: dict[str, list[ObjectId]] = {}
         self.payment = ""
         self.purchases: list[ObjectId] = []
 
@@ -158,8 +159,9 @@ class Environment:
 
     def clear(self) -> None:
         """Reset everything for the next history."""
-        for name in ("flask_refunds", "purchases", "signals"):
+        for name in ("flask_refunds", "flask_refunds.state", "purchases", "signals"):
             self.db[name].delete_many({})
+        self.paid.clear()
         self.sandbox.reset()
         self.clock.ahead = LATER
 
@@ -170,6 +172,7 @@ class Environment:
         self.payment = self.sandbox.create_payment(rng.randint(2, 500_000), rng.choice(CURRENCIES), card)
         count = cart or rng.choice((1, 1, 2, 3))
         self.purchases = [self.shop.add_purchase(self.payment) for _ in range(count)]
+        self.paid[self.payment] = self.purchases
         return rng.choice(self.purchases)
 
     def deliver(self, event: Mapping[str, Any]) -> int:
@@ -199,6 +202,13 @@ class Environment:
         assert not report.counts["errors"], report
         return report
 
+    def sweep(self) -> None:
+        """Sweep Stripe with the later clock."""
+        report = extension.get_refunds(self.later_shop.app).sweep.run()
+        assert report is not None, "the lease of the killed sweep hasn't expired"
+        assert report.is_complete, report
+        assert not report.counts["errors"], report
+
     def records(self) -> list[dict[str, Any]]:
         """Return the payment's refund records, as stored."""
         return list(self.db.flask_refunds.find({"paymentIntent": self.payment}).sort("number", 1))
@@ -208,15 +218,20 @@ class Environment:
         return self.sandbox.refunds(self.payment)
 
     def find_violations(self) -> list[Violation]:
-        """Return the payment's violations in its current state."""
-        return find_violations(
-            self.payment,
-            at_stripe=self.refunds(),
-            captured=self.sandbox.payment_intent(self.payment)["amount_received"],
-            records=self.records(),
-            purchases=list(self.db.purchases.find({"_id": {"$in": self.purchases}})),
-            signals=[(each["refund"], each["status"]) for each in self.db.signals.find()],
-        )
+        """Return the violations of all payments in their current state."""
+        signals = [(each["refund"], each["status"]) for each in self.db.signals.find()]
+        return [
+            violation
+            for payment, purchases in self.paid.items()
+            for violation in find_violations(
+                payment,
+                at_stripe=self.sandbox.refunds(payment),
+                captured=self.sandbox.payment_intent(payment)["amount_received"],
+                records=list(self.db.flask_refunds.find({"paymentIntent": payment})),
+                purchases=list(self.db.purchases.find({"_id": {"$in": purchases}})),
+                signals=signals,
+            )
+        ]
 
 
 class EnvironmentPool(contextlib.ExitStack):

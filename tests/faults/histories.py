@@ -31,7 +31,15 @@ from hypothesis.stateful import (
 from flask_refunds.errors import NothingToResolve, RefundsError
 from flask_refunds.testing import ApiError, Fault
 from flask_refunds.testing.faults import FORCED_STATUSES
-from tests.faults.histories_shop import FAILURES, CallFailure, Payment, SimulatedShop, call, in_process
+from tests.faults.histories_shop import (
+    FAILURES,
+    PRICE,
+    CallFailure,
+    Payment,
+    SimulatedShop,
+    call,
+    in_process,
+)
 from tests.faults.invariants import DISAGREES, DOUBLED, Tally, Violation
 
 CARDS = ("4242424242424242", "4000000000007726", "4000000000005126", "4000000000000259", "4000000000000002")
@@ -171,8 +179,8 @@ class History(RuleBasedStateMachine):
     def no_payment_is_refunded_twice(self) -> None:
         for payment in self.shop.payments:
             active = self.shop.active_refunds(payment.id)
-            created_here = [it for it in active if it["metadata"].get("refund_id")]
-            assert len(created_here) < 2, Violation(DOUBLED, payment.id, str(created_here))
+            created_here = [it["amount"] for it in active if it["metadata"].get("refund_id")]
+            assert sum(created_here) <= PRICE, Violation(DOUBLED, payment.id, str(created_here))
 
     def teardown(self) -> None:
         if not hasattr(self, "shop"):

@@ -28,6 +28,7 @@ from tests.faults.invariants import Violation, find_violations
 from tests.shop import STRIPE_KEY, Shop, make_app
 
 BASE = "http://127.0.0.1:9"
+PRICE = 1999
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
 KILLED_BEFORE, KILLED_AFTER = "killed before", "killed after"
@@ -240,7 +241,7 @@ class SimulatedShop:
 
     def pay(self, card: str, cart: int) -> Payment:
         """Create a payment for this many purchases."""
-        payment = self.sandbox.create_payment(1999, card=card)
+        payment = self.sandbox.create_payment(PRICE, card=card)
         self.payments.append(Payment(payment, [self.shop.add_purchase(payment) for _ in range(cart)]))
         return self.payments[-1]
 

@@ -15,6 +15,7 @@ from unittest import mock
 
 import pymongo
 import pymongo.common
+from flask import Flask
 
 from tests.faults.environments import (
     REPLICA_SET,
@@ -140,18 +141,20 @@ class ProxiedShop:
         self._client: pymongo.MongoClient[Any] = pymongo.MongoClient(
             uri, tz_aware=True, serverMonitoringMode="poll"
         )
-        self.app = environment.open_shop(Clock(), self._client.get_default_database()).app
+        self._environment = environment
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
         self.proxy.__exit__()
 
-    def start_call(self, interference: Interference | None) -> None:
-        """Check that the connection works, and then count commands."""
+    def start_call(self, interference: Interference | None) -> Flask:
+        """Check that the connection works, and then count the commands of a new process."""
         self.proxy.watch()
         self._client.admin.command("ping")
+        app = self._environment.open_shop(Clock(), self._client.get_default_database()).app
         self.proxy.watch(interference)
+        return app
 
 
 class Worker(EnvironmentPool):
@@ -183,9 +186,9 @@ class Worker(EnvironmentPool):
             self.callback(self._shops[environment].close)
         shop = self._shops[environment]
         interference = Interference(loss_at.loss, loss_at.index, loss_at.lasting) if loss_at else None
-        shop.start_call(interference)
+        app = shop.start_call(interference)
         checker = ResponseChecker(environment, action)
-        response = perform_in_time(shop.app, environment.headers, action)
+        response = perform_in_time(app, environment.headers, action)
         names = shop.proxy.names
         shop.proxy.watch()
         assert interference is None or interference.hits, f"{loss_at} affected none of {names}"

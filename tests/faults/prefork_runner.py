@@ -20,8 +20,10 @@ import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import flask.cli  # noqa: F401 - imported before the fork, so that children needn't
 import pymongo
@@ -30,6 +32,7 @@ from pymongo import monitoring
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import StripeCallError
+from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.transport import Transport
 from tests.faults import environments
@@ -188,13 +191,14 @@ class _OfflineClient(stripe.HTTPClient):
 
 def _import_everything() -> None:
     """Use each of the gateway's requests once: stripe-python imports much of itself at the first request."""
-    gateway = Gateway("sk_test_offline", "http://127.0.0.1:9", retries=0, transport=_OfflineClient())
+    offline = Gateway("sk_test_offline", "http://127.0.0.1:9", retries=0, transport=_OfflineClient())
     deadline = Deadline.after(JOB_SECONDS)
     for request in (
-        lambda: gateway.create_refund({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
-        lambda: gateway.retrieve_refund("re_0", deadline),
-        lambda: gateway.list_refunds("pi_0", deadline),
-        lambda: gateway.retrieve_payment("pi_0", deadline),
+        lambda: offline.create_refund({"payment_intent": "pi_0"}, "key", deadline, in_doubt=False),
+        lambda: offline.retrieve_refund("re_0", deadline),
+        lambda: offline.list_refunds("pi_0", deadline),
+        lambda: offline.list_recent_refunds(datetime.now(timezone.utc), None, deadline),
+        lambda: offline.retrieve_payment("pi_0", deadline),
     ):
         with contextlib.suppress(StripeCallError):
             request()
@@ -205,7 +209,8 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     _import_everything()
     gc.freeze()
-    with environments.no_retry_pause():
+    # With short pages, children also stop between two pages of a list.
+    with environments.no_retry_pause(), mock.patch.object(gateway, "_PAGE", 2):
         for line in sys.stdin:
             print(json.dumps(_fork(json.loads(line))), flush=True)
 

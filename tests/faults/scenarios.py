@@ -1,4 +1,4 @@
-"""Scenarios for a refund, a webhook delivery or a reconcile: each prepares a state and returns the action.
+"""Scenarios for a refund, a webhook delivery, a reconcile or a sweep: each prepares a state and an action.
 
 The seed varies the amount, the currency, the number of purchases, the request body, and which fault happened
 before.
@@ -16,7 +16,7 @@ from typing import Any
 from bson import ObjectId
 from flask import Flask
 
-from flask_refunds.errors import RefundsError
+from flask_refunds.errors import RefundsError, StripeCallError
 from flask_refunds.extension import get_refunds
 from flask_refunds.testing import signed_event
 from tests.faults.environments import SECRET, WEBHOOK_PATH, Environment
@@ -48,13 +48,13 @@ class Scenario:
 
     @property
     def kind(self) -> str:
-        """``refund``, ``webhook`` or ``reconcile``."""
+        """``refund``, ``webhook``, ``reconcile`` or ``sweep``."""
         return self.name.partition(":")[0]
 
 
 @dataclass(frozen=True)
 class ActionResponse:
-    """The response to an action. For a reconcile, ``status`` is the command's exit status."""
+    """The response to an action. For a reconcile or a sweep, ``status`` is the command's exit status."""
 
     status: int
     body: Mapping[str, Any]
@@ -64,6 +64,8 @@ def perform(app: Flask, headers: Mapping[str, str], action: Action) -> ActionRes
     """Perform an action in this process."""
     if action["do"] == "reconcile":
         return _reconcile(app)
+    if action["do"] == "sweep":
+        return _sweep(app)
     client = app.test_client()
     if action["do"] == "deliver":
         body, signature = signed_event(action["event"], SECRET)
@@ -93,6 +95,15 @@ def _reconcile(app: Flask) -> ActionResponse:
     return ActionResponse(1 if report.reviews else 0, report.counts)
 
 
+def _sweep(app: Flask) -> ActionResponse:
+    try:
+        report = get_refunds(app).sweep.run()
+    except (RefundsError, StripeCallError) as error:
+        return ActionResponse(2, {"error": error.code})
+    is_clean = report is not None and report.is_complete and not report.counts["errors"]
+    return ActionResponse(0 if is_clean else 1, report.counts if report else {})
+
+
 def _refund(purchase: ObjectId, rng: random.Random) -> Action:
     body = rng.choice(({}, {"reason": "requested_by_customer"}, {"reason": "duplicate", "note": "Twice."}))
     return {"do": "refund", "purchase": str(purchase), "body": body}
@@ -103,6 +114,7 @@ def _deliver(event: Mapping[str, Any]) -> Action:
 
 
 RECONCILE: Action = {"do": "reconcile"}
+SWEEP: Action = {"do": "sweep"}
 
 
 def first_refund(environment: Environment, rng: random.Random) -> Action:
@@ -258,6 +270,36 @@ def purchases_not_verified(environment: Environment, rng: random.Random) -> Acti
     return RECONCILE
 
 
+def change_everything(environment: Environment, rng: random.Random) -> Action:
+    """Prepare a shop without a webhook, whose payments all changed at Stripe: several pages of a sweep."""
+    changes = [_fail_after_success, _settle_later, _refund_twice_in_dashboard, _pay_abroad]
+    for change in rng.sample(changes, len(changes)):
+        change(environment, rng)
+    return SWEEP
+
+
+def change_since_last_sweep(environment: Environment, rng: random.Random) -> Action:
+    """Prepare the same for an ordinary sweep, which follows a full one."""
+    assert get_refunds(environment.shop.app).sweep.run() is not None
+    return change_everything(environment, rng)
+
+
+def _fail_after_success(environment: Environment, rng: random.Random) -> None:
+    environment.shop.refund(environment.pay(rng))
+    _fail_later(environment)
+
+
+def _refund_twice_in_dashboard(environment: Environment, rng: random.Random) -> None:
+    environment.pay(rng)
+    _refund_part_in_dashboard(environment, rng)
+    environment.sandbox.refund_in_dashboard(environment.payment)
+
+
+def _pay_abroad(environment: Environment, rng: random.Random) -> None:
+    """Refund a payment of another app of the same Stripe account."""
+    environment.sandbox.refund_in_dashboard(environment.sandbox.create_payment(500, "usd"))
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -280,5 +322,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("reconcile: settled at Stripe", settled_at_stripe),
         Scenario("reconcile: signals not sent", signals_not_sent),
         Scenario("reconcile: purchases not verified", purchases_not_verified),
+        Scenario("sweep: full", change_everything, strict=True),
+        Scenario("sweep: since the last one", change_since_last_sweep, strict=True),
     )
 }

@@ -16,7 +16,7 @@ from tests.faults.scenarios import SCENARIOS
 from tests.mongod import Mongod
 
 FIRST_REFUND = SCENARIOS["refund: first"]
-COMMANDS = ("find", "aggregate", "insert", "update", "findAndModify", "update")
+COMMANDS = ("find", "aggregate", "insert", "update", "update", "findAndModify", "update")
 SEEDS = range(8)
 """Stripe's events can hide a mutation if they arrive before the reconcile, which depends on the seed."""
 

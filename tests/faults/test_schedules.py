@@ -177,7 +177,7 @@ def leases_ignored() -> Iterator[None]:
 RATE_LIMITED = replace(EXPIRING_LEASE, name="rate limited", faults=frozenset({"rate_limited"}), max_faults=1)
 MUTATIONS = [
     (number_not_locked, TWO_ADMINS, DOUBLED),
-    (version_ignored, FAILED_LATER, LOST),
+    (version_ignored, FAILURE_DURING_SYNC, LOST),
     (purchases_not_synced, FAILURE_DURING_SYNC, DISAGREES),
     (lease_token_ignored, RATE_LIMITED, UNTRUE),
     (new_key_for_each_attempt, EXPIRING_LEASE, DOUBLED),

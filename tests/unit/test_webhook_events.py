@@ -78,7 +78,10 @@ def test_thin_event_of_another_payment_is_ignored(
     assert harness.db.flask_refunds.count_documents({}) == 0
 
 
-@pytest.mark.parametrize("answer", [lost(), (500, error_object("", "api_error")), (401, error_object(""))])
+@pytest.mark.parametrize(
+    "answer",
+    [lost(), (500, error_object("", "api_error")), (401, error_object("")), (400, error_object("other"))],
+)
 def test_thin_event_that_cannot_be_retrieved_must_be_sent_again(
     harness: RefundHarness, handler: EventHandler, answer: Any
 ) -> None:

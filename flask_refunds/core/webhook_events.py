@@ -28,7 +28,8 @@ EVENT_SECONDS = 15.0
 """How long processing one event may take: Stripe waits about 20 s, and then sends it again."""
 
 _NOT_FOUND = "resource_missing"
-_REFUND_ID = re.compile(r"(re|pyr)_[0-9A-Za-z_]{1,200}", re.ASCII)
+_OBJECT_ID = re.compile(r"(re|pyr|ch|py)_[0-9A-Za-z_]{1,200}", re.ASCII)
+"""IDs of refunds and charges."""
 _EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,100}", re.ASCII)
 _EVENT_TYPE = re.compile(r"[a-z0-9_.]{1,100}", re.ASCII)
 
@@ -47,8 +48,8 @@ class EventHandler:
         """Update the ledger and the purchases after an event whose signature was verified.
 
         :param event: the event as Stripe sends it.
-        :return: whether it concerns a payment of this app.
-        :raises InvalidRequest: 400; it isn't an event.
+        :return: whether it concerns a payment of this app. Other events change nothing.
+        :raises InvalidRequest: 400; it doesn't have the form of an event.
         :raises StripeUnavailable: 503; it must be sent again.
         :raises DatabaseUnavailable: 500; it must be sent again.
         """
@@ -81,7 +82,7 @@ class EventHandler:
             obj = _read_object(event)
             if kind in CHARGE_EVENTS:
                 return self._upsert_payment(_payment_intent_of(obj), deadline)
-            return self._upsert_refund(obj, event, deadline)
+            return self._upsert_refund(obj, deadline)
         except StripeCallError as error:
             if isinstance(error, RequestRejected) and error.code == _NOT_FOUND:
                 return False  # Stripe doesn't show it to this key, so it isn't this app's
@@ -93,6 +94,8 @@ class EventHandler:
             object_id = expect(event["related_object"]["id"], str)
         except (LookupError, TypeError):
             raise rejected("malformed", "The thin event has no related object.", event) from None
+        if not _OBJECT_ID.fullmatch(object_id):
+            return False
         if kind in CHARGE_EVENTS:
             return self._upsert_payment(self._stripe_sync.find_payment_intent(object_id, deadline), deadline)
         stripe_refund = self._stripe_sync.retrieve_refund(object_id, deadline)
@@ -101,14 +104,14 @@ class EventHandler:
         self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
         return True
 
-    def _upsert_refund(self, obj: Mapping[str, Any], event: Mapping[str, Any], deadline: Deadline) -> bool:
-        payment_intent, status = _payment_intent_of(obj), obj.get("status")
+    def _upsert_refund(self, obj: Mapping[str, Any], deadline: Deadline) -> bool:
+        refund_id, payment_intent, status = str(obj.get("id")), _payment_intent_of(obj), obj.get("status")
+        if obj.get("object") != "refund" or not _OBJECT_ID.fullmatch(refund_id):
+            return False
         if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
             return False
-        if obj.get("object") != "refund" or not _REFUND_ID.fullmatch(str(obj.get("id"))):
-            raise rejected("malformed", "The event's refund isn't as Stripe documents it.", event)
         status = status if isinstance(status, str) else None
-        self._stripe_sync.upsert_from_event(obj["id"], payment_intent, status, deadline)
+        self._stripe_sync.upsert_from_event(refund_id, payment_intent, status, deadline)
         return True
 
     def _upsert_payment(self, payment_intent: str | None, deadline: Deadline) -> bool:

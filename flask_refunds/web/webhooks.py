@@ -36,12 +36,13 @@ def receive_event() -> Response:
 def handle_event(event: Any) -> bool:
     """Process an event from your app's own Stripe webhook, which has verified its signature.
 
-    Call this in a request or an app context, for every event. Events that aren't about refunds are ignored.
-    Let its errors become a 4xx or 5xx response, so that Stripe sends the event again.
+    Call this in a request or an app context, for every event. Events that don't concern refunds of your app's
+    payments are ignored. Let its errors become a 4xx or 5xx response, so that Stripe sends the event again.
 
-    :param event: the return value of ``stripe.Webhook.construct_event``, or the event's JSON as a mapping.
+    :param event: the return value of ``stripe.Webhook.construct_event``, of
+        ``StripeClient.parse_event_notification``, or the event's JSON as a mapping, for example from a queue.
     :return: whether the event is about a refund of one of your app's payments.
-    :raises InvalidRequest: 400; it isn't an event, or its mode (test or live) isn't the secret key's.
+    :raises InvalidRequest: 400; it isn't an event.
     :raises StripeUnavailable: 503; Stripe must send it again.
     :raises DatabaseUnavailable: 500; Stripe must send it again.
     """
@@ -52,13 +53,21 @@ def handle_event(event: Any) -> bool:
 
 
 def _to_plain(event: Any) -> Any:
-    """Return the event as plain dicts. In new releases of Stripe's library, it isn't a dict."""
-    if not isinstance(event, dict):
-        return event.to_dict() if hasattr(event, "to_dict") else event
+    """Return the event as plain JSON values. Its class depends on the release of Stripe's library."""
     try:
-        return json.loads(json.dumps(event))
+        return json.loads(json.dumps(event, default=_fields_of))
     except (TypeError, ValueError, RecursionError):
         return None
+
+
+def _fields_of(value: Any) -> Any:
+    """Return an object's public fields, or its text if it has none, like a ``StripeContext``."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    fields = getattr(value, "__dict__", {})
+    return {name: each for name, each in fields.items() if not name.startswith("_")} or str(value)
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:

@@ -54,15 +54,9 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"webhook, forged: {name}", event_case(EVENT, header, 400, "invalid_request")
     for name, body in INVALID_EVENTS.items():
         yield f"webhook, signed, not an event: {name}", event_case(body, signed(body), 400, "invalid_request")
-    for name, refund in _invalid_refunds().items():
-        body = json.dumps(make_event("refund.updated", refund)).encode()
-        yield f"webhook, invalid refund: {name}", event_case(body, signed(body), 400, "invalid_request")
-    for name, refund in _other_refunds().items():
-        body = json.dumps(make_event("refund.updated", refund)).encode()
-        yield f"webhook, another app's refund: {name}", event_case(body, signed(body), 200, None)
-    for name, payment in OTHER_PAYMENTS.items():
-        body = json.dumps(make_event("charge.refunded", {"payment_intent": payment})).encode()
-        yield f"webhook, another app's charge: {name}", event_case(body, signed(body), 200, None)
+    for name, event in _ignored_events():
+        body = json.dumps(event).encode()
+        yield f"webhook, {name}", event_case(body, signed(body), 200, None)
     large = b" " * (1024 * 1024 + 1)
     yield "webhook: too large", event_case(large, signed(large), 400, "invalid_request")
     unsigned = Case("POST", PATH, 400, "invalid_request", bearer(valid_token()), EVENT)
@@ -73,6 +67,25 @@ def cases() -> Iterator[tuple[str, Case]]:
     )
     blank = event_case(EVENT, signed(EVENT, secret=""), 404, "webhook_not_configured", "no webhook")
     yield "webhook: not configured, signed with an empty secret", blank
+
+
+def _ignored_events() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield signed events that this app can't use."""
+    for name, refund in _invalid_refunds().items():
+        yield f"invalid refund: {name}", make_event("refund.updated", refund)
+    for name, refund in _other_refunds().items():
+        yield f"another app's refund: {name}", make_event("refund.updated", refund)
+    for name, payment in OTHER_PAYMENTS.items():
+        yield f"another app's charge: {name}", make_event("charge.refunded", {"payment_intent": payment})
+    for name, object_id in OTHER_IDS.items():
+        for kind, prefix in (("v1.refund.updated", "re_"), ("v1.charge.refunded", "ch_")):
+            related = {"id": object_id.replace("re_", prefix)}
+            yield (
+                f"{kind}: {name}",
+                {"type": kind, "object": "v2.core.event", "livemode": False, "related_object": related},
+            )
+    for name, fields in OTHER_ACCOUNTS.items():
+        yield f"not this account's: {name}", {**make_event("refund.updated", REFUND), **fields}
 
 
 def _forged() -> dict[str, str | None]:
@@ -107,11 +120,13 @@ INVALID_EVENTS: Mapping[str, bytes] = {
     "no mode": b'{"type":"refund.updated","data":{"object":{}}}',
     "a mode as text": b'{"type":"refund.updated","livemode":"false","data":{"object":{}}}',
     "a mode of NaN": b'{"type":"refund.updated","livemode":NaN,"data":{"object":{}}}',
-    "live mode": b'{"type":"refund.updated","livemode":true,"data":{"object":{}}}',
     "no data": b'{"type":"refund.updated","livemode":false}',
     "data a list": b'{"type":"refund.updated","livemode":false,"data":[]}',
     "no object": b'{"type":"refund.updated","livemode":false,"data":{}}',
     "an object that is text": b'{"type":"refund.updated","livemode":false,"data":{"object":"re_1"}}',
+    "thin, no related object": b'{"type":"v1.refund.updated","livemode":false,"object":"v2.core.event"}',
+    "thin, an ID that is an operator": b'{"type":"v1.refund.updated","livemode":false,'
+    b'"object":"v2.core.event","related_object":{"id":{"$ne":1}}}',
 }
 
 OTHER_PAYMENTS: Mapping[str, Any] = {
@@ -119,6 +134,28 @@ OTHER_PAYMENTS: Mapping[str, Any] = {
     "NUL": "pi_\0",
     "an operator": {"$ne": 1},
     "a word": "free",
+}
+
+OTHER_IDS: Mapping[str, str] = {
+    "nothing": "",
+    "a path": "re_1/../../v1/balance",
+    "a query": "re_1?expand[]=charge",
+    "a line break": "re_1\r\nX-Injected: 1",
+    "half a surrogate pair": "re_\ud800",
+    "another object": "cus_1",
+    "too long": "re_" + "1" * 5000,
+}
+"""IDs of refunds, or of charges with another prefix."""
+
+OTHER_ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
+    "live mode": {"livemode": True},
+    "a connected account": {"account": "acct_1"},
+    "an account that is an operator": {"account": {"$ne": None}},
+    "a context": {"context": "acct_1"},
+    "another type": {"type": "customer.created"},
+    "another type in live mode": {"type": "customer.created", "livemode": True},
+    "an unknown version": {"type": "v9.refund.updated"},
+    "a thin event's type that is unknown": {"type": "v1.billing.meter.no_meter_found"},
 }
 
 

@@ -203,7 +203,7 @@ def test_refund_is_resumed_after_a_failed_purchase_write(
     assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
     assert sandbox.money_refunded(payment) == 1999
 
-    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
+    shop.db.flask_refunds.update_one({}, [{"$set": {"leaseExpiresAt": "$createdAt"}}])
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (200, "Refund successful")
     assert sandbox.money_refunded(payment) == 1999
@@ -218,7 +218,7 @@ def test_refund_is_resumed_after_a_failed_record_write(
         assert shop.refund(purchase).status_code == 202
     assert shop.status_of(purchase) == "refunded"
 
-    shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": datetime.now(timezone.utc)}})
+    shop.db.flask_refunds.update_one({}, [{"$set": {"leaseExpiresAt": "$createdAt"}}])
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (200, "Refund successful")
     assert response.json["purchase"]["status"] == "refunded"
@@ -447,7 +447,10 @@ def test_refund_takes_five_database_round_trips(mongo_uri: str, sandbox: StripeS
         database = client.get_default_database()
         shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
         instrument(shop.app, CollectorRegistry())  # metrics cause no more commands
-        purchase = shop.add_purchase(sandbox.create_payment(1999))
-        seen.clear()
-        assert shop.refund(purchase).status_code == 200
+        for _ in range(3):  # the first one also reads MongoDB's clock, and whether the app has receivers
+            purchase = shop.add_purchase(sandbox.create_payment(1999))
+            requests = len(sandbox.requests)
+            seen.clear()
+            assert shop.refund(purchase).status_code == 200
+            assert len(sandbox.requests) == requests + 1
         assert seen == ["find", "aggregate", "insert", "update", "findAndModify"]

@@ -44,6 +44,7 @@ def test_preview_shows_payment_card_and_purchases(shop: Shop, sandbox: StripeSan
         "currency": "eur",
         "card": {"brand": "mastercard", "last4": "4444"},
         "livemode": False,
+        "disputed": False,
     }
     assert [each["_id"] for each in response.json["purchases"]] == [str(each) for each in purchases[::-1]]
     assert response.json["purchases"][0]["user"]["email"] == "ann@example.org"

@@ -383,7 +383,7 @@ def test_async_is_admin_function_denies_everyone(make_shop: MakeShop) -> None:
 
     shop = make_shop(REFUNDS_IS_ADMIN=is_admin)
     assert shop.client.post(REFUND_PATH, headers=shop.headers()).status_code >= 400
-    assert shop.spy.touched in ([("users", "find_one")], [])
+    assert shop.spy.touched in ([("users", "find")], [])
 
 
 @pytest.mark.parametrize("status", [403, 503])
@@ -538,7 +538,7 @@ def test_only_the_user_is_read_before_the_caller_is_an_admin(
     assert_admin_required(shop.client.post(path, headers=shop.headers(user), **body))
 
     queries = [({"_id": {"$in": [str(each), each]}},) for each in (deleted, user)]
-    assert shop.spy.calls == [("users", "find_one", query) for query in queries]
+    assert shop.spy.calls == [("users", "find", query) for query in queries]
     assert sandbox.requests == []
     assert shop.status_of(purchase) == "completed"
     assert shop.records() == []
@@ -548,7 +548,7 @@ def test_invalid_request_of_an_admin_reads_only_the_user(shop: WatchedShop, sand
     purchase = shop.add_purchase(sandbox.create_payment(1999))
     assert shop.refund(purchase, json={"amount": 5}).status_code == 400
     assert shop.refund("not an id").status_code == 404
-    assert shop.spy.touched == [("users", "find_one")] * 2
+    assert shop.spy.touched == [("users", "find")] * 2
     assert sandbox.requests == []
 
 
@@ -558,7 +558,7 @@ def test_invalid_request_of_an_admin_reads_only_the_user(shop: WatchedShop, sand
 def test_user_is_read_once_per_request(guarded: GuardedShop, path: str) -> None:
     for count in (1, 2):
         assert guarded.client.get(path, headers=guarded.headers()).status_code == 200
-        assert guarded.spy.touched == [("users", "find_one")] * count
+        assert guarded.spy.touched == [("users", "find")] * count
 
 
 # Log records of rejected requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from flask.views import MethodView, View
 from werkzeug.test import TestResponse
 
 from flask_refunds import authenticate, current_user, require_admin
+from flask_refunds.identity.jwks import KeySet
 from flask_refunds.testing import StripeSandbox
 from tests.log_records import LogRecords
 from tests.mount.conftest import (
@@ -813,3 +815,29 @@ def test_tokens_are_verified_with_an_identity_providers_keys(
     assert_not_authenticated(shop.client.get("/me"))
     idp.stop()
     assert shop.client.get("/me", headers=headers("1")).status_code == 200
+
+
+def test_unknown_key_is_rejected_at_once_while_a_fetch_runs(
+    idp: KeyEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = KeySet(idp.url)
+    assert keys.find("1") is not None
+    monkeypatch.setattr("flask_refunds.identity.jwks.UNKNOWN_KEY_SECONDS", 0)
+    fetching, may_end = threading.Event(), threading.Event()
+    answer = idp.answer
+
+    def answer_slowly(handler: Any) -> None:
+        fetching.set()
+        may_end.wait(10)
+        answer(handler)
+
+    monkeypatch.setattr(idp, "answer", answer_slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(keys.find, "random")
+        assert fetching.wait(10)
+        try:
+            assert pool.submit(keys.find, "another").result(timeout=1) is None
+            assert pool.submit(keys.find, "1").result(timeout=1) is not None
+        finally:
+            may_end.set()
+        assert first.result() is None

@@ -1,4 +1,4 @@
-"""Check what refunds depend on: Stripe's key, its events, the clock, MongoDB. Nothing is written."""
+"""Check what refunds depend on: Stripe's key, its events, the clock, MongoDB. Nothing is stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check what refunds depend on in MongoDB. Nothing is written."""
+"""Check what refunds depend on in MongoDB. Nothing is stored."""
 
 from __future__ import annotations
 

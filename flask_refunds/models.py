@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 
-from bson import ObjectId
+from bson import Binary, ObjectId
+from bson.binary import UUID_SUBTYPE
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _PAYMENT_INTENT = re.compile(r"pi_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
@@ -281,6 +282,12 @@ class Card:
 def find_object_id(text: str) -> ObjectId | None:
     """Return the ObjectId that 24 hex digits spell, or ``None``. Some releases of bson accept other text."""
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
+
+
+def id_text(value: Any) -> str:
+    """Return an ID as text, a UUID as 36 characters."""
+    is_uuid = isinstance(value, Binary) and value.subtype == UUID_SUBTYPE and len(value) == 16
+    return str(value.as_uuid() if is_uuid else value)
 
 
 def is_payment_intent(text: str) -> bool:

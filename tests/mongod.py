@@ -102,11 +102,13 @@ class failing:  # noqa: N801
 class Mongod:
     """One ``mongod`` process.
 
+    :param options: further options of the command line.
     :param replica_set: the name of the set, or ``None`` for a standalone server.
     """
 
-    def __init__(self, binary: str, *, replica_set: str | None = None) -> None:
+    def __init__(self, binary: str, *options: str, replica_set: str | None = None) -> None:
         self.port = free_port()
+        self._options = options
         self._binary = binary
         self._replica_set = replica_set
         self._folder = tempfile.mkdtemp(prefix="flask-refunds-mongod-")
@@ -128,7 +130,7 @@ class Mongod:
             "--logappend",
         ]
         # This enables fail points, with which a test makes the server reject commands.
-        arguments += ["--setParameter", "enableTestCommands=1"]
+        arguments += ["--setParameter", "enableTestCommands=1", *self._options]
         if self._replica_set:
             arguments += ["--replSet", self._replica_set]
         self.process = subprocess.Popen(

@@ -79,7 +79,7 @@ class BulkItem:
     """A purchase of a run: its result, or ``None`` if it is to be refunded.
 
     :param payment_intent: the payment to refund.
-    :param is_primary: whether it is the first of the run's purchases with this payment.
+    :param is_primary: whether it is the first of the run's completed purchases with this payment.
     """
 
     purchase_id: ObjectId
@@ -122,7 +122,8 @@ class Classifier:
 
     def result_for(self, purchase_id: ObjectId, refund: Refund) -> BulkResult:
         """Return the result of a purchase with a refund that hasn't failed."""
-        created_by_run = refund.bulk_run == self._name and self._is_primary(purchase_id, refund.purchase_ids)
+        refunded = refund.marked_purchase_ids or refund.purchase_ids
+        created_by_run = refund.bulk_run == self._name and self._is_primary(purchase_id, refunded)
         amount, currency = (refund.amount, refund.currency) if created_by_run else (None, None)
         if refund.status is RefundStatus.PROCESSING and refund.review is not None:
             message = refund.review.recommended_action
@@ -140,16 +141,18 @@ class Classifier:
 
     def _classify(self, purchase_id: ObjectId, purchase: Purchase, refunds: Sequence[Refund]) -> BulkItem:
         active = find_active(refunds)
+        if purchase.status not in (COMPLETED, REFUNDED):
+            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
         if active is not None and not _needs_service(active, purchase):
             return BulkItem(purchase_id, result=self.result_for(purchase_id, active))
         if active is None and purchase.status == REFUNDED:
             external = refunds[-1] if refunds and not refunds[-1].created_here else None
             return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
-        if active is None and purchase.status != COMPLETED:
-            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
         if purchase.payment_intent is None:
             return _classified(purchase_id, Result.NO_PAYMENT, "It has no payment intent.")
-        return BulkItem(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.ids))
+        return BulkItem(
+            purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.completed_ids)
+        )
 
     def _is_primary(self, purchase_id: ObjectId, siblings: Iterable[object]) -> bool:
         ids = [each for each in siblings if isinstance(each, ObjectId) and each in self._purchase_ids]

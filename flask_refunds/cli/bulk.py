@@ -116,7 +116,7 @@ def bulk(
     if dry_run:
         run.print(["Dry run: nothing was refunded."], plan.as_dict())
         return
-    if plan.refundable and not yes:
+    if not yes:  # also if the plan found nothing, because it may change meanwhile
         _confirm(plan)
     run.refund()
 

@@ -10,7 +10,8 @@ import click
 from ..clock import now
 from ..errors import ConfigurationError, DatabaseUnavailable
 from ..extension import current_refunds
-from .diagnostics import CheckResult, Status, run_checks
+from .check_result import CheckResult, Status
+from .diagnostics import run_checks
 from .errors import EXIT_NEEDS_REVIEW, refunds_command
 from .options import as_json_option
 from .output import print_json, printable

@@ -217,13 +217,13 @@ class RefundTransitions:
             self._ledger.remove_marks(payment_intent, marked)
 
     def _mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> bool:
-        """Mark purchases, and forget the marks of those whose status MongoDB rejects.
+        """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
         :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
         """
-        rejected = self._purchases.mark_refunded(payment_intent, purchase_ids)
-        if rejected:
-            self._ledger.remove_marks(payment_intent, rejected)
+        unmarked, rejected = self._purchases.mark_refunded(payment_intent, purchase_ids)
+        if unmarked:
+            self._ledger.remove_marks(payment_intent, unmarked)
         return not rejected
 
     def _report_rejected(self, refund: Refund) -> bool:

@@ -50,8 +50,9 @@ class KeySet:
         known, age = self._keys.get(key_id), self._age()
         if known is not None and age <= FRESH_SECONDS:
             return known
-        # A fetch in another thread must not delay tokens with known keys.
-        if not self._lock.acquire(blocking=known is None or age > STALE_SECONDS):
+        # A fetch in another thread delays no token, unless there are no keys at all: any caller can send a
+        # token with a random key ID.
+        if not self._lock.acquire(blocking=age > STALE_SECONDS):
             return known
         try:
             age = self._age()

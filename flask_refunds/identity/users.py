@@ -27,7 +27,7 @@ class Users:
     def find(self, identity: str | int, claims: Mapping[str, Any]) -> Any | None:
         """Return the current user document, or ``None``.
 
-        :raises NotAuthenticated: 401; MongoDB can't store such an ID.
+        :raises NotAuthenticated: 401; MongoDB can't store such an ID, or it identifies two users.
         :raises DatabaseUnavailable: 500.
         """
         user = self._find(identity) if self._load is None else self._load(claims)
@@ -39,8 +39,12 @@ class Users:
         return user or None  # a loader may return False for an unknown user
 
     def _find(self, identity: str | int) -> Any | None:
+        query = {self._id_field: {"$in": _stored_forms(identity)}}
         with database_timeout():
-            return self._collection.find_one({self._id_field: {"$in": _stored_forms(identity)}})
+            found = list(self._collection.find(query).limit(2))
+        if len(found) > 1:
+            raise NotAuthenticated(reason="user_ambiguous")
+        return found[0] if found else None
 
     def possible_ids(self, user: Any, identity: str | int) -> list[Any]:
         """Return the forms in which the app's other documents may refer to a user.

@@ -14,10 +14,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from bson import Binary
+from bson.binary import UUID_SUBTYPE
 from bson.datetime_ms import DatetimeMS
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Payment, Refund, ReviewRequest
+from ..models import Payment, Refund, ReviewRequest, id_text
 from ..storage.refund_documents import failure_document
 
 
@@ -38,10 +39,10 @@ def render(value: Any) -> Any:
         return [render(each) for each in value]
     if isinstance(value, (datetime, DatetimeMS)):
         return _render_time(value)
-    if isinstance(value, (bytes, Binary)):
+    if isinstance(value, (bytes, Binary)) and getattr(value, "subtype", 0) != UUID_SUBTYPE:
         return b64encode(value).decode("ascii")
     # The remaining types have a readable text: ObjectId, Decimal128, UUID, and BSON's rarer types.
-    return str(value)
+    return id_text(value)
 
 
 def _render_time(value: datetime | DatetimeMS) -> str:

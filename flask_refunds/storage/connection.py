@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pymongo
 import pymongo.collection
 import pymongo.database
-from bson import CodecOptions, ObjectId
+from bson import Binary, CodecOptions, ObjectId
 from bson.codec_options import DatetimeConversion
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -18,7 +20,7 @@ from pymongo.write_concern import WriteConcern
 
 from ..config import Settings, is_database, is_pymongo
 from ..errors import ConfigurationError, DatabaseUnavailable
-from ..models import find_object_id
+from ..models import find_object_id, id_text
 
 Collection = pymongo.collection.Collection[dict[str, Any]]
 Database = pymongo.database.Database[dict[str, Any]]
@@ -32,6 +34,8 @@ REPORT_SECONDS = 15.0
 _FINAL_CODES = frozenset({2, 9, 13, 14, 28, 52, 55, 57, 66, 121, 166, 11000, 17419, 31249})
 """Errors that a retry won't change: unauthorized, a validator, a view, a path that can't be created, …
 (https://www.mongodb.com/docs/manual/reference/error-codes/)."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
@@ -89,10 +93,16 @@ def majority_collection(database: Database, name: str) -> Collection:
 
 
 def stored_ids(identity: Any) -> list[Any]:
-    """Return the forms in which a document may store an ID: as text, or as an ObjectId."""
-    forms = [identity] if isinstance(identity, str) else [identity, str(identity)]
-    object_id = None if isinstance(identity, ObjectId) else find_object_id(str(identity))
-    return forms if object_id is None else [*forms, object_id]
+    """Return the forms in which a document may store an ID: as text, as an ObjectId, or as a UUID."""
+    if isinstance(identity, UUID):
+        identity = Binary.from_uuid(identity)  # which any codec can encode
+    text = id_text(identity)
+    forms = [identity] if isinstance(identity, str) else [identity, text]
+    object_id = None if isinstance(identity, ObjectId) else find_object_id(text)
+    if object_id is not None:
+        return [*forms, object_id]
+    is_uuid = isinstance(identity, str) and _UUID.fullmatch(text)
+    return [*forms, Binary.from_uuid(UUID(text))] if is_uuid else forms
 
 
 def is_server(database: Any) -> bool:

@@ -137,13 +137,19 @@ class Purchases:
             query = {**self._paid_by(payment_intent), "status": COMPLETED}
             return [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
 
-    def mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
+    def mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Mark those of these purchases as refunded that are completed and still have this payment.
 
-        :return: those whose new status MongoDB rejected.
+        :return: those that aren't refunded with this payment now, and those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, purchase_ids, COMPLETED, REFUNDED)
+        rejected, marked = self._mark(payment_intent, purchase_ids, COMPLETED, REFUNDED)
+        if marked == len(purchase_ids):
+            return [], []
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": REFUNDED}
+        with database_timeout():
+            refunded = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
+        return [each for each in purchase_ids if each not in refunded], rejected
 
     def mark_completed(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
         """Mark those of these purchases as completed again that are refunded and still have this payment.
@@ -151,22 +157,26 @@ class Purchases:
         :return: those whose new status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, purchase_ids, REFUNDED, COMPLETED)
+        return self._mark(payment_intent, purchase_ids, REFUNDED, COMPLETED)[0]
 
-    def _mark(self, payment_intent: str, purchase_ids: Sequence[Any], before: str, after: str) -> list[Any]:
+    def _mark(
+        self, payment_intent: str, purchase_ids: Sequence[Any], before: str, after: str
+    ) -> tuple[list[Any], int]:
+        """Return the purchases whose new status MongoDB rejected, and how many were marked at once."""
         query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": before}
-        if not purchase_ids or self._update(query, after):
-            return []
+        marked = self._update(query, after) if purchase_ids else 0
+        if marked is not None:
+            return [], marked
         # One after the other, so that one rejected status doesn't stop the others.
-        return [each for each in purchase_ids if not self._update({**query, "_id": each}, after)]
+        return [each for each in purchase_ids if self._update({**query, "_id": each}, after) is None], 0
 
-    def _update(self, query: Mapping[str, Any], status: str) -> bool:
+    def _update(self, query: Mapping[str, Any], status: str) -> int | None:
+        """Return how many purchases were updated, or ``None`` if MongoDB rejected the status."""
         try:
             with rejections_as(_Rejected), database_timeout():
-                self._purchases.update_many(query, {"$set": {"status": status}})
+                return self._purchases.update_many(query, {"$set": {"status": status}}).matched_count
         except _Rejected:
-            return False
-        return True
+            return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key != _SIBLINGS}

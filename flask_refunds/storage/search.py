@@ -126,8 +126,11 @@ class PurchaseSearch:
     def find_ids(self, filters: PurchaseFilter) -> PurchaseIds:
         """Return the IDs of all matches, however many; ObjectIds only.
 
+        :raises ValueError: the filter matches everything.
         :raises DatabaseUnavailable: 500.
         """
+        if filters == PurchaseFilter():
+            raise ValueError("An empty filter would select every purchase.")
         return PurchaseIds(self._stream_ids(filters))
 
     def _stream_ids(self, filters: PurchaseFilter) -> Iterator[ObjectId]:

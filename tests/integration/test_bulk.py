@@ -140,6 +140,23 @@ def test_partly_refunded_payment_counts_only_the_remaining_amount(shop: Shop, sa
     assert run(shop, [purchase])[purchase].amount == 1499
 
 
+@pytest.mark.parametrize("status", ["failed", "pending"])
+def test_cart_whose_first_purchase_is_not_completed_is_planned_and_reported(
+    shop: Shop, sandbox: StripeSandbox, status: str
+) -> None:
+    payment = sandbox.create_payment(70_00, "eur")
+    first = shop.add_purchase(payment, status=status)
+    second, third = (shop.add_purchase(payment) for _ in range(2))
+    cart = [first, second, third]
+    with shop.app.app_context():
+        plan = plan_bulk_refund("recall", cart, rate=HIGH_RATE)
+    assert (plan.refundable, plan.payments, plan.amounts) == (2, 1, {"eur": 70_00})
+    for _ in range(2):
+        found = run(shop, cart)
+        assert values(found) == {first: "not_completed", second: "refunded", third: "already_refunded"}
+        assert [found[each].amount for each in cart] == [None, 70_00, None]
+
+
 @pytest.mark.parametrize("apart", [1, 450])
 def test_cart_is_refunded_once_and_its_other_purchases_name_that_refund(
     shop: Shop, sandbox: StripeSandbox, apart: int

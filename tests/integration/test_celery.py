@@ -216,6 +216,8 @@ def test_refund_in_progress_elsewhere_is_retried_until_the_task_fails(
         (("recall",), {"since": "2024-01-01"}),
         (("recall",), {"content": "course", "until": "2024-01-01"}),
         (("recall",), {"since": "", "until": ""}),
+        (("recall", ()), {}),
+        (("recall",), {"content": "", "since": "2024-01-01", "until": "2099-01-01"}),
         (("recall",), {"since": "then", "until": "now"}),
         (("recall",), {"since": "2024-01-02", "until": "2024-01-01"}),
         (("recall", ["a" * 24]), {"since": "2024-01-01", "until": "2024-01-01"}),

@@ -151,6 +151,13 @@ def test_run_starts_only_if_its_name_is_typed(shop: Shop, sandbox: StripeSandbox
     assert len(sandbox.refunds()) == 2
 
 
+@pytest.mark.usefixtures("on_terminal")
+def test_run_asks_even_if_its_plan_refunds_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
+    write([str(shop.add_purchase(sandbox.create_payment(700), status="pending"))])
+    result = bulk(shop, "recall.txt", input="no\n")
+    assert (result.exit_code, "Type the run's name to refund 0 purchases" in result.stderr) == (2, True)
+
+
 def test_content_option_refunds_every_purchase_of_the_content(shop: Shop, sandbox: StripeSandbox) -> None:
     course = ObjectId()
     ids = [*buy(shop, sandbox, 2, content=course), *buy(shop, sandbox, 1, content=str(course))]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pymongo
 import pytest
 
-from flask_refunds.cli.diagnostics import Status, _majority
+from flask_refunds.cli import check as check_command
+from flask_refunds.cli.check_result import Status
+from flask_refunds.cli.mongodb_checks import _majority
+from flask_refunds.clock import now
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod
@@ -50,7 +54,8 @@ def check(shop: Shop) -> tuple[int, dict[str, tuple[str, str]]]:
 
 
 def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox: StripeSandbox) -> None:
-    before = shop.records()
+    purchase = shop.add_purchase("pi_1")
+    before = list(shop.db.purchases.find())
     result = shop.flask("check")
     assert result.exit_code == 0, result.output
     assert [line[:17].rstrip() for line in result.stdout.splitlines()] == [
@@ -63,9 +68,14 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    MongoDB",
         "OK    replica set",
         "OK    majority",
+        "OK    server time",
+        "OK    privileges",
+        "OK    collections",
+        "OK    purchases",
         "OK    indexes",
     ]
-    assert shop.records() == before
+    assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
+    assert shop.status_of(purchase) == "completed"
     assert sandbox.refunds() == []
 
 
@@ -172,22 +182,32 @@ def test_unavailable_database_fails_and_stripe_is_still_checked(shop: Shop, data
     with failing(database, "buildInfo"):
         exit_status, checks = check(shop)
     assert (exit_status, checks["MongoDB"][0]) == (1, "fail")
-    assert "(OperationFailure)" in checks["MongoDB"][1]
+    assert checks["MongoDB"][1].startswith("MongoDB answered: Failing command")
     assert checks["key"][0] == "ok"
 
 
 @pytest.fixture
-def standalone() -> Iterator[Any]:
+def start_standalone() -> Iterator[Callable[..., Mongod]]:
+    """Start standalone servers with the given options."""
     binary = find_mongod()
     if binary is None:
         pytest.skip(NO_MONGOD)
-    mongod = Mongod(binary)
-    try:
-        mongod.start()
-        with mongod.client() as client:
-            yield client.shop
-    finally:
-        mongod.stop()
+    started: list[Mongod] = []
+
+    def start(*options: str) -> Mongod:
+        started.append(Mongod(binary, *options))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture
+def standalone(start_standalone: Callable[..., Mongod]) -> Iterator[Any]:
+    with start_standalone().client() as client:
+        yield client.shop
 
 
 @pytest.mark.parametrize(("key", "status"), [(TEST_KEY, "note"), (LIVE_KEY, "fail")])
@@ -206,6 +226,197 @@ def test_majority_fails_if_it_lags_by_more_than_10_seconds() -> None:
     )
     assert (current.status, lagging.status) == (Status.OK, Status.FAIL)
     assert "120 s behind the primary" in lagging.message
+
+
+@pytest.mark.parametrize("secret", [f"{SECRET}\n", [SECRET, f" {SECRET}"]])
+def test_webhook_secret_with_blanks_around_it_fails(
+    database: Any, sandbox: StripeSandbox, secret: str | list[str]
+) -> None:
+    exit_status, checks = check(make_shop(database, sandbox, STRIPE_WEBHOOK_SECRET=secret))
+    assert (exit_status, checks["webhook"][0]) == (1, "fail")
+    assert "starts or ends with a blank" in checks["webhook"][1]
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(3, "ok"), (9, "fail"), (-9, "fail")])
+def test_mongodb_clock_fails_from_5_seconds_difference(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
+) -> None:
+    monkeypatch.setattr(check_command, "now", lambda: now() + timedelta(seconds=seconds))
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["server time"][0]) == (int(status == "fail"), status)
+    direction = "behind" if seconds > 0 else "ahead of"
+    assert (f" s {direction} this machine's. Synchronize" in checks["server time"][1]) is (status == "fail")
+
+
+# The app's purchases, and the ledger
+
+
+REQUIRE_INVOICE = {"$jsonSchema": {"required": ["invoice"]}}
+KNOWN_STATUSES = {"status": {"$in": ["pending", "completed", "failed"]}}
+
+
+def purchases_problem(shop: Shop) -> str:
+    exit_status, checks = check(shop)
+    status, message = checks["purchases"]
+    assert exit_status == (status == "fail")
+    return message if status == "fail" else ""
+
+
+@pytest.mark.parametrize("on_standalone", [False, True])
+@pytest.mark.parametrize("validator", [REQUIRE_INVOICE, KNOWN_STATUSES])
+def test_validator_that_rejects_a_refund_fails_with_an_example(
+    request: pytest.FixtureRequest, database: Any, sandbox: StripeSandbox, validator: Any, on_standalone: bool
+) -> None:
+    database = request.getfixturevalue("standalone") if on_standalone else database
+    shop = make_shop(database, sandbox)
+    assert shop.flask("init-db").exit_code == 0
+    purchase = shop.add_purchase("pi_2")
+    shop.add_purchase("pi_3", status="pending")
+    database.command("collMod", "purchases", validator=validator)
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["purchases"][0]) == (1, "fail")
+    assert f"rejects the status refunded, for example of {purchase}" in checks["purchases"][1]
+    assert shop.status_of(purchase) == "completed"
+
+
+@pytest.mark.parametrize(
+    ("validator", "options"),
+    [
+        (REQUIRE_INVOICE, {"validationLevel": "moderate"}),
+        (REQUIRE_INVOICE, {"validationLevel": "off"}),
+        (KNOWN_STATUSES, {"validationAction": "warn"}),
+        ({"status": {"$type": "string"}}, {}),
+    ],
+)
+def test_validator_that_allows_the_refund_passes(shop: Shop, validator: Any, options: Any) -> None:
+    shop.add_purchase("pi_2")
+    shop.db.command("collMod", "purchases", validator=validator, **options)
+    assert purchases_problem(shop) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "condition", "fails"),
+    [
+        (["user", "content"], {"status": "completed"}, False),
+        (["user", "content"], {"status": {"$in": ["completed", "refunded"]}}, False),
+        (["user", "content"], {"amount": {"$gt": 0}}, False),
+        (["user", "content", "status"], {"status": {"$eq": "completed"}}, False),
+        (["user", "content", "status"], None, True),
+        (["user"], {"status": "refunded"}, True),
+        (["user"], {"status": {"$in": ["failed", "refunded"]}}, True),
+        (["stripePaymentIntentId", "status"], None, False),
+    ],
+)
+def test_unique_index_fails_if_it_can_reject_a_refund(
+    shop: Shop, keys: list[str], condition: Any, fails: bool
+) -> None:
+    options = {} if condition is None else {"partialFilterExpression": condition}
+    shop.db.purchases.create_index(keys, unique=True, name="rule", **options)
+    problem = purchases_problem(shop)
+    assert ("The unique index rule of" in problem) is fails
+
+
+def test_update_that_mongodb_rejects_for_another_reason_fails(shop: Shop) -> None:
+    purchase = shop.add_purchase("pi_2")
+    with failing(shop.db, "update"):
+        assert purchases_problem(shop).startswith("MongoDB answered: Failing command")
+    assert shop.status_of(purchase) == "completed"
+    assert purchases_problem(shop) == ""
+
+
+def test_purchases_that_are_a_view_fail_by_name(shop: Shop, database: Any) -> None:
+    database.create_collection("sold", viewOn="purchases", pipeline=[])
+    shop.app.config["REFUNDS_PURCHASES_COLLECTION"] = "sold"
+    shop.app.extensions.clear()
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["collections"][0], checks["purchases"][0]) == (1, "fail", "fail")
+    assert (
+        ".sold is a view, so it can't be updated. Set REFUNDS_PURCHASES_COLLECTION"
+        in checks["collections"][1]
+    )
+
+
+@pytest.mark.parametrize("document", [{"amount": 5}, {"_id": "pi_1"}, {"_id": 17, "paymentIntent": "pi_1"}])
+def test_ledger_with_documents_of_the_app_fails(shop: Shop, sandbox: StripeSandbox, document: Any) -> None:
+    assert shop.refund(shop.add_purchase(sandbox.create_payment(300, "eur"))).status_code == 200
+    assert check(shop)[1]["collections"][0] == "ok"
+    foreign = shop.db.flask_refunds.insert_one(document).inserted_id
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["collections"][0]) == (1, "fail")
+    assert f"has documents of your app, such as {foreign}. Set REFUNDS_COLLECTION" in checks["collections"][1]
+
+
+# Privileges
+
+
+NEEDED = {
+    "": ["listCollections"],
+    "purchases": ["find", "update", "listIndexes"],
+    "flask_refunds": ["find", "insert", "update", "listIndexes"],
+    "flask_refunds.state": ["find", "insert", "update"],
+    "flask_refunds.rate": ["find", "insert", "update"],
+    "users": ["find", "listIndexes"],
+    "contents": ["find"],
+}
+
+
+@pytest.fixture
+def with_access_control(start_standalone: Callable[..., Mongod], sandbox: StripeSandbox) -> Iterator[Any]:
+    """Return a function that checks a shop whose MongoDB user has the given privileges or role."""
+    mongod = start_standalone("--auth")
+    root = {"username": "root", "password": "r00t"}
+    with mongod.client() as client:
+        client.admin.command("createUser", "root", pwd="r00t", roles=["root"])
+    with pymongo.MongoClient(mongod.uri, **root) as client:
+        shop = make_shop(client.shop, sandbox)
+        assert shop.flask("init-db").exit_code == 0
+
+        def check_as(role: Any, password: str = "app") -> tuple[int, dict[str, tuple[str, str]]]:
+            if isinstance(role, dict) and "role" not in role:
+                privileges = [
+                    {"resource": {"db": "shop", "collection": name}, "actions": actions}
+                    for name, actions in role.items()
+                ]
+                client.shop.command("createRole", "refunder", privileges=privileges, roles=[])
+                role = "refunder"
+            client.shop.command("createUser", "app", pwd="app", roles=[role])
+            login = {"username": "app", "password": password, "authSource": "shop"}
+            with pymongo.MongoClient(mongod.uri, **login) as restricted:
+                shop.app.config["REFUNDS_MONGO"] = restricted.shop
+                shop.app.extensions.clear()
+                sandbox.add_webhook(URL, SECRET, EVENTS, livemode=False)
+                return check(shop)
+
+        yield check_as
+
+
+@pytest.mark.parametrize("role", [NEEDED, "readWrite", {"db": "admin", "role": "readWriteAnyDatabase"}])
+def test_sufficient_privileges_pass(with_access_control: Any, role: Any) -> None:
+    exit_status, checks = with_access_control(role)
+    assert (exit_status, checks["privileges"][0]) == (0, "ok"), checks
+
+
+@pytest.mark.parametrize(
+    ("collection", "actions", "message"),
+    [
+        ("purchases", ["find", "listIndexes"], "lacks update on shop.purchases."),
+        ("flask_refunds", ["find", "listIndexes"], "lacks insert, update on shop.flask_refunds."),
+        ("flask_refunds.rate", [], "lacks find, insert, update on shop.flask_refunds.rate."),
+        ("", ["listIndexes"], "lacks listCollections on shop."),
+    ],
+)
+def test_missing_privilege_fails_by_name(
+    with_access_control: Any, collection: str, actions: list[str], message: str
+) -> None:
+    role = {name: granted for name, granted in (NEEDED | {collection: actions}).items() if granted}
+    exit_status, checks = with_access_control(role)
+    assert (exit_status, checks["privileges"][0]) == (1, "fail")
+    assert checks["privileges"][1].startswith(f"The MongoDB user {message}")
+
+
+def test_wrong_password_fails_with_the_answer_of_mongodb(with_access_control: Any) -> None:
+    exit_status, checks = with_access_control("readWrite", password="wrong")
+    assert (exit_status, checks["MongoDB"]) == (1, ("fail", "MongoDB answered: Authentication failed."))
 
 
 def test_mongomock_is_a_note(mock_shop: Shop) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import bson
+import pymongo
 import pytest
-from bson import ObjectId
+from bson import Binary, ObjectId
 from bson.raw_bson import RawBSONDocument
 
 from flask_refunds import refund_needs_review
 from flask_refunds.extension import get_refunds
+from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, make_event, signed_event
 from tests.mongod import failing
 from tests.shop import Shop, make_app
@@ -175,3 +178,74 @@ def test_client_secret_in_the_payment_field_is_neither_stored_nor_sent(
     assert shop.refund(purchase).json["code"] == "payment_intent_missing"
     assert shop.records() == []
     assert sandbox.money_refunded(payment) == 0
+
+
+@pytest.mark.parametrize("representation", ["unspecified", "standard"])
+def test_uuid_users_are_found_shown_and_searched(
+    mongo_uri: str, sandbox: StripeSandbox, representation: str
+) -> None:
+    with pymongo.MongoClient(mongo_uri, uuidRepresentation=representation) as client:
+        database = client.get_default_database()
+        shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+        user = uuid4()
+        database.users.insert_one(
+            {"_id": Binary.from_uuid(user), "role": "admin", "email": "ann@shop.example"}
+        )
+        payment = sandbox.create_payment(700, "eur")
+        purchase = shop.add_purchase(payment, user=Binary.from_uuid(user))
+        headers = shop.headers(user)
+        status = shop.client.get(f"/api/payments/status/{payment}", headers=headers)
+        assert (status.status_code, status.json["purchase"]["user"]) == (200, str(user))
+        for name in (user, "ann@shop.example"):
+            found = shop.client.get(f"/api/payments/admin/all?user={name}", headers=headers).json
+            assert [each["_id"] for each in found["purchases"]] == [str(purchase)]
+            assert found["purchases"][0]["user"]["_id"] == str(user)
+        assert shop.refund(purchase, headers=headers).status_code == 200
+        assert shop.records()[0]["requestedBy"] == str(user)
+
+
+def test_loaded_user_with_a_uuid_sees_their_purchase(database: Any, sandbox: StripeSandbox) -> None:
+    user = uuid4()
+    app = make_app(
+        REFUNDS_MONGO=database,
+        STRIPE_API_BASE=sandbox.url,
+        REFUNDS_USER_LOADER=lambda token_claims: {"_id": user},
+    )
+    shop = Shop(app, database)
+    shop.add_purchase("pi_uuid", user=Binary.from_uuid(user))
+    assert shop.client.get("/api/payments/status/pi_uuid", headers=shop.headers()).status_code == 200
+
+
+def test_lists_and_refunds_pass_over_documents_of_the_app_in_the_ledger(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    foreign = [
+        {"amount": 5, "status": "succeeded"},
+        {"_id": 7, "createdAt": "yesterday"},
+        {"_id": "pi_1", "paymentIntent": 3},
+    ]
+    shop.db.flask_refunds.insert_many(foreign)
+    assert shop.refund(shop.add_purchase(sandbox.create_payment(900, "usd"))).status_code == 200
+    for path in ("refunds", "refunds?status=succeeded", "refunds/metrics", "refunds?limit=1"):
+        response = shop.client.get(f"/api/payments/admin/{path}", headers=shop.headers())
+        assert response.status_code == 200, response.json
+    listed = shop.client.get("/api/payments/admin/refunds", headers=shop.headers())
+    assert len(listed.json["refunds"]) == 1
+
+
+def test_answer_shows_a_purchase_that_got_another_payment_meanwhile(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(900, "usd"))
+    gateway = Gateway.create_refund
+
+    def repoint_before(*args: Any, **options: Any) -> Any:
+        shop.db.purchases.update_one({"_id": purchase}, {"$set": {"stripePaymentIntentId": "pi_new"}})
+        return gateway(*args, **options)
+
+    monkeypatch.setattr(Gateway, "create_refund", repoint_before)
+    response = shop.refund(purchase)
+    assert (response.status_code, response.json["refund"]["status"]) == (200, "succeeded")
+    shown = response.json["purchase"]
+    assert (shown["status"], shown["stripePaymentIntentId"]) == ("completed", "pi_new")
+    assert shop.records()[0]["markedPurchaseIds"] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from flask.views import MethodView, View
 from werkzeug.test import TestResponse
 
 from flask_refunds import authenticate, current_user, require_admin
+from flask_refunds.identity.jwks import KeySet
 from flask_refunds.testing import StripeSandbox
 from tests.log_records import LogRecords
 from tests.mount.conftest import (
@@ -383,7 +385,7 @@ def test_async_is_admin_function_denies_everyone(make_shop: MakeShop) -> None:
 
     shop = make_shop(REFUNDS_IS_ADMIN=is_admin)
     assert shop.client.post(REFUND_PATH, headers=shop.headers()).status_code >= 400
-    assert shop.spy.touched in ([("users", "find_one")], [])
+    assert shop.spy.touched in ([("users", "find")], [])
 
 
 @pytest.mark.parametrize("status", [403, 503])
@@ -538,7 +540,7 @@ def test_only_the_user_is_read_before_the_caller_is_an_admin(
     assert_admin_required(shop.client.post(path, headers=shop.headers(user), **body))
 
     queries = [({"_id": {"$in": [str(each), each]}},) for each in (deleted, user)]
-    assert shop.spy.calls == [("users", "find_one", query) for query in queries]
+    assert shop.spy.calls == [("users", "find", query) for query in queries]
     assert sandbox.requests == []
     assert shop.status_of(purchase) == "completed"
     assert shop.records() == []
@@ -548,7 +550,7 @@ def test_invalid_request_of_an_admin_reads_only_the_user(shop: WatchedShop, sand
     purchase = shop.add_purchase(sandbox.create_payment(1999))
     assert shop.refund(purchase, json={"amount": 5}).status_code == 400
     assert shop.refund("not an id").status_code == 404
-    assert shop.spy.touched == [("users", "find_one")] * 2
+    assert shop.spy.touched == [("users", "find")] * 2
     assert sandbox.requests == []
 
 
@@ -558,7 +560,7 @@ def test_invalid_request_of_an_admin_reads_only_the_user(shop: WatchedShop, sand
 def test_user_is_read_once_per_request(guarded: GuardedShop, path: str) -> None:
     for count in (1, 2):
         assert guarded.client.get(path, headers=guarded.headers()).status_code == 200
-        assert guarded.spy.touched == [("users", "find_one")] * count
+        assert guarded.spy.touched == [("users", "find")] * count
 
 
 # Log records of rejected requests
@@ -813,3 +815,29 @@ def test_tokens_are_verified_with_an_identity_providers_keys(
     assert_not_authenticated(shop.client.get("/me"))
     idp.stop()
     assert shop.client.get("/me", headers=headers("1")).status_code == 200
+
+
+def test_unknown_key_is_rejected_at_once_while_a_fetch_runs(
+    idp: KeyEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = KeySet(idp.url)
+    assert keys.find("1") is not None
+    monkeypatch.setattr("flask_refunds.identity.jwks.UNKNOWN_KEY_SECONDS", 0)
+    fetching, may_end = threading.Event(), threading.Event()
+    answer = idp.answer
+
+    def answer_slowly(handler: Any) -> None:
+        fetching.set()
+        may_end.wait(10)
+        answer(handler)
+
+    monkeypatch.setattr(idp, "answer", answer_slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(keys.find, "random")
+        assert fetching.wait(10)
+        try:
+            assert pool.submit(keys.find, "another").result(timeout=1) is None
+            assert pool.submit(keys.find, "1").result(timeout=1) is not None
+        finally:
+            may_end.set()
+        assert first.result() is None

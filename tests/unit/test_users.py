@@ -39,12 +39,15 @@ class Collection:
         self.filters: list[Any] = []
         self._error = error
 
-    def find_one(self, query: Mapping[str, Any]) -> Any:
+    def find(self, query: Mapping[str, Any]) -> Any:
         encode(query)
         self.filters.append(query)
         if self._error:
             raise self._error
-        return {"_id": 1}
+        return self
+
+    def limit(self, limit: int) -> Any:
+        return [{"_id": 1}]
 
 
 # Finding a user
@@ -57,6 +60,24 @@ def test_user_is_found_by_object_id_or_text_id(stored: Any) -> None:
     found = users(collection).find(ID, {})
     assert found is not None
     assert found["name"] == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("stored", "identity", "field"),
+    [
+        ([{"_id": ObjectId(ID)}, {"_id": ID, "role": "admin"}], ID, "_id"),
+        ([{"_id": 42, "role": "admin"}, {"_id": "42"}], 42, "_id"),
+        ([{"login": "ann", "role": "admin"}, {"login": "ann"}, {"login": "ann"}], "ann", "login"),
+    ],
+)
+def test_identity_of_two_users_is_not_authenticated(
+    stored: list[Any], identity: str | int, field: str
+) -> None:
+    collection = mongomock.MongoClient().shop.users
+    collection.insert_many(stored)
+    with pytest.raises(NotAuthenticated) as caught:
+        users(collection, REFUNDS_USER_FIELDS={"id": field}).find(identity, {})
+    assert caught.value.reason == "user_ambiguous"
 
 
 def test_unknown_user_is_none() -> None:

@@ -1,0 +1,257 @@
+"""Check what refunds depend on in MongoDB. Nothing is stored."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from bson import CodecOptions, ObjectId
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from ..config import Settings
+from ..errors import DatabaseUnavailable
+from ..storage.connection import (
+    REPORT_SECONDS,
+    Collection,
+    Database,
+    database_timeout,
+    is_server,
+    majority_collection,
+)
+from ..storage.indexes import State, inspect_indexes, required_indexes
+from ..storage.purchases import COMPLETED, REFUNDED
+from .check_result import CheckResult, fail, note, ok
+
+OLDEST_MONGODB = 6
+CLOCK_SECONDS = 5
+"""How far MongoDB's clock may differ from this machine's."""
+_MAJORITY_LAG = timedelta(seconds=10)
+_SAMPLE = 1000
+"""How many purchases the validator is tried on."""
+_RECORD_ID = re.compile(r"^pi_[0-9A-Za-z_]+:[0-9]+$")
+
+
+def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetime]) -> Iterator[CheckResult]:
+    """Run one check of MongoDB after the other.
+
+    :param clock: returns this machine's aware UTC time.
+    """
+    if not is_server(database):
+        yield note("MongoDB", f"{type(database).__module__} replaces it, for demos and tests only.")
+        return
+    try:
+        with database_timeout():
+            version = database.command("buildInfo")["version"]
+            hello = database.command("hello", codec_options=CodecOptions(tz_aware=True))
+            ahead = clock() - hello["localTime"]
+    except DatabaseUnavailable as error:
+        yield fail("MongoDB", _reason(error))
+        return
+    yield _version(version)
+    yield _topology(hello, livemode=settings.livemode)
+    if "lastWrite" in hello:
+        yield _majority(hello["lastWrite"])
+    yield _clock(ahead)
+    for name, (find_problems, message) in _CHECKS.items():
+        try:
+            with database_timeout(REPORT_SECONDS):
+                problems = list(find_problems(settings, database))
+        except (DatabaseUnavailable, DuplicateKeyError) as error:
+            problems = [_reason(error)]
+        yield fail(name, " ".join(problems)) if problems else ok(name, message)
+
+
+def _reason(error: Exception) -> str:
+    """Return what MongoDB answered, or that it didn't."""
+    cause = error.__cause__ or error
+    details = cause.details if isinstance(cause, OperationFailure) else None
+    if details and "errmsg" in details:
+        return f"MongoDB answered: {details['errmsg'][:200].rstrip('.')}."
+    return f"MongoDB doesn't answer ({type(cause).__name__}). Check MONGO_URI, and that there is a primary."
+
+
+def _version(version: str) -> CheckResult:
+    if int(version.partition(".")[0]) < OLDEST_MONGODB:
+        return fail("MongoDB", f"The version is {version}. Upgrade to {OLDEST_MONGODB} or later.")
+    return ok("MongoDB", f"The version is {version}.")
+
+
+def _topology(hello: Mapping[str, Any], *, livemode: bool) -> CheckResult:
+    if hello.get("msg") == "isdbgrid":
+        return ok("replica set", "This is a sharded cluster.")
+    if "setName" in hello:
+        members = len(hello.get("hosts", ()))
+        return ok("replica set", f"{hello['setName']}, members with data: {members}.")
+    message = (
+        "This is a standalone server: acknowledged writes are on its disk only, and no other server takes "
+        "over if it stops. Use a replica set of three."
+    )
+    return fail("replica set", message) if livemode else note("replica set", message)
+
+
+def _majority(last: Mapping[str, Any]) -> CheckResult:
+    """Check whether a majority acknowledges writes. A primary answers even if the others lag or are down."""
+    written, acknowledged = last.get("lastWriteDate"), last.get("majorityWriteDate")
+    if written is None or acknowledged is None or written - acknowledged <= _MAJORITY_LAG:
+        return ok("majority", "A majority acknowledges writes.")
+    seconds = round((written - acknowledged).total_seconds())
+    return fail(
+        "majority",
+        f"The majority is {seconds} s behind the primary, so no refund can start. Restore the other members.",
+    )
+
+
+def _clock(ahead: timedelta) -> CheckResult:
+    seconds = ahead.total_seconds()
+    if abs(seconds) <= CLOCK_SECONDS:
+        return ok("server time", f"MongoDB's clock is within {CLOCK_SECONDS} seconds of this machine's.")
+    direction = "behind" if seconds > 0 else "ahead of"
+    return fail(
+        "server time",
+        f"MongoDB's clock is {abs(seconds):.0f} s {direction} this machine's. Synchronize both with NTP: "
+        "leases and ages of refunds follow MongoDB's.",
+    )
+
+
+def _missing_privileges(settings: Settings, database: Database) -> Iterator[str]:
+    status = database.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not status["authenticatedUsers"]:
+        return  # this server has no access control
+    ledger, users = settings.refunds_collection, settings.refunds_users_collection
+    required = {
+        "": ["listCollections"],
+        settings.refunds_purchases_collection: ["find", "update", "listIndexes"],
+        ledger: ["find", "insert", "update", "listIndexes"],
+        f"{ledger}.state": ["find", "insert", "update"],
+        f"{ledger}.rate": ["find", "insert", "update"],
+        users: ["find", "listIndexes"],
+        settings.refunds_contents_collection: ["find"],
+    }
+    for collection, actions in required.items():
+        granted = {
+            action
+            for each in status["authenticatedUserPrivileges"]
+            if _includes(each["resource"], database.name, collection)
+            for action in each["actions"]
+        }
+        missing = ", ".join(each for each in actions if each not in granted)
+        if missing:
+            name = f"{database.name}.{collection}".rstrip(".")
+            yield f"The MongoDB user lacks {missing} on {name}. Grant it, or the role readWrite."
+
+
+def _includes(resource: Mapping[str, Any], database: str, collection: str) -> bool:
+    """Return whether a privilege's resource includes a collection; "" includes every one."""
+    return resource.get("anyResource", False) or (
+        resource.get("db") in ("", database) and resource.get("collection") in ("", collection)
+    )
+
+
+def _wrong_collections(settings: Settings, database: Database) -> Iterator[str]:
+    keys = {
+        settings.refunds_purchases_collection: "REFUNDS_PURCHASES_COLLECTION",
+        settings.refunds_collection: "REFUNDS_COLLECTION",
+    }
+    for each in database.list_collections(filter={"name": {"$in": list(keys)}}):
+        if each["type"] != "collection":
+            name = f"{database.name}.{each['name']}"
+            key = keys[each["name"]]
+            yield f"{name} is a {each['type']}, so it can't be updated. Set {key} to a collection."
+    ledger = majority_collection(database, settings.refunds_collection)
+    foreign = ledger.find_one({"_id": {"$not": _RECORD_ID}}, {"_id": 1})
+    if foreign is not None:
+        yield (
+            f"{database.name}.{ledger.name} has documents of your app, such as {str(foreign['_id'])[:60]}. "
+            "Set REFUNDS_COLLECTION to a name that your app doesn't use."
+        )
+
+
+def _rejected_updates(settings: Settings, database: Database) -> Iterator[str]:
+    """Find what would reject the status ``refunded``: a unique index, a validator, or anything else."""
+    purchases = majority_collection(database, settings.refunds_purchases_collection)
+    name = f"{database.name}.{purchases.name}"
+    for index in purchases.list_indexes():
+        if _can_reject(index, settings.payment_field):
+            yield (
+                f"The unique index {index['name']} of {name} can reject the status {REFUNDED}. "
+                "Exclude refunded purchases with a partialFilterExpression."
+            )
+    completed = {"status": COMPLETED, settings.payment_field: {"$regex": "^pi_"}}
+    for each in database.list_collections(filter={"name": purchases.name}):
+        rejected = _rejected_by_validator(purchases, completed, each.get("options", {}))
+        if rejected is not None:
+            yield (
+                f"The validator of {name} rejects the status {REFUNDED}, for example of {rejected}. "
+                "Change the validator, or the purchase."
+            )
+            return
+    _try_update(purchases, completed)
+
+
+def _can_reject(index: Mapping[str, Any], payment_field: str) -> bool:
+    """Return whether an index can reject a purchase that changes from completed to refunded."""
+    keys, condition = index["key"], index.get("partialFilterExpression", {})
+    if not index.get("unique") or keys.keys() & {"_id", payment_field}:
+        return False
+    enters = _admits(condition, REFUNDED) and not _admits(condition, COMPLETED)
+    return enters or ("status" in keys and _admits(condition, REFUNDED))
+
+
+def _admits(condition: Mapping[str, Any], status: str) -> bool:
+    expected = condition.get("status", status)
+    if isinstance(expected, Mapping):
+        expected = expected.get("$eq", expected.get("$in", status))
+    return status in expected if isinstance(expected, list) else bool(status == expected)
+
+
+def _rejected_by_validator(
+    purchases: Collection, completed: Mapping[str, Any], options: Mapping[str, Any]
+) -> Any:
+    """Return the ID of a purchase whose refund the collection's validator would reject, or ``None``."""
+    validator, level = options.get("validator"), options.get("validationLevel")
+    if not validator or level == "off" or options.get("validationAction") == "warn":
+        return None
+    stages: list[dict[str, Any]] = [
+        {"$match": completed},
+        {"$sort": {"_id": -1}},
+        {"$limit": _SAMPLE},
+        {"$match": validator if level == "moderate" else {}},  # it ignores documents that are invalid already
+        {"$set": {"status": REFUNDED}},
+        {"$match": {"$nor": [validator]}},
+        {"$limit": 1},
+    ]
+    return next((each["_id"] for each in purchases.aggregate(stages)), None)
+
+
+def _try_update(purchases: Collection, completed: Mapping[str, Any]) -> None:
+    """Mark the newest purchase in a transaction and abort it; on a standalone, update nothing."""
+    client, change = purchases.database.client, {"$set": {"status": REFUNDED}}
+    hello = client.admin.command("hello")
+    newest = purchases.find_one(completed, {"_id": 1}, sort=[("_id", -1)])
+    if newest is None or ("setName" not in hello and hello.get("msg") != "isdbgrid"):
+        purchases.update_one({"_id": ObjectId()}, change)
+        return
+    with client.start_session() as session, session.start_transaction():
+        purchases.update_one({"_id": newest["_id"]}, change, session=session)
+        session.abort_transaction()
+
+
+def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:
+    missing = [
+        each
+        for each in inspect_indexes(database, required_indexes(settings))
+        if each.state is not State.PRESENT
+    ]
+    if missing:
+        names = "; ".join(f"{each.index} ({each.index.purpose})" for each in missing)
+        yield f"Missing: {names}. Run flask refunds init-db."
+
+
+_CHECKS: Mapping[str, tuple[Callable[[Settings, Database], Iterator[str]], str]] = {
+    "privileges": (_missing_privileges, "The MongoDB user can read and write what refunds need."),
+    "collections": (_wrong_collections, "The ledger and the purchases can be updated."),
+    "purchases": (_rejected_updates, "No index or validator rejects the status refunded."),
+    "indexes": (_missing_indexes, "Every required index exists."),
+}

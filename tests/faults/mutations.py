@@ -90,7 +90,7 @@ def missing_answer_is_failure() -> Iterator[None]:
 @contextlib.contextmanager
 def purchases_not_marked() -> Iterator[None]:
     """No purchase is marked as refunded."""
-    with mock.patch.object(Purchases, "mark_refunded", return_value=[]):
+    with mock.patch.object(Purchases, "mark_refunded", return_value=([], [])):
         yield
 
 

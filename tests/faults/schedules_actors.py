@@ -181,7 +181,7 @@ class _Collection:
     def update_many(self, criteria: Any, update: Any) -> Any:
         named = [it for it in self._by_document if it in criteria["_id"]["$in"]] if self._by_document else []
         each = [criteria | {"_id": document} for document in named] or [criteria]
-        return SimpleNamespace(modified_count=sum(self._take("update_many", it, update) for it in each))
+        return SimpleNamespace(matched_count=sum(self._take("update_many", it, update) for it in each))
 
     def __getattr__(self, name: str) -> Any:
         raise UnexpectedBehavior(name)

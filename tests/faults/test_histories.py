@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -66,8 +67,8 @@ def reject_unknown(error: stripe.StripeError) -> StripeCallError:
     return RequestRejected("none", "Stripe gave no answer.")
 
 
-def mark_nothing(self: Purchases, payment_intent: str) -> int:
-    return 0
+def mark_nothing(self: Purchases, payment_intent: str, purchase_ids: Sequence[Any]) -> Any:
+    return [], []
 
 
 MUTATIONS = [(gateway, "_interpret", reject_unknown), (Purchases, "mark_refunded", mark_nothing)]

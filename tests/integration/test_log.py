@@ -265,7 +265,7 @@ class Scenario:
             [fields] = self.expect(self.refund(ID, headers=headers), 401, LogEvent.AUTHENTICATION_FAILED)
             expected = {"event": "authentication_failed", "reason": reason}
             assert fields == {**expected, "endpoint": "refunds.refund_purchase"}, name
-        user = self.shop.add_user(name="Canary User", email=EMAIL)
+        user = self.shop.add_user(name="Canary User", email=f"other-{EMAIL}")
         headers = self.shop.headers(user)
         [fields] = self.expect(self.refund(ID, headers=headers), 403, LogEvent.ADMIN_REQUIRED)
         assert fields["identity"] == str(user)

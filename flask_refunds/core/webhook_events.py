@@ -77,7 +77,8 @@ class EventHandler:
     def _handle(self, kind: str, event: Mapping[str, Any]) -> bool:
         deadline = Deadline.after(EVENT_SECONDS)
         try:
-            if event.get("object") == THIN_EVENT:
+            # stripe-python's EventNotification of older releases has no object.
+            if event.get("object") == THIN_EVENT or "related_object" in event:
                 return self._handle_thin(kind, event, deadline)
             obj = _read_object(event)
             if kind in CHARGE_EVENTS:

@@ -322,7 +322,7 @@ def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: 
     assert reconcile(shop).output.startswith("0 processed")
     since = f"{datetime.now(timezone.utc) - timedelta(days=10):%Y-%m-%d}"
     result = reconcile(shop, "--all", "--since", since)
-    assert result.stderr == f"Checking again: 2 settled since {since} 00:00:00Z.\n"
+    assert f"Checking again: 2 settled since {since} 00:00:00Z.\n" in result.output
     assert "2 followed up" in result.stdout
     assert "(the last 60 days)" in result.stdout
     assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]

@@ -130,7 +130,8 @@ class Reconciler:
     def finish(self, unfinished: Unfinished) -> str:
         """Bring one refund as far as possible.
 
-        :return: the name of the count in :class:`ReconcileReport`. An error is logged and doesn't raise.
+        :return: the name of the count in :class:`ReconcileReport`. An error is logged and doesn't raise,
+            not even a receiver's ``SystemExit``: other refunds have receivers, too.
         """
         try:
             refund = self._ledger.get(unfinished.refund_id)
@@ -140,7 +141,7 @@ class Reconciler:
             self._follow_up(refund)
         except RefundInProgress:
             return "busy"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             code = error.code if isinstance(error, RefundsError) else None
             log_event(LogEvent.RECONCILE_FAILED, error, refund_id=unfinished.refund_id, code=code)
             return "errors"

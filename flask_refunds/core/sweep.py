@@ -199,7 +199,7 @@ class RefundSweep:
             self._stripe_sync.upsert_from_stripe(
                 stripe_refund, Deadline.after(CALL_SECONDS), actor="reconcile"
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a receiver may exit
             code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
             log_event(LogEvent.RECONCILE_FAILED, error, stripe_refund_id=stripe_refund.id, code=code)
             return "errors"

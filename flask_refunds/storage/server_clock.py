@@ -13,6 +13,9 @@ from .connection import Database, database_timeout, is_server
 SYNC_SECONDS = 30.0
 """How long the difference between MongoDB's clock and the local one is used."""
 
+_MEASURING_ERROR = timedelta(seconds=1)
+"""Half of the time that MongoDB may take to answer: its time is taken to be that of the middle."""
+
 
 def _elapsed() -> float:
     """Return seconds on a clock that never jumps, and that also runs while the machine is suspended."""
@@ -34,10 +37,10 @@ class ServerClock:
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._synced_at = float("-inf")
-        self._server_time = datetime.min.replace(tzinfo=timezone.utc)
+        self._server_time = self._last = datetime.min.replace(tzinfo=timezone.utc)
 
     def __call__(self) -> datetime:
-        """Return the aware UTC time in whole milliseconds.
+        """Return the aware UTC time in whole milliseconds. A new measurement doesn't turn it back.
 
         :raises DatabaseUnavailable: 500.
         """
@@ -47,7 +50,10 @@ class ServerClock:
             if self._elapsed() - self._synced_at > SYNC_SECONDS:
                 self._sync()
             passed = timedelta(milliseconds=int((self._elapsed() - self._synced_at) * 1000))
-            return self._server_time + passed
+            shown = self._server_time + passed
+            if not shown < self._last < shown + _MEASURING_ERROR:
+                self._last = shown
+            return self._last
 
     def _sync(self) -> None:
         with database_timeout():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
 import pymongo
 import pytest
@@ -52,6 +53,22 @@ def test_clock_asks_the_server_once_in_half_a_minute(mongo_uri: str) -> None:
         seconds[0] += 1
         server_clock()
     assert commands == ["hello", "hello"]
+
+
+@pytest.mark.parametrize(("error", "shown"), [(-0.2, 30), (0.2, 30.21), (-7200, -7169.99)])
+def test_clock_goes_back_only_if_the_servers_clock_did(error: float, shown: float) -> None:
+    elapsed = [100.0]
+    seconds = [0.0]
+    began = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    database = Mock(spec=pymongo.database.Database)
+    database.command = lambda name: {"localTime": began + timedelta(seconds=seconds[0])}
+    server_clock = ServerClock(database, lambda: elapsed[0])
+    assert server_clock() == began
+    elapsed[0] += SYNC_SECONDS
+    assert server_clock() == began + timedelta(seconds=SYNC_SECONDS)
+    elapsed[0] += 0.01
+    seconds[0] = 30.01 + error
+    assert server_clock() == began + timedelta(seconds=shown)
 
 
 @pytest.mark.parametrize("days", [2, -2])

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import RefundInProgress, RefundsError
+from ..errors import RefundInProgress, RefundsError, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund
 from ..storage.ledger import Ledger
 from ..storage.reconcile_queue import ReconcileQueue, Unfinished
-from .service import RefundService
+from .service import CallContext, RefundService
 from .sweep import SweepReport
 from .transitions import RefundTransitions
 
@@ -145,7 +145,7 @@ class Reconciler:
         except RefundInProgress:
             return "busy"
         except (Exception, SystemExit) as error:
-            code = error.code if isinstance(error, RefundsError) else None
+            code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
             log_event(LogEvent.RECONCILE_FAILED, error, refund_id=unfinished.refund_id, code=code)
             return "errors"
         if not refund.status.is_settled:
@@ -156,4 +156,5 @@ class Reconciler:
         if not refund.signals_sent:
             refund = self._transitions.send_signals(refund)
         if not refund.purchases_verified and self._clock() - refund.updated_at >= NO_CALL_IN_PROGRESS_AFTER:
+            self._service.add_other_parts(refund, CallContext.start("reconcile"))
             self._transitions.verify_purchases(refund)

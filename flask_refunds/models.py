@@ -264,6 +264,8 @@ class Payment:
     card: Card | None
     disputed: bool = False
     """Whether the customer disputed the payment: the bank may return the money, so don't refund it, too."""
+    released: int = 0
+    """What was authorized and not captured, or not yet."""
 
     @property
     def refundable(self) -> int:

@@ -86,6 +86,10 @@ class RefundTransitions:
         self._observers.refund_changed(recorded)
         self.sync_purchases(stripe_refund.payment_intent)
         _log_status(LogEvent.EXTERNAL_REFUND_RECORDED, recorded, stripe_refund, actor=actor)
+        requested = replace(recorded, status=RefundStatus.PROCESSING, amount=None)
+        review = _review_of(requested, stripe_refund)
+        if review is not None:
+            recorded = self.request_review(recorded, review, actor=actor)
         return self.send_signals(recorded)
 
     def mark_rejected(

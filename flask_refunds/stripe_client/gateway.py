@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from ..log import LogEvent, log_event
 from ..models import Payment, StripeRefund, UnreadableRefund
 from .parsing import (
     RefundPage,
+    ReleasedAuthorization,
     WebhookEndpoint,
     parse_amount_received,
     parse_charge_payment_intent,
@@ -277,7 +278,7 @@ class Gateway:
         :raises StripeCallError: it isn't available.
         """
         params = {"expand": ["latest_charge"]}
-        return self._request(
+        payment = self._request(
             "retrieve_payment_intent",
             "get",
             _at(_PAYMENT_INTENTS, payment_intent),
@@ -285,6 +286,12 @@ class Gateway:
             deadline,
             parse_payment,
         )
+        if not payment.released or not payment.refunded:
+            return payment
+        # The charge may count the uncaptured part of the authorization as refunded, so the list decides.
+        refunds, _ = self.list_refunds(payment_intent, deadline)
+        amounts = (each.amount for each in refunds if not each.status.is_failed_or_canceled)
+        return replace(payment, refunded=sum(amounts))
 
     def _request(
         self,
@@ -331,6 +338,9 @@ def _read(
         with request_deadline(deadline):
             response = call()
         return parse(response.data, response.request_id)
+    except ReleasedAuthorization as error:
+        # As newer API versions answer.
+        raise RequestRejected("resource_missing", "No money moved by this refund.") from error
     except stripe.StripeError as error:
         raise _interpret(error) from error
     except Exception as error:

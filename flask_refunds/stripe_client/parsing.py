@@ -14,6 +14,14 @@ _NO_CHARGE = {"amount_refunded": 0}
 """In place of the charge of a payment that wasn't made yet."""
 
 
+class ReleasedAuthorization(ValueError):
+    """A refund that released the uncaptured part of an authorization, so that no money moved.
+
+    API versions before 2025-03-31.basil show and store such refunds
+    (https://docs.stripe.com/changelog/basil/2025-03-31/remove-refund-from-partial-capture-and-payment-cancellation-flow).
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
     """A webhook endpoint of the account.
@@ -30,6 +38,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
     """Parse a refund whose ``charge`` is expanded (https://docs.stripe.com/api/refunds/object).
 
     :param request_id: Stripe's ``req_…`` of the answer or event.
+    :raises ReleasedAuthorization: it moved no money.
     :raises LookupError, TypeError, ValueError: it isn't a refund as documented.
     """
     if answer["object"] != "refund":
@@ -39,12 +48,14 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
     charge = answer["charge"]
     if not isinstance(charge, Mapping):
         raise TypeError("expected an expanded charge")
+    if _is_release(answer, charge):
+        raise ReleasedAuthorization
     return StripeRefund(
         id=_text(answer["id"]),
         payment_intent=_text(_id_of(answer["payment_intent"])),
         status=status,
         amount=_amount(answer["amount"]),
-        amount_captured=_amount(charge["amount_captured"]),
+        amount_captured=_amount(charge["amount_captured"] or 0),
         currency=_text(answer["currency"]),
         refund_id=_refund_id(answer.get("metadata")),
         reason=reason if reason in get_args(Reason) else None,
@@ -71,7 +82,7 @@ class RefundPage:
 
 
 def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> RefundPage:
-    """Parse one page of a list of refunds.
+    """Parse one page of a list of refunds, without released authorizations.
 
     An item with an unknown status, or without a payment intent, doesn't make the others unreadable.
 
@@ -82,6 +93,8 @@ def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> Refu
         last_id = _text(item["id"])
         try:
             refunds.append(parse_refund(item, request_id))
+        except ReleasedAuthorization:
+            continue
         except (LookupError, TypeError, ValueError):
             unreadable.append(UnreadableRefund(last_id, _refund_id(item.get("metadata"))))
     return RefundPage(refunds, unreadable, expect(answer["has_more"], bool), last_id)
@@ -133,7 +146,22 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
         livemode=expect(answer["livemode"], bool),
         card=_parse_card(charge.get("payment_method_details")),
         disputed=charge.get("disputed") is True,
+        released=_uncaptured(charge),
     )
+
+
+def _is_release(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:
+    """Return whether a refund is the uncaptured rest of its charge: more than can go back, or without effect
+    on the account's balance.
+    """
+    if refund["status"] != RefundStatus.SUCCEEDED or refund["amount"] != _uncaptured(charge):
+        return False
+    moved = refund.get("balance_transaction") is not None
+    return not moved or refund["amount"] > (charge["amount_captured"] or 0)
+
+
+def _uncaptured(charge: Mapping[str, Any]) -> int:
+    return expect(charge.get("amount", 0), int) - expect(charge.get("amount_captured") or 0, int)
 
 
 def _parse_card(details: Any) -> Card | None:

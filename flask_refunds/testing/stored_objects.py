@@ -163,7 +163,7 @@ class StoredObjects:
     def _release(self, charge: JsonObject, amount: int, call: ApiCall, reason: str | None = None) -> None:
         """Store the part of an authorization that wasn't captured."""
         release = new_refund(charge, amount=amount, created=self._time(), reason=reason)
-        release["status"] = "succeeded"
+        release.update(status="succeeded", balance_transaction=None)
         self._releases_of[charge["payment_intent"]] = release
         is_stored = shows_releases(call.api_version or self.api_version)
         if is_stored:

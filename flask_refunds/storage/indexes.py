@@ -76,7 +76,7 @@ def required_indexes(settings: Settings) -> list[Index]:
     required = [
         Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
         Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "lists by status"),
-        Index(ledger, [("lookedAt", 1)], "unfinished refunds", _UNSETTLED),
+        Index(ledger, [("status", 1), ("lookedAt", 1)], "unfinished refunds", _UNSETTLED),
         Index(ledger, [("signalsSent", 1), ("lookedAt", 1)], "signals to be sent", _only("signalsSent")),
         Index(
             ledger,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..models import Refund
+from ..models import Refund, RefundStatus
 from .connection import REPORT_SECONDS, Collection, database_timeout
 from .refund_documents import NEEDS_REVIEW, UNSETTLED, read_records
 
@@ -48,7 +48,8 @@ class ReconcileQueue:
     def find_unfinished(
         self, *, before: datetime, looked_before: datetime, limit: int, unsent: bool = True
     ) -> list[Unfinished]:
-        """Return records that need further work: unsettled ones first, then by the last look at them.
+        """Return records that need further work: unknown outcomes first, then those that wait for Stripe, and
+        within these by the last look at them.
 
         So every record is reached before one is reached again, whatever a receiver does or where a pass ends.
 
@@ -58,11 +59,12 @@ class ReconcileQueue:
         :raises DatabaseUnavailable: 500.
         """
         reasons: list[dict[str, Any]] = [
-            {"status": {"$in": UNSETTLED}},
+            {"status": RefundStatus.PROCESSING.value},
+            {"status": {"$in": UNSETTLED[1:]}},
             {"purchasesVerified": False},
         ]
         if unsent:
-            reasons.insert(1, {"signalsSent": False})
+            reasons.insert(2, {"signalsSent": False})
         found: dict[str, Unfinished] = {}
         with database_timeout(REPORT_SECONDS):
             # One query for each reason, because each has its own index (see indexes.py).
@@ -74,7 +76,7 @@ class ReconcileQueue:
                     found.setdefault(each["_id"], Unfinished(each["_id"], each["lookedAt"], is_settled))
                 if len(found) >= limit:
                     break
-        return list(found.values())
+        return list(found.values())[:limit]
 
     def look_at(self, unfinished: Unfinished, *, after: datetime) -> bool:
         """Store that a pass looks at a record now, unless another pass did.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from ..log import LogEvent, log_event
 from ..models import Failure, Refund, RefundStatus, ReviewCode, ReviewRequest
+
+_T = TypeVar("_T")
 
 UNSETTLED = [status.value for status in RefundStatus if not status.is_settled]
 
@@ -15,7 +18,10 @@ NEEDS_REVIEW: Mapping[str, Any] = {"review.since": {"$exists": True}}
 
 
 def read_record(document: Mapping[str, Any]) -> Refund:
-    """Return the refund that a document of the ledger stores."""
+    """Return the refund that a document of the ledger stores.
+
+    :raises KeyError, TypeError, ValueError: it doesn't store one that this version can read.
+    """
     failure, review = document.get("failure"), document.get("review")
     return Refund(
         id=document["_id"],
@@ -35,17 +41,23 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         amount_captured=document.get("amountCaptured"),
         failure=Failure(failure["code"], failure["message"]) if failure else None,
         review=ReviewRequest(ReviewCode(review["code"]), review["since"]) if review else None,
-        created_at=document["createdAt"],
-        updated_at=document["updatedAt"],
+        created_at=_expect(document["createdAt"], datetime),
+        updated_at=_expect(document["updatedAt"], datetime),
         settled_at=document.get("settledAt"),
         request=document.get("request", {}),
         lease_token=document.get("leaseToken"),
         attempts=document.get("attempts", 0),
-        lease_expires_at=document["leaseExpiresAt"],
+        lease_expires_at=_expect(document["leaseExpiresAt"], datetime),
         signals_sent=document["signalsSent"],
         purchases_verified=document["purchasesVerified"],
-        history=document["history"],
+        history=_expect(document["history"], list),
     )
+
+
+def _expect(value: Any, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected {kind.__name__}")
+    return value
 
 
 def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:

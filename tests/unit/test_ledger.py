@@ -61,14 +61,15 @@ def find(ledger: SteppedLedger, limit: int = 10, **times: Any) -> list[str]:
     return [each.refund_id for each in ledger.queue.find_unfinished(limit=limit, **before)]
 
 
-def test_unfinished_refunds_are_unsettled_first_then_by_last_look(ledger: SteppedLedger) -> None:
+def test_unfinished_refunds_are_unknown_ones_first_then_by_last_look(ledger: SteppedLedger) -> None:
     ledger.add("pi_unverified", **ended(purchasesVerified=False))
     ledger.add("pi_unsent", **ended(signalsSent=False))
     ledger.add("pi_done", **ended())
     ledger.add("pi_processing")
     ledger.add("pi_pending", status="pending", lookedAt=START)
+    ledger.add("pi_action", status="requires_action", lookedAt=START + timedelta(milliseconds=1))
     ledger.now += timedelta(seconds=1)
-    expected = ["pi_pending:1", "pi_processing:1", "pi_unsent:1", "pi_unverified:1"]
+    expected = ["pi_processing:1", "pi_pending:1", "pi_action:1", "pi_unsent:1", "pi_unverified:1"]
     assert find(ledger) == expected
     assert find(ledger, limit=2) == expected[:2]
 

@@ -71,9 +71,9 @@ def test_clock_goes_back_only_if_the_servers_clock_did(error: float, shown: floa
     assert server_clock() == began + timedelta(seconds=shown)
 
 
-@pytest.mark.parametrize("days", [2, -2])
+@pytest.mark.parametrize("days", [9, 0.2, -0.2, -3])
 def test_refund_on_a_machine_with_a_wrong_clock_can_be_resumed_elsewhere(
-    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, days: int
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, days: float
 ) -> None:
     shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
     other = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)

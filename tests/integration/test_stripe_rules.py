@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from flask_refunds import plan_bulk_refund, refund_needs_review, refund_succeeded
+from flask_refunds.stripe_client.transport import Transport
 from flask_refunds.testing import StripeSandbox, make_event
 from tests.integration.unfinished import age, reconcile, unknown
 from tests.integration.webhooks import PENDING_CARD, SECRET, send
@@ -321,7 +322,30 @@ def test_refund_of_an_uncaptured_payment_has_the_code_of_stripe(shop: Shop, sand
     assert preview(shop, purchase).json["payment"]["amount"] == 0
 
 
-@pytest.mark.parametrize("path", ["refund", "preview", "webhook", "bulk", "resolve"])
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("4042", '"No such payment."'),
+        ('["a", "b"]', '{"text": "No."}'),
+        ('"payment_intent_incompatible"', r'"broken \udc9d text"'),
+        (r'"charge_already_captured \ud83d"', f'"{"x" * 70_000}"'),
+    ],
+    ids=["number", "objects", "half surrogate", "long"],
+)
+def test_rejection_with_an_odd_text_fails_the_refund_at_once(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, code: str, message: str
+) -> None:
+    error = f'{{"code": {code}, "message": {message}, "type": "invalid_request_error"}}'
+    answer = f'{{"error": {error}}}'.encode(), 400, {"Request-Id": "req_1"}
+    monkeypatch.setattr(Transport, "request", lambda *args, **options: answer)
+    response = shop.refund(shop.add_purchase("pi_odd"))
+    assert (response.status_code, response.json["code"]) == (400, "refund_failed")
+    [record] = shop.records()
+    assert record["status"] == "failed"
+    assert all(len(each) <= 500 for each in record["failure"].values())
+
+
+@pytest.mark.parametrize("path", ["refund", "preview", "webhook", "bulk", "command"])
 def test_client_secret_is_neither_stored_nor_logged(
     shop: Shop, sandbox: StripeSandbox, log_records: LogRecords, path: str
 ) -> None:

@@ -61,6 +61,11 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
         except (DatabaseUnavailable, DuplicateKeyError) as error:
             problems = [_reason(error)]
         yield fail(name, " ".join(problems)) if problems else ok(name, message)
+    try:
+        with database_timeout(REPORT_SECONDS):
+            yield _counts(settings, database)
+    except DatabaseUnavailable as error:
+        yield fail("counts", _reason(error))
 
 
 def _reason(error: Exception) -> str:
@@ -236,6 +241,27 @@ def _try_update(purchases: Collection, completed: Mapping[str, Any]) -> None:
     with client.start_session() as session, session.start_transaction():
         purchases.update_one({"_id": newest["_id"]}, change, session=session)
         session.abort_transaction()
+
+
+def _counts(settings: Settings, database: Database) -> CheckResult:
+    """Compare the refunded purchases with the ledger: they differ after one of them was restored."""
+    purchases = majority_collection(database, settings.refunds_purchases_collection)
+    refunded = purchases.count_documents({"status": REFUNDED, settings.payment_field: {"$regex": "^pi_"}})
+    marks = {"$size": {"$ifNull": ["$markedPurchaseIds", []]}}
+    stages: list[Any] = [
+        {"$match": {"status": "succeeded"}},
+        {"$group": {"_id": None, "count": {"$sum": marks}}},
+    ]
+    ledger = majority_collection(database, settings.refunds_collection)
+    recorded = sum(each["count"] for each in ledger.aggregate(stages))
+    message = f"Refunded purchases: {refunded}. Marked by refunds of the ledger: {recorded}."
+    if recorded == refunded:
+        return ok("counts", message)
+    return note(
+        "counts",
+        f"{message} They differ if your app marks or deletes purchases itself, and after a restore from a "
+        "backup. After a restore, run flask refunds reconcile --all --since with the day of the backup.",
+    )
 
 
 def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:

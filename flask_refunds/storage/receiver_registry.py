@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 from .connection import Collection, database_timeout
 
-REMEMBERED = timedelta(days=7)
-"""How long after a process last had receivers others still count on them."""
+REMEMBERED = timedelta(days=90)
+"""How long after a process last had receivers others still count on them. A refund can change for 60 days."""
 
 _REGISTER_AGAIN = timedelta(days=1)
 _LOOK_AGAIN = timedelta(minutes=1)

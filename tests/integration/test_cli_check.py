@@ -73,6 +73,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    collections",
         "OK    purchases",
         "OK    indexes",
+        "OK    counts",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"
@@ -344,6 +345,24 @@ def test_ledger_with_documents_of_the_app_fails(shop: Shop, sandbox: StripeSandb
     exit_status, checks = check(shop)
     assert (exit_status, checks["collections"][0]) == (1, "fail")
     assert f"has documents of your app, such as {foreign}. Set REFUNDS_COLLECTION" in checks["collections"][1]
+
+
+@pytest.mark.parametrize(("lost", "counted"), [("ledger", (3, 1)), ("purchases", (2, 3))])
+def test_restored_ledger_or_purchases_are_a_note(
+    shop: Shop, sandbox: StripeSandbox, lost: str, counted: tuple[int, int]
+) -> None:
+    purchases = [shop.add_purchase(sandbox.create_payment(900, "eur")) for _ in range(3)]
+    for purchase in purchases:
+        assert shop.refund(purchase).status_code == 200
+    assert check(shop)[1]["counts"][0] == "ok"
+    if lost == "ledger":
+        shop.db.flask_refunds.delete_many({"purchaseIds": {"$in": purchases[1:]}})
+    else:
+        shop.db.purchases.update_one({"_id": purchases[0]}, {"$set": {"status": "completed"}})
+    exit_status, checks = check(shop)
+    refunded, marked = counted
+    assert (exit_status, checks["counts"][0]) == (0, "note")
+    assert f"{refunded}. Marked by refunds of the ledger: {marked}. They differ" in checks["counts"][1]
 
 
 # Privileges

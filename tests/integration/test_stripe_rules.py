@@ -173,7 +173,7 @@ def test_dashboard_refund_between_two_captures_is_a_part(shop: Shop, sandbox: St
 @pytest.mark.parametrize("api_version", [None, OLD_VERSION])
 @pytest.mark.parametrize("captured", [3300, 5300])
 @channels
-def test_released_part_of_an_authorization_is_no_refund(
+def test_released_part_of_an_authorization_counts_as_nothing(
     shop: Shop, sandbox: StripeSandbox, channel: Channel, captured: int, api_version: str | None
 ) -> None:
     payment = sandbox.create_payment(8200, "eur", capture="manual")
@@ -196,7 +196,7 @@ def test_released_part_of_an_authorization_is_no_refund(
 
 @pytest.mark.parametrize("api_version", [None, OLD_VERSION])
 @channels
-def test_canceled_authorization_is_no_refund(
+def test_canceled_authorization_counts_as_nothing(
     shop: Shop, sandbox: StripeSandbox, channel: Channel, api_version: str | None
 ) -> None:
     signaled: list[str] = []

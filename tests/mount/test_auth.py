@@ -353,11 +353,28 @@ def test_is_admin_result_other_than_true_denies(make_shop: MakeShop, result: Any
     assert_admin_required(shop.client.post(REFUND_PATH, headers=shop.headers()))
 
 
+def _is_unsuspended(user: Any) -> bool:
+    return user["role"] == "admin" and not user.get("suspended")
+
+
 def test_is_admin_setting_decides_who_is_an_admin(make_shop: MakeShop) -> None:
     shop = make_shop(REFUNDS_IS_ADMIN=lambda user: "refunds" in user.get("rights", []))
     clerk = shop.add_user(rights=["refunds"])
     assert shop.client.post(REFUND_PATH, headers=shop.headers(clerk)).status_code == 404
     assert_admin_required(shop.client.post(REFUND_PATH, headers=shop.headers()))
+
+
+@pytest.mark.parametrize(
+    ("config", "may_refund"), [({}, True), ({"REFUNDS_IS_ADMIN": _is_unsuspended}, False)]
+)
+def test_suspended_admin_is_rejected_by_the_setting_only(
+    make_shop: MakeShop, config: dict[str, Any], may_refund: bool
+) -> None:
+    shop = make_shop(**config)
+    suspended = shop.add_user(role="admin", suspended=True)
+    response = shop.client.post(REFUND_PATH, headers=shop.headers(suspended))
+    assert response.status_code == (404 if may_refund else 403)
+    assert shop.client.post(REFUND_PATH, headers=shop.headers()).status_code == 404
 
 
 @pytest.mark.parametrize("debug", [True, False])

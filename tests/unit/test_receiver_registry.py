@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 import mongomock
 import pytest
 
+from flask_refunds.core.sweep import FULL_SWEEP_PERIOD
 from flask_refunds.storage.receiver_registry import REMEMBERED, ReceiverRegistry
 
 START = datetime(2024, 3, 15, tzinfo=timezone.utc)
@@ -54,10 +55,11 @@ def test_receivers_that_are_connected_later_are_registered_immediately(processes
     assert processes.command.must_send()
 
 
-def test_receivers_are_forgotten_a_week_after_the_last_process_with_them(processes: Processes) -> None:
+def test_receivers_are_forgotten_three_months_after_the_last_process_with_them(processes: Processes) -> None:
     for _ in range(20):
         processes.web.must_send()
         processes.now += timedelta(days=1)
+    processes.now += FULL_SWEEP_PERIOD
     assert processes.command.must_send()
-    processes.now += REMEMBERED
+    processes.now += REMEMBERED - FULL_SWEEP_PERIOD
     assert not processes.command.must_send()

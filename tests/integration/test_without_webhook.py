@@ -22,6 +22,8 @@ from tests.shop import Shop
 PAYMENTS = int(os.environ.get("REFUNDS_TEST_PAYMENTS", "210"))
 AMOUNT = 2000
 PENDING = "4000000000007726"
+OLD_VERSION = "2024-06-20"
+"""Captures with it store what they release as a refund that moved no money."""
 
 
 class Happenings:
@@ -141,6 +143,19 @@ class Happenings:
     def authorization_canceled(self) -> None:
         self._sandbox.cancel_payment(self._authorize())
 
+    def authorization_canceled_with_an_old_api_version(self) -> None:
+        self._sandbox.cancel_payment(self._authorize(), api_version=OLD_VERSION)
+
+    def part_captured_with_an_old_api_version(self) -> None:
+        payment = self._authorize()
+        self._sandbox.capture(payment, 1200, api_version=OLD_VERSION)
+        self._sandbox.refund_in_dashboard(payment, 400)
+
+    def part_captured_with_an_old_api_version_and_refunded(self) -> None:
+        payment = self._authorize()
+        self._sandbox.capture(payment, 1200, api_version=OLD_VERSION)
+        self._call_refund(payment)
+
     def of_another_shop(self) -> None:
         self._sandbox.refund_in_dashboard(self._sandbox.create_payment(AMOUNT))
 
@@ -186,7 +201,7 @@ def expected_ledger(shop: Shop, sandbox: StripeSandbox) -> dict[str, list[Any]]:
     ours = set(shop.db.purchases.distinct("stripePaymentIntentId"))
     expected = defaultdict(list)
     for refund in sandbox.refunds():
-        if refund["payment_intent"] in ours:
+        if refund["payment_intent"] in ours and refund["balance_transaction"]:
             shown = refund["id"], refund["status"], refund["amount"], refund["currency"]
             expected[refund["payment_intent"]].append(shown)
     return {payment: sorted(shown) for payment, shown in expected.items()}
@@ -204,7 +219,8 @@ def wrong_purchases(shop: Shop, sandbox: StripeSandbox) -> Iterator[tuple[str, s
     """Yield each purchase whose status isn't what Stripe's amounts demand, with its payment."""
     for purchase in shop.db.purchases.find():
         payment = purchase["stripePaymentIntentId"]
-        succeeded = (each["amount"] for each in sandbox.refunds(payment) if each["status"] == "succeeded")
+        moved = (each for each in sandbox.refunds(payment) if each["balance_transaction"])
+        succeeded = (each["amount"] for each in moved if each["status"] == "succeeded")
         received = sandbox.payment_intent(payment)["amount_received"]
         if (purchase["status"] == "refunded") is not (0 < received <= sum(succeeded)):
             yield purchase["status"], payment

@@ -11,19 +11,26 @@ CALL_SECONDS = 18.0
 """The time limit of one refund call: less than the 30 s after which WSGI servers kill a worker."""
 
 
+def elapsed() -> float:
+    """Return seconds on a clock that never jumps, and that also runs while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point in time on a monotonic clock.
+    """A point in time. After a machine was suspended it has passed, so that nothing is sent again too late.
 
     :param at: in the clock's seconds.
     :param now: the clock; tests pass their own.
     """
 
     at: float
-    now: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = elapsed
 
     @classmethod
-    def after(cls, seconds: float, now: Callable[[], float] = time.monotonic) -> Deadline:
+    def after(cls, seconds: float, now: Callable[[], float] = elapsed) -> Deadline:
         """Return the deadline this many seconds from now."""
         return cls(now() + seconds, now)
 

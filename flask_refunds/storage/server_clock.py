@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
-from ..clock import now
+from ..clock import elapsed, now
 from .connection import Database, database_timeout, is_server
 
 SYNC_SECONDS = 30.0
@@ -15,13 +14,6 @@ SYNC_SECONDS = 30.0
 
 _MEASURING_ERROR = timedelta(seconds=1)
 """Half of the time that MongoDB may take to answer: its time is taken to be that of the middle."""
-
-
-def _elapsed() -> float:
-    """Return seconds on a clock that never jumps, and that also runs while the machine is suspended."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 class ServerClock:
@@ -32,7 +24,7 @@ class ServerClock:
     :param elapsed: returns seconds on a clock that never jumps; tests pass their own.
     """
 
-    def __init__(self, database: Database, elapsed: Callable[[], float] = _elapsed) -> None:
+    def __init__(self, database: Database, elapsed: Callable[[], float] = elapsed) -> None:
         self._database = database
         self._elapsed = elapsed
         self._lock = threading.Lock()

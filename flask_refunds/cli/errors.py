@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from pymongo.errors import OperationFailure
 
-from ..errors import RefundsError
+from ..errors import DatabaseUnavailable, RefundsError
 
 EXIT_NEEDS_REVIEW = 1
 """The command worked, and a person must act on what it reported."""
@@ -32,7 +33,8 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except RefundsError as error:
-            fail(str(error))
+            answer = mongodb_answer(error) if isinstance(error, DatabaseUnavailable) else None
+            fail(" ".join(filter(None, [str(error), answer])))
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
@@ -44,6 +46,17 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             )
 
     return reported
+
+
+def mongodb_answer(error: Exception) -> str | None:
+    """Return what MongoDB answered, such as the privilege that its user lacks; ``None`` without an answer."""
+    cause = error.__cause__ or error
+    details = cause.details if isinstance(cause, OperationFailure) else None
+    return (
+        f"MongoDB answered: {details['errmsg'][:200].rstrip('.')}."
+        if details and "errmsg" in details
+        else None
+    )
 
 
 def fail(message: str) -> NoReturn:

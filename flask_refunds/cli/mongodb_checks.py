@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import CodecOptions, ObjectId
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 
 from ..config import Settings
 from ..errors import DatabaseUnavailable
@@ -23,6 +23,7 @@ from ..storage.connection import (
 from ..storage.indexes import State, inspect_indexes, required_indexes
 from ..storage.purchases import COMPLETED, REFUNDED
 from .check_result import CheckResult, fail, note, ok
+from .errors import mongodb_answer
 
 OLDEST_MONGODB = 6
 CLOCK_SECONDS = 5
@@ -71,10 +72,9 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
 def _reason(error: Exception) -> str:
     """Return what MongoDB answered, or that it didn't."""
     cause = error.__cause__ or error
-    details = cause.details if isinstance(cause, OperationFailure) else None
-    if details and "errmsg" in details:
-        return f"MongoDB answered: {details['errmsg'][:200].rstrip('.')}."
-    return f"MongoDB doesn't answer ({type(cause).__name__}). Check MONGO_URI, and that there is a primary."
+    return mongodb_answer(error) or (
+        f"MongoDB doesn't answer ({type(cause).__name__}). Check MONGO_URI, and that there is a primary."
+    )
 
 
 def _version(version: str) -> CheckResult:

@@ -69,6 +69,8 @@ def _refund(purchase_id: str, request: RefundRequest) -> RefundResult:
         return current_refunds().service.refund(parse_purchase_id(purchase_id), request)
     except KeyboardInterrupt:
         fail(_INTERRUPTED)
+    except DatabaseUnavailable:
+        raise
     except RefundsError as error:
         fail(_explain(error))
 

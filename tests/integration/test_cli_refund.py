@@ -85,6 +85,19 @@ def test_failed_command_says_whether_money_moved(shop: Shop, sandbox: StripeSand
     assert "Nothing was refunded. Try again" in shop.flask("refund", limited).stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "failed"), [("refund", "insert"), ("list", "find"), ("reconcile", "find")]
+)
+def test_failed_command_shows_what_mongodb_answered(
+    shop: Shop, sandbox: StripeSandbox, database: Any, command: str, failed: str
+) -> None:
+    _, purchase = buy(shop, sandbox)
+    with failing(database, failed):
+        result = shop.flask(command, *([purchase] if command == "refund" else []))
+    assert result.exit_code == 2
+    assert "MongoDB answered: Failing command via 'failCommand' failpoint." in result.output
+
+
 def test_too_long_note_is_rejected(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox)
     result = shop.flask("refund", purchase, "--note", "x" * 501)

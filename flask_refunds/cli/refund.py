@@ -7,7 +7,14 @@ import sys
 import click
 
 from ..core.service import RefundResult
-from ..errors import PurchaseNotFound, PurchaseNotRefundable, RefundFailed, RefundInProgress, RefundsError
+from ..errors import (
+    DatabaseUnavailable,
+    PurchaseNotFound,
+    PurchaseNotRefundable,
+    RefundFailed,
+    RefundInProgress,
+    RefundsError,
+)
 from ..extension import current_refunds
 from ..models import Reason, RefundRequest, RefundStatus
 from ..schemas.inputs import parse_note, parse_purchase_id

@@ -38,8 +38,9 @@ class ReconcileReport:
 
     :param reviews: the refunds whose review is open for the longest time.
     :param review_counts: the number of all open reviews, by code.
-    :param sweep: what the sweep found; ``None`` if another machine was sweeping, or Stripe wasn't available.
+    :param sweep: what the sweep found; ``None`` if another machine was sweeping.
     :param sweep_error: Stripe's error code, if the sweep couldn't be completed.
+    :param overdue_since: when the last full sweep was complete, if that is more than 25 hours ago.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -47,21 +48,23 @@ class ReconcileReport:
     review_counts: Counter[str] = field(default_factory=Counter)
     sweep: SweepReport | None = None
     sweep_error: str | None = None
+    overdue_since: datetime | None = None
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing needs review, and everything could be worked on."""
         failed = self.counts["errors"] or self.sweep_error or (self.sweep and self.sweep.counts["errors"])
-        return not self.reviews and not failed
+        return not self.reviews and not failed and self.overdue_since is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON shows them."""
+        """Return the numbers as JSON shows them, and a time that is still to be rendered."""
         names = ("settled", "open", "followed_up", "busy", "errors")
         return {
             "counts": {name: self.counts[name] for name in names},
             "needsReview": dict(self.review_counts),
             "sweep": self.sweep and self.sweep.as_dict(),
             "sweepError": self.sweep_error,
+            "sweepOverdueSince": self.overdue_since,
         }
 
 

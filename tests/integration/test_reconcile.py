@@ -14,6 +14,8 @@ import pytest
 from flask_refunds import refund_needs_review, refund_succeeded
 from flask_refunds.errors import DatabaseUnavailable
 from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.sweep_state import SweepState
+from flask_refunds.stripe_client import gateway
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import age, reconcile, unknown
 from tests.mongod import failing
@@ -326,6 +328,61 @@ def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: 
     assert "2 followed up" in result.stdout
     assert "(the last 60 days)" in result.stdout
     assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]
+
+
+def test_missing_daily_sweep_is_reported_after_25_hours(
+    shop: Shop, sandbox: StripeSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.inject("rate_limited", method="GET", path="/v1/refunds", times=50)
+    assert reconcile(shop).exit_code == 1
+    assert "completely" not in reconcile(shop, "--dry-run").output
+    first = datetime.now(timezone.utc) - timedelta(hours=26)
+    shop.db["flask_refunds.state"].update_one({"_id": "refunds"}, {"$set": {"startedAt": first}})
+    caplog.clear()
+    for arguments in ((), ("--dry-run",)):
+        result = reconcile(shop, *arguments)
+        assert result.exit_code == 1
+        assert f"weren't listed completely since {first:%Y-%m-%d %H:%M:%S}Z" in result.output
+        printed = json.loads(reconcile(shop, *arguments, "--json").stdout)
+        assert printed["sweepOverdueSince"].startswith(f"{first:%Y-%m-%dT%H:%M:%S}")
+    assert "full_sweep_overdue" in {record.refunds["event"] for record in caplog.records}  # type: ignore[attr-defined]
+    sandbox.clear_faults()
+    result = reconcile(shop)
+    assert (result.exit_code, "completely" in result.output) == (0, False)
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_database_error_in_the_sweep_prints_what_was_done_before(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    unknown(shop, sandbox)
+    sandbox.refund_in_dashboard(sandbox.create_payment(700))
+    monkeypatch.setattr(SweepState, "save", Mock(side_effect=DatabaseUnavailable))
+    result = reconcile(shop, *as_json)
+    assert result.exit_code == 2
+    lines = (result.stderr if as_json else result.stdout).splitlines()
+    assert lines[:2] == [
+        "1 processed: 1 settled, 0 still open, 0 followed up, 0 busy, 0 errors.",
+        "Stripe: 2 refunds listed (the last 60 days): "
+        "0 stored, 1 unchanged, 1 foreign, 0 unreadable, 0 errors. The next pass continues.",
+    ]
+    assert "The database is unavailable" in result.stderr
+
+
+def test_page_that_stripe_does_not_return_is_reported_after_the_counts(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = sandbox.create_payment(2000)
+    shop.add_purchase(payment)
+    for _ in range(3):
+        sandbox.refund_in_dashboard(payment, 100)
+    monkeypatch.setattr(gateway, "_PAGE", 2)
+    sandbox.inject("garbage", method="GET", path="/v1/refunds", after=3)
+    result = reconcile(shop)
+    assert result.exit_code == 1
+    assert "2 refunds listed (the last 60 days): 2 stored" in result.output
+    assert "Stripe didn't list the rest (unreadable_answer). The next pass continues." in result.output
+    assert "1 stored" in reconcile(shop).output
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from .storage.connection import connect, majority_collection
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.receiver_registry import ReceiverRegistry
+from .storage.reconcile_queue import ReconcileQueue
 from .storage.search import PurchaseSearch, RefundSearch
 from .storage.server_clock import ServerClock
 from .storage.sweep_state import SweepState
@@ -63,6 +64,7 @@ class Refunds:
         state = majority_collection(database, f"{settings.refunds_collection}.state")
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
+        self.queue = ReconcileQueue(records, clock)
         self.purchases = Purchases(purchases, settings.payment_field)
         self.metrics_query = MetricsQuery(records, purchases, clock)
         self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
@@ -80,7 +82,7 @@ class Refunds:
         self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
         self.reconciler = Reconciler(
-            self.ledger, self.transitions, self.service, clock, signal_sender.has_listeners
+            self.ledger, self.queue, self.transitions, self.service, clock, signal_sender.has_listeners
         )
         self.sweep = RefundSweep(
             state=SweepState(state, clock),
@@ -128,7 +130,7 @@ class Refunds:
         from .bulk.reconcile_runner import ReconcileRunner
 
         return ReconcileRunner(
-            ledger=self.ledger,
+            queue=self.queue,
             reconciler=self.reconciler,
             sweep=self.sweep,
             rate_limiter=self.rate_limiter,

@@ -11,7 +11,7 @@ from ..core.reconcile import Reconciler, ReconcileReport
 from ..core.sweep import RefundSweep, SweepReport
 from ..errors import StripeCallError
 from ..log import LogEvent, log_event
-from ..storage.ledger import Ledger
+from ..storage.reconcile_queue import ReconcileQueue
 from ..stripe_client.rate_limit import RateLimiter, rate_limited
 from .worker_pool import Context, WorkerPool
 
@@ -29,13 +29,13 @@ class ReconcileRunner:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        queue: ReconcileQueue,
         reconciler: Reconciler,
         sweep: RefundSweep,
         rate_limiter: Callable[[float | None], RateLimiter],
         context: Context,
     ) -> None:
-        self._ledger = ledger
+        self._queue = queue
         self._reconciler = reconciler
         self._sweep = sweep
         self._rate_limiter = rate_limiter
@@ -72,8 +72,8 @@ class ReconcileRunner:
             on_progress()
         with rate_limited(limiter):
             self._run_sweep(report, full, limiter, stop_event)
-        report.reviews = self._ledger.find_needing_review()
-        report.review_counts = self._ledger.count_reviews()
+        report.reviews = self._queue.find_needing_review()
+        report.review_counts = self._queue.count_reviews()
         report.overdue_since = self._sweep.find_overdue()
         if report.overdue_since is not None:
             log_event(LogEvent.FULL_SWEEP_OVERDUE, since=report.overdue_since.isoformat())

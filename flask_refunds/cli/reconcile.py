@@ -75,7 +75,7 @@ def reconcile(
     if dry_run and (full or check_all):
         raise click.UsageError("Use --dry-run without --full and --all.")
     if since is not None:
-        count = current_refunds().ledger.mark_purchases_unverified(since)
+        count = current_refunds().queue.mark_purchases_unverified(since)
         click.echo(f"Checking again: {count} settled since {format_time(since)}.", err=True)
     command = _Command(timedelta(seconds=older_than), rate, as_json)
     with stop_on_signals(_STOPPING) as stop_event:
@@ -128,7 +128,7 @@ class _Command:
         refunds = current_refunds()
         found, skipped = refunds.reconciler.preview(self.older_than)
         unfinished = (refunds.ledger.get(each.refund_id) for each in found)
-        reviews, review_counts = refunds.ledger.find_needing_review(), refunds.ledger.count_reviews()
+        reviews, review_counts = refunds.queue.find_needing_review(), refunds.queue.count_reviews()
         report = ReconcileReport(reviews=reviews, overdue_since=refunds.sweep.find_overdue())
         if self.as_json:
             print_json(

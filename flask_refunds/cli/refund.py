@@ -11,7 +11,7 @@ from ..errors import PurchaseNotFound, PurchaseNotRefundable, RefundFailed, Refu
 from ..extension import current_refunds
 from ..models import Reason, RefundRequest, RefundStatus
 from ..schemas.inputs import parse_note, parse_purchase_id
-from ..schemas.rendering import render, render_refund
+from ..schemas.rendering import render_result
 from .errors import fail, refunds_command
 from .options import actor_option, as_json_option, note_option, reason_option
 from .output import format_amount, print_json
@@ -51,9 +51,10 @@ def refund(
     result = _refund(purchase_id, request)
     made = result.refund
     if as_json:
-        print_json({"refund": render_refund(made), "purchase": render(result.purchase)})
+        print_json(render_result(made, result.purchase, result.hint))
     else:
-        click.echo(_MESSAGES[made.status].format(id=made.id, amount=format_amount(made)))
+        message = _MESSAGES[made.status].format(id=made.id, amount=format_amount(made))
+        click.echo(" ".join(filter(None, (message, result.hint))))
 
 
 def _confirm(purchase_id: str) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..errors import RefundInProgress, RefundsError
+from ..errors import RefundInProgress, RefundsError, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund
-from ..storage.ledger import Ledger, Unfinished
-from .service import RefundService
+from ..storage.ledger import Ledger
+from ..storage.reconcile_queue import ReconcileQueue, Unfinished
+from .service import CallContext, RefundService
 from .sweep import SweepReport
 from .transitions import RefundTransitions
 
@@ -79,6 +80,7 @@ class Reconciler:
     def __init__(
         self,
         ledger: Ledger,
+        queue: ReconcileQueue,
         transitions: RefundTransitions,
         service: RefundService,
         clock: Callable[[], datetime],
@@ -86,6 +88,7 @@ class Reconciler:
     ) -> None:
         self._has_listeners = has_listeners
         self._ledger = ledger
+        self._queue = queue
         self._transitions = transitions
         self._service = service
         self._clock = clock
@@ -99,14 +102,14 @@ class Reconciler:
         """
         started = self._clock()
         looked_before = started - older_than / 2
-        while page := self._ledger.find_unfinished(
+        while page := self._queue.find_unfinished(
             before=started - older_than,
             looked_before=looked_before,
             limit=PAGE,
             unsent=self._has_listeners(),
         ):
             for unfinished in page:
-                if self._ledger.look_at(unfinished, after=looked_before):
+                if self._queue.look_at(unfinished, after=looked_before):
                     yield unfinished
 
     def preview(self, older_than: timedelta) -> tuple[list[Unfinished], int]:
@@ -116,7 +119,7 @@ class Reconciler:
         """
         now, unsent = self._clock(), self._has_listeners()
         found, all_found = (
-            self._ledger.find_unfinished(before=before, looked_before=now, limit=PREVIEWED, unsent=unsent)
+            self._queue.find_unfinished(before=before, looked_before=now, limit=PREVIEWED, unsent=unsent)
             for before in (now - older_than, now)
         )
         return found, max(0, len(all_found) - len(found))
@@ -127,7 +130,7 @@ class Reconciler:
         :raises DatabaseUnavailable: 500; the reviews can't be listed.
         """
         report = ReconcileReport(Counter(map(self.finish, unfinished)))
-        report.reviews = self._ledger.find_needing_review()
+        report.reviews = self._queue.find_needing_review()
         return report
 
     def finish(self, unfinished: Unfinished) -> str:
@@ -145,7 +148,7 @@ class Reconciler:
         except RefundInProgress:
             return "busy"
         except (Exception, SystemExit) as error:
-            code = error.code if isinstance(error, RefundsError) else None
+            code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
             log_event(LogEvent.RECONCILE_FAILED, error, refund_id=unfinished.refund_id, code=code)
             return "errors"
         if not refund.status.is_settled:
@@ -156,4 +159,5 @@ class Reconciler:
         if not refund.signals_sent:
             refund = self._transitions.send_signals(refund)
         if not refund.purchases_verified and self._clock() - refund.updated_at >= NO_CALL_IN_PROGRESS_AFTER:
+            self._service.add_other_parts(refund, CallContext.start("reconcile"))
             self._transitions.verify_purchases(refund)

@@ -7,7 +7,7 @@ the record shows what is next, and calling :meth:`RefundService.refund` again co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,10 +56,18 @@ RESEND_WITHIN = timedelta(hours=23)
 """How long a record's idempotency key may be used. Stripe may forget it after 24 h
 (https://docs.stripe.com/api/idempotent_requests)."""
 
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
+"""How much MongoDB's clock may differ from Stripe's, for its ages to be used."""
+
 _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
 _CLAIM_ATTEMPTS = 4
+_STATUS_REJECTED = "The money was refunded, but the database rejected the purchase's new status."
+_NOT_MARKED_YET = (
+    "The money was refunded. The purchase isn't marked, because it was changed meanwhile, "
+    "or because the refunds known so far don't cover its payment. Reconcile looks again."
+)
 _ALREADY_REFUNDED = "charge_already_refunded"
 _RATE_LIMITED = "rate_limited"
 _KEY_REJECTED = "key_rejected"
@@ -71,6 +79,15 @@ class RefundResult:
 
     refund: Refund
     purchase: Mapping[str, Any]
+
+    @property
+    def hint(self) -> str | None:
+        """Why the purchase isn't marked although the refund succeeded; ``None`` if it is."""
+        if self.refund.status is not RefundStatus.SUCCEEDED or self.purchase.get("status") == REFUNDED:
+            return None
+        review = self.refund.review
+        rejected = review is not None and review.code is ReviewCode.PURCHASE_NOT_UPDATED
+        return _STATUS_REJECTED if rejected else _NOT_MARKED_YET
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +299,20 @@ class RefundService:
                     return self._stripe_sync.upsert_from_stripe(found, call.deadline, actor=call.actor)
             if self._is_too_old(refund):
                 return self._request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, call)
+            self._require_right_clock()
         if not self._ledger.holds_lease(refund):
             # This process was suspended so long that another call may be at work, or the key forgotten.
             raise OutcomeUnknown("lease_lost", "The lease expired before the request to Stripe.")
         return self._create_at_stripe(refund, call, in_doubt=in_doubt)
+
+    def _require_right_clock(self) -> None:
+        """Refuse to send a request again whose age isn't certain.
+
+        :raises OutcomeUnknown: MongoDB's clock and Stripe's differ.
+        """
+        stripe_time = self._gateway().stripe_time()
+        if stripe_time is not None and abs(self._clock() - stripe_time) > MAX_CLOCK_DIFFERENCE:
+            raise OutcomeUnknown("clock_differs", "MongoDB's clock differs from Stripe's.")
 
     def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
@@ -308,19 +335,22 @@ class RefundService:
             return self._mark_rejected(refund, rejected, _KEY_REJECTED, call)
         applied = self._transitions.apply(refund, created, actor=call.actor)
         if applied is not None:
-            self._add_external_parts(applied, call)
+            with suppress(StripeCallError, DatabaseUnavailable):  # reconcile repeats it
+                self.add_other_parts(applied, call)
             return applied
         with _unknown_without_answer():  # an event was faster
             return self._stripe_sync.upsert_from_stripe(created, call.deadline, actor=call.actor)
 
-    def _add_external_parts(self, refund: Refund, call: CallContext) -> None:
-        """Record the refunds made elsewhere, if this one returned only the rest of the payment."""
-        if refund.status is not RefundStatus.SUCCEEDED or refund.is_whole:
-            return
-        try:
+    def add_other_parts(self, refund: Refund, call: CallContext) -> None:
+        """Record the payment's refunds made elsewhere, if this one succeeded and returned only a part.
+
+        Until then the purchases stay completed: the sum of the known refunds doesn't cover the payment.
+
+        :raises StripeCallError: the list isn't available.
+        :raises DatabaseUnavailable: 500.
+        """
+        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_whole:
             self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
-        except (StripeCallError, DatabaseUnavailable):
-            return  # the purchases stay completed until an event or reconcile brings the other parts
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -94,6 +94,7 @@ class Gateway:
         self._retries = retries
         self._sleep = sleep
         self._observers = observers or Observers()
+        self._last_date: tuple[str, float] | None = None
         self._client = stripe.StripeClient(
             api_key, http_client=transport, base_addresses={"api": api_base}, max_network_retries=0
         )
@@ -105,6 +106,13 @@ class Gateway:
         """Return a gateway with its own transport. It connects at the first request."""
         transport = Transport(api_base, timeout)
         return cls(api_key, api_base, retries=retries, transport=transport, observers=observers)
+
+    def stripe_time(self) -> datetime | None:
+        """Return the time by Stripe's clock, within a few seconds, or ``None`` before its first answer."""
+        if self._last_date is None:
+            return None
+        date, answered_at = self._last_date
+        return _read_date(date, time.monotonic() - answered_at)
 
     def create_refund(
         self, request: Mapping[str, Any], key: str, deadline: Deadline, *, in_doubt: bool
@@ -291,8 +299,15 @@ class Gateway:
 
         :param params: the parameters, and ``idempotency_key``, which is sent as a header.
         """
+
+        def send() -> Any:
+            response = self._client.raw_request(method, path, **params)
+            if date := _header(response.headers, "date"):
+                self._last_date = date, time.monotonic()
+            return response
+
         with rate_limit_slot(), self._observed(name):
-            return _read(lambda: self._client.raw_request(method, path, **params), deadline, parse)
+            return _read(send, deadline, parse)
 
     @contextmanager
     def _observed(self, request: str) -> Iterator[None]:
@@ -331,9 +346,16 @@ def _at(path: str, object_id: str) -> str:
 def _date_of(answer: StripeCallError) -> datetime | None:
     """Return the time of an answer by Stripe's clock."""
     error = answer.__cause__
-    date = (error.headers or {}).get("date") if isinstance(error, stripe.StripeError) else None
+    return _read_date(_header(error.headers, "date")) if isinstance(error, stripe.StripeError) else None
+
+
+def _header(headers: Mapping[str, str] | None, name: str) -> str | None:
+    return next((value for key, value in (headers or {}).items() if key.lower() == name), None)
+
+
+def _read_date(date: str | None, seconds_ago: float = 0.0) -> datetime | None:
     try:
-        return parsedate_to_datetime(date) if date else None
+        return parsedate_to_datetime(date) + timedelta(seconds=seconds_ago) if date else None
     except ValueError:
         return None
 

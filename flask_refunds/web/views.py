@@ -9,7 +9,7 @@ from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
 from ..schemas.cursors import MAX_LIMIT, write_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
-from ..schemas.rendering import render, render_payment, render_refund, render_report
+from ..schemas.rendering import render, render_payment, render_refund, render_report, render_result
 from ..storage.search import PurchaseFilter
 from .auth import get_admin, get_caller
 from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
@@ -32,7 +32,7 @@ def refund_purchase(purchase_id: str) -> Response:
     refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
     result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
-    body = {"message": message, "purchase": render(result.purchase), "refund": render_refund(result.refund)}
+    body = {"message": message, **render_result(result.refund, result.purchase, result.hint)}
     return json_response(body, status)
 
 

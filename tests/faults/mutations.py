@@ -21,8 +21,9 @@ from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import OutcomeUnknown, RequestRejected
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
 from flask_refunds.storage.connection import Collection, Database, majority_collection
-from flask_refunds.storage.ledger import Ledger, Unfinished
+from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
+from flask_refunds.storage.reconcile_queue import ReconcileQueue, Unfinished
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.transport import Transport
 
@@ -111,13 +112,14 @@ def signals_marked_before_sending() -> Iterator[None]:
 @contextlib.contextmanager
 def reconcile_skips_processing() -> Iterator[None]:
     """Reconcile doesn't work on refunds in ``processing``."""
-    find = Ledger.find_unfinished
+    find = ReconcileQueue.find_unfinished
 
-    def find_unfinished(ledger: Ledger, **options: Any) -> list[Unfinished]:
-        found = find(ledger, **options)
-        return [it for it in found if ledger.get(it.refund_id).status is not RefundStatus.PROCESSING]
+    def find_unfinished(queue: ReconcileQueue, **options: Any) -> list[Unfinished]:
+        found = queue._records.find({"status": "processing"}, {"_id": 1})
+        processing = {each["_id"] for each in found}
+        return [each for each in find(queue, **options) if each.refund_id not in processing]
 
-    with mock.patch.object(Ledger, "find_unfinished", find_unfinished):
+    with mock.patch.object(ReconcileQueue, "find_unfinished", find_unfinished):
         yield
 
 

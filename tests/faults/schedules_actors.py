@@ -35,6 +35,7 @@ from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
+from flask_refunds.storage.reconcile_queue import ReconcileQueue
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from tests.faults import environments
@@ -225,6 +226,7 @@ class Library:
         purchase_documents: Any = _Collection(self, PURCHASES, "purchases", by_document)
         signal_sender = SignalSender(app)
         ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
+        queue = ReconcileQueue(records, self._clock)
         purchases = Purchases(purchase_documents, FIELD)
         transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())
         stripe_sync = StripeSync(ledger, purchases, lambda: gateway, transitions)
@@ -238,7 +240,7 @@ class Library:
         )
         self.events = EventHandler(stripe_sync, livemode=False)
         self.reconciler = Reconciler(
-            ledger, transitions, self.service, self._clock, signal_sender.has_listeners
+            ledger, queue, transitions, self.service, self._clock, signal_sender.has_listeners
         )
         self._receiver = self._receive
         for signal in environments.SIGNALS:

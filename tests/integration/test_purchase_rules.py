@@ -76,6 +76,7 @@ def test_rejected_purchase_leaves_the_refund_succeeded_and_in_review_until_it_ca
     assert (response.status_code, response.json["refund"]["status"]) == (200, "succeeded")
     assert response.json["purchase"]["status"] == "completed"
     assert response.json["refund"]["review"]["code"] == "purchase_not_updated"
+    assert "rejected" in response.json["hint"]
     assert sandbox.money_refunded(payment) == 1234
     for _ in range(3):
         verify(shop, f"{payment}:1")
@@ -248,4 +249,5 @@ def test_answer_shows_a_purchase_that_got_another_payment_meanwhile(
     assert (response.status_code, response.json["refund"]["status"]) == (200, "succeeded")
     shown = response.json["purchase"]
     assert (shown["status"], shown["stripePaymentIntentId"]) == ("completed", "pi_new")
+    assert "changed" in response.json["hint"]
     assert shop.records()[0]["markedPurchaseIds"] == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import Mock
@@ -13,6 +15,7 @@ import pytest
 
 from flask_refunds import refund_needs_review, refund_succeeded
 from flask_refunds.errors import DatabaseUnavailable
+from flask_refunds.extension import get_refunds
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.sweep_state import SweepState
 from flask_refunds.stripe_client import gateway
@@ -103,6 +106,34 @@ def test_purchase_that_the_app_marked_after_a_rejection_stays_marked(
     age(shop, minutes=1)
     assert "1 followed up" in reconcile(shop).output
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_other_parts_that_stripe_did_not_list_are_found_by_the_next_pass(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(7450, "eur")
+    purchase = shop.add_purchase(payment)
+    sandbox.refund_in_dashboard(payment, 2450)
+    with sandbox_list_failing(sandbox):
+        response = shop.refund(purchase)
+    assert (response.status_code, response.json["refund"]["amount"]) == (200, 5000)
+    assert (response.json["purchase"]["status"], "hint" in response.json) == ("completed", True)
+    age(shop, minutes=1)
+    with shop.app.app_context():
+        reconciler = get_refunds(shop.app).reconciler  # without the sweep, which reads only 60 days
+        with sandbox_list_failing(sandbox):
+            assert reconciler.run(reconciler.find(timedelta(0))).counts == {"errors": 1}
+        assert shop.status_of(purchase) == "completed"
+        assert reconciler.run(reconciler.find(timedelta(0))).counts == {"followed_up": 1}
+    assert shop.status_of(purchase) == "refunded"
+
+
+@contextmanager
+def sandbox_list_failing(sandbox: StripeSandbox) -> Iterator[None]:
+    """Let Stripe answer no request for a list of refunds."""
+    sandbox.inject("error_503", times=100, method="GET", path="/v1/refunds")
+    yield
+    sandbox.clear_faults()
 
 
 def test_signal_whose_receiver_raised_is_sent_again_until_it_is_handled(

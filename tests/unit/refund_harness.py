@@ -47,7 +47,7 @@ class RefundHarness:
         self.signals: list[tuple[str, str]] = []
         self.observed: list[tuple[str, str]] = []
         self.db = mongomock.MongoClient(tz_aware=True).shop
-        self.stripe = StubTransport([])
+        self.stripe = StubTransport([], clock=lambda: self.now)
         self.cart = [ObjectId(), ObjectId()]
         for purchase in self.cart:
             self.db.purchases.insert_one(

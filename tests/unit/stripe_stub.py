@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -38,6 +40,7 @@ class StubTransport(stripe.HTTPClient):
     sent: list[Sent] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     before: Callable[[Sent], None] = lambda sent: None
+    clock: Callable[[], datetime] | None = None
     name = "stub"
 
     def __post_init__(self) -> None:
@@ -59,7 +62,10 @@ class StubTransport(stripe.HTTPClient):
             raise answer
         status, body = answer
         text = body if isinstance(body, (str, bytes)) else json.dumps(body)
-        return text, status, urllib3.HTTPHeaderDict({"Request-Id": f"req_{len(self.sent)}"})
+        answer_headers = {"Request-Id": f"req_{len(self.sent)}"}
+        if self.clock is not None:
+            answer_headers["Date"] = format_datetime(self.clock(), usegmt=True)
+        return text, status, urllib3.HTTPHeaderDict(answer_headers)
 
     def close(self) -> None: ...
 

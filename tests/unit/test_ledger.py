@@ -12,6 +12,7 @@ from pymongo.errors import AutoReconnect
 
 from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
 from flask_refunds.storage.ledger import Ledger, NumberTaken
+from flask_refunds.storage.reconcile_queue import ReconcileQueue
 
 START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 
@@ -22,6 +23,7 @@ class SteppedLedger(Ledger):
     def __init__(self) -> None:
         self.records = mongomock.MongoClient(tz_aware=True).shop.refunds
         self.now = START
+        self.queue = ReconcileQueue(self.records, lambda: self.now)
         super().__init__(self.records, lambda: self.now, timedelta(seconds=60), has_listeners=bool)
 
     def add(self, payment_intent: str, **fields: Any) -> Refund:
@@ -56,7 +58,7 @@ def ended(**fields: Any) -> dict[str, Any]:
 
 def find(ledger: SteppedLedger, limit: int = 10, **times: Any) -> list[str]:
     before = {"before": ledger.now, "looked_before": ledger.now} | times
-    return [each.refund_id for each in ledger.find_unfinished(limit=limit, **before)]
+    return [each.refund_id for each in ledger.queue.find_unfinished(limit=limit, **before)]
 
 
 def test_unfinished_refunds_are_unsettled_first_then_by_last_look(ledger: SteppedLedger) -> None:
@@ -81,8 +83,8 @@ def test_refund_that_changed_recently_or_was_looked_at_is_not_unfinished(ledger:
 def test_record_is_looked_at_by_one_of_two_passes(ledger: SteppedLedger) -> None:
     ledger.add("pi_1")
     ledger.now += timedelta(seconds=1)
-    [seen] = ledger.find_unfinished(before=ledger.now, looked_before=ledger.now, limit=5)
-    assert [ledger.look_at(seen, after=ledger.now) for _ in range(2)] == [True, False]
+    [seen] = ledger.queue.find_unfinished(before=ledger.now, looked_before=ledger.now, limit=5)
+    assert [ledger.queue.look_at(seen, after=ledger.now) for _ in range(2)] == [True, False]
     assert find(ledger) == []
 
 
@@ -90,8 +92,8 @@ def test_reviews_are_counted_beyond_the_listed_ones(ledger: SteppedLedger) -> No
     for number in range(5):
         refund = ledger.add(f"pi_{number}")
         ledger.request_review(refund, ReviewCode.DISPUTED, actor="reconcile")
-    assert len(ledger.find_needing_review(limit=2)) == 2
-    assert ledger.count_reviews() == {"disputed": 5}
+    assert len(ledger.queue.find_needing_review(limit=2)) == 2
+    assert ledger.queue.count_reviews() == {"disputed": 5}
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_unreadable_document_is_skipped_in_lists_and_an_error_for_its_payment(
     for name in ("pi_1", "pi_2"):
         ledger.request_review(ledger.add(name), ReviewCode.DISPUTED, actor="reconcile")
     ledger.records.update_one({"_id": "pi_1:1"}, {"$set": odd})
-    assert [refund.id for refund in ledger.find_needing_review()] == ["pi_2:1"]
+    assert [refund.id for refund in ledger.queue.find_needing_review()] == ["pi_2:1"]
     with pytest.raises(ValueError):  # noqa: PT011
         ledger.list_for_payment("pi_1")
 
@@ -171,7 +173,7 @@ def test_reviews_are_listed_by_age(ledger: SteppedLedger) -> None:
     for refund in (second, first):
         ledger.now += timedelta(minutes=1)
         ledger.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
-    assert [refund.id for refund in ledger.find_needing_review()] == ["pi_a:1", "pi_z:1"]
+    assert [refund.id for refund in ledger.queue.find_needing_review()] == ["pi_a:1", "pi_z:1"]
 
 
 def test_refunds_of_many_payments_are_grouped_and_sorted_by_number(ledger: SteppedLedger) -> None:

@@ -377,6 +377,17 @@ def test_unknown_refund_is_resent_within_23_hours_and_needs_review_after(
     ]
 
 
+@pytest.mark.parametrize(("minutes", "sent"), [(-6, False), (-4, True), (4, True), (6, False)])
+def test_request_is_not_sent_again_while_the_clocks_differ(
+    harness: RefundHarness, minutes: int, sent: bool
+) -> None:
+    harness.refund((*CREATE, lost()))
+    harness.stripe.clock = lambda: harness.now + timedelta(minutes=minutes)
+    again = [(*CREATE, (200, refund_object())), READ] if sent else []
+    result = harness.refund(listed(), *again)
+    assert result.refund.status is (RefundStatus.SUCCEEDED if sent else RefundStatus.PROCESSING)
+
+
 def test_repeated_call_marks_purchases_that_a_crash_left_completed(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})

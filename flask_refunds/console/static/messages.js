@@ -35,6 +35,13 @@ export const REVIEWS = {
   found_after_failure: "Found at Stripe after it was recorded as failed",
   unknown_too_long: "Outcome unknown for too long",
   amount_differs: "Amount differs at Stripe",
+  unreadable_at_stripe: "Not readable at Stripe",
+  purchase_not_updated: "Purchase not updated",
+  action_required_again: "Waiting for the customer again",
+  balance_too_low: "Balance at Stripe too low",
+  disputed: "Payment disputed",
+  transfer_not_reversed: "Transfer not reversed",
+  amounts_disagree: "More refunded than paid",
 };
 
 const BRANDS = { amex: "American Express", diners: "Diners Club", jcb: "JCB", mastercard: "Mastercard", unionpay: "UnionPay", visa: "Visa" };
@@ -48,8 +55,9 @@ const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never ma
  * @returns {{severity: string, title: string, text: string, button: string|null}} `button`: the label of the next action
  */
 export function describeResult(result) {
-  const { status, code, refund } = result;
+  const { status, code, refund, hint } = result;
   if (status === 0) return warning("No response", `The refund may or may not have been made. ${SAFE_TO_RETRY}`, "Try again");
+  if (hint) return warning("Refunded", hint);
   if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);

@@ -202,6 +202,8 @@ class Refund:
     attempts: int
     """How many calls have held the lease. From the second on, an earlier one may have reached Stripe."""
     lease_expires_at: datetime
+    unread_since: datetime | None
+    """Since when Stripe hasn't returned an open refund; ``None`` if it did at the last attempt."""
     signals_sent: bool
     """Whether every receiver has handled the record's current state."""
     purchases_verified: bool

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import RefundInProgress, RefundsError, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund
+from ..models import Refund, RefundStatus
 from ..storage.ledger import Ledger
 from ..storage.reconcile_queue import ReconcileQueue, Unfinished
 from .service import CallContext, RefundService
@@ -143,7 +143,7 @@ class Reconciler:
             refund = self._ledger.get(unfinished.refund_id)
             was_settled = refund.status.is_settled
             if not was_settled:
-                refund = self._service.resume(refund, actor="reconcile")
+                refund = self._resume(refund)
             self._follow_up(refund)
         except RefundInProgress:
             return "busy"
@@ -154,6 +154,16 @@ class Reconciler:
         if not refund.status.is_settled:
             return "open"
         return "followed_up" if was_settled else "settled"
+
+    def _resume(self, refund: Refund) -> Refund:
+        if refund.status is not RefundStatus.PROCESSING or refund.review is None:
+            return self._service.resume(refund, actor="reconcile")
+        try:
+            # Its request isn't sent again. Without a lease, a person can resolve it between two passes.
+            return self._service.look_up(refund, actor="reconcile")
+        except StripeCallError as error:
+            log_event(LogEvent.OUTCOME_UNKNOWN, refund_id=refund.id, code=error.code, actor="reconcile")
+            return refund
 
     def _follow_up(self, refund: Refund) -> None:
         if not refund.signals_sent:

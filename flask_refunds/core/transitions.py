@@ -57,6 +57,7 @@ class RefundTransitions:
         """
         review = _review_of(refund, stripe_refund)
         if stripe_refund.status is refund.status:
+            refund = self._mark_read(refund)
             if review is None or (refund.review is not None and refund.review.code is review):
                 return refund
             shown = stripe_refund if review is ReviewCode.AMOUNT_DIFFERS else None
@@ -225,6 +226,14 @@ class RefundTransitions:
         if unmarked:
             self._ledger.remove_marks(payment_intent, unmarked)
         return not rejected
+
+    def _mark_read(self, refund: Refund) -> Refund:
+        """Store that Stripe returned a refund, and close the review of one that it hadn't returned."""
+        if refund.review is not None and refund.review.code is ReviewCode.UNREADABLE_AT_STRIPE:
+            comment = "Stripe returns the refund again."
+            return self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
+        self._ledger.mark_read(refund)
+        return refund
 
     def _report_rejected(self, refund: Refund) -> bool:
         self._request_review_once(refund, ReviewCode.PURCHASE_NOT_UPDATED)

@@ -367,6 +367,10 @@ class Scenario:
         reconcile(self.shop)
         assert "full_sweep_overdue" in {each["event"] for each in self.recorder.new_fields()}
         self.sandbox.clear_faults()
+        two_minutes_ago = datetime.now(timezone.utc) - timedelta(minutes=2)
+        self.database.flask_refunds.update_one(
+            {"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": two_minutes_ago}}
+        )
         runner = self.shop.app.test_cli_runner()
         command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-comment", "--actor"]
         assert runner.invoke(args=[*command, EMAIL]).exit_code == 0

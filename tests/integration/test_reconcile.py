@@ -204,6 +204,8 @@ def test_unknown_refund_is_resolved_as_failed_or_retried(
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
+    age(shop, minutes=1)
+    reconcile(shop)  # as every minute; it doesn't keep the refund from being resolved
 
     result = shop.flask("resolve", f"{payment}:1", decision, "--comment", "not at Stripe", "--actor", "ann")
 
@@ -227,7 +229,12 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
     payment, purchase = unknown(shop, sandbox, "drop_after")
     review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
     shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
-    shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
+    age(shop, minutes=1)
+    with sandbox_list_failing(sandbox):
+        result = shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
+        assert (result.exit_code, "add --checked" in result.output) == (2, True)
+        result = shop.flask("resolve", f"{payment}:1", "--failed", "--checked", "--comment", "I did not look")
+        assert result.exit_code == 0, result.output
     assert shop.refund(purchase).status_code == 400
     records = {record["_id"]: record for record in shop.records()}
     assert records[f"{payment}:1"]["status"] == "succeeded"
@@ -237,6 +244,40 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
     result = shop.flask("resolve", f"{payment}:1", "--dismiss", "--comment", "paid once, seen at Stripe")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
+
+
+@pytest.mark.parametrize("decision", ["--failed", "--retry"])
+def test_unknown_refund_that_stripe_shows_is_not_resolved(
+    shop: Shop, sandbox: StripeSandbox, decision: str
+) -> None:
+    payment, purchase = unknown(shop, sandbox, "drop_after")
+    review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
+    shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
+    age(shop, minutes=1)
+    result = shop.flask("resolve", f"{payment}:1", decision, "--checked", "--comment", "I did not look")
+    assert result.exit_code == 2
+    assert f"Stripe shows {payment}:1 as succeeded, and the record now does, too." in result.output
+    [record] = shop.records()
+    assert (record["status"], record["review"], shop.status_of(purchase)) == ("succeeded", None, "refunded")
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_open_refund_that_stripe_does_not_return_needs_review_until_it_does(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(1999)
+    sandbox.inject("requires_action")
+    assert shop.refund(shop.add_purchase(payment)).status_code == 202
+    refund_id = sandbox.refunds(payment)[0]["id"]
+    sandbox.set_refund(refund_id, status="reversing")
+    assert reconcile(shop).exit_code == 0
+    a_day_ago = datetime.now(timezone.utc) - timedelta(hours=24)
+    shop.db.flask_refunds.update_one({}, {"$set": {"unreadSince": a_day_ago}})
+    result = reconcile(shop)
+    assert (result.exit_code, "Reviews: 1 unreadable_at_stripe." in result.output) == (1, True)
+    sandbox.set_refund(refund_id, status="requires_action")
+    assert reconcile(shop).exit_code == 0
+    assert shop.records()[0]["history"][-1]["comment"] == "Stripe returns the refund again."
 
 
 @pytest.mark.parametrize("decision", ["--failed", "--dismiss"])

@@ -68,9 +68,7 @@ def test_refund_that_stripe_lists_is_stored_and_not_given_up(
 
 
 @pytest.mark.parametrize("unreadable", [UNAVAILABLE, NOT_THERE, (*LIST, lost())])
-def test_list_that_stripe_does_not_return_needs_a_person_who_has_checked(
-    harness: RefundHarness, unreadable: Any
-) -> None:
+def test_unreadable_list_requires_that_a_person_has_checked(harness: RefundHarness, unreadable: Any) -> None:
     before = harness.record()
     with pytest.raises(NothingToResolve, match="--checked"):
         give_up(harness, unreadable)

@@ -23,8 +23,9 @@ from .errors import (
     StripeUnavailable,
 )
 from .extension import current_refunds
+from .metrics.report import check_range
 from .models import Reason, RefundRequest, RefundStatus
-from .schemas.inputs import check_range, parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
 from .schemas.rendering import render, render_refund
 from .storage.purchase_ids import PurchaseIds
 from .storage.search import PurchaseFilter

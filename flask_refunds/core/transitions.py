@@ -64,11 +64,11 @@ class RefundTransitions:
             return self.request_review(refund, review, actor=actor, stripe_refund=shown)
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
-        is_whole = refund.created_here and _is_whole(stripe_refund)
-        if is_whole and not self._mark_refunded(refund.payment_intent, refund.marked_purchase_ids):
+        planned = refund.marked_purchase_ids if refund.created_here and _is_whole(stripe_refund) else ()
+        if planned and not self._mark_refunded(refund.payment_intent, planned):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
-        if advanced is None or not is_whole:
+        if advanced is None or not (planned or _is_accepted(refund, stripe_refund)):
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
             return None
@@ -249,6 +249,12 @@ def _is_whole(stripe_refund: StripeRefund) -> bool:
     if stripe_refund.status is not RefundStatus.SUCCEEDED:
         return False
     return 0 < stripe_refund.amount_captured <= stripe_refund.amount
+
+
+def _is_accepted(refund: Refund, stripe_refund: StripeRefund) -> bool:
+    """Return whether Stripe's first answer is an open refund, for which no purchase was marked yet."""
+    is_first = refund.status is RefundStatus.PROCESSING and refund.attempts == 1
+    return is_first and not stripe_refund.status.is_settled
 
 
 def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:

@@ -230,7 +230,8 @@ class StripeRefund:
     status: RefundStatus
     amount: int
     amount_captured: int
-    """What its charge had captured at that moment, in minor units."""
+    """What its charge had captured at that moment, in minor units
+    (``amount_captured`` of https://docs.stripe.com/api/charges/object)."""
     currency: str
     refund_id: str | None
     """``metadata[refund_id]``: the refund record that requested it, or ``None`` for an external refund."""

@@ -23,9 +23,10 @@ from .errors import (
     StripeUnavailable,
 )
 from .extension import current_refunds
+from .metrics.report import check_range
 from .models import Reason, RefundRequest, RefundStatus
-from .schemas.inputs import check_range, parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
-from .schemas.rendering import render_refund
+from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .schemas.rendering import render, render_refund
 from .storage.purchase_ids import PurchaseIds
 from .storage.search import PurchaseFilter
 from .stripe_client.rate_limit import rate_limited
@@ -83,10 +84,13 @@ def reconcile(*, older_than: float = 60.0, rate: float | None = None, full: bool
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
     :param full: list all of the last 60 days' refunds at Stripe, not only new ones.
     :return: ``counts``, in ``needsReview`` the number of open reviews by code, in ``sweep`` what was found at
-        Stripe, or ``None``, and in ``sweepError`` Stripe's error code, or ``None``.
+        Stripe, in ``sweepError`` Stripe's error code, and in ``sweepOverdueSince`` when the last full sweep
+        was complete, if that is more than 25 hours ago. The last three can be ``None``.
     """
     runner = current_refunds().reconcile_runner
-    return runner.run(older_than=timedelta(seconds=older_than), rate=rate, full=full).as_dict()
+    report = runner.run(older_than=timedelta(seconds=older_than), rate=rate, full=full)
+    rendered: dict[str, Any] = render(report.as_dict())
+    return rendered
 
 
 @shared_task(name="flask_refunds.bulk", **_options)

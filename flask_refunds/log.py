@@ -54,6 +54,7 @@ class LogEvent(Enum):
     )
     RECORD_UNREADABLE = "record_unreadable", logging.ERROR, "A document of the ledger isn't a refund record"
     RECONCILE_FAILED = "reconcile_failed", logging.ERROR, "Reconcile couldn't finish a refund"
+    FULL_SWEEP_OVERDUE = "full_sweep_overdue", logging.ERROR, "No full sweep was complete for 25 hours"
     BULK_ITEM_FAILED = "bulk_item_failed", logging.ERROR, "A bulk run met an internal error at a purchase"
     WEBHOOK_PROCESSED = "webhook_processed", logging.INFO, "A Stripe event was processed"
     WEBHOOK_IGNORED = "webhook_ignored", logging.INFO, "A Stripe event doesn't concern a payment of this app"

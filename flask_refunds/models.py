@@ -202,6 +202,8 @@ class Refund:
     attempts: int
     """How many calls have held the lease. From the second on, an earlier one may have reached Stripe."""
     lease_expires_at: datetime
+    unread_since: datetime | None
+    """Since when Stripe hasn't returned an open refund; ``None`` if it did at the last attempt."""
     signals_sent: bool
     """Whether every receiver has handled the record's current state."""
     purchases_verified: bool
@@ -228,7 +230,8 @@ class StripeRefund:
     status: RefundStatus
     amount: int
     amount_captured: int
-    """What its charge had captured at that moment, in minor units."""
+    """What its charge had captured at that moment, in minor units
+    (``amount_captured`` of https://docs.stripe.com/api/charges/object)."""
     currency: str
     refund_id: str | None
     """``metadata[refund_id]``: the refund record that requested it, or ``None`` for an external refund."""

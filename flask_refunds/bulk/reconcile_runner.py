@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TypeVar
 
 from ..core.reconcile import Reconciler, ReconcileReport
-from ..core.sweep import RefundSweep
+from ..core.sweep import RefundSweep, SweepReport
 from ..errors import StripeCallError
 from ..log import LogEvent, log_event
 from ..storage.reconcile_queue import ReconcileQueue
@@ -49,6 +49,7 @@ class ReconcileRunner:
         full: bool = False,
         stop_event: threading.Event | None = None,
         on_progress: Callable[[], None] = lambda: None,
+        report: ReconcileReport | None = None,
     ) -> ReconcileReport:
         """Finish unfinished refunds, find what happened at Stripe, and list what needs review.
 
@@ -57,10 +58,11 @@ class ReconcileRunner:
         :param full: sweep the last 60 days of Stripe, even if that was done in the last 24 hours.
         :param stop_event: set it to start nothing more; the refunds in progress are finished.
         :param on_progress: called after each refund.
+        :param report: filled with what was done, also if an error is raised.
         :raises DatabaseUnavailable: 500.
         """
         stop_event = stop_event or threading.Event()
-        report = ReconcileReport()
+        report = report or ReconcileReport()
         limiter = self._rate_limiter(rate)
         pool = self._pool(
             self._reconciler.finish, lambda unfinished: not unfinished.is_settled, limiter, stop_event
@@ -72,6 +74,9 @@ class ReconcileRunner:
             self._run_sweep(report, full, limiter, stop_event)
         report.reviews = self._queue.find_needing_review()
         report.review_counts = self._queue.count_reviews()
+        report.overdue_since = self._sweep.find_overdue()
+        if report.overdue_since is not None:
+            log_event(LogEvent.FULL_SWEEP_OVERDUE, since=report.overdue_since.isoformat())
         return report
 
     def _run_sweep(
@@ -80,8 +85,11 @@ class ReconcileRunner:
         def run_all(work: Callable[[_T], _R], items: Iterator[_T]) -> Iterator[_R]:
             return self._pool(work, lambda item: True, limiter, stop_event).results(items)
 
+        report.sweep = found = SweepReport()
         try:
-            report.sweep = self._sweep.run(full=full, should_stop=stop_event.is_set, run_all=run_all)
+            report.sweep = self._sweep.run(
+                full=full, should_stop=stop_event.is_set, run_all=run_all, report=found
+            )
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code)
             report.sweep_error = error.code

@@ -10,7 +10,9 @@ from typing import Any
 from bson import CodecOptions, ObjectId
 from pymongo.errors import DuplicateKeyError
 
+from ..clock import now
 from ..config import Settings
+from ..core.sweep import FULL_SWEEP_OVERDUE
 from ..errors import DatabaseUnavailable
 from ..storage.connection import (
     REPORT_SECONDS,
@@ -22,6 +24,7 @@ from ..storage.connection import (
 )
 from ..storage.indexes import State, inspect_indexes, required_indexes
 from ..storage.purchases import COMPLETED, REFUNDED
+from ..storage.sweep_state import SweepState
 from .check_result import CheckResult, fail, note, ok
 from .errors import mongodb_answer
 
@@ -275,9 +278,20 @@ def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:
         yield f"Missing: {names}. Run flask refunds init-db."
 
 
+def _overdue_sweep(settings: Settings, database: Database) -> Iterator[str]:
+    state = majority_collection(database, f"{settings.refunds_collection}.state")
+    last = SweepState(state, now).find_last_full()
+    if last is not None and now() - last > FULL_SWEEP_OVERDUE:
+        yield (
+            f"Reconcile hasn't listed all of Stripe's refunds since {last:%Y-%m-%d %H:%M} UTC. "
+            "Run flask refunds reconcile every minute, and read what it prints."
+        )
+
+
 _CHECKS: Mapping[str, tuple[Callable[[Settings, Database], Iterator[str]], str]] = {
     "privileges": (_missing_privileges, "The MongoDB user can read and write what refunds need."),
     "collections": (_wrong_collections, "The ledger and the purchases can be updated."),
     "purchases": (_rejected_updates, "No index or validator rejects the status refunded."),
     "indexes": (_missing_indexes, "Every required index exists."),
+    "reconcile": (_overdue_sweep, "No daily list of Stripe's refunds is overdue."),
 }

@@ -10,8 +10,9 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from ..metrics.report import check_range
 from ..models import Reason, RefundStatus
-from ..schemas.inputs import check_range, parse_bulk_name, parse_end, parse_moment
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
 from ..storage.search import RefundFilter
 
 _FILTERS = ("needs_review", "reason", "requested_by", "bulk_run", "since", "until")

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 import click
 
 from ..core.reconcile import ReconcileReport
+from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
 from ..models import Refund
 from ..schemas.inputs import parse_moment
-from ..schemas.rendering import render_refund
+from ..schemas.rendering import render, render_refund
 from .errors import EXIT_NEEDS_REVIEW, fail, refunds_command
 from .interrupts import stop_on_signals
 from .options import as_json_option, parsed_by, rate_option
@@ -94,72 +95,96 @@ class _Command:
 
     def run(self, full: bool, stop_event: threading.Event) -> bool:
         """Make one pass, and return whether nothing needs review and everything could be worked on."""
-        refunds = current_refunds()
+        refunds, report = current_refunds(), ReconcileReport()
         found, skipped = refunds.reconciler.preview(self.older_than)
-        with progress(len(found), "Reconciling") as step:
-            report = refunds.reconcile_runner.run(
-                older_than=self.older_than,
-                rate=self.rate,
-                full=full,
-                stop_event=stop_event,
-                on_progress=step,
-            )
+        try:
+            with progress(len(found), "Reconciling") as step:
+                refunds.reconcile_runner.run(
+                    older_than=self.older_than,
+                    rate=self.rate,
+                    full=full,
+                    stop_event=stop_event,
+                    on_progress=step,
+                    report=report,
+                )
+        except DatabaseUnavailable:
+            click.echo(f"{_count_line(report)}.", err=self.as_json)
+            if report.sweep is not None:
+                click.echo(_sweep_line(report), err=self.as_json)
+            raise
         if self.as_json:
             reviews = [render_refund(refund) for refund in report.reviews]
-            print_json(report.as_dict() | {"skipped": skipped, "reviews": reviews})
+            print_json(render(report.as_dict()) | {"skipped": skipped, "reviews": reviews})
             return report.is_clean
-        counts = report.counts
-        click.echo(
-            f"{counts.total()} processed: {counts['settled']} settled, {counts['open']} still open, "
-            f"{counts['followed_up']} followed up, {counts['busy']} busy, {counts['errors']} errors, "
-            f"{report.review_counts.total()} need review{self._describe(skipped)}."
-        )
+        need_review = f"{report.review_counts.total()} need review"
+        click.echo(f"{_count_line(report)}, {need_review}{self._describe(skipped)}.")
         click.echo(_sweep_line(report))
+        _print_overdue(report.overdue_since)
         _print_reviews(report.review_counts, report.reviews)
         return report.is_clean
 
     def preview(self) -> bool:
-        """Print what a pass would work on, and return whether no refund needs review."""
+        """Print what a pass would work on, and return whether nothing is to be done by hand."""
         refunds = current_refunds()
         found, skipped = refunds.reconciler.preview(self.older_than)
         unfinished = (refunds.ledger.get(each.refund_id) for each in found)
         reviews, review_counts = refunds.queue.find_needing_review(), refunds.queue.count_reviews()
+        report = ReconcileReport(reviews=reviews, overdue_since=refunds.sweep.find_overdue())
         if self.as_json:
             print_json(
                 {
                     "unfinished": [render_refund(refund) for refund in unfinished],
                     "needsReview": review_counts,
                     "skipped": skipped,
+                    "sweepOverdueSince": render(report.overdue_since),
                     "reviews": [render_refund(refund) for refund in reviews],
                 }
             )
-            return not reviews
+            return report.is_clean
         for refund in unfinished:
             click.echo(f"{refund.id}  {refund.status.value}  since {format_time(refund.updated_at)}")
         click.echo(
             f"Dry run: {len(found)} unfinished, {review_counts.total()} need review{self._describe(skipped)}."
         )
+        _print_overdue(report.overdue_since)
         _print_reviews(review_counts, reviews)
-        return not reviews
+        return report.is_clean
 
     def _describe(self, skipped: int) -> str:
         seconds = self.older_than.total_seconds()
         return f", {skipped} skipped (changed in the last {seconds:g} s)" if skipped else ""
 
 
+def _count_line(report: ReconcileReport) -> str:
+    counts = report.counts
+    return (
+        f"{counts.total()} processed: {counts['settled']} settled, {counts['open']} still open, "
+        f"{counts['followed_up']} followed up, {counts['busy']} busy, {counts['errors']} errors"
+    )
+
+
 def _sweep_line(report: ReconcileReport) -> str:
-    if report.sweep_error:
-        return f"Stripe: the refunds couldn't be listed ({report.sweep_error}). The next pass tries again."
     if report.sweep is None:
         return "Stripe: another machine is listing the refunds."
     counts = report.sweep.counts
+    if report.sweep_error and not counts["read"]:
+        return f"Stripe: the refunds couldn't be listed ({report.sweep_error}). The next pass tries again."
     what = "the last 60 days" if report.sweep.is_full else "new ones"
-    end = "." if report.sweep.is_complete else ". The next pass continues."
+    cause = f" Stripe didn't list the rest ({report.sweep_error})." if report.sweep_error else ""
+    end = "." if report.sweep.is_complete else f".{cause} The next pass continues."
     return (
         f"Stripe: {counts['read']} refunds listed ({what}): {counts['stored']} stored, "
         f"{counts['unchanged']} unchanged, {counts['foreign']} foreign, {counts['unreadable']} unreadable, "
         f"{counts['errors']} errors{end}"
     )
+
+
+def _print_overdue(since: datetime | None) -> None:
+    if since is not None:
+        click.echo(
+            f"Stripe: the last 60 days weren't listed completely since {format_time(since)}. "
+            "Changes at Stripe may be missing. See the log for the cause."
+        )
 
 
 def _print_reviews(counts: Counter[str], reviews: Sequence[Refund]) -> None:

@@ -23,16 +23,21 @@ from .options import actor_option
 @click.option(
     "--dismiss", "decision", flag_value="dismiss", help="Close the review: the refund needs no change."
 )
+@click.option(
+    "--checked",
+    is_flag=True,
+    help="With --failed or --retry, if Stripe can't be read: its Dashboard doesn't show the refund.",
+)
 @click.option("--comment", required=True, help="Your findings; stored in the refund's history.")
 @actor_option
-def resolve(refund_id: str, decision: str | None, comment: str, actor: str) -> None:
+def resolve(refund_id: str, decision: str | None, checked: bool, comment: str, actor: str) -> None:
     """Resolve a refund that needs review, by what you found at Stripe."""
     reviews = current_refunds().manual_review
     if decision == "retry":
-        refund = reviews.retry(refund_id, name=actor, comment=comment).refund
+        refund = reviews.retry(refund_id, name=actor, comment=comment, checked=checked).refund
         click.echo(f"The review of {refund_id} is closed. {refund.id} is {refund.status.value}.")
     elif decision == "failed":
-        refund = reviews.fail(refund_id, name=actor, comment=comment)
+        refund = reviews.fail(refund_id, name=actor, comment=comment, checked=checked)
         click.echo(f"The review of {refund_id} is closed. The refund is {refund.status.value}.")
     elif decision == "dismiss":
         refund = reviews.dismiss(refund_id, name=actor, comment=comment)

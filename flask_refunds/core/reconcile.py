@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import RefundInProgress, RefundsError, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund
+from ..models import Refund, RefundStatus
 from ..storage.ledger import Ledger
 from ..storage.reconcile_queue import ReconcileQueue, Unfinished
 from .service import CallContext, RefundService
@@ -39,8 +39,9 @@ class ReconcileReport:
 
     :param reviews: the refunds whose review is open for the longest time.
     :param review_counts: the number of all open reviews, by code.
-    :param sweep: what the sweep found; ``None`` if another machine was sweeping, or Stripe wasn't available.
+    :param sweep: what the sweep found; ``None`` if another machine was sweeping.
     :param sweep_error: Stripe's error code, if the sweep couldn't be completed.
+    :param overdue_since: when the last full sweep was complete, if that is more than 25 hours ago.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -48,21 +49,23 @@ class ReconcileReport:
     review_counts: Counter[str] = field(default_factory=Counter)
     sweep: SweepReport | None = None
     sweep_error: str | None = None
+    overdue_since: datetime | None = None
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing needs review, and everything could be worked on."""
         failed = self.counts["errors"] or self.sweep_error or (self.sweep and self.sweep.counts["errors"])
-        return not self.reviews and not failed
+        return not self.reviews and not failed and self.overdue_since is None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON shows them."""
+        """Return the numbers as JSON shows them, and a time that is still to be rendered."""
         names = ("settled", "open", "followed_up", "busy", "errors")
         return {
             "counts": {name: self.counts[name] for name in names},
             "needsReview": dict(self.review_counts),
             "sweep": self.sweep and self.sweep.as_dict(),
             "sweepError": self.sweep_error,
+            "sweepOverdueSince": self.overdue_since,
         }
 
 
@@ -140,7 +143,7 @@ class Reconciler:
             refund = self._ledger.get(unfinished.refund_id)
             was_settled = refund.status.is_settled
             if not was_settled:
-                refund = self._service.resume(refund, actor="reconcile")
+                refund = self._resume(refund)
             self._follow_up(refund)
         except RefundInProgress:
             return "busy"
@@ -151,6 +154,16 @@ class Reconciler:
         if not refund.status.is_settled:
             return "open"
         return "followed_up" if was_settled else "settled"
+
+    def _resume(self, refund: Refund) -> Refund:
+        if refund.status is not RefundStatus.PROCESSING or refund.review is None:
+            return self._service.resume(refund, actor="reconcile")
+        try:
+            # Its request isn't sent again. Without a lease, a person can resolve it between two passes.
+            return self._service.look_up(refund, actor="reconcile")
+        except StripeCallError as error:
+            log_event(LogEvent.OUTCOME_UNKNOWN, refund_id=refund.id, code=error.code, actor="reconcile")
+            return refund
 
     def _follow_up(self, refund: Refund) -> None:
         if not refund.signals_sent:

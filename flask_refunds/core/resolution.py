@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import NothingToResolve
+from ..errors import NothingToResolve, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund, RefundRequest, RefundStatus
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
-from .service import RefundResult, RefundService
+from .service import UNREADABLE_REFUND, RefundResult, RefundService
 from .transitions import RefundTransitions
 
 
@@ -31,19 +31,47 @@ class ManualReview:
         self._transitions = transitions
         self._service = service
 
-    def fail(self, refund_id: str, *, name: str, comment: str) -> Refund:
+    def fail(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> Refund:
         """Close the review of a refund from which the customer received nothing, and mark it as failed.
 
-        :raises NothingToResolve: 400; also if the refund succeeded.
+        If its outcome is unknown, Stripe is asked whether it shows the refund.
+
+        :param checked: whether the person saw in Stripe's Dashboard that it isn't there. This decides if
+            Stripe can't be read.
+        :raises NothingToResolve: 400; also if the refund succeeded, or Stripe shows it now.
         :raises DatabaseUnavailable: 500.
         """
         refund, actor = self._find(refund_id), f"cli:{name}"
         if refund.status is RefundStatus.PROCESSING:
+            self._require_absent(refund, actor=actor, checked=checked)
             failed = self._transitions.mark_failed_manually(refund, actor=actor, comment=comment)
             return _closed(failed, refund_id, actor=actor)
         if not refund.status.is_failed_or_canceled:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
         return self.dismiss(refund_id, name=name, comment=comment)
+
+    def _require_absent(self, refund: Refund, *, actor: str, checked: bool) -> None:
+        """Refuse to give up a refund that Stripe has made, or may still make.
+
+        The order matters: no call has worked on it for a minute, then Stripe doesn't list it, and then it is
+        marked, if no call has worked on it since.
+        """
+        if not self._ledger.is_idle(refund):
+            raise NothingToResolve(f"A call worked on {refund.id} in the last minute. Try again in a minute.")
+        try:
+            shown = self._service.look_up(refund, actor=actor)
+        except StripeCallError as error:
+            if checked and error.code != UNREADABLE_REFUND:
+                return
+            raise NothingToResolve(
+                f"Stripe doesn't tell whether it made {refund.id} ({error.code}). Nothing was changed. "
+                "If you see in its Dashboard that this refund isn't there, add --checked."
+            ) from error
+        if shown.status is not RefundStatus.PROCESSING:
+            raise NothingToResolve(
+                f"Stripe shows {refund.id} as {shown.status.value}, and the record now does, too. "
+                "It wasn't marked as failed."
+            )
 
     def dismiss(self, refund_id: str, *, name: str, comment: str) -> Refund:
         """Close the review of a refund that needs no change.
@@ -56,9 +84,10 @@ class ManualReview:
             raise NothingToResolve(f"The outcome of {refund_id} is unknown. Mark it as failed, or retry it.")
         return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
 
-    def retry(self, refund_id: str, *, name: str, comment: str) -> RefundResult:
+    def retry(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> RefundResult:
         """Refund again, under the next number, and close the review.
 
+        :param checked: as in :meth:`fail`.
         :raises NothingToResolve: 400; also if the refund succeeded, or its purchase has another payment now.
         :raises RefundsError: as :meth:`RefundService.refund` does.
         """
@@ -66,7 +95,7 @@ class ManualReview:
         purchase_id = self._purchase_to_retry(refund)
         request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
         if refund.status is RefundStatus.PROCESSING:
-            self.fail(refund_id, name=name, comment=comment)
+            self.fail(refund_id, name=name, comment=comment, checked=checked)
             return self._service.refund(purchase_id, request)
         result = self._service.refund(purchase_id, request)
         current = self._ledger.get(refund_id)

@@ -59,6 +59,12 @@ RESEND_WITHIN = timedelta(hours=23)
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=5)
 """How much MongoDB's clock may differ from Stripe's, for its ages to be used."""
 
+_UNREADABLE_AFTER = timedelta(hours=23)
+"""How long Stripe may not return an open refund, before it needs review."""
+
+UNREADABLE_REFUND = "unreadable_refund"
+"""The code of an error: Stripe shows the refund, in a form that this library doesn't know."""
+
 _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
@@ -169,6 +175,22 @@ class RefundService:
         if refund.status is RefundStatus.PROCESSING:
             refund = self._acquire_lease(refund, actor=actor)
         return self._finish(refund, call)
+
+    def look_up(self, refund: Refund, *, actor: str) -> Refund:
+        """Store what Stripe shows of a refund with an unknown outcome, without sending its request again.
+
+        :return: the refund as it is now; still ``processing`` if Stripe doesn't list it.
+        :raises OutcomeUnknown: Stripe didn't return the list, or shows the refund in an unknown form.
+        :raises DatabaseUnavailable: 500.
+        """
+        call = CallContext.start(actor).for_stripe()
+        found = self._find_at_stripe(refund, call)
+        if found is not None:
+            with _unknown_without_answer():
+                return self._stripe_sync.upsert_from_stripe(found, call.deadline, actor=actor)
+        if refund.review is None or refund.review.code is not ReviewCode.UNREADABLE_AT_STRIPE:
+            return refund
+        return self._transitions.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor=actor)
 
     def _result(self, refund: Refund, purchase: Purchase) -> RefundResult:
         """Return what the record means for the caller, or raise it."""
@@ -357,7 +379,7 @@ class RefundService:
         with _unknown_without_answer():
             listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
         if any(each.refund_id == refund.id for each in unreadable):
-            raise OutcomeUnknown("unreadable_refund", "Stripe shows this refund in an unknown form.")
+            raise OutcomeUnknown(UNREADABLE_REFUND, "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.refund_id == refund.id), None)
 
     def _refresh(self, refund: Refund, call: CallContext) -> Refund:
@@ -368,7 +390,16 @@ class RefundService:
             return self._stripe_sync.refresh(refund, call.for_stripe().deadline, actor=call.actor)
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=refund.id, code=error.code)
-            return refund
+            return refund if refund.status.is_settled else self._leave_unread(refund, call)
+
+    def _leave_unread(self, refund: Refund, call: CallContext) -> Refund:
+        """Store since when Stripe doesn't return an open refund. After 23 hours it needs review."""
+        if refund.unread_since is None:
+            self._ledger.mark_unread(refund)
+        elif self._clock() - refund.unread_since >= _UNREADABLE_AFTER:
+            code = ReviewCode.UNREADABLE_AT_STRIPE
+            return self._transitions.request_review(refund, code, actor=call.actor)
+        return refund
 
     def _leave_unknown(self, refund: Refund, call: CallContext) -> Refund:
         """Release a refund whose outcome stays unknown; to a person, if Stripe hasn't told it for long."""

@@ -2,12 +2,17 @@
 
 An ordinary sweep reads what was created since the last one. A full sweep reads the last 60 days, because a
 bank can return a refund weeks later. It is made once a day, and resumes where an earlier one was interrupted.
+
+Stripe lists refunds newest first (https://docs.stripe.com/api/refunds/list), so what is new comes before all
+known pages, unless the list shows it late. Stripe doesn't document how late that can be. Its list of events
+was seconds late (https://blog.sequin.io/finding-and-fixing-eventual-consistency-with-stripe-events), so an
+ordinary sweep reads up to three known pages again, and the next full sweep finds what came even later.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
@@ -29,16 +34,16 @@ FULL_SWEEP_PERIOD = timedelta(days=60)
 (https://docs.stripe.com/refunds#failed-refunds)."""
 
 FULL_SWEEP_INTERVAL = timedelta(hours=24)
-_RETRY_INTERVAL = timedelta(hours=1)
-"""When a full sweep is repeated in which a refund couldn't be stored."""
+FULL_SWEEP_OVERDUE = timedelta(hours=25)
+"""After this time without a complete full sweep, a person must look."""
 _OVERLAP = timedelta(hours=1)
-"""How much an ordinary sweep reads again: a list may show a new refund late."""
+_KNOWN_PAGES = 3
+"""How much an ordinary sweep reads again: one hour, but at most so many pages without news."""
+_MAX_FAILED = 100
+"""How many refunds that can't be stored a sweep leaves for the next one, before it stops at their page."""
 
 
-_Results = list[str]
-RunAll = Callable[
-    [Callable[[list[StripeRefund]], _Results], Iterator[list[StripeRefund]]], Iterable[_Results]
-]
+RunAll = Callable[[Callable[[Any], Any], Iterator[Any]], Iterable[Any]]
 """Calls a function with each item, as ``map`` does, but in parallel, and not with all if it is stopped."""
 
 
@@ -55,11 +60,13 @@ class SweepReport:
 
     :param is_full: whether it covered the last 60 days.
     :param is_complete: whether it was read to its end.
+    :param failed: the IDs at Stripe of what couldn't be stored. The next sweep tries these refunds again.
     """
 
     is_full: bool = False
     is_complete: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
@@ -94,25 +101,26 @@ class RefundSweep:
         full: bool = False,
         should_stop: Callable[[], bool] = lambda: False,
         run_all: RunAll = map,
+        report: SweepReport | None = None,
     ) -> SweepReport | None:
         """Sweep, and store what has changed.
 
         :param full: sweep the last 60 days, even if that was done in the last 24 hours.
         :param should_stop: asked before each page.
         :param run_all: runs the work on the payments of one page.
-        :return: what was found, or ``None`` if another machine is sweeping.
+        :param report: filled with what was found, also if an error is raised.
+        :return: the report, or ``None`` if another machine is sweeping.
         :raises StripeCallError: Stripe didn't return a page. The next sweep continues there.
         :raises DatabaseUnavailable: 500.
         """
         position = self._state.acquire()
         if position is None:
             return None
-        report = SweepReport(is_full=full or self._is_full_due(position))
+        report = report or SweepReport()
+        report.is_full = full or self._is_full_due(position)
+        sweep = _Sweep(self._state, position, self._stripe_sync, self._gateway, report, should_stop, run_all)
         try:
-            if report.is_full:
-                self._sweep_fully(position, report, should_stop, run_all)
-            else:
-                self._sweep_new(position, report, should_stop, run_all)
+            sweep.run(self._clock)
             report.is_complete = True
         except _Interrupted:
             pass
@@ -120,87 +128,138 @@ class RefundSweep:
             self._state.release(position)
         return report
 
+    def find_overdue(self) -> datetime | None:
+        """Return since when there was no complete full sweep, if one is overdue.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        last = self._state.find_last_full()
+        return last if last is not None and self._clock() - last > FULL_SWEEP_OVERDUE else None
+
     def _is_full_due(self, position: SweepPosition) -> bool:
         completed = position.full_completed_at
-        if position.newest is None or completed is None:
-            return True
-        return self._clock() - completed >= FULL_SWEEP_INTERVAL
+        return completed is None or self._clock() - completed >= FULL_SWEEP_INTERVAL
 
-    def _sweep_new(
-        self,
-        position: SweepPosition,
-        report: SweepReport,
-        should_stop: Callable[[], bool],
-        run_all: RunAll,
-    ) -> None:
-        newest = position.newest or self._clock()
-        for page in self._pages(newest - _OVERLAP, None, should_stop):
-            newest = max([newest, *(each.created for each in page.refunds)])
-            self._store(page, report, run_all)
-        if not report.counts["errors"] and not self._state.save(position, newest=newest):
-            raise _Interrupted
 
-    def _sweep_fully(
-        self,
-        position: SweepPosition,
-        report: SweepReport,
-        should_stop: Callable[[], bool],
-        run_all: RunAll,
-    ) -> None:
-        since, newest, after = position.full_since, position.full_newest, position.full_after
-        start = self._clock() - FULL_SWEEP_PERIOD
-        if since is None or newest is None or start - since >= FULL_SWEEP_INTERVAL:
+@dataclass
+class _Sweep:
+    """One sweep of the machine that holds the lease."""
+
+    state: SweepState
+    position: SweepPosition
+    stripe_sync: StripeSync
+    gateway: Callable[[], Gateway]
+    report: SweepReport
+    should_stop: Callable[[], bool]
+    run_all: RunAll
+
+    def run(self, clock: Callable[[], datetime]) -> None:
+        start, known = clock() - FULL_SWEEP_PERIOD, self.position.newest
+        since, newest, after = self.position.full_since, self.position.full_newest, self.position.full_after
+        is_resumed = since is not None and start - since < FULL_SWEEP_INTERVAL
+        if is_resumed or not self.report.is_full:
+            # Also if the rest of a full sweep can't be read: that mustn't delay what is new.
+            self._retry_failed()
+            known = self._sweep_new(known or newest or start)
+        if not self.report.is_full:
+            return
+        if since is None or not is_resumed:
             since, newest, after = start, None, None
-        for page in self._pages(since, after, should_stop):
+        newest = self._sweep_fully(since, newest, after)
+        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": clock()}
+        self._save(newest=max(newest, known or newest), **done)
+
+    def _sweep_new(self, known: datetime) -> datetime:
+        """Read what was created since then, and return the time of the newest refund."""
+        newest, known_pages = known, 0
+        for page in self._pages(known - _OVERLAP, None):
+            created = [each.created for each in page.refunds]
+            has_news = self._store(page.refunds) or max(created, default=known) > known
+            newest = max([newest, *created])
+            known_pages = 0 if has_news else known_pages + 1
+            self._save()
+            if known_pages == _KNOWN_PAGES:
+                break
+        self._save(newest=newest)
+        return newest
+
+    def _sweep_fully(self, since: datetime, newest: datetime | None, after: str | None) -> datetime:
+        """Read everything created since then, and return the time of the refund that was the newest at first.
+
+        :param newest: that time, if an interrupted sweep continues.
+        :param after: the ID of the last refund that it has read.
+        """
+        for page in self._pages(since, after):
             if newest is None:
                 newest = max((each.created for each in page.refunds), default=since)
-            self._store(page, report, run_all)
-            reached = {"fullSince": since, "fullNewest": newest, "fullAfter": page.last_id}
-            if not self._state.save(position, **reached):
-                raise _Interrupted
-        completed = self._clock() - (FULL_SWEEP_INTERVAL - _RETRY_INTERVAL) * bool(report.counts["errors"])
-        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": completed}
-        if not self._state.save(position, newest=newest or since, **done):
-            raise _Interrupted
+            self._store(page.refunds)
+            self._save(fullSince=since, fullNewest=newest, fullAfter=page.last_id)
+        return newest or since
 
-    def _pages(
-        self, since: datetime, after: str | None, should_stop: Callable[[], bool]
-    ) -> Iterator[RefundPage]:
+    def _pages(self, since: datetime, after: str | None) -> Iterator[RefundPage]:
         while True:
-            if should_stop():
+            if self.should_stop():
                 raise _Interrupted
-            page = self._gateway().list_recent_refunds(since, after, Deadline.after(CALL_SECONDS))
+            page = self.gateway().list_recent_refunds(since, after, Deadline.after(CALL_SECONDS))
+            self.report.counts["read"] += len(page.refunds) + len(page.unreadable)
+            self.report.counts["unreadable"] += len(page.unreadable)
             yield page
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
 
-    def _store(self, page: RefundPage, report: SweepReport, run_all: RunAll) -> None:
-        """Store what has changed on one page. An error with one refund doesn't affect the others."""
-        known = self._stripe_sync.find_known({each.payment_intent for each in page.refunds})
-        report.counts["read"] += len(page.refunds) + len(page.unreadable)
-        report.counts["unreadable"] += len(page.unreadable)
-        changed: defaultdict[str, list[StripeRefund]] = defaultdict(list)
-        for each in reversed(page.refunds):
+    def _save(self, **changes: Any) -> None:
+        """Store the position. What failed so far is stored with it, so that the position can move on."""
+        if not self.state.save(self.position, failed=self.report.failed, **changes):
+            raise _Interrupted
+
+    def _retry_failed(self) -> None:
+        """Store what earlier sweeps couldn't. A full sweep finds these refunds by itself."""
+        found = list(self.run_all(self._retrieve, iter(self.position.failed)))
+        if len(found) < len(self.position.failed):
+            raise _Interrupted
+        self.report.counts["errors"] += len(self.report.failed)
+        self._store([each for each in found if each is not None])
+
+    def _retrieve(self, stripe_refund_id: str) -> StripeRefund | None:
+        try:
+            return self.stripe_sync.retrieve_refund(stripe_refund_id, Deadline.after(CALL_SECONDS))
+        except StripeCallError as error:
+            self._add_failed(stripe_refund_id, error)
+            return None
+
+    def _store(self, refunds: Sequence[StripeRefund]) -> bool:
+        """Store what has changed of these refunds, and return whether anything has.
+
+        An error with one refund doesn't affect the others.
+        """
+        known = self.stripe_sync.find_known({each.payment_intent for each in refunds})
+        counts, changed = self.report.counts, defaultdict[str, list[StripeRefund]](list)
+        for each in reversed(refunds):
             if each.payment_intent not in known:
-                report.counts["foreign"] += 1
+                counts["foreign"] += 1
             elif any(is_shown(record, each) for record in known[each.payment_intent]):
-                report.counts["unchanged"] += 1
-            else:
+                counts["unchanged"] += 1
+            elif each.id not in self.report.failed:
                 changed[each.payment_intent].append(each)
         # Those of one payment are stored one after the other, because they compete for its next number.
-        results = list(run_all(lambda refunds: [*map(self._store_one, refunds)], iter(changed.values())))
-        report.counts.update(chain.from_iterable(results))
-        if len(results) < len(changed):
+        results = list(self.run_all(lambda group: [*map(self._store_one, group)], iter(changed.values())))
+        counts.update(chain.from_iterable(results))
+        if len(results) < len(changed) or len(self.report.failed) > _MAX_FAILED:
             raise _Interrupted
+        return bool(changed)
 
     def _store_one(self, stripe_refund: StripeRefund) -> str:
         try:
-            self._stripe_sync.upsert_from_stripe(
+            self.stripe_sync.upsert_from_stripe(
                 stripe_refund, Deadline.after(CALL_SECONDS), actor="reconcile"
             )
         except (Exception, SystemExit) as error:  # a receiver may exit
-            code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
-            log_event(LogEvent.RECONCILE_FAILED, error, stripe_refund_id=stripe_refund.id, code=code)
+            self._add_failed(stripe_refund.id, error)
             return "errors"
         return "stored"
+
+    def _add_failed(self, stripe_refund_id: str, error: BaseException) -> None:
+        code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
+        log_event(LogEvent.RECONCILE_FAILED, error, stripe_refund_id=stripe_refund_id, code=code)
+        self.report.failed.append(stripe_refund_id)

@@ -57,17 +57,18 @@ class RefundTransitions:
         """
         review = _review_of(refund, stripe_refund)
         if stripe_refund.status is refund.status:
+            refund = self._mark_read(refund)
             if review is None or (refund.review is not None and refund.review.code is review):
                 return refund
             shown = stripe_refund if review is ReviewCode.AMOUNT_DIFFERS else None
             return self.request_review(refund, review, actor=actor, stripe_refund=shown)
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
-        is_whole = refund.created_here and _is_whole(stripe_refund)
-        if is_whole and not self._mark_refunded(refund.payment_intent, refund.marked_purchase_ids):
+        planned = refund.marked_purchase_ids if refund.created_here and _is_whole(stripe_refund) else ()
+        if planned and not self._mark_refunded(refund.payment_intent, planned):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
-        if advanced is None or not is_whole:
+        if advanced is None or not (planned or _is_accepted(refund, stripe_refund)):
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
             return None
@@ -230,6 +231,14 @@ class RefundTransitions:
             self._ledger.remove_marks(payment_intent, unmarked)
         return not rejected
 
+    def _mark_read(self, refund: Refund) -> Refund:
+        """Store that Stripe returned a refund, and close the review of one that it hadn't returned."""
+        if refund.review is not None and refund.review.code is ReviewCode.UNREADABLE_AT_STRIPE:
+            comment = "Stripe returns the refund again."
+            return self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
+        self._ledger.mark_read(refund)
+        return refund
+
     def _report_rejected(self, refund: Refund) -> bool:
         self._request_review_once(refund, ReviewCode.PURCHASE_NOT_UPDATED)
         return False
@@ -244,6 +253,12 @@ def _is_whole(stripe_refund: StripeRefund) -> bool:
     if stripe_refund.status is not RefundStatus.SUCCEEDED:
         return False
     return 0 < stripe_refund.amount_captured <= stripe_refund.amount
+
+
+def _is_accepted(refund: Refund, stripe_refund: StripeRefund) -> bool:
+    """Return whether Stripe's first answer is an open refund, for which no purchase was marked yet."""
+    is_first = refund.status is RefundStatus.PROCESSING and refund.attempts == 1
+    return is_first and not stripe_refund.status.is_settled
 
 
 def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:

@@ -167,10 +167,19 @@ def resolve_range(start: datetime | None, end: datetime | None, now: datetime) -
     """
     end = end or _next_month(now)
     start = start or _months_before(end, MONTHS)
-    if start >= end:
-        raise InvalidRequest("from must be before to.")
+    check_range(start, end)
     if end - start > _MAX_RANGE:
         raise InvalidRequest("from and to may be at most ten years apart.")
+    return start, end
+
+
+def check_range(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """Return the bounds of a range, if it doesn't end before it starts.
+
+    :raises InvalidRequest: 400.
+    """
+    if start is not None and end is not None and start >= end:
+        raise InvalidRequest("from must be before to.")
     return start, end
 
 

@@ -132,16 +132,6 @@ def parse_end(text: str) -> datetime:
     return moment + timedelta(days=1) if _DAY.fullmatch(text) else moment
 
 
-def check_range(since: datetime | None, until: datetime | None) -> tuple[datetime | None, datetime | None]:
-    """Return the bounds of a range, if it doesn't end before it starts.
-
-    :raises InvalidRequest: 400.
-    """
-    if since is not None and until is not None and since >= until:
-        raise InvalidRequest("from must be before to.")
-    return since, until
-
-
 def parse_bulk_name(text: str) -> str:
     """Parse the name of a bulk run.
 

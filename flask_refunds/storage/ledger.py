@@ -22,6 +22,9 @@ from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, S
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .refund_documents import failure_document, payment_range, read_record
 
+_IN_FLIGHT = timedelta(minutes=1)
+"""How long after a lease a request of its call may still arrive at Stripe, or be missing in a list."""
+
 
 class NumberTaken(Exception):
     """Another call inserted this number of the payment first."""
@@ -225,6 +228,10 @@ class Ledger:
         """Return whether the lease that this refund shows hasn't expired."""
         return self._clock() < refund.lease_expires_at
 
+    def is_idle(self, refund: Refund) -> bool:
+        """Return whether the lease that this refund shows has been over for at least a minute."""
+        return self._clock() - refund.lease_expires_at >= _IN_FLIGHT
+
     def advance(
         self, refund: Refund, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None
     ) -> Refund | None:
@@ -236,7 +243,7 @@ class Ledger:
         :return: the refund as it is now, or ``None`` if it has changed meanwhile.
         :raises DatabaseUnavailable: 500; it may be stored.
         """
-        changes = self._changes_from_stripe(stripe_refund) | {"review": self._review(review)}
+        changes = self._changes_from_stripe(stripe_refund) | {"review": self._review(review)} | _read(refund)
         entry = {
             "status": stripe_refund.status.value,
             "actor": actor,
@@ -281,13 +288,17 @@ class Ledger:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
         :param comment: the person's findings, for the history.
-        :return: the refund as it is now, or ``None`` if it has changed, or another call works on it.
+        :return: the refund as it is now, or ``None`` if it has changed, or a call worked on it since or less
+            than a minute before.
         :raises DatabaseUnavailable: 500; it may have moved.
         """
+        if not self.is_idle(refund):
+            return None
         required = {
             "status": RefundStatus.PROCESSING.value,
             "review": {"$ne": None},
-            "leaseExpiresAt": {"$lte": self._clock()},
+            "stripeRefundId": None,
+            "leaseExpiresAt": refund.lease_expires_at,
             **_same_version(refund),
         }
         failure = Failure("marked_failed", "A person found that Stripe didn't make this refund.")
@@ -309,12 +320,17 @@ class Ledger:
     ) -> Refund | None:
         """Request a review of a refund, unless one is open.
 
+        Whether Stripe made a refund is the more exact question once Stripe can be read again.
+
         :param stripe_refund: what Stripe shows, if that is the reason. The record takes its amount, so that
             the same difference doesn't cause another review later.
         :return: the refund as it is now, or ``None`` if a review was open or the refund has moved.
         :raises DatabaseUnavailable: 500.
         """
-        required = {"status": refund.status.value, "review": None}
+        replaced = [None, ReviewCode.UNREADABLE_AT_STRIPE.value]
+        is_more_exact = code is ReviewCode.UNKNOWN_TOO_LONG
+        review = {"review.code": {"$in": replaced}} if is_more_exact else {"review": None}
+        required = {"status": refund.status.value, **review}
         entry: dict[str, Any] = {"status": refund.status.value, "actor": actor, "review": code.value}
         changes: dict[str, Any] = {"review": self._review(code)}
         if stripe_refund is not None:
@@ -335,7 +351,26 @@ class Ledger:
             **_same_version(refund),
         }
         entry = {"status": refund.status.value, "actor": actor, "comment": comment}
-        return self._change(refund.id, required, {"review": None, "signalsSent": refund.signals_sent}, entry)
+        changes = {"review": None, "signalsSent": refund.signals_sent} | _read(refund)
+        return self._change(refund.id, required, changes, entry)
+
+    def mark_unread(self, refund: Refund) -> None:
+        """Store that Stripe doesn't return an open refund from now on.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        query = {"_id": refund.id, "status": refund.status.value}
+        with database_timeout():
+            self._records.update_one(query, {"$set": {"unreadSince": self._clock()}})
+
+    def mark_read(self, refund: Refund) -> None:
+        """Store that Stripe returned a refund.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if changes := _read(refund):
+            with database_timeout():
+                self._records.update_one({"_id": refund.id}, {"$set": changes})
 
     def mark_signals_sent(self, refund: Refund) -> None:
         """Store that every receiver has handled the refund in this state.
@@ -398,6 +433,11 @@ class Ledger:
                 required, update, return_document=ReturnDocument.AFTER
             )
         return read_record(document) if document else None
+
+
+def _read(refund: Refund) -> dict[str, Any]:
+    """Return the change of a record that Stripe returned again. The field exists only after a failure."""
+    return {} if refund.unread_since is None else {"unreadSince": None}
 
 
 def _same_version(refund: Refund) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         lease_token=document.get("leaseToken"),
         attempts=document.get("attempts", 0),
         lease_expires_at=_expect(document["leaseExpiresAt"], datetime),
+        unread_since=document.get("unreadSince"),
         signals_sent=document["signalsSent"],
         purchases_verified=document["purchasesVerified"],
         history=_expect(document["history"], list),

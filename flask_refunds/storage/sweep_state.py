@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,6 +29,7 @@ class SweepPosition:
     :param full_since: the lower bound of an unfinished full sweep, or ``None``.
     :param full_newest: the newest refund when that sweep started.
     :param full_after: the last refund that it has read.
+    :param failed: the IDs at Stripe of refunds that were read and couldn't be stored.
     """
 
     token: str
@@ -37,6 +38,7 @@ class SweepPosition:
     full_since: datetime | None
     full_newest: datetime | None
     full_after: str | None
+    failed: Sequence[str]
 
 
 class SweepState:
@@ -60,7 +62,10 @@ class SweepState:
             with database_timeout():
                 found: Any = self._collection.find_one_and_update(
                     {"_id": _ID, "leaseExpiresAt": {"$not": {"$gt": now}}},
-                    {"$set": {"leaseToken": token, "leaseExpiresAt": now + LEASE}},
+                    {
+                        "$set": {"leaseToken": token, "leaseExpiresAt": now + LEASE},
+                        "$setOnInsert": {"startedAt": now},
+                    },
                     upsert=True,
                     return_document=ReturnDocument.AFTER,
                 )
@@ -84,13 +89,13 @@ class SweepState:
         self._update(position, {"leaseExpiresAt": self._clock()})
 
     def find_last_full(self) -> datetime | None:
-        """Return when the last full sweep ended, or ``None``.
+        """Return when the last full sweep ended, else when the first sweep began, or ``None`` before that.
 
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
             found = self._collection.find_one({"_id": _ID}) or {}
-        return found.get("fullCompletedAt")
+        return found.get("fullCompletedAt") or found.get("startedAt")
 
     def _update(self, position: SweepPosition, changes: dict[str, Any]) -> bool:
         with database_timeout():
@@ -108,4 +113,5 @@ def _read(document: dict[str, Any]) -> SweepPosition:
         full_since=document.get("fullSince"),
         full_newest=document.get("fullNewest"),
         full_after=document.get("fullAfter"),
+        failed=document.get("failed", []),
     )

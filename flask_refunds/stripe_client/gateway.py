@@ -199,6 +199,9 @@ class Gateway:
     def list_recent_refunds(self, since: datetime, after: str | None, deadline: Deadline) -> RefundPage:
         """Return one page of the account's refunds created since a time, newest first.
 
+        Stripe documents this order, and that ``created`` and a cursor can be combined
+        (https://docs.stripe.com/api/refunds/list, https://docs.stripe.com/api/pagination).
+
         :param after: the ID of the last refund of the previous page.
         :raises StripeCallError: the page isn't available.
         """

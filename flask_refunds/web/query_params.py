@@ -15,9 +15,10 @@ from bson import ObjectId
 from werkzeug.datastructures import MultiDict
 
 from ..errors import InvalidRequest
+from ..metrics.report import check_range
 from ..models import Reason, RefundStatus
 from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_purchase_cursor
-from ..schemas.inputs import check_range, parse_bulk_name, parse_end, parse_moment
+from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
 from ..storage.purchases import PURCHASE_STATUSES
 from ..storage.search import PurchaseFilter, RefundCursor, RefundFilter
 

@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "mongo_faults": "tests.faults.mongo_faults:run",
     "schedules": "tests.faults.schedules:run",
     "histories": "tests.faults.histories:run",
+    "sweeps": "tests.faults.sweeps:run",
     "failover": "tests.faults.failover:run",
 }
 """By name: ``run(full)``, which returns a tally or a list of them. A module is imported when it runs."""

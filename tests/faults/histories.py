@@ -96,7 +96,8 @@ class History(RuleBasedStateMachine):
             if decision != "dismiss" and self.shop.refunds_of_record(record["_id"]):
                 continue
             try:
-                resolve(record["_id"], name="ann", comment="Checked in Stripe.")
+                checked = {} if decision == "dismiss" else {"checked": True}
+                resolve(record["_id"], name="ann", comment="Checked in Stripe.", **checked)
             except (NothingToResolve, RefundsError):
                 continue
 

@@ -10,21 +10,26 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
 
 from pymongo import WriteConcern
 
 from flask_refunds import extension
+from flask_refunds.core import sweep
 from flask_refunds.core.service import CallContext, RefundService
+from flask_refunds.core.sweep import _Sweep
 from flask_refunds.core.transitions import RefundTransitions
-from flask_refunds.errors import OutcomeUnknown, RequestRejected
+from flask_refunds.errors import OutcomeUnknown, RequestRejected, StripeCallError
 from flask_refunds.models import Refund, RefundStatus, StripeRefund
 from flask_refunds.storage.connection import Collection, Database, majority_collection
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.storage.reconcile_queue import ReconcileQueue, Unfinished
+from flask_refunds.storage.sweep_state import SweepPosition, SweepState
 from flask_refunds.stripe_client.gateway import Gateway
+from flask_refunds.stripe_client.parsing import RefundPage
 from flask_refunds.stripe_client.transport import Transport
 
 
@@ -145,6 +150,83 @@ def write_concern_of_one() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def sweep_position_moved_first() -> Iterator[None]:
+    """A sweep's position moves before what it has passed is stored."""
+    pages = _Sweep._pages
+
+    def moving_pages(running: _Sweep, since: datetime, after: str | None) -> Iterator[RefundPage]:
+        for page in pages(running, since, after):
+            newest = max((each.created for each in page.refunds), default=since)
+            reached = {"fullSince": since, "fullNewest": newest, "fullAfter": page.last_id}
+            running._save(**(reached if running.report.is_full else {"newest": newest}))
+            yield page
+
+    with mock.patch.object(_Sweep, "_pages", moving_pages):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_skips_unavailable_page() -> Iterator[None]:
+    """A sweep counts as complete although Stripe didn't return a page."""
+    pages = _Sweep._pages
+
+    def available_pages(running: _Sweep, since: datetime, after: str | None) -> Iterator[RefundPage]:
+        with contextlib.suppress(StripeCallError):
+            yield from pages(running, since, after)
+
+    with mock.patch.object(_Sweep, "_pages", available_pages):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_without_overlap() -> Iterator[None]:
+    """An ordinary sweep reads nothing again."""
+    with mock.patch.object(sweep, "_OVERLAP", timedelta(0)):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_overlap_unbounded() -> Iterator[None]:
+    """An ordinary sweep reads all refunds of the last hour again."""
+    with mock.patch.object(sweep, "_KNOWN_PAGES", 10**6):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_resumes_a_page_late() -> Iterator[None]:
+    """A full sweep that was interrupted skips the page at which it continues."""
+    sweep_fully = _Sweep._sweep_fully
+
+    def sweep_later(running: _Sweep, since: datetime, newest: datetime | None, after: str | None) -> datetime:
+        if after is not None:
+            after = next(running._pages(since, after)).last_id or after
+        return sweep_fully(running, since, newest, after)
+
+    with mock.patch.object(_Sweep, "_sweep_fully", sweep_later):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_lock_ignored() -> Iterator[None]:
+    """A sweep starts although another one holds the lease."""
+    acquire = SweepState.acquire
+
+    def acquire_anyway(state: SweepState) -> SweepPosition | None:
+        state._collection.update_one({"_id": "refunds"}, {"$unset": {"leaseExpiresAt": 1}})
+        return acquire(state)
+
+    with mock.patch.object(SweepState, "acquire", acquire_anyway):
+        yield
+
+
+@contextlib.contextmanager
+def sweep_errors_count_as_stored() -> Iterator[None]:
+    """A sweep goes on after a refund that couldn't be stored, without noting it."""
+    with mock.patch.object(_Sweep, "_add_failed"):
+        yield
+
+
 MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
     mutation.__name__: mutation
     for mutation in (
@@ -156,6 +238,13 @@ MUTATIONS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
         errors_after_stripe_are_raised,
         reconcile_skips_processing,
         write_concern_of_one,
+        sweep_position_moved_first,
+        sweep_skips_unavailable_page,
+        sweep_without_overlap,
+        sweep_overlap_unbounded,
+        sweep_resumes_a_page_late,
+        sweep_lock_ignored,
+        sweep_errors_count_as_stored,
     )
 }
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping
 import pytest
 
 from flask_refunds.testing import Fault
-from tests.faults import crashes, mongo_faults, stripe_faults
+from tests.faults import crashes, mongo_faults, stripe_faults, sweeps
 from tests.faults.environments import REPLICA_SET, STANDALONE, no_retry_pause
+from tests.faults.histories_shop import KILLED_BEFORE
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSIGNALED, Violation
 from tests.faults.mongo_proxy import Loss
-from tests.faults.mutations import MUTATIONS
+from tests.faults.mutations import MUTATIONS, apply_mutation
 from tests.faults.scenarios import SCENARIOS
 from tests.mongod import Mongod
 
@@ -34,12 +35,23 @@ BY_STRIPE_FAULTS = {
 }
 BY_MONGO_FAULTS = {"errors_after_stripe_are_raised": DISAGREES, "reconcile_skips_processing": UNKNOWN}
 
+BY_SWEEPS = {
+    "sweep_position_moved_first": LOST,
+    "sweep_skips_unavailable_page": LOST,
+    "sweep_without_overlap": LOST,
+    "sweep_overlap_unbounded": DISAGREES,
+    "sweep_resumes_a_page_late": LOST,
+    "sweep_lock_ignored": DISAGREES,
+    "sweep_errors_count_as_stored": LOST,
+}
+
 BY_FAILOVER = "write_concern_of_one"
 """Tested in ``test_failover.py``, which has a replica set."""
 
 
 def test_every_mutation_has_a_test() -> None:
-    assert {*BY_CRASHES, *BY_STRIPE_FAULTS, *BY_MONGO_FAULTS, BY_FAILOVER} == {*MUTATIONS}
+    detected = {*BY_CRASHES, *BY_STRIPE_FAULTS, *BY_MONGO_FAULTS, *BY_SWEEPS, BY_FAILOVER}
+    assert detected == {*MUTATIONS}
 
 
 @pytest.mark.parametrize(("mutation", "kind"), BY_CRASHES.items())
@@ -66,6 +78,18 @@ def test_mongo_faults_detect_mutation(
     with no_retry_pause(), mongo_faults.Worker(servers) as worker:
         plans = (mongo_faults.Plan(FIRST_REFUND, seed, server, mutation=mutation) for seed in SEEDS)
         assert _is_detected(kind, (worker.run(plan, loss_at)[-1] for plan in plans))
+
+
+def test_sweeps_find_everything_after_any_failure() -> None:
+    tally = sweeps.run(full=False)
+    assert tally.violations == []
+    assert tally.histories > 100
+
+
+@pytest.mark.parametrize(("mutation", "kind"), BY_SWEEPS.items())
+def test_sweeps_detect_mutation(mutation: str, kind: str) -> None:
+    with sweeps.small_pages(), apply_mutation(mutation):
+        assert _is_detected(kind, sweeps.experiments((KILLED_BEFORE,)))
 
 
 def _is_detected(kind: str, histories: Iterable[list[Violation]]) -> bool:

@@ -184,6 +184,7 @@ def test_reconcile_returns_counts_reviews_and_what_the_sweep_found(
         "needsReview": {"failed_after_success": 1},
         "sweep": {"full": True, "complete": True, "counts": counts},
         "sweepError": None,
+        "sweepOverdueSince": None,
     }
 
 

@@ -74,6 +74,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    purchases",
         "OK    indexes",
         "OK    counts",
+        "OK    reconcile",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"
@@ -323,6 +324,16 @@ def test_update_that_mongodb_rejects_for_another_reason_fails(shop: Shop) -> Non
         assert purchases_problem(shop).startswith("MongoDB answered: Failing command")
     assert shop.status_of(purchase) == "completed"
     assert purchases_problem(shop) == ""
+
+
+def test_daily_sweep_that_is_overdue_fails(shop: Shop) -> None:
+    assert shop.flask("reconcile").exit_code == 0
+    assert check(shop)[0] == 0
+    last = datetime.now(timezone.utc) - timedelta(hours=25, minutes=1)
+    shop.db["flask_refunds.state"].update_one({"_id": "refunds"}, {"$set": {"fullCompletedAt": last}})
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["reconcile"][0]) == (1, "fail")
+    assert f"since {last:%Y-%m-%d %H:%M} UTC" in checks["reconcile"][1]
 
 
 def test_purchases_that_are_a_view_fail_by_name(shop: Shop, database: Any) -> None:

@@ -359,6 +359,18 @@ class Scenario:
         reconcile(self.shop)
         events = {each["event"] for each in self.recorder.new_fields()}
         assert {"refund_needs_review", "record_unreadable"} <= events
+        two_days_ago = datetime.now(timezone.utc) - timedelta(days=2)
+        self.database["flask_refunds.state"].update_one(
+            {"_id": "refunds"}, {"$set": {"fullCompletedAt": two_days_ago}}
+        )
+        self.sandbox.inject("garbage", method="GET", path="/v1/refunds", times=None)
+        reconcile(self.shop)
+        assert "full_sweep_overdue" in {each["event"] for each in self.recorder.new_fields()}
+        self.sandbox.clear_faults()
+        two_minutes_ago = datetime.now(timezone.utc) - timedelta(minutes=2)
+        self.database.flask_refunds.update_one(
+            {"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": two_minutes_ago}}
+        )
         runner = self.shop.app.test_cli_runner()
         command = ["refunds", "resolve", f"{payment}:1", "--failed", "--comment", "canary-comment", "--actor"]
         assert runner.invoke(args=[*command, EMAIL]).exit_code == 0

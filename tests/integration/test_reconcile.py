@@ -17,6 +17,8 @@ from flask_refunds import refund_needs_review, refund_succeeded
 from flask_refunds.errors import DatabaseUnavailable
 from flask_refunds.extension import get_refunds
 from flask_refunds.storage.ledger import Ledger
+from flask_refunds.storage.sweep_state import SweepState
+from flask_refunds.stripe_client import gateway
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import age, reconcile, unknown
 from tests.mongod import failing
@@ -202,6 +204,8 @@ def test_unknown_refund_is_resolved_as_failed_or_retried(
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
+    age(shop, minutes=1)
+    reconcile(shop)  # as every minute; it doesn't keep the refund from being resolved
 
     result = shop.flask("resolve", f"{payment}:1", decision, "--comment", "not at Stripe", "--actor", "ann")
 
@@ -225,7 +229,12 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
     payment, purchase = unknown(shop, sandbox, "drop_after")
     review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
     shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
-    shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
+    age(shop, minutes=1)
+    with sandbox_list_failing(sandbox):
+        result = shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
+        assert (result.exit_code, "add --checked" in result.output) == (2, True)
+        result = shop.flask("resolve", f"{payment}:1", "--failed", "--checked", "--comment", "I did not look")
+        assert result.exit_code == 0, result.output
     assert shop.refund(purchase).status_code == 400
     records = {record["_id"]: record for record in shop.records()}
     assert records[f"{payment}:1"]["status"] == "succeeded"
@@ -235,6 +244,40 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
     result = shop.flask("resolve", f"{payment}:1", "--dismiss", "--comment", "paid once, seen at Stripe")
     assert result.exit_code == 0, result.output
     assert reconcile(shop).exit_code == 0
+
+
+@pytest.mark.parametrize("decision", ["--failed", "--retry"])
+def test_unknown_refund_that_stripe_shows_is_not_resolved(
+    shop: Shop, sandbox: StripeSandbox, decision: str
+) -> None:
+    payment, purchase = unknown(shop, sandbox, "drop_after")
+    review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
+    shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
+    age(shop, minutes=1)
+    result = shop.flask("resolve", f"{payment}:1", decision, "--checked", "--comment", "I did not look")
+    assert result.exit_code == 2
+    assert f"Stripe shows {payment}:1 as succeeded, and the record now does, too." in result.output
+    [record] = shop.records()
+    assert (record["status"], record["review"], shop.status_of(purchase)) == ("succeeded", None, "refunded")
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_open_refund_that_stripe_does_not_return_needs_review_until_it_does(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(1999)
+    sandbox.inject("requires_action")
+    assert shop.refund(shop.add_purchase(payment)).status_code == 202
+    refund_id = sandbox.refunds(payment)[0]["id"]
+    sandbox.set_refund(refund_id, status="reversing")
+    assert reconcile(shop).exit_code == 0
+    a_day_ago = datetime.now(timezone.utc) - timedelta(hours=24)
+    shop.db.flask_refunds.update_one({}, {"$set": {"unreadSince": a_day_ago}})
+    result = reconcile(shop)
+    assert (result.exit_code, "Reviews: 1 unreadable_at_stripe." in result.output) == (1, True)
+    sandbox.set_refund(refund_id, status="requires_action")
+    assert reconcile(shop).exit_code == 0
+    assert shop.records()[0]["history"][-1]["comment"] == "Stripe returns the refund again."
 
 
 @pytest.mark.parametrize("decision", ["--failed", "--dismiss"])
@@ -357,6 +400,61 @@ def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: 
     assert "2 followed up" in result.stdout
     assert "(the last 60 days)" in result.stdout
     assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]
+
+
+def test_missing_daily_sweep_is_reported_after_25_hours(
+    shop: Shop, sandbox: StripeSandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.inject("rate_limited", method="GET", path="/v1/refunds", times=50)
+    assert reconcile(shop).exit_code == 1
+    assert "completely" not in reconcile(shop, "--dry-run").output
+    first = datetime.now(timezone.utc) - timedelta(hours=26)
+    shop.db["flask_refunds.state"].update_one({"_id": "refunds"}, {"$set": {"startedAt": first}})
+    caplog.clear()
+    for arguments in ((), ("--dry-run",)):
+        result = reconcile(shop, *arguments)
+        assert result.exit_code == 1
+        assert f"weren't listed completely since {first:%Y-%m-%d %H:%M:%S}Z" in result.output
+        printed = json.loads(reconcile(shop, *arguments, "--json").stdout)
+        assert printed["sweepOverdueSince"].startswith(f"{first:%Y-%m-%dT%H:%M:%S}")
+    assert "full_sweep_overdue" in {record.refunds["event"] for record in caplog.records}  # type: ignore[attr-defined]
+    sandbox.clear_faults()
+    result = reconcile(shop)
+    assert (result.exit_code, "completely" in result.output) == (0, False)
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_database_error_in_the_sweep_prints_what_was_done_before(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
+) -> None:
+    unknown(shop, sandbox)
+    sandbox.refund_in_dashboard(sandbox.create_payment(700))
+    monkeypatch.setattr(SweepState, "save", Mock(side_effect=DatabaseUnavailable))
+    result = reconcile(shop, *as_json)
+    assert result.exit_code == 2
+    lines = (result.stderr if as_json else result.stdout).splitlines()
+    assert lines[:2] == [
+        "1 processed: 1 settled, 0 still open, 0 followed up, 0 busy, 0 errors.",
+        "Stripe: 2 refunds listed (the last 60 days): "
+        "0 stored, 1 unchanged, 1 foreign, 0 unreadable, 0 errors. The next pass continues.",
+    ]
+    assert "The database is unavailable" in result.stderr
+
+
+def test_page_that_stripe_does_not_return_is_reported_after_the_counts(
+    shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = sandbox.create_payment(2000)
+    shop.add_purchase(payment)
+    for _ in range(3):
+        sandbox.refund_in_dashboard(payment, 100)
+    monkeypatch.setattr(gateway, "_PAGE", 2)
+    sandbox.inject("garbage", method="GET", path="/v1/refunds", after=3)
+    result = reconcile(shop)
+    assert result.exit_code == 1
+    assert "2 refunds listed (the last 60 days): 2 stored" in result.output
+    assert "Stripe didn't list the rest (unreadable_answer). The next pass continues." in result.output
+    assert "1 stored" in reconcile(shop).output
 
 
 @pytest.mark.parametrize(

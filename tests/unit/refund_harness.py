@@ -156,6 +156,7 @@ def mark_failed_manually(harness: RefundHarness) -> Refund | None:
     create_record(harness)
     harness.now += timedelta(hours=25)
     harness.transitions.request_review(harness.record(), ReviewCode.UNKNOWN_TOO_LONG, actor="reconcile")
+    harness.now += timedelta(minutes=1)
     return harness.transitions.mark_failed_manually(
         harness.record(), actor="cli:ann", comment="not at Stripe"
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import mongomock
 import pytest
 from bson import ObjectId
 
 from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
 from flask_refunds.storage.purchase_ids import PurchaseIds
+from flask_refunds.storage.search import PurchaseFilter, PurchaseSearch
 
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
 
@@ -54,3 +56,13 @@ def test_100000_ids_use_less_than_1300000_bytes() -> None:
     ids = PurchaseIds(ObjectId(number.to_bytes(12, "big")) for number in range(100_000))
     assert len(ids) == 100_000
     assert sys.getsizeof(ids._packed) < 1_300_000
+
+
+@pytest.mark.parametrize("empty", [{}, {"status": None, "content": None, "since": None, "until": None}])
+def test_selection_without_a_condition_is_never_all_purchases(empty: dict[str, None]) -> None:
+    database = mongomock.MongoClient(tz_aware=True).shop
+    database.purchases.insert_many([{"content": "a"}, {"content": "b"}])
+    search = PurchaseSearch(database.purchases, database.users, database.contents, "stripePaymentIntentId")
+    with pytest.raises(ValueError, match="every purchase"):
+        search.find_ids(PurchaseFilter(**empty))
+    assert len(search.find_ids(PurchaseFilter(content="b"))) == 1

@@ -482,6 +482,7 @@ def test_refund_that_stripe_does_not_list_for_23_hours_needs_review_and_can_be_f
     review = harness.refund((*LIST, answer)).refund.review
     assert review is not None
     assert review.code == "unreadable_at_stripe"
+    harness.now += timedelta(minutes=1)
     failed = harness.transitions.mark_failed_manually(harness.record(), actor="cli:ann", comment="checked")
     assert failed is not None
     assert failed.status is RefundStatus.FAILED

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.core.sweep import RefundSweep
+from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.errors import StripeCallError
 from flask_refunds.models import RefundStatus
 from flask_refunds.storage.sweep_state import LEASE, SweepState
@@ -104,14 +104,44 @@ def test_unreadable_items_do_not_stop_the_others(harness: RefundHarness, sweep: 
     assert (report.counts["unreadable"], report.counts["stored"], report.is_complete) == (2, 1, True)
 
 
-def test_failed_store_is_counted_and_keeps_the_cursor(harness: RefundHarness, sweep: RefundSweep) -> None:
+def foreign_page(*created: int, has_more: bool = True) -> Any:
+    """Return a page of another app's refunds, which were created at these times."""
+    refunds = [external(id=f"re_{each}", payment_intent=f"pi_{each}", created=each) for each in created]
+    return page(*refunds, has_more=has_more)
+
+
+def test_ordinary_sweep_after_many_refunds_ends_after_three_known_pages(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    run(harness, sweep, foreign_page(CREATED, CREATED - 1, has_more=False))
+    known = [foreign_page(CREATED - 2 * each, CREATED - 2 * each - 1) for each in range(4)]
+    assert run(harness, sweep, *known[:3]).is_complete
+    new = foreign_page(CREATED + 9, CREATED)
+    assert run(harness, sweep, new, *known[:3]).is_complete
+
+
+def test_refund_that_stripe_lists_late_is_found_and_read_on_from(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    run(harness, sweep, foreign_page(CREATED, has_more=False))
+    pages = [foreign_page(CREATED), foreign_page(CREATED - 1)]
+    late = external(created=CREATED - 2)
+    script = [*pages, page(late, has_more=True), (*RETRIEVE, (200, late)), *pages, foreign_page(CREATED - 9)]
+    assert run(harness, sweep, *script).counts["stored"] == 1
+
+
+def test_refund_that_cannot_be_stored_is_tried_again_and_nothing_else_is(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
     run(harness, sweep, page())
-    harness.now += timedelta(hours=1)
     later = external(created=CREATED + 1800)
-    report = run(harness, sweep, page(later), (*RETRIEVE, lost()))
-    assert report.counts["errors"] == 1
-    report = run(harness, sweep, page(later), (*RETRIEVE, (200, later)))
-    assert report.counts["stored"] == 1
+    found, unavailable = (*RETRIEVE, (200, later)), (*RETRIEVE, lost())
+    assert run(harness, sweep, page(later), unavailable).counts["errors"] == 1
+    report = run(harness, sweep, unavailable, page(later))
+    assert (report.is_complete, report.counts["errors"], report.counts["stored"]) == (True, 1, 0)
+    assert harness.stripe.sent[1].params["created[gte]"] == str(CREATED + 1800 - 3600)
+    assert run(harness, sweep, found, found, page(later)).counts["stored"] == 1
+    assert run(harness, sweep, page(later)).counts["unchanged"] == 1
 
 
 def test_interrupted_full_sweep_resumes_after_the_last_page(
@@ -120,9 +150,27 @@ def test_interrupted_full_sweep_resumes_after_the_last_page(
     first = page(external(id="re_3", payment_intent="pi_x"), has_more=True)
     with pytest.raises(StripeCallError):
         run(harness, sweep, first, (*LIST, (500, error_object("", "api_error"))))
-    report = run(harness, make_sweep(harness), page(external(id="re_1", payment_intent="pi_x")))
-    assert harness.stripe.sent[0].params["starting_after"] == "re_3"
+    rest = page(external(id="re_1", payment_intent="pi_x"))
+    report = run(harness, make_sweep(harness), page(), rest)
+    assert harness.stripe.sent[1].params["starting_after"] == "re_3"
     assert (report.is_full, report.is_complete) == (True, True)
+
+
+def test_new_refunds_are_found_though_the_rest_of_a_full_sweep_cannot_be_read(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    unavailable = (*LIST, (500, error_object("", "api_error")))
+    with pytest.raises(StripeCallError):
+        run(harness, sweep, foreign_page(CREATED), unavailable)
+    for number in range(2):
+        new = external(created=CREATED + 1 + number, status=("pending", "succeeded")[number])
+        with pytest.raises(StripeCallError):
+            run(harness, sweep, page(new), (*RETRIEVE, (200, new)), unavailable)
+        assert harness.stripe.sent[0].params["created[gte]"] == str(CREATED + number - 3600)
+    assert harness.statuses() == {"refunded"}
+    assert run(harness, sweep, page(), page()).is_complete
+    run(harness, sweep, page())
+    assert harness.stripe.sent[0].params["created[gte]"] == str(CREATED + 2 - 3600)
 
 
 def test_full_sweep_interrupted_a_day_ago_starts_again(harness: RefundHarness, sweep: RefundSweep) -> None:
@@ -136,17 +184,61 @@ def test_full_sweep_interrupted_a_day_ago_starts_again(harness: RefundHarness, s
     assert "starting_after" not in harness.stripe.sent[0].params
 
 
-def test_full_sweep_with_an_error_is_repeated_after_an_hour(
+def test_full_sweep_is_complete_though_a_refund_cannot_be_stored(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    report = run(harness, sweep, page(external()), (*RETRIEVE, lost()))
+    assert (report.is_complete, report.counts["errors"]) == (True, 1)
+    harness.now += timedelta(hours=1)
+    found = (*RETRIEVE, (200, external()))
+    report = run(harness, sweep, found, found, page())
+    assert (report.is_full, report.counts["stored"]) == (False, 1)
+
+
+def test_full_sweep_forgets_failed_refunds_that_stripe_does_not_list(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
     run(harness, sweep, page(external()), (*RETRIEVE, lost()))
-    harness.now += timedelta(minutes=59)
-    assert not run(harness, sweep, page()).is_full
-    harness.now += timedelta(minutes=1)
-    report = run(harness, sweep, page(external()), (*RETRIEVE, (200, external())))
-    assert (report.is_full, report.counts["stored"]) == (True, 1)
-    harness.now += timedelta(hours=1)
-    assert not run(harness, sweep, page()).is_full
+    assert run(harness, sweep, page(), full=True).failed == []
+    assert run(harness, sweep, page()).counts["errors"] == 0
+
+
+def test_sweep_stops_at_the_page_with_too_many_refunds_that_cannot_be_stored(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    odd = [external(id=f"re_{number}") for number in range(101)]
+    failures = [("GET", f"/v1/refunds/{each['id']}", lost()) for each in reversed(odd)]
+    for _ in range(2):
+        report = run(harness, sweep, page(*odd, has_more=True), *failures)
+        assert (report.counts["errors"], report.is_complete) == (101, False)
+        assert "fullAfter" not in harness.db.sweep.find_one()
+
+
+def test_full_sweep_is_overdue_after_25_hours_also_if_there_was_never_one(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    assert sweep.find_overdue() is None
+    first, unavailable = harness.now, (*LIST, (500, error_object("", "api_error")))
+    for _ in range(2):
+        with pytest.raises(StripeCallError):
+            run(harness, sweep, unavailable)
+        assert sweep.find_overdue() is None
+        harness.now += timedelta(hours=25)
+    assert sweep.find_overdue() == first
+    run(harness, sweep, page())
+    assert sweep.find_overdue() is None
+    last = harness.now
+    harness.now += timedelta(hours=25, seconds=1)
+    assert sweep.find_overdue() == last
+
+
+def test_refunds_are_counted_in_the_given_report_before_an_error(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    report, lost_page = SweepReport(), (*LIST, (500, error_object("", "api_error")))
+    with pytest.raises(StripeCallError):
+        run(harness, sweep, foreign_page(CREATED), lost_page, report=report)
+    assert (report.counts["foreign"], report.is_complete) == (1, False)
 
 
 def test_sweep_that_is_stopped_within_a_page_reads_that_page_again(

@@ -7,10 +7,11 @@ import itertools
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from flask_refunds.errors import RefundFailed
+from flask_refunds.errors import DatabaseUnavailable, RefundFailed
 from flask_refunds.models import Failure, Refund, RefundStatus, ReviewCode
 from flask_refunds.signals import refund_failed, refund_succeeded
 from flask_refunds.storage.ledger import Ledger
@@ -54,6 +55,31 @@ def test_purchases_are_marked_before_the_record_succeeds(
     monkeypatch.setattr(Ledger, "advance", lambda *a, **k: (order.append("record"), advance(*a, **k))[1])
     harness.refund((*CREATE, (200, refund_object())))
     assert order == ["purchases", "record"]
+
+
+@pytest.mark.parametrize("status", ["pending", "requires_action"])
+def test_refund_that_stripe_accepts_writes_no_purchase(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    monkeypatch.setattr(Purchases, "_update", Mock(side_effect=DatabaseUnavailable))
+    result = harness.refund((*CREATE, (200, refund_object(status=status))))
+    assert result.refund.status.value == harness.record().status.value == status
+
+
+def test_purchases_of_a_refund_that_was_pending_for_minutes_are_marked_before_its_signal(
+    harness: RefundHarness,
+) -> None:
+    harness.refund((*CREATE, (200, refund_object(status="pending"))))
+    harness.now += timedelta(minutes=2)
+    harness.transitions.verify_purchases(harness.record())
+    seen: list[set[str]] = []
+
+    def receiver(app: Any, **extra: Any) -> None:
+        seen.append(harness.statuses())
+
+    with refund_succeeded.connected_to(receiver, sender=harness.app):
+        store(harness, "succeeded")
+    assert seen == [{"refunded"}]
 
 
 @pytest.mark.parametrize(

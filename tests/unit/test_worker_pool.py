@@ -43,12 +43,17 @@ def test_each_item_is_processed_once() -> None:
 
 
 def test_items_are_taken_only_as_results_are_read() -> None:
-    taken = itertools.count()
-    results = make_pool(lambda item: item).results(iter(lambda: next(taken), -1))
-    for _ in range(10):
-        next(results)
+    too_many = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(1 + FIRST_THREADS + MAX_THREADS)  # read, held by the threads, and in the queue
+        yield 0
+        too_many.set()
+
+    results = make_pool(lambda item: item).results(items())
+    next(results)
+    assert not too_many.wait(timeout=0.5)
     results.close()
-    assert next(taken) <= 10 + 2 * MAX_THREADS
 
 
 def test_error_in_work_is_raised_after_the_items_in_progress_finished() -> None:

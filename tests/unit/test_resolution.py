@@ -1,0 +1,165 @@
+"""ManualReview: a refund is given up only if no call works on it and Stripe doesn't show it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from flask_refunds.core.resolution import ManualReview
+from flask_refunds.errors import NothingToResolve, OutcomeUnknown
+from flask_refunds.models import Refund, RefundStatus
+from tests.unit.refund_harness import (
+    CREATE,
+    LIST,
+    RETRIEVE,
+    RefundHarness,
+    create_record,
+    listed,
+    store,
+)
+from tests.unit.stripe_stub import REFUND_ID, error_object, lost, refund_object
+
+UNAVAILABLE = (*LIST, (503, error_object("", "api_error")))
+NOT_THERE = (*LIST, (404, error_object("resource_missing")))
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def harness() -> RefundHarness:
+    """A harness with a refund that needs review, because its outcome is unknown for a day."""
+    harness = RefundHarness()
+    harness.refund((*CREATE, lost()))
+    harness.now += timedelta(hours=24)
+    harness.refund(listed())
+    assert harness.record().review is not None
+    harness.now += MINUTE
+    return harness
+
+
+def give_up(harness: RefundHarness, *script: Any, decision: str = "fail", **options: Any) -> Any:
+    review = ManualReview(harness.ledger, harness.purchases, harness.transitions, harness.service)
+    harness.stripe.script[:] = script
+    try:
+        return getattr(review, decision)(REFUND_ID, name="ann", comment="not at Stripe", **options)
+    finally:
+        harness.stripe.assert_done()
+
+
+def test_refund_that_stripe_does_not_list_is_marked_as_failed(harness: RefundHarness) -> None:
+    assert give_up(harness, listed()).status is RefundStatus.FAILED
+    entry = harness.record().history[-1]
+    assert (entry["actor"], entry["comment"]) == ("cli:ann", "not at Stripe")
+
+
+@pytest.mark.parametrize("decision", ["fail", "retry"])
+@pytest.mark.parametrize("status", ["succeeded", "pending", "failed"])
+def test_refund_that_stripe_lists_is_stored_and_not_given_up(
+    harness: RefundHarness, decision: str, status: str
+) -> None:
+    shown = refund_object(status=status)
+    with pytest.raises(NothingToResolve, match=f"shows {REFUND_ID} as {status}"):
+        give_up(harness, listed(shown), (*RETRIEVE, (200, shown)), decision=decision)
+    [record] = harness.ledger.list_for_payment("pi_1")
+    assert (record.status.value, record.review, record.stripe_refund_id) == (status, None, "re_1")
+
+
+@pytest.mark.parametrize("unreadable", [UNAVAILABLE, NOT_THERE, (*LIST, lost())])
+def test_unreadable_list_requires_that_a_person_has_checked(harness: RefundHarness, unreadable: Any) -> None:
+    before = harness.record()
+    with pytest.raises(NothingToResolve, match="--checked"):
+        give_up(harness, unreadable)
+    assert harness.record() == before
+    assert give_up(harness, unreadable, checked=True).status is RefundStatus.FAILED
+
+
+def test_refund_is_retried_if_a_person_has_checked_that_it_is_not_there(harness: RefundHarness) -> None:
+    second = refund_object(id="re_2", metadata={"refund_id": "pi_1:2"})
+    result = give_up(harness, UNAVAILABLE, (*CREATE, (200, second)), decision="retry", checked=True)
+    assert (result.refund.id, result.refund.status) == ("pi_1:2", RefundStatus.SUCCEEDED)
+    assert harness.record().status is RefundStatus.FAILED
+
+
+def test_person_who_has_checked_is_overruled_by_the_list(harness: RefundHarness) -> None:
+    shown = refund_object()
+    with pytest.raises(NothingToResolve, match="as succeeded"):
+        give_up(harness, listed(shown), (*RETRIEVE, (200, shown)), checked=True)
+    with pytest.raises(NothingToResolve, match="doesn't need review"):
+        give_up(harness, checked=True)
+
+
+def test_refund_that_stripe_lists_in_an_unknown_form_is_not_given_up(harness: RefundHarness) -> None:
+    with pytest.raises(NothingToResolve, match="unreadable_refund"):
+        give_up(harness, listed(refund_object(status="reversing")), checked=True)
+    assert harness.record().status is RefundStatus.PROCESSING
+
+
+def test_refund_on_which_a_call_worked_in_the_last_minute_is_not_given_up(harness: RefundHarness) -> None:
+    harness.refund(listed())
+    harness.now += MINUTE - timedelta(milliseconds=1)
+    with pytest.raises(NothingToResolve, match="in the last minute"):
+        give_up(harness, checked=True)
+    harness.now += timedelta(milliseconds=1)
+    assert give_up(harness, listed()).status is RefundStatus.FAILED
+
+
+def hold_lease(harness: RefundHarness) -> None:
+    assert harness.ledger.acquire_lease(harness.record()) is not None
+
+
+def work_and_release_long_ago(harness: RefundHarness) -> None:
+    leased = harness.ledger.acquire_lease(harness.record())
+    assert leased is not None
+    harness.ledger.release_lease(leased)
+    harness.now += timedelta(minutes=5)
+
+
+def succeed(harness: RefundHarness) -> None:
+    store(harness, "succeeded")
+
+
+@pytest.mark.parametrize("meanwhile", [hold_lease, work_and_release_long_ago, succeed])
+def test_refund_that_another_call_works_on_after_the_list_is_not_given_up(
+    harness: RefundHarness, meanwhile: Callable[[RefundHarness], None]
+) -> None:
+    def happen(sent: Any) -> None:
+        harness.stripe.before = lambda sent: None
+        meanwhile(harness)
+        harness.stripe.script[:] = []
+
+    harness.stripe.before = happen
+    expected = RefundStatus.SUCCEEDED if meanwhile is succeed else RefundStatus.PROCESSING
+    with pytest.raises(NothingToResolve, match="in progress or has just changed"):
+        give_up(harness, listed())
+    assert harness.record().status is expected
+
+
+def test_first_attempt_of_a_call_that_was_killed_is_given_up_the_same_way() -> None:
+    harness = RefundHarness()
+    create_record(harness)
+    harness.now += timedelta(hours=24)
+    harness.refund(listed())
+    harness.now += MINUTE
+    assert give_up(harness, listed()).status is RefundStatus.FAILED
+
+
+def test_unreadable_refund_that_stripe_does_not_list_any_more_is_an_unknown_one() -> None:
+    harness = RefundHarness()
+    harness.refund((*CREATE, lost()))
+    harness.now += timedelta(hours=24)
+    harness.refund(UNAVAILABLE)
+    codes = [_review_code(harness.record())]
+    for script in (UNAVAILABLE, listed(), listed()):
+        harness.stripe.script[:] = [script]
+        with pytest.raises(OutcomeUnknown) if script is UNAVAILABLE else nullcontext():
+            harness.service.look_up(harness.record(), actor="reconcile")
+        codes.append(_review_code(harness.record()))
+    assert codes == ["unreadable_at_stripe"] * 2 + ["unknown_too_long"] * 2
+    assert len(harness.record().history) == 3
+
+
+def _review_code(refund: Refund) -> str | None:
+    return refund.review and refund.review.code.value

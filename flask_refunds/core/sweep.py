@@ -23,7 +23,7 @@ from ..errors import RefundsError, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
-from .stripe_sync import StripeSync, is_shown
+from .stripe_sync import StripeSync, find_shown
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -238,11 +238,11 @@ class _Sweep:
         for each in reversed(refunds):
             if each.payment_intent not in known:
                 counts["foreign"] += 1
-            elif any(is_shown(record, each) for record in known[each.payment_intent]):
+            elif find_shown(known[each.payment_intent], each):
                 counts["unchanged"] += 1
             elif each.id not in self.report.failed:
                 changed[each.payment_intent].append(each)
-        # Those of one payment are stored one after the other, because they compete for its next number.
+        # Those of one payment are stored one after the other, because they change the same purchases.
         results = list(self.run_all(lambda group: [*map(self._store_one, group)], iter(changed.values())))
         counts.update(chain.from_iterable(results))
         if len(results) < len(changed) or len(self.report.failed) > _MAX_FAILED:

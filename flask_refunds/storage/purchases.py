@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pymongo.collection
 from bson import ObjectId
 
-from ..models import is_payment_intent
+from ..models import Refund, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
+from .refund_documents import payment_range, read_payment
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
 PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
+_RECORDS = "_flask_refunds_records"
+_ADDED = (_SIBLINGS, _RECORDS)
 
 
 class _Rejected(Exception):
@@ -26,12 +29,18 @@ class _Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A purchase as the app stored it, and the IDs of all and of the completed purchases of its payment."""
+    """A purchase as the app stored it, with its payment.
+
+    :param ids: all purchases of the payment.
+    :param completed_ids: those that are completed.
+    :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
+    """
 
     document: Mapping[str, Any]
     payment_intent: str | None
     ids: Sequence[Any]
     completed_ids: Sequence[Any]
+    refunds: Sequence[Refund] = ()
 
     @property
     def status(self) -> Any:
@@ -43,22 +52,33 @@ class Purchases:
     """Finds and marks the app's purchases.
 
     :param collection: with majority read and write concern, journaled.
+    :param records: the ledger, in the same database.
     :param payment_field: the field that contains the payment intent's ID; may be a dotted path.
     """
 
-    def __init__(self, collection: Collection, payment_field: str) -> None:
+    def __init__(self, collection: Collection, records: Collection, payment_field: str) -> None:
         self._purchases = collection
+        self._records = records
         self._field = payment_field
+        # mongomock has no pipelines in $lookup.
+        self._is_server = isinstance(collection, pymongo.collection.Collection)
 
     def find(self, purchase_id: ObjectId) -> Purchase | None:
-        """Return a purchase and the other purchases of its payment, in one round trip if it has a payment.
+        """Return a purchase with its payment's other purchases and refunds, in one round trip if it has one.
 
         :raises DatabaseUnavailable: 500.
         """
+        stages = [*self._with_siblings(purchase_id), *self._with_records()]
         with database_timeout():
-            found = list(self._purchases.aggregate(self._with_siblings(purchase_id)))
+            found = list(self._purchases.aggregate(stages))
             if found:
-                return self._read(found[0])
+                purchase = self._read(found[0])
+                if purchase.payment_intent is None:
+                    return purchase
+                records = found[0].get(_RECORDS)
+                if records is None:
+                    records = self._records.find({"_id": payment_range(purchase.payment_intent)})
+                return replace(purchase, refunds=read_payment(records)[0])
             document = self._purchases.find_one({"_id": purchase_id})
         return None if document is None else Purchase(document, None, [purchase_id], [])
 
@@ -90,11 +110,32 @@ class Purchases:
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
-        if isinstance(self._purchases, pymongo.collection.Collection):  # mongomock has no such pipelines
+        if self._is_server:
             siblings["pipeline"] = [
                 {"$project": {self._field: 1, "status": 1}}
             ]  # whole documents may exceed 16 MB
         return [{"$match": paid}, {"$lookup": siblings}]
+
+    def _with_records(self) -> list[dict[str, Any]]:
+        """Return the stages that add the payment's refund records, or nothing if these must be read apart.
+
+        Strings are compared by the collation of the purchases. One with another order than that of the
+        ledger's ``_id`` can't select a range, so the range is empty then.
+        """
+        if not self._is_server:
+            return []
+        is_ordered = {"$lt": [":", ";"]}
+        is_text = {"$eq": [{"$type": f"${self._field}"}, "string"]}
+        payment = {"$cond": [{"$and": [is_text, is_ordered]}, f"${self._field}", None]}
+        in_range = [{"$gte": ["$_id", "$$start"]}, {"$lt": ["$_id", "$$end"]}]
+        records = {
+            "from": self._records.name,
+            "let": {"start": {"$concat": [payment, ":"]}, "end": {"$concat": [payment, ";"]}},
+            "pipeline": [{"$match": {"$expr": {"$and": in_range}}}],
+            "as": _RECORDS,
+        }
+        shown = {"$cond": [is_ordered, f"${_RECORDS}", "$$REMOVE"]}
+        return [{"$lookup": records}, {"$set": {_RECORDS: shown}}]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
         """Return the IDs of every purchase of a payment.
@@ -179,7 +220,7 @@ class Purchases:
             return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
-        document = {key: value for key, value in found.items() if key != _SIBLINGS}
+        document = {key: value for key, value in found.items() if key not in _ADDED}
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.

@@ -20,6 +20,8 @@ REVIEWS = 120_000
 VERIFIED = 20_000
 """Records after which the pass is stopped, as by the end of a cron job's time."""
 MIN_RATE = 50.0
+MAX_PEAK_MB = 48.0
+"""More than pages, threads and connections take, and less than a list of all records."""
 
 
 def run(purchases: int) -> list[Measurement]:
@@ -44,11 +46,18 @@ def run(purchases: int) -> list[Measurement]:
     assert report.review_counts.total() == REVIEWS, report.review_counts
     assert len(report.reviews) == 100
     rate = verified / (done[-1] - done[0])
+    peak = max(memory) - memory[0]
     name = f"reconcile, {UNVERIFIED:,} unverified records, {REVIEWS:,} reviews"
     return [
         Measurement(f"{name}: records a second / {MIN_RATE:g}", rate / MIN_RATE, None, f"{rate:.0f}/s", 1.0),
         Measurement(f"{name}: listing the reviews / 5 s", listing / 5, 1.0, f"{listing:.1f} s"),
         growth(f"{name}, {verified:,} verified", memory),
+        Measurement(
+            f"{name}: memory above the beginning / {MAX_PEAK_MB:g} MB",
+            peak / MAX_PEAK_MB,
+            1.0,
+            f"{peak:+.1f} MB",
+        ),
     ]
 
 

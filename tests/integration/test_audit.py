@@ -128,5 +128,6 @@ def test_retry_has_one_actor(shop: Shop, sandbox: StripeSandbox) -> None:
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)
+    age(shop, minutes=1)
     shop.flask("resolve", f"{payment}:1", "--retry", "--comment", "not at Stripe", "--actor", "ann")
     assert {entry["actor"] for entry in History(shop, f"{payment}:2").new_entries()} == {"cli:ann"}

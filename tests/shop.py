@@ -77,8 +77,9 @@ class Shop:
         return status
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the stored refund records, by ID."""
-        records: list[dict[str, Any]] = list(self.db.flask_refunds.find().sort("_id", 1))
+        """Return the stored refund records, oldest first."""
+        order = [("createdAt", 1), ("_id", 1)]
+        records: list[dict[str, Any]] = list(self.db.flask_refunds.find().sort(order))
         return records
 
     def headers(self, user_id: Any = None, **options: Any) -> dict[str, str]:

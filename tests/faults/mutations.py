@@ -58,11 +58,11 @@ def record_stored_after_stripe() -> Iterator[None]:
     insert, advance = Ledger._insert, Ledger.advance
     delayed: dict[str, dict[str, Any]] = {}
 
-    def insert_later(ledger: Ledger, document: dict[str, Any]) -> None:
-        if document["status"] == RefundStatus.PROCESSING.value:
-            delayed[document["_id"]] = document
-        else:
-            insert(ledger, document)
+    def insert_later(ledger: Ledger, document: dict[str, Any]) -> bool:
+        if document["status"] != RefundStatus.PROCESSING.value:
+            return insert(ledger, document)
+        delayed[document["_id"]] = document
+        return True
 
     def insert_and_advance(
         ledger: Ledger, refund: Refund, stripe_refund: StripeRefund, **options: Any

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from bson import ObjectId
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from ..errors import InvalidRequest
-from ..models import find_object_id
+from ..models import id_text
 from ..storage.purchase_ids import PurchaseIds
 from .output import printable
 
 _MAX_REPORTED_LINES = 5
+_MAX_LENGTH = 1000
 
 
-def read_ids(lines: Iterable[str]) -> PurchaseIds:
+def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Sequence[Any]]) -> PurchaseIds:
     """Read one purchase ID per line. Blank lines and lines that start with ``#`` are skipped.
 
+    :param resolve: returns the ID that each text names.
     :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs.
     """
-    seen: dict[ObjectId, int] = {}
+    texts: dict[int, str] = {}
     problems: list[str] = []
     for number, line in enumerate(lines, 1):
         text = line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
         if not text or text.startswith("#"):
             continue
-        purchase_id = find_object_id(text)
-        if purchase_id is None:
-            problems.append(f"Line {number} isn't a purchase ID (24 hex digits): {printable(text[:40])}")
-        elif purchase_id in seen:
-            problems.append(f"Line {number} repeats line {seen[purchase_id]}: {purchase_id}")
+        if text.isprintable() and len(text) <= _MAX_LENGTH:
+            texts[number] = text
         else:
-            seen[purchase_id] = number
+            problems.append(f"Line {number} isn't a purchase ID: {printable(text[:40])}")
+    seen: dict[Any, int] = {}
+    for number, purchase_id in zip(texts, resolve(list(texts.values())), strict=True):
+        if seen.setdefault(purchase_id, number) != number:
+            problems.append(f"Line {number} repeats line {seen[purchase_id]}: {id_text(purchase_id)}")
     if problems:
         raise InvalidRequest("\n".join([*_first(problems), "Nothing was refunded."]))
     if not seen:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import NothingToResolve
 from ..log import LogEvent, log_event
-from ..models import Refund, RefundRequest, RefundStatus
+from ..models import Refund, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .service import RefundResult, RefundService
@@ -83,9 +83,11 @@ class ManualReview:
         purchase_id = refund.purchase_ids[0]
         purchase = self._purchases.find(purchase_id)
         if purchase is None:
-            raise NothingToResolve(f"Purchase {purchase_id} no longer exists. Nothing was refunded.")
+            raise NothingToResolve(f"Purchase {id_text(purchase_id)} no longer exists. Nothing was refunded.")
         if purchase.payment_intent != refund.payment_intent:
-            raise NothingToResolve(f"Purchase {purchase_id} has another payment now. Nothing was refunded.")
+            raise NothingToResolve(
+                f"Purchase {id_text(purchase_id)} has another payment now. Nothing was refunded."
+            )
         return purchase_id
 
     def _find(self, refund_id: str) -> Refund:

@@ -18,9 +18,10 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
+from ..errors import RecordUnreadable
 from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
-from .refund_documents import failure_document, payment_range, read_record
+from .refund_documents import failure_document, payment_range, read_record, read_records
 
 
 class NumberTaken(Exception):
@@ -51,29 +52,39 @@ class Ledger:
     def list_for_payment(self, payment_intent: str) -> list[Refund]:
         """Return every refund of a payment intent, by number.
 
+        :raises RecordUnreadable: 500; one of its records can't be read, so nothing may be decided.
         :raises DatabaseUnavailable: 500.
         """
-        return self.list_for_payments([payment_intent])[payment_intent]
+        refunds = self.list_for_payments([payment_intent])[payment_intent]
+        if refunds is None:
+            raise RecordUnreadable
+        return refunds
 
-    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
+    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund] | None]:
         """Return every refund of these payment intents, by payment intent and then by number.
 
         :param payment_intents: some hundreds at most.
+        :return: ``None`` for a payment with a record that can't be read.
         :raises DatabaseUnavailable: 500.
         """
         found: dict[str, list[Refund]] = {each: [] for each in payment_intents}
+        unreadable: dict[str, list[Refund] | None] = {}
         if not found:
-            return found
+            return unreadable
         ranges = [{"_id": payment_range(each)} for each in found]
         query, seconds = (
             ({"$or": ranges}, REPORT_SECONDS) if len(found) > 1 else (ranges[0], OPERATION_SECONDS)
         )
         with database_timeout(seconds):
             for document in self._records.find(query):
-                found[document["paymentIntent"]].append(read_record(document))
+                payment_intent = document["_id"].partition(":")[0]
+                read = list(read_records([document]))
+                found[payment_intent] += read
+                if not read:
+                    unreadable[payment_intent] = None
         for refunds in found.values():
             refunds.sort(key=lambda refund: refund.number)
-        return found
+        return found | unreadable
 
     def get(self, refund_id: str) -> Refund:
         """Return one refund.
@@ -87,13 +98,13 @@ class Ledger:
         return refund
 
     def find(self, refund_id: str) -> Refund | None:
-        """Return one refund, or ``None``.
+        """Return one refund, or ``None`` if it doesn't exist or can't be read.
 
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
             document = self._records.find_one({"_id": refund_id})
-        return read_record(document) if document else None
+        return next(read_records([document] if document else []), None)
 
     def create(
         self,

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo.collection
-from bson import ObjectId
 
-from ..models import is_payment_intent
+from ..errors import PurchaseIdAmbiguous
+from ..models import IdText, find_object_id, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
+from .stored_ids import matching_ids
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
 PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
+_PAYMENT = "_flask_refunds_payment"
+_NO_PAYMENT = "flask_refunds:none"
+"""What joins purchases without a payment: no purchase has it."""
+_RESOLVED_AT_ONCE = 500
 
 
 class _Rejected(Exception):
@@ -50,43 +55,62 @@ class Purchases:
         self._purchases = collection
         self._field = payment_field
 
-    def find(self, purchase_id: ObjectId) -> Purchase | None:
-        """Return a purchase and the other purchases of its payment, in one round trip if it has a payment.
+    def find(self, purchase_id: Any) -> Purchase | None:
+        """Return a purchase and the other purchases of its payment, in one round trip.
 
+        :param purchase_id: a value, or an :class:`IdText`.
+        :raises PurchaseIdAmbiguous: 400; several purchases are shown with this text.
         :raises DatabaseUnavailable: 500.
         """
+        wanted = {"$in": matching_ids(purchase_id, self._purchases)}
         with database_timeout():
-            found = list(self._purchases.aggregate(self._with_siblings(purchase_id)))
-            if found:
-                return self._read(found[0])
-            document = self._purchases.find_one({"_id": purchase_id})
-        return None if document is None else Purchase(document, None, [purchase_id], [])
+            found = list(self._purchases.aggregate(self._with_siblings(wanted)))
+        if len(found) > 1:
+            raise PurchaseIdAmbiguous
+        return self._read(found[0]) if found else None
 
-    def find_many(self, purchase_ids: Sequence[ObjectId]) -> dict[ObjectId, Purchase]:
+    def resolve(self, texts: Sequence[str]) -> list[Any]:
+        """Return the ID of the purchase that each text names; without such a purchase, one that has none.
+
+        :raises PurchaseIdAmbiguous: 400; names the text.
+        :raises DatabaseUnavailable: 500.
+        """
+        found: dict[str, Any] = {}
+        for start in range(0, len(texts), _RESOLVED_AT_ONCE):
+            named: dict[Any, str] = {}
+            for text in texts[start : start + _RESOLVED_AT_ONCE]:
+                named |= dict.fromkeys(matching_ids(IdText(text), self._purchases), text)
+            with database_timeout(REPORT_SECONDS):
+                for each in self._purchases.find({"_id": {"$in": list(named)}}, {"_id": 1}):
+                    text = named[each["_id"]]
+                    if found.setdefault(text, each["_id"]) != each["_id"]:
+                        raise PurchaseIdAmbiguous(f"Two purchases have the ID {text}. Nothing was refunded.")
+        return [found.get(text, find_object_id(text) or text) for text in texts]
+
+    def find_many(self, purchase_ids: Sequence[Any]) -> dict[Any, Purchase]:
         """Return the existing ones of these purchases by ID, with only the fields that are needed.
 
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        wanted = {"$in": list(purchase_ids)}
-        fields = {"status": 1, self._field: 1}
-        shown = fields | {f"{_SIBLINGS}.{each}": 1 for each in ("_id", "status", self._field)}
+        stages = self._with_siblings({"$in": list(purchase_ids)})
+        fields = ("_id", "status", self._field)
+        shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
-            found = list(self._purchases.aggregate([*self._with_siblings(wanted), {"$project": shown}]))
-            paid = {each["_id"]: self._read(each) for each in found}
-            rest = {"$in": [each for each in purchase_ids if each not in paid]}
-            unpaid = list(self._purchases.find({"_id": rest}, fields)) if rest["$in"] else []
-        return paid | {each["_id"]: Purchase(each, None, [each["_id"]], []) for each in unpaid}
+            found = list(self._purchases.aggregate([*stages, {"$project": shown}]))
+        return {each["_id"]: self._read(each) for each in found}
 
     def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
         """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
 
         Purchases without a payment have no siblings: an app may have any number of them.
         """
-        paid = {"_id": wanted, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
+        field = f"${self._field}"
+        # Between these two texts there is nothing but text: what begins with "pi_" and is longer.
+        is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         siblings: dict[str, Any] = {
             "from": self._purchases.name,
-            "localField": self._field,
+            "localField": _PAYMENT,
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
@@ -94,7 +118,11 @@ class Purchases:
             siblings["pipeline"] = [
                 {"$project": {self._field: 1, "status": 1}}
             ]  # whole documents may exceed 16 MB
-        return [{"$match": paid}, {"$lookup": siblings}]
+        return [
+            {"$match": {"_id": wanted}},
+            {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
+            {"$lookup": siblings},
+        ]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
         """Return the IDs of every purchase of a payment.
@@ -179,7 +207,7 @@ class Purchases:
             return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
-        document = {key: value for key, value in found.items() if key != _SIBLINGS}
+        document = {key: value for key, value in found.items() if key not in (_SIBLINGS, _PAYMENT)}
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
-from bson import ObjectId
 from werkzeug.datastructures import MultiDict
 
 from ..errors import InvalidRequest
 from ..models import Reason, RefundStatus
-from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_purchase_cursor
+from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_id
 from ..schemas.inputs import check_range, parse_bulk_name, parse_end, parse_moment
 from ..storage.purchases import PURCHASE_STATUSES
 from ..storage.search import PurchaseFilter, RefundCursor, RefundFilter
@@ -37,7 +36,8 @@ class PurchaseQuery:
     limit: int
     page: int | None
     """From 1."""
-    after: ObjectId | None
+    after: Any
+    """The ID of the previous page's last purchase, or ``None``."""
 
     @property
     def skip(self) -> int:
@@ -100,7 +100,7 @@ def parse_purchase_query(params: QueryParams) -> PurchaseQuery:
         until=until,
     )
     page = params.read("page", _whole_number(MAX_PAGE))
-    after = params.read("after", read_purchase_cursor)
+    after = params.read("after", read_id)
     query = PurchaseQuery(filters, _parse_limit(params), page, after)
     params.end()
     if page is not None and after is not None:

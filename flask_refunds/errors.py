@@ -182,7 +182,7 @@ class DatabaseUnavailable(RefundsError):
 
 
 class RecordUnreadable(DatabaseUnavailable):
-    """500: the ledger has a record of this payment that this release can't read, so nothing may be decided."""
+    """500: a record of this payment can't be read, so it isn't known whether it is refunded."""
 
     code = "record_unreadable"
     default_message = (

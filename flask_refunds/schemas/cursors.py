@@ -20,7 +20,7 @@ DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_CURSOR = re.compile(r"(-?\d{1,15}) (.{1,4000})", re.ASCII | re.DOTALL)
+_CURSOR = re.compile(r"(\d{1,13}) (.{1,4000})", re.ASCII | re.DOTALL)
 _EXPECTED = "the nextCursor of another page"
 _MAX_LENGTH = 8000
 """The longest cursor. A longer URL wouldn't reach the app."""
@@ -47,7 +47,7 @@ def read_cursor(text: str) -> RefundCursor:
         read = _CURSOR.fullmatch(_to_bytes(text).decode("utf-8"))
         if read is not None:
             return RefundCursor(_EPOCH + timedelta(milliseconds=int(read[1])), read[2])
-    except (ValueError, OverflowError):
+    except ValueError:
         pass
     raise ValueError(_EXPECTED)
 

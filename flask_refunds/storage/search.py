@@ -26,8 +26,7 @@ ID_BATCH = 5000
 _T = TypeVar("_T")
 _C = TypeVar("_C")
 _NEWEST = [("createdAt", -1), ("_id", -1)]
-_FIRST = datetime.min.replace(tzinfo=timezone.utc)
-_LAST = datetime.max.replace(tzinfo=timezone.utc, microsecond=999_000)
+_FIRST, _LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 2200))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,10 +253,8 @@ def _refund_query(filters: RefundFilter) -> dict[str, Any]:
         "reason": filters.reason,
         "requestedBy": filters.requested_by,
         "bulkRun": filters.bulk_run,
-        "_id": {"$type": "string"}
-        if filters.payment_intent is None
-        else payment_range(filters.payment_intent),
-        # Only a document with a time has a place in the list. Every refund record has one.
+        "_id": payment_range(filters.payment_intent) if filters.payment_intent else {"$type": "string"},
+        # Every refund record has a time and a text ID, so that each has one place in the list.
         "createdAt": {"$gte": filters.since or _FIRST, "$lt": filters.until or _LAST},
     }
     query = {field: value for field, value in query.items() if value is not None}

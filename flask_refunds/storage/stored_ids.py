@@ -28,7 +28,7 @@ def matching_ids(identity: Any, collection: Collection) -> list[Any]:
 
 
 def stored_ids(identity: Any, collection: Collection) -> list[Any]:
-    """Return the forms in which other documents may refer to an ID: as it is, as text, and as its text can mean.
+    """Return the forms in which other documents may refer to an ID: as it is, and all that are shown like it.
 
     :param identity: a value, or its text.
     """
@@ -54,7 +54,7 @@ def _shown_as(text: str, collection: Collection) -> list[Any]:
 
 
 def _uuid_forms(uuid: UUID, representation: int) -> list[Any]:
-    """Return a UUID as the codec decodes it, and in binary: in the codec's byte order, or in any if it has none."""
+    """Return a UUID as the codec decodes it, and in binary: in its byte order, or in each if it has none."""
     legacy = [representation] if representation in _LEGACY else _LEGACY
     binary = [Binary.from_uuid(uuid, each) for each in (STANDARD, *legacy)]
     return [uuid, *binary] if representation else binary

@@ -44,7 +44,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         lease_expires_at=document["leaseExpiresAt"],
         signals_sent=document["signalsSent"],
         purchases_verified=document["purchasesVerified"],
-        history=document["history"],
+        history=list(document["history"]),
     )
 
 

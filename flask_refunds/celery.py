@@ -166,7 +166,8 @@ def _select(
         raise InvalidRequest("Pass purchase_ids, or content, since and until. Nothing was refunded.")
     if purchase_ids is not None:
         texts = [id_text(each) for each in require_many(purchase_ids)]
-        selected = PurchaseIds(current_refunds().purchases.resolve(texts))
+        found = current_refunds().purchases.resolve(texts)
+        selected = PurchaseIds(found.get(text, text) for text in texts if found)
     else:
         selected = current_refunds().purchase_search.find_ids(_read_filter(content, since, until))
     if not selected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequest
@@ -14,11 +14,11 @@ _MAX_REPORTED_LINES = 5
 _MAX_LENGTH = 1000
 
 
-def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Sequence[Any]]) -> PurchaseIds:
+def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Mapping[str, Any]]) -> PurchaseIds:
     """Read one purchase ID per line. Blank lines and lines that start with ``#`` are skipped.
 
-    :param resolve: returns the ID that each text names.
-    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs.
+    :param resolve: returns the IDs of existing purchases by the texts that name them.
+    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs of purchases.
     """
     texts: dict[int, str] = {}
     problems: list[str] = []
@@ -31,13 +31,17 @@ def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Sequence[A
         else:
             problems.append(f"Line {number} isn't a purchase ID: {printable(text[:40])}")
     seen: dict[Any, int] = {}
-    for number, purchase_id in zip(texts, resolve(list(texts.values())), strict=True):
+    found = resolve(list(texts.values()))
+    for number, text in texts.items():
+        purchase_id = found.get(text, text)
         if seen.setdefault(purchase_id, number) != number:
             problems.append(f"Line {number} repeats line {seen[purchase_id]}: {id_text(purchase_id)}")
     if problems:
         raise InvalidRequest("\n".join([*_first(problems), "Nothing was refunded."]))
-    if not seen:
-        raise InvalidRequest("The file contains no purchase IDs, one per line. Nothing was refunded.")
+    if not found:
+        raise InvalidRequest(
+            "The file contains no IDs of existing purchases, one per line. Nothing was refunded."
+        )
     return PurchaseIds(seen)
 
 

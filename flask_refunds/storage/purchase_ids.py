@@ -33,7 +33,9 @@ class PurchaseIds(Sequence[Any]):
             for each in ids:
                 packed.add(each.binary) if isinstance(each, ObjectId) else others.add(each)
         except TypeError:
-            raise InvalidRequest("Purchase IDs that are documents can't be refunded in bulk.") from None
+            raise InvalidRequest(
+                "Purchases whose IDs are documents can't be refunded in bulk. Nothing was refunded."
+            ) from None
         self._packed = b"".join(sorted(packed))
         self._others = sorted(others, key=sort_key)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, find_object_id, is_payment_intent
+from ..models import IdText, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .stored_ids import matching_ids
 
@@ -69,8 +69,8 @@ class Purchases:
             raise PurchaseIdAmbiguous
         return self._read(found[0]) if found else None
 
-    def resolve(self, texts: Sequence[str]) -> list[Any]:
-        """Return the ID of the purchase that each text names; without such a purchase, one that has none.
+    def resolve(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the IDs of existing purchases by the texts that name them.
 
         :raises PurchaseIdAmbiguous: 400; names the text.
         :raises DatabaseUnavailable: 500.
@@ -85,7 +85,7 @@ class Purchases:
                     text = named[each["_id"]]
                     if found.setdefault(text, each["_id"]) != each["_id"]:
                         raise PurchaseIdAmbiguous(f"Two purchases have the ID {text}. Nothing was refunded.")
-        return [found.get(text, find_object_id(text) or text) for text in texts]
+        return found
 
     def find_many(self, purchase_ids: Sequence[Any]) -> dict[Any, Purchase]:
         """Return the existing ones of these purchases by ID, with only the fields that are needed.

@@ -300,7 +300,7 @@ def test_file_of_ids_of_every_type_is_refunded(shop: Shop, sandbox: StripeSandbo
     file.write_text("\n".join([*ids, "missing", "f" * 24]))
     made = shop.flask("bulk", str(file), "--yes", "--rate", "1000", "--output", str(output))
     assert made.exit_code == 0, made.output
-    rows = csv.DictReader(output.open(encoding="utf-8", newline=""))
+    rows = csv.DictReader(output.read_text(encoding="utf-8").splitlines())
     results = {row["purchaseId"].removeprefix("'"): row["result"] for row in rows}
     assert results == dict.fromkeys(ids, "refunded") | {"missing": "not_found", "f" * 24: "not_found"}
     assert len(sandbox.refunds()) == len(ids)
@@ -344,14 +344,6 @@ def test_python_values_match_their_own_type_only(shop: Shop, sandbox: StripeSand
         "42": "not_found",
     }
     assert shop.status_of("41") == shop.status_of(ObjectId(HEX)) == "completed"  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("ids", ["41", b"41", [{"order": 7}]])
-def test_single_id_or_document_is_rejected(shop: Shop, sandbox: StripeSandbox, ids: Any) -> None:
-    buy(shop, sandbox, "4")
-    with shop.app.app_context(), pytest.raises(InvalidRequest):
-        bulk_refund("recall", ids)
-    assert shop.records() == []
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from flask_refunds.storage.purchase_ids import PurchaseIds
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
 
 
-def resolve(texts: Sequence[str]) -> list[Any]:
+def resolve(texts: Sequence[str]) -> dict[str, Any]:
     """Return the IDs of a shop with ObjectIds and integers."""
-    return [ObjectId(text) if len(text) == 24 else int(text) if text.isdigit() else text for text in texts]
+    numbers = {text: int(text) for text in texts if text.isdigit()}
+    return {text: ObjectId(text) for text in texts if len(text) == 24} | numbers
 
 
 def test_blank_lines_comments_and_bom_are_skipped() -> None:
@@ -35,7 +36,8 @@ def test_blank_lines_comments_and_bom_are_skipped() -> None:
         ([A, "\x1b[2J"], "Line 2 isn't a purchase ID: \ufffd[2J"),
         ([A, "x" * 1001], f"Line 2 isn't a purchase ID: {'x' * 40}"),
         (["x"] * 9, "and 3 more lines."),
-        (["# nothing", ""], "The file contains no purchase IDs"),
+        (["# nothing", ""], "The file contains no IDs of existing purchases"),
+        (["purchaseId,amount", f"{A},19.99"], "The file contains no IDs of existing purchases"),
     ],
 )
 def test_invalid_line_rejects_the_file(lines: list[str], message: str) -> None:

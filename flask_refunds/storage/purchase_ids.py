@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..errors import InvalidRequest
 from ..models import id_text
 
 _SIZE = 12
+_DOCUMENT_ID = "IDs that are documents can't be refunded in bulk. Nothing was refunded."
 
 
 def sort_key(purchase_id: Any) -> tuple[str, str]:
@@ -29,13 +30,10 @@ class PurchaseIds(Sequence[Any]):
     def __init__(self, ids: Iterable[Any]) -> None:
         packed: set[bytes] = set()
         others: set[Any] = set()
-        try:
-            for each in ids:
-                packed.add(each.binary) if isinstance(each, ObjectId) else others.add(each)
-        except TypeError:
-            raise InvalidRequest(
-                "Purchases whose IDs are documents can't be refunded in bulk. Nothing was refunded."
-            ) from None
+        for each in ids:
+            if isinstance(each, (Mapping, list)):
+                raise InvalidRequest(_DOCUMENT_ID)
+            packed.add(each.binary) if isinstance(each, ObjectId) else others.add(each)
         self._packed = b"".join(sorted(packed))
         self._others = sorted(others, key=sort_key)
 

@@ -404,7 +404,7 @@ def test_signal_receivers_run_in_the_app_context(shop: Shop, sandbox: StripeSand
         ("", [ObjectId()], "A bulk run's name must be 1 to 64"),
         ("no spaces", [ObjectId()], "A bulk run's name must be 1 to 64"),
         ("recall", "nonsense", "purchase_ids must be a list of IDs"),
-        ("recall", [{"order": 7}], "IDs are documents"),
+        ("recall", [{"order": 7}], "IDs that are documents"),
     ],
 )
 def test_invalid_name_or_id_is_rejected(shop: Shop, name: str, ids: Any, message: str) -> None:

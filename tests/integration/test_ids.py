@@ -211,7 +211,7 @@ def test_codec_with_a_byte_order_finds_no_uuid_of_another_one(mongo_uri: str, sa
         assert refund(shop, listed["_id"]).status_code == 200
 
 
-def test_identity_of_two_users_is_nobodys(shop: Shop) -> None:
+def test_identity_of_two_users_is_not_authenticated(shop: Shop) -> None:
     user = uuid4()
     shop.add_user(_id=Binary.from_uuid(user), role="admin")
     assert get(shop, "/admin/all", user).status_code == 200
@@ -417,7 +417,7 @@ def shared(shop: Shop, sandbox: StripeSandbox) -> Shop:
 
 
 @pytest.mark.parametrize("foreign_id", ["order 17", HEX, "41", "pi_shop:note", "x", "late"])
-def test_foreign_document_of_the_ledger_is_no_refund(shared: Shop, foreign_id: str) -> None:
+def test_foreign_document_of_the_ledger_is_not_found(shared: Shop, foreign_id: str) -> None:
     response = get(shared, f"/admin/refunds/{quote(foreign_id)}")
     assert (response.status_code, response.json["code"]) == (404, "refund_not_found")
 

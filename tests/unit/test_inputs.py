@@ -35,7 +35,7 @@ def test_any_text_can_be_a_purchase_id_as_it_is(text: str) -> None:
     assert parse_purchase_id(text) == IdText(text)
 
 
-def test_text_that_mongodb_cannot_store_is_no_purchase() -> None:
+def test_text_that_mongodb_cannot_store_is_not_found() -> None:
     with pytest.raises(PurchaseNotFound):
         parse_purchase_id("order \ud83d")
 

@@ -230,6 +230,13 @@ def test_user_whose_type_matches_is_shown_if_two_have_the_same_text(shop: Shop) 
     assert [content["_id"] for _, content in shown] == ["41", "41", "8"]
 
 
+def test_user_whose_id_is_an_email_address_is_found_by_it(shop: Shop) -> None:
+    shop.add_purchase(None, _id="by id", user="eve@shop.example")
+    shop.add_purchase(None, _id="by email", user=shop.add_user(email="eve@shop.example"))
+    found = get(shop, "/admin/all", user="eve@shop.example").json["purchases"]
+    assert {each["_id"] for each in found} == {"by id", "by email"}
+
+
 # Lists
 
 

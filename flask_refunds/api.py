@@ -78,7 +78,7 @@ def bulk_refund(
 def read_ids(purchase_ids: Iterable[Any]) -> PurchaseIds:
     """Return the purchases' IDs, without duplicates.
 
-    :raises InvalidRequest: 400; it is a single ID, or one of them is a document.
+    :raises InvalidRequest: 400; it is a single ID, or one of them is a document or a decimal.
     """
     database = current_refunds().database
     return PurchaseIds(encodable_id(each, database) for each in require_many(purchase_ids))

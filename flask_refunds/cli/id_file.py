@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..models import id_text
-from ..storage.purchase_ids import PurchaseIds
+from ..storage.purchase_ids import PurchaseIds, sort_key
 from .output import printable
 
 _MAX_REPORTED_LINES = 5
@@ -30,19 +30,20 @@ def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Mapping[st
             texts[number] = text
         else:
             problems.append(f"Line {number} isn't a purchase ID: {printable(text[:40])}")
-    seen: dict[Any, int] = {}
     found = resolve(list(texts.values()))
-    for number, text in texts.items():
-        purchase_id = found.get(text, text)
-        if seen.setdefault(purchase_id, number) != number:
-            problems.append(f"Line {number} repeats line {seen[purchase_id]}: {id_text(purchase_id)}")
+    ids = {number: found.get(text, text) for number, text in texts.items()}
+    seen: dict[Any, int] = {}
+    for number, purchase_id in ids.items():
+        first = seen.setdefault(sort_key(purchase_id), number)
+        if first != number:
+            problems.append(f"Line {number} repeats line {first}: {id_text(purchase_id)}")
     if problems:
         raise InvalidRequest("\n".join([*_first(problems), "Nothing was refunded."]))
     if not found:
         raise InvalidRequest(
             "The file contains no IDs of existing purchases, one per line. Nothing was refunded."
         )
-    return PurchaseIds(seen)
+    return PurchaseIds(ids.values())
 
 
 def _first(problems: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..errors import InvalidRequest
 from ..models import id_text
 
 _SIZE = 12
-_DOCUMENT_ID = "IDs that are documents can't be refunded in bulk. Nothing was refunded."
+_UNHASHABLE = "IDs that are documents or decimals can't be refunded in bulk. Nothing was refunded."
 
 
 def sort_key(purchase_id: Any) -> tuple[str, str]:
@@ -24,15 +24,15 @@ def sort_key(purchase_id: Any) -> tuple[str, str]:
 class PurchaseIds(Sequence[Any]):
     """Sorted IDs, ObjectIds first. The purchases of one cart were created together, so they are adjacent.
 
-    :raises InvalidRequest: 400; an ID is a document.
+    :raises InvalidRequest: 400; an ID is a document or a decimal.
     """
 
     def __init__(self, ids: Iterable[Any]) -> None:
         packed: set[bytes] = set()
         others: set[Any] = set()
         for each in ids:
-            if isinstance(each, (Mapping, list)):
-                raise InvalidRequest(_DOCUMENT_ID)
+            if not isinstance(each, Hashable):
+                raise InvalidRequest(_UNHASHABLE)
             packed.add(each.binary) if isinstance(each, ObjectId) else others.add(each)
         self._packed = b"".join(sorted(packed))
         self._others = sorted(others, key=sort_key)

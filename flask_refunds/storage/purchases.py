@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, is_payment_intent
+from ..models import IdText, id_text, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .stored_ids import matching_ids
 
@@ -82,7 +82,8 @@ class Purchases:
                 named |= dict.fromkeys(matching_ids(IdText(text), self._purchases), text)
             with database_timeout(REPORT_SECONDS):
                 for each in self._purchases.find({"_id": {"$in": list(named)}}, {"_id": 1}):
-                    text = named[each["_id"]]
+                    shown = id_text(each["_id"])
+                    text = named.get(each["_id"], shown) if isinstance(each["_id"], Hashable) else shown
                     if found.setdefault(text, each["_id"]) != each["_id"]:
                         raise PurchaseIdAmbiguous(f"Two purchases have the ID {text}. Nothing was refunded.")
         return found

@@ -126,7 +126,7 @@ class PurchaseSearch:
     def find_ids(self, filters: PurchaseFilter) -> PurchaseIds:
         """Return the IDs of all matches, however many.
 
-        :raises InvalidRequest: 400; an ID is a document.
+        :raises InvalidRequest: 400; an ID is a document or a decimal.
         :raises ValueError: the filter matches everything.
         :raises DatabaseUnavailable: 500.
         """

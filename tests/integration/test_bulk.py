@@ -11,7 +11,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 
 from flask_refunds import bulk_refund, plan_bulk_refund, refund_succeeded
 from flask_refunds.bulk import BulkResult, Result, database_retry
@@ -405,6 +405,7 @@ def test_signal_receivers_run_in_the_app_context(shop: Shop, sandbox: StripeSand
         ("no spaces", [ObjectId()], "A bulk run's name must be 1 to 64"),
         ("recall", "nonsense", "purchase_ids must be a list of IDs"),
         ("recall", [{"order": 7}], "IDs that are documents"),
+        ("recall", [Decimal128("7")], "IDs that are documents or decimals"),
     ],
 )
 def test_invalid_name_or_id_is_rejected(shop: Shop, name: str, ids: Any, message: str) -> None:

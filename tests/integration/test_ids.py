@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pymongo
 import pytest
-from bson import Binary, ObjectId, UuidRepresentation
+from bson import Binary, Decimal128, ObjectId, UuidRepresentation
 from celery import Celery, current_app
 from werkzeug.test import TestResponse
 
@@ -325,6 +325,16 @@ def test_file_with_an_ambiguous_or_repeated_id_is_rejected(
         made = shop.flask("bulk", str(file), "--yes")
         assert (made.exit_code, shop.records()) == (2, [])
         assert message in made.stderr
+
+
+def test_file_with_the_id_of_a_decimal_is_rejected(
+    shop: Shop, sandbox: StripeSandbox, tmp_path: Path
+) -> None:
+    buy(shop, sandbox, Decimal128("77"))
+    (tmp_path / "recall.txt").write_text("77\n")
+    made = shop.flask("bulk", str(tmp_path / "recall.txt"), "--yes")
+    assert (made.exit_code, "decimals" in made.stderr) == (2, True), made.output
+    assert refund(shop, "77").status_code == 200
 
 
 def test_content_selects_purchases_of_every_type(shop: Shop, sandbox: StripeSandbox, cart: list[Any]) -> None:

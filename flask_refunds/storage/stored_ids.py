@@ -14,7 +14,7 @@ from .connection import Collection, Database
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_LEGACY = (PYTHON_LEGACY, JAVA_LEGACY, CSHARP_LEGACY)
+_LEGACY = frozenset({PYTHON_LEGACY, JAVA_LEGACY, CSHARP_LEGACY})
 
 
 def matching_ids(identity: Any, collection: Collection) -> list[Any]:
@@ -49,15 +49,10 @@ def _shown_as(text: str, collection: Collection) -> list[Any]:
     if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
         forms.append(int(text))
     if _UUID.fullmatch(text):
-        forms += _uuid_forms(UUID(text), _representation(collection))
+        # The codec tells the byte order of the legacy subtype; without such a codec, it can be any.
+        legacy = {_representation(collection)} & _LEGACY or _LEGACY
+        forms += [Binary.from_uuid(UUID(text), each) for each in sorted({STANDARD} | legacy)]
     return forms
-
-
-def _uuid_forms(uuid: UUID, representation: int) -> list[Any]:
-    """Return a UUID as the codec decodes it, and in binary: in its byte order, or in each if it has none."""
-    legacy = [representation] if representation in _LEGACY else _LEGACY
-    binary = [Binary.from_uuid(uuid, each) for each in (STANDARD, *legacy)]
-    return [uuid, *binary] if representation else binary
 
 
 def _representation(collection: Collection | Database) -> int:

@@ -194,6 +194,18 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
     )
 
 
+def test_file_of_uuids_is_refunded(uuid_shop: Shop, sandbox: StripeSandbox, tmp_path: Path) -> None:
+    purchases = [uuid4() for _ in range(3)]
+    for each in purchases:
+        buy(uuid_shop, sandbox, each)
+    (tmp_path / "recall.txt").write_text("\n".join(map(str, [*purchases, uuid4()])))
+    options = ("--yes", "--rate", "1000", "--output", "-")
+    made = uuid_shop.flask("bulk", str(tmp_path / "recall.txt"), *options)
+    results = {row["purchaseId"]: row["result"] for row in csv.DictReader(made.stdout.splitlines())}
+    assert sorted(results.values()) == ["not_found", "refunded", "refunded", "refunded"], made.output
+    assert all(results[str(each)] == "refunded" for each in purchases)
+
+
 @pytest.mark.parametrize("order", LEGACY.values(), ids=LEGACY)
 def test_legacy_uuid_is_found_without_a_codec_that_knows_its_byte_order(
     shop: Shop, sandbox: StripeSandbox, order: int

@@ -19,7 +19,7 @@ from pymongo import ReadPreference
 
 from flask_refunds import extension
 from flask_refunds.testing import StripeSandbox
-from tests.faults.environments import LATER, Clock
+from tests.faults.environments import LATER, Clock, stripe_clock
 from tests.faults.invariants import Tally, find_violations
 from tests.faults.replica_set import ReplicaSet, pause_replication
 from tests.faults.scenarios import CALL_SECONDS
@@ -64,7 +64,7 @@ def start_environment() -> Iterator[ReplicaSetEnvironment]:
         replicas.start()
         uri = replicas.uri(f"failover_{uuid.uuid4().hex[:8]}")
         with (
-            StripeSandbox(enforce_amount_limit=False) as sandbox,
+            StripeSandbox(enforce_amount_limit=False, clock=stripe_clock) as sandbox,
             pymongo.MongoClient(uri, tz_aware=True) as client,
         ):
             database = client.get_default_database()

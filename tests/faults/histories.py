@@ -168,10 +168,10 @@ class History(RuleBasedStateMachine):
         active = [it["status"] for it in self.shop.refunds_of_record(refund["id"])] if refund else []
         if status == 200 and active != ["succeeded"]:
             return f"the refund at Stripe is {active}"
-        if status == 200 and body["purchase"]["status"] != "refunded":
-            # Only if Stripe didn't list a part that was refunded elsewhere. The caller must be told.
-            if body["refund"]["amount"] >= PRICE or not body.get("hint"):
-                return f"the purchase is {body['purchase']['status']}"
+        # Only if Stripe didn't list a part that was refunded elsewhere. The caller must be told.
+        may_follow = bool(refund and refund["amount"] and refund["amount"] < PRICE and body.get("hint"))
+        if status == 200 and body["purchase"]["status"] != "refunded" and not may_follow:
+            return f"the purchase is {body['purchase']['status']}"
         if refund and status == 202 and refund["status"] != "processing" and not refund["stripeRefundId"]:
             return "the status didn't come from Stripe"
         failed = body.get("code") in ("refund_failed", "stripe_rate_limited", "stripe_key_rejected")

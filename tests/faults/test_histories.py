@@ -83,10 +83,15 @@ def test_histories_detect_mutation(owner: object, name: str, replacement: object
 def test_idempotency_key_used_after_a_day_is_detected(shop: SimulatedShop) -> None:
     """Stripe forgets a key after a day. Then the same request makes a second refund."""
     payment = shop.pay("4242424242424242", 1)
+    find = service.RefundService._find_at_stripe
+
+    def find_nothing(*arguments: Any) -> None:
+        find(*arguments)
+
     with mock.patch.object(service, "RESEND_WITHIN", timedelta(days=2)):
         shop.sandbox.inject("drop_after", times=2)
         shop.refund(payment.purchases[0], None)
         shop.advance(25 * 3600)
-        with mock.patch.object(service.RefundService, "_find_at_stripe", return_value=None):
+        with mock.patch.object(service.RefundService, "_find_at_stripe", find_nothing):
             shop.refund(payment.purchases[0], None)
     assert DOUBLED in {violation.kind for violation in shop.find_violations(payment)}

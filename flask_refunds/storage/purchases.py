@@ -7,11 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pymongo.collection
-
 from ..errors import PurchaseIdAmbiguous
 from ..models import IdText, id_text, is_payment_intent
-from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
+from .connection import REPORT_SECONDS, Collection, database_timeout, is_server, rejections_as
 from .stored_ids import matching_ids
 
 COMPLETED = "completed"
@@ -107,18 +105,19 @@ class Purchases:
         Purchases without a payment have no siblings: an app may have any number of them.
         """
         field = f"${self._field}"
-        # Between these two texts there is nothing but text: what begins with "pi_" and is longer.
-        is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
+        text = {"$cond": [{"$eq": [{"$type": field}, "string"]}, field, ""]}
+        is_paid: dict[str, Any] = {"$regexMatch": {"input": text, "regex": "^pi_[0-9A-Za-z_]"}}
         siblings: dict[str, Any] = {
             "from": self._purchases.name,
             "localField": _PAYMENT,
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
-        if isinstance(self._purchases, pymongo.collection.Collection):  # mongomock has no such pipelines
-            siblings["pipeline"] = [
-                {"$project": {self._field: 1, "status": 1}}
-            ]  # whole documents may exceed 16 MB
+        if is_server(self._purchases.database):
+            # Whole documents may exceed 16 MB.
+            siblings["pipeline"] = [{"$project": {self._field: 1, "status": 1}}]
+        else:  # mongomock has neither such pipelines nor $type, and compares as Python does
+            is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         return [
             {"$match": {"_id": wanted}},
             {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},

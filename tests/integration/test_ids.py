@@ -143,6 +143,19 @@ def test_text_of_two_purchases_is_ambiguous(
     assert any_shop.flask("show", text).exit_code == 2
 
 
+@pytest.mark.parametrize("alternate", ["shifted", "non-ignorable"])
+def test_collation_of_the_purchases_hides_none(shop: Shop, sandbox: StripeSandbox, alternate: str) -> None:
+    shop.db.create_collection("purchases", collation={"locale": "en", "strength": 1, "alternate": alternate})
+    ids = ["a", "b-c", "\u00e9", 7, ObjectId(HEX)]
+    payment = buy(shop, sandbox, "bought")
+    for each in ids:
+        shop.add_purchase(payment, _id=each)
+    pages = all_pages(shop, "/admin/all", "purchases", limit=1)
+    assert sorted(each["_id"] for page in pages for each in page) == sorted(["bought", *map(id_text, ids)])
+    assert refund(shop, "bought").json["purchase"]["status"] == "refunded"
+    assert len(refunded_ids(shop)) == 6
+
+
 def test_commands_take_and_show_ids_as_text(shop: Shop, sandbox: StripeSandbox) -> None:
     payments = [buy(shop, sandbox, each) for each in ("order:17/ä", -3, Binary.from_uuid(UUID_1))]
     for text in ("order:17/ä", "-3", str(UUID_1)):

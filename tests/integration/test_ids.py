@@ -143,6 +143,19 @@ def test_text_of_two_purchases_is_ambiguous(
     assert any_shop.flask("show", text).exit_code == 2
 
 
+@pytest.mark.parametrize("field", [None, "", "free", "pi_", 5, ["pi_1"], {"id": "pi_1"}], ids=repr)
+def test_purchase_without_a_payment_is_joined_with_no_other(any_shop: Shop, field: Any) -> None:
+    """An app may have any number of them, more than one answer of MongoDB can hold."""
+    for number in range(3):
+        any_shop.add_purchase(field, _id=number)
+    purchases = get_refunds(any_shop.app).purchases
+    [found] = any_shop.db.purchases.aggregate(purchases._with_siblings({"$in": [1]}))
+    assert found["_flask_refunds_siblings"] == []
+    with any_shop.app.app_context():
+        assert purchases.find_many([0, 2]).keys() == {0, 2}
+    assert refund(any_shop, "1").json["code"] == "payment_intent_missing"
+
+
 @pytest.mark.parametrize("alternate", ["shifted", "non-ignorable"])
 def test_collation_of_the_purchases_hides_none(shop: Shop, sandbox: StripeSandbox, alternate: str) -> None:
     shop.db.create_collection("purchases", collation={"locale": "en", "strength": 1, "alternate": alternate})

@@ -24,6 +24,7 @@ from tests.shop import JWT_SECRET, STRIPE_KEY
 
 ID = "64b5f2c8e13e4a5b6c7d8e9f"
 UUID_4 = UUID("0b9ad7c1-6d2e-4f57-9e3a-5d1c8f7a2b60")
+UUIDS = {order: Binary.from_uuid(UUID_4, order) for order in (3, 4, 5, 6)}
 
 
 DATABASE = mongomock.MongoClient().shop
@@ -95,6 +96,8 @@ def test_unknown_user_is_none() -> None:
         ({"_id": ID}, "ann@shop.example", [ID, ObjectId(ID)]),
         ({"_id": 7}, "ann@shop.example", [7, "7"]),
         ({"_id": "7"}, "ann@shop.example", ["7", 7]),
+        ({"_id": UUID_4}, "ann@shop.example", [UUIDS[4], str(UUID_4), UUIDS[3], UUIDS[5], UUIDS[6]]),
+        ({"_id": UUIDS[3]}, "ann@shop.example", [UUIDS[3], str(UUID_4), UUIDS[4], UUIDS[5], UUIDS[6]]),
         ({"name": "Ann"}, ID, [ID, ObjectId(ID)]),
         (object(), 7, [7, "7"]),
     ],
@@ -122,7 +125,7 @@ def test_possible_ids_prefer_the_documents_id(user: Any, identity: str | int, fo
         ("9223372036854775808", ["9223372036854775808"]),
         ("1e3", ["1e3"]),
         ("\u0663", ["\u0663"]),
-        (str(UUID_4), [str(UUID_4), *(Binary.from_uuid(UUID_4, order) for order in (3, 4, 5, 6))]),
+        (str(UUID_4), [str(UUID_4), *UUIDS.values()]),
         (str(UUID_4).upper(), [str(UUID_4).upper()]),
         ("users", ["users"]),
         ("{'$ne': None}", ["{'$ne': None}"]),

@@ -7,9 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo.collection
+
 from ..errors import PurchaseIdAmbiguous
 from ..models import IdText, id_text, is_payment_intent
-from .connection import REPORT_SECONDS, Collection, database_timeout, is_server, rejections_as
+from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .stored_ids import matching_ids
 
 COMPLETED = "completed"
@@ -52,6 +54,7 @@ class Purchases:
     def __init__(self, collection: Collection, payment_field: str) -> None:
         self._purchases = collection
         self._field = payment_field
+        self._is_server = isinstance(collection, pymongo.collection.Collection)
 
     def find(self, purchase_id: Any) -> Purchase | None:
         """Return a purchase and the other purchases of its payment, in one round trip.
@@ -113,7 +116,7 @@ class Purchases:
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
-        if is_server(self._purchases.database):
+        if self._is_server:
             # Whole documents may exceed 16 MB.
             siblings["pipeline"] = [{"$project": {self._field: 1, "status": 1}}]
         else:  # mongomock has neither such pipelines nor $type, and compares as Python does

@@ -17,8 +17,9 @@ from bson import Binary, Decimal128, ObjectId, UuidRepresentation
 from celery import Celery, current_app
 from werkzeug.test import TestResponse
 
-from flask_refunds import InvalidRequest, PurchaseIdAmbiguous, bulk_refund
+from flask_refunds import InvalidRequest, PurchaseIdAmbiguous, bulk_refund, plan_bulk_refund
 from flask_refunds import celery as tasks
+from flask_refunds.bulk import Result
 from flask_refunds.extension import get_refunds
 from flask_refunds.models import id_text
 from flask_refunds.testing import StripeSandbox
@@ -513,6 +514,7 @@ def test_unreadable_record_bars_another_refund_of_its_payment(
     assert preview(any_shop, "bought").json["code"] == "record_unreadable"
     results: dict[Any, str] = {}
     with any_shop.app.app_context():
+        assert plan_bulk_refund("all", ["bought", "other"]).others == {Result.NEEDS_REVIEW: 1}
         bulk_refund(
             "all", ["bought", "other"], on_result=lambda it: results.update({it.purchase_id: it.result.value})
         )

@@ -237,8 +237,11 @@ def test_file_of_uuids_is_refunded(uuid_shop: Shop, sandbox: StripeSandbox, tmp_
 def test_legacy_uuid_is_found_without_a_codec_that_knows_its_byte_order(
     shop: Shop, sandbox: StripeSandbox, order: int
 ) -> None:
-    buy(shop, sandbox, Binary.from_uuid(UUID_1, order))
-    assert refund(shop, str(UUID_1)).status_code == 200
+    stored = Binary.from_uuid(UUID_1, order)
+    buy(shop, sandbox, stored)
+    response = refund(shop, str(UUID_1))
+    assert response.status_code == 200
+    assert UUID(response.json["purchase"]["_id"]).bytes == stored
 
 
 def test_codec_with_a_byte_order_finds_no_uuid_of_another_one(mongo_uri: str, sandbox: StripeSandbox) -> None:
@@ -268,6 +271,16 @@ def test_user_whose_type_matches_is_shown_if_two_have_the_same_text(shop: Shop) 
     shown = [(each["user"], each["content"]) for each in get(shop, "/admin/all").json["purchases"]][::-1]
     assert [(user["_id"], user["name"]) for user, _ in shown] == [("41", "Int"), ("41", "Text"), ("8", "8")]
     assert [content["_id"] for _, content in shown] == ["41", "41", "8"]
+
+
+def test_ids_of_user_and_content_are_text_where_they_are_not_populated(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    shop.add_user(_id=2**40)
+    payment = buy(shop, sandbox, 1, user=2**40, content=42)
+    own = get(shop, f"/status/{payment}", 2**40).json["purchase"]
+    made = refund(shop, "1").json["purchase"]
+    assert {(each["_id"], each["user"], each["content"]) for each in (own, made)} == {("1", str(2**40), "42")}
 
 
 def test_user_whose_id_is_an_email_address_is_found_by_it(shop: Shop) -> None:

@@ -65,7 +65,7 @@ class Refunds:
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
-        self.purchases = Purchases(purchases, settings.payment_field)
+        self.purchases = Purchases(purchases, records, settings.payment_field)
         self.metrics_query = MetricsQuery(records, purchases, clock)
         self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
         self.refund_search = RefundSearch(records)
@@ -79,7 +79,7 @@ class Refunds:
             stripe_sync=self.stripe_sync,
             clock=clock,
         )
-        self.previewer = Previewer(self.ledger, self.purchases, self.gateway)
+        self.previewer = Previewer(self.purchases, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
         self.reconciler = Reconciler(
             self.ledger, self.queue, self.transitions, self.service, clock, signal_sender.has_listeners

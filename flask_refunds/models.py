@@ -66,6 +66,7 @@ class ReviewCode(str, Enum):
     DISPUTED = "disputed"
     TRANSFER_NOT_REVERSED = "transfer_not_reversed"
     AMOUNTS_DISAGREE = "amounts_disagree"
+    MADE_TWICE = "made_twice"
 
 
 _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
@@ -104,6 +105,10 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
     ReviewCode.AMOUNTS_DISAGREE: (
         "The refunds of this payment add up to more than it captured.",
         "Check the payment in Stripe: the customer may have received too much.",
+    ),
+    ReviewCode.MADE_TWICE: (
+        "Stripe shows two refunds with this refund's metadata.",
+        "Check in Stripe whether the customer received the money twice, or someone copied the metadata.",
     ),
     ReviewCode.UNREADABLE_AT_STRIPE: (
         "Stripe hasn't returned this refund or its payment's refunds for 23 hours.",
@@ -168,12 +173,13 @@ class RefundRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One numbered refund record of the ledger."""
+    """One refund record of the ledger."""
 
     id: str
-    """``<payment_intent>:<number>``; also Stripe's idempotency key and ``metadata[refund_id]``."""
+    """``<payment_intent>:<number>``, or ``<payment_intent>:<Stripe's ID>`` of an external refund."""
     payment_intent: str
-    number: int
+    number: int | None
+    """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
     marked_purchase_ids: Sequence[Any]
     """The purchases that this library marks as refunded, and may mark as completed again; not the app's own
@@ -220,6 +226,15 @@ class Refund:
         """Whether this ledger requested the refund, rather than found it at Stripe."""
         return self.source != "external"
 
+    @property
+    def idempotency_key(self) -> str | None:
+        """Stripe's idempotency key and ``metadata[refund_id]``; ``None`` for an external refund.
+
+        It begins with the ID, and ends at random: after a restore, a lost record's ID may be used again.
+        """
+        key: str | None = self.request.get("metadata", {}).get("refund_id")
+        return key
+
 
 @dataclass(frozen=True, slots=True)
 class StripeRefund:
@@ -233,7 +248,7 @@ class StripeRefund:
     """What its charge had captured at that moment, in minor units."""
     currency: str
     refund_id: str | None
-    """``metadata[refund_id]``: the refund record that requested it, or ``None`` for an external refund."""
+    """``metadata[refund_id]``: the key of the record that requested it; ``None`` for an external refund."""
     reason: Reason | None
     failure: Failure | None
     created: datetime
@@ -242,6 +257,12 @@ class StripeRefund:
     """Why Stripe hasn't made it yet, in Stripe's words."""
     is_transfer_kept: bool = False
     """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
+
+    def is_requested_by(self, refund: Refund) -> bool:
+        """Return whether a record requested this refund: by its key, and its amount if it has one."""
+        if self.refund_id is None or self.refund_id != refund.idempotency_key:
+            return False
+        return refund.request.get("amount") in (None, self.amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,17 +345,17 @@ def is_storable(text: str) -> bool:
 
 
 def next_number(refunds: Sequence[Refund]) -> int:
-    """Return the number of a payment's next refund. A number that a restore lost stays unused.
+    """Return the number of a payment's next refund. A number that a restore lost stays unused if it can.
 
-    :param refunds: all of the payment's, by number.
+    :param refunds: all of the payment's.
     """
-    return refunds[-1].number + 1 if refunds else 1
+    return max((each.number or 0 for each in refunds), default=0) + 1
 
 
 def find_active(refunds: Sequence[Refund]) -> Refund | None:
     """Return the last refund created here that didn't fail, if any: it may prevent another one."""
-    active = [each for each in refunds if each.created_here and not each.status.is_failed_or_canceled]
-    return active[-1] if active else None
+    active = (each for each in refunds if each.created_here and not each.status.is_failed_or_canceled)
+    return max(active, key=lambda each: each.number or 0, default=None)
 
 
 def is_refunded(refunds: Sequence[Refund]) -> bool:

@@ -56,7 +56,7 @@ def _find(id_: str) -> Sequence[Refund]:
     purchase = current_refunds().purchases.find(parse_purchase_id(id_))
     if purchase is None:
         raise PurchaseNotFound
-    return ledger.list_for_payment(purchase.payment_intent) if purchase.payment_intent else []
+    return purchase.refunds
 
 
 def _print(refund: Refund) -> None:

@@ -21,7 +21,6 @@ from ..errors import (
     StripeUnavailable,
 )
 from ..models import Payment, Refund
-from ..storage.ledger import Ledger
 from ..storage.purchases import COMPLETED, Purchases
 
 if TYPE_CHECKING:
@@ -46,8 +45,7 @@ class Previewer:
     :param gateway: returns the gateway, which is created when first needed.
     """
 
-    def __init__(self, ledger: Ledger, purchases: Purchases, gateway: Callable[[], Gateway]) -> None:
-        self._ledger = ledger
+    def __init__(self, purchases: Purchases, gateway: Callable[[], Gateway]) -> None:
         self._purchases = purchases
         self._gateway = gateway
 
@@ -72,8 +70,7 @@ class Previewer:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing
-        payment = self.retrieve_payment(purchase.payment_intent)
-        return Preview(payment, self._ledger.list_for_payment(purchase.payment_intent))
+        return Preview(self.retrieve_payment(purchase.payment_intent), purchase.refunds)
 
     def retrieve_payment(self, payment_intent: str) -> Payment:
         """Return a payment as Stripe shows it now.

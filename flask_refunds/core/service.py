@@ -6,7 +6,7 @@ the record shows what is next, and calling :meth:`RefundService.refund` again co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -189,8 +189,7 @@ class RefundService:
         self, purchase: Purchase, payment_intent: str, request: RefundRequest, call: CallContext
     ) -> Refund:
         """Return the record that this call works on: a new one, or the active one of another call."""
-        # A completed purchase usually has no refunds, so the first number is tried before anything is read.
-        refunds = [] if purchase.status == COMPLETED else self._ledger.list_for_payment(payment_intent)
+        refunds = purchase.refunds
         partial: str | None = None
         for _ in range(_CLAIM_ATTEMPTS):
             active = find_active(refunds)
@@ -221,7 +220,7 @@ class RefundService:
             return created
         raise RefundInProgress
 
-    def _dismiss_earlier(self, refunds: list[Refund], created: Refund, *, actor: str) -> None:
+    def _dismiss_earlier(self, refunds: Sequence[Refund], created: Refund, *, actor: str) -> None:
         """Close the reviews of refunds that failed after success: a new refund replaces them."""
         for refund in refunds:
             if refund.review is not None and refund.review.code is ReviewCode.FAILED_AFTER_SUCCESS:
@@ -318,7 +317,7 @@ class RefundService:
     def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
             created = self._gateway().create_refund(
-                refund.request, refund.id, call.deadline, in_doubt=in_doubt
+                refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
             )
         except RequestRejected as rejection:
             if rejection.code == _ALREADY_REFUNDED:
@@ -357,9 +356,9 @@ class RefundService:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
             listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
-        if any(each.refund_id == refund.id for each in unreadable):
+        if any(each.refund_id == refund.idempotency_key for each in unreadable):
             raise OutcomeUnknown("unreadable_refund", "Stripe shows this refund in an unknown form.")
-        return next((each for each in listed if each.refund_id == refund.id), None)
+        return next((each for each in listed if each.is_requested_by(refund)), None)
 
     def _refresh(self, refund: Refund, call: CallContext) -> Refund:
         """Update a refund that Stripe knows. Without an answer, nothing changes."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import Refund, StripeRefund, UnreadableRefund, is_payment_intent, next_number
-from ..storage.ledger import Ledger, NumberTaken
+from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment_intent
+from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .transitions import RefundTransitions
 
@@ -98,7 +98,9 @@ class StripeSync:
         :raises StripeCallError: the refund can't be read, or other calls kept changing the records.
         :raises DatabaseUnavailable: 500; the same refund can be stored again.
         """
-        return self._upsert(hint.id, hint.payment_intent, lambda each: is_shown(each, hint), deadline, actor)
+        return self._upsert(
+            hint.id, hint.payment_intent, lambda refunds: find_shown(refunds, hint), deadline, actor
+        )
 
     def upsert_from_event(
         self, stripe_refund_id: str, payment_intent: str, status: str | None, deadline: Deadline
@@ -110,35 +112,33 @@ class StripeSync:
         :raises StripeCallError: the refund can't be read, or other calls kept changing the records.
         :raises DatabaseUnavailable: 500; the same event can be handled again.
         """
-        return self._upsert(
-            stripe_refund_id,
-            payment_intent,
-            lambda each: (each.stripe_refund_id, each.status.value) == (stripe_refund_id, status),
-            deadline,
-            "webhook",
-        )
+
+        def find_current(refunds: Sequence[Refund]) -> Refund | None:
+            shown = (stripe_refund_id, status)
+            return next((it for it in refunds if (it.stripe_refund_id, it.status.value) == shown), None)
+
+        return self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook")
 
     def _upsert(
         self,
         stripe_refund_id: str,
         payment_intent: str,
-        is_current: Callable[[Refund], bool],
+        find_current: Callable[[Sequence[Refund]], Refund | None],
         deadline: Deadline,
         actor: str,
     ) -> Refund:
-        refunds = self._ledger.list_for_payment(payment_intent)
-        known = next(filter(is_current, refunds), None)
-        if known is not None:
-            if not known.created_here:
-                # A crash may have prevented the purchases from being marked when it was recorded.
-                self._transitions.sync_purchases(payment_intent)
-            return known
         for _ in range(_ATTEMPTS):
+            refunds = self._ledger.list_for_payment(payment_intent)
+            known = find_current(refunds)
+            if known is not None:
+                if not known.created_here:
+                    # A crash may have prevented the purchases from being marked when it was recorded.
+                    self._transitions.sync_purchases(payment_intent)
+                return known
             current = self._gateway().retrieve_refund(stripe_refund_id, deadline)
             stored = self._store(current, refunds, actor=actor)
             if stored is not None:
                 return stored
-            refunds = self._ledger.list_for_payment(payment_intent)
         raise OutcomeUnknown("ledger_busy", "Too many calls are changing this payment's refunds.")
 
     def _store(self, current: StripeRefund, refunds: list[Refund], *, actor: str) -> Refund | None:
@@ -146,10 +146,10 @@ class StripeSync:
         known = _find_record(refunds, current)
         if known is not None:
             return self._transitions.apply(known, current, actor=actor)
-        try:
-            return self._transitions.record_external(current, next_number(refunds), actor=actor)
-        except NumberTaken:
-            return None
+        for each in refunds:  # before the insert, so that a crash doesn't lose the review
+            if current.refund_id is not None and each.idempotency_key == current.refund_id:
+                self._transitions.request_review(each, ReviewCode.MADE_TWICE, actor=actor)
+        return self._transitions.record_external(current, actor=actor)
 
     def refresh(self, refund: Refund, deadline: Deadline, *, actor: str) -> Refund:
         """Update a refund that Stripe knows.
@@ -168,17 +168,21 @@ class StripeSync:
 
 
 def _find_record(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refund | None:
-    """Return the record of this refund: by its ID at Stripe, or else the one that requested it and has none
-    yet.
+    """Return the record of this refund, one that was created here first: by its ID at Stripe, or else the one
+    that requested it and has none yet.
 
-    Two refunds at Stripe can carry one record's ID, after Stripe forgot its key or the ledger was restored.
+    Two refunds at Stripe can carry one record's key, after Stripe forgot it or a person copied metadata.
     """
     known = [each for each in refunds if each.stripe_refund_id == stripe_refund.id]
-    requested = [each for each in refunds if each.id == stripe_refund.refund_id and not each.stripe_refund_id]
-    return next(iter(known + requested), None)
+    requested = [it for it in refunds if stripe_refund.is_requested_by(it) and not it.stripe_refund_id]
+    created_here = [each for each in known if each.created_here]
+    return next(iter(created_here + requested + known), None)
 
 
-def is_shown(refund: Refund, stripe_refund: StripeRefund) -> bool:
-    """Return whether a record shows a refund as Stripe does."""
+def find_shown(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refund | None:
+    """Return the record of this refund if it shows the refund as Stripe does."""
     shown = (stripe_refund.id, stripe_refund.status, stripe_refund.amount, stripe_refund.currency)
-    return (refund.stripe_refund_id, refund.status, refund.amount, refund.currency) == shown
+    record = _find_record(refunds, stripe_refund)
+    if record and (record.stripe_refund_id, record.status, record.amount, record.currency) == shown:
+        return record
+    return None

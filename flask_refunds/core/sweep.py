@@ -18,7 +18,7 @@ from ..errors import RefundsError, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
-from .stripe_sync import StripeSync, is_shown
+from .stripe_sync import StripeSync, find_shown
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -184,11 +184,11 @@ class RefundSweep:
         for each in reversed(page.refunds):
             if each.payment_intent not in known:
                 report.counts["foreign"] += 1
-            elif any(is_shown(record, each) for record in known[each.payment_intent]):
+            elif find_shown(known[each.payment_intent], each):
                 report.counts["unchanged"] += 1
             else:
                 changed[each.payment_intent].append(each)
-        # Those of one payment are stored one after the other, because they compete for its next number.
+        # Those of one payment are stored one after the other, because they change the same purchases.
         results = list(run_all(lambda refunds: [*map(self._store_one, refunds)], iter(changed.values())))
         report.counts.update(chain.from_iterable(results))
         if len(results) < len(changed):

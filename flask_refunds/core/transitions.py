@@ -67,7 +67,8 @@ class RefundTransitions:
         if is_whole and not self._mark_refunded(refund.payment_intent, refund.marked_purchase_ids):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
-        if advanced is None or not is_whole:
+        # What an earlier attempt made may have been recorded as external.
+        if advanced is None or not is_whole or refund.attempts > 1:
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
             return None
@@ -75,14 +76,16 @@ class RefundTransitions:
         _log_status(LogEvent.REFUND_STATUS_CHANGED, advanced, stripe_refund, actor=actor)
         return self.send_signals(advanced)
 
-    def record_external(self, stripe_refund: StripeRefund, number: int, *, actor: str) -> Refund:
+    def record_external(self, stripe_refund: StripeRefund, *, actor: str) -> Refund | None:
         """Record a refund that was made elsewhere.
 
-        :raises NumberTaken: another call used this number first.
+        :return: its record, or ``None`` if it was recorded before.
         :raises DatabaseUnavailable: 500.
         """
         purchase_ids = self._purchases.ids_of(stripe_refund.payment_intent)
-        recorded = self._ledger.record_external(stripe_refund, number, purchase_ids=purchase_ids, actor=actor)
+        recorded = self._ledger.record_external(stripe_refund, purchase_ids=purchase_ids, actor=actor)
+        if recorded is None:
+            return None
         self._observers.refund_changed(recorded)
         self.sync_purchases(stripe_refund.payment_intent)
         _log_status(LogEvent.EXTERNAL_REFUND_RECORDED, recorded, stripe_refund, actor=actor)
@@ -176,12 +179,13 @@ class RefundTransitions:
         """Make the purchases match the payment's refunds, repeatedly if these change meanwhile.
 
         The sum of the succeeded refunds decides. Purchases that the app marked itself are left alone. If
-        MongoDB rejects the status of a purchase, the payment's last refund needs review.
+        MongoDB rejects the status of a purchase, the payment's last refund needs review. Records that
+        duplicate others are hidden.
 
         :return: whether they match. ``False`` while another call may be about to change both.
         :raises DatabaseUnavailable: 500.
         """
-        refunds = self._ledger.list_for_payment(payment_intent)
+        refunds = self._ledger.hide_duplicates(payment_intent)
         for _ in range(_SYNC_ATTEMPTS):
             if not self._sync_once(payment_intent, refunds):
                 return False
@@ -211,7 +215,7 @@ class RefundTransitions:
 
     def _forget_undone_marks(self, payment_intent: str) -> None:
         """Leave purchases that were marked as completed again to the app."""
-        refunds = self._ledger.list_for_payment(payment_intent)
+        refunds = self._ledger.hide_duplicates(payment_intent)
         marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
         if marked and not _is_any_processing(refunds) and not keeps_marks(refunds):
             self._ledger.remove_marks(payment_intent, marked)

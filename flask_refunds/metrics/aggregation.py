@@ -20,6 +20,7 @@ from bson import ObjectId
 from ..models import RefundStatus
 from ..storage.connection import REPORT_SECONDS, Collection, database_timeout
 from ..storage.purchases import COMPLETED, REFUNDED
+from ..storage.refund_documents import NOT_DUPLICATE
 from .report import AGES, OLDER, Backlog, MetricsReport, Period, month_name, resolve_range
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -75,7 +76,7 @@ class MetricsQuery:
             "currency": {"$ifNull": ["$currency", "none"]},
             "reason": {"$ifNull": ["$reason", "none"]},
         }
-        match = {"settledAt": _in_range(report), "status": {"$in": settled}}
+        match = {"settledAt": _in_range(report), "status": {"$in": settled}, **NOT_DUPLICATE}
         for group in _group(self._records, match, key, amount={"$sum": "$amount"}):
             for period in report.periods_of(group["_id"]["month"]):
                 _add_refunds(period, group)
@@ -108,7 +109,7 @@ class MetricsQuery:
         # A date range, rather than "not null", can use the partial index.
         in_review = {"review.since": {"$gte": _EPOCH}}
         return Backlog(
-            open=self._count_by_age({"status": {"$in": _OPEN}}, "$status", "$createdAt"),
+            open=self._count_by_age({"status": {"$in": _OPEN}, **NOT_DUPLICATE}, "$status", "$createdAt"),
             reviews=self._count_by_age(in_review, "$review.code", "$review.since"),
         )
 

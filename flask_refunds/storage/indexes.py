@@ -86,6 +86,7 @@ def required_indexes(settings: Settings) -> list[Index]:
         ),
         Index(ledger, [("review.since", 1)], "refunds that need review", {"sparse": True}),
         Index(ledger, [("settledAt", 1)], "refund reports"),
+        Index(ledger, [("duplicateOf", 1)], "counts of refunds", {"sparse": True}),
         Index(
             ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
         ),

@@ -1,9 +1,9 @@
-"""The ledger: one collection with a numbered list of refund records for each payment intent.
+"""The ledger: one collection with the refund records of each payment intent.
 
 The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that insert the same number
 meet MongoDB's unique index on ``_id``, on any number of machines. A caller inserts number n+1 only after
 reading that every refund created here up to n has failed or was canceled, which is final, so the reading
-stays valid.
+stays valid. An external refund has Stripe's ID in place of the number, so any number of calls can record it.
 
 Records are never deleted. They change only by conditional updates, each of which names the state it requires.
 """
@@ -21,7 +21,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError
 from ..errors import RecordUnreadable
 from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
-from .refund_documents import failure_document, payment_range, read_record, read_records
+from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
 
 
 class NumberTaken(Exception):
@@ -50,41 +50,52 @@ class Ledger:
         self._has_listeners = has_listeners
 
     def list_for_payment(self, payment_intent: str) -> list[Refund]:
-        """Return every refund of a payment intent, by number.
+        """Return every refund of a payment intent, oldest first, each refund at Stripe once.
 
         :raises RecordUnreadable: 500; one of its records can't be read, so nothing may be decided.
         :raises DatabaseUnavailable: 500.
         """
-        refunds = self.list_for_payments([payment_intent])[payment_intent]
-        if refunds is None:
-            raise RecordUnreadable
-        return refunds
+        return read_payment(self._find_for_payments([payment_intent])[payment_intent])[0]
 
     def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund] | None]:
-        """Return every refund of these payment intents, by payment intent and then by number.
+        """Return the refunds of these payment intents, by payment intent, as :meth:`list_for_payment` does.
 
         :param payment_intents: some hundreds at most.
         :return: ``None`` for a payment with a record that can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        found: dict[str, list[Refund]] = {each: [] for each in payment_intents}
-        unreadable: dict[str, list[Refund] | None] = {}
+        found: dict[str, list[Refund] | None] = {}
+        for payment_intent, documents in self._find_for_payments(payment_intents).items():
+            try:
+                found[payment_intent] = read_payment(documents)[0]
+            except RecordUnreadable:
+                found[payment_intent] = None
+        return found
+
+    def hide_duplicates(self, payment_intent: str) -> list[Refund]:
+        """List a payment's refunds, and leave what this list leaves out also out of searches and reports.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        documents = self._find_for_payments([payment_intent])[payment_intent]
+        refunds, duplicates = read_payment(documents)
+        for duplicate, original in duplicates.items():
+            with database_timeout():
+                self._records.update_one({"_id": duplicate}, {"$set": {"duplicateOf": original}})
+        return refunds
+
+    def _find_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        found: dict[str, list[dict[str, Any]]] = {each: [] for each in payment_intents}
         if not found:
-            return unreadable
+            return found
         ranges = [{"_id": payment_range(each)} for each in found]
         query, seconds = (
             ({"$or": ranges}, REPORT_SECONDS) if len(found) > 1 else (ranges[0], OPERATION_SECONDS)
         )
         with database_timeout(seconds):
             for document in self._records.find(query):
-                payment_intent = document["_id"].partition(":")[0]
-                read = list(read_records([document]))
-                found[payment_intent] += read
-                if not read:
-                    unreadable[payment_intent] = None
-        for refunds in found.values():
-            refunds.sort(key=lambda refund: refund.number)
-        return found | unreadable
+                found[document["_id"].partition(":")[0]].append(document)
+        return found
 
     def get(self, refund_id: str) -> Refund:
         """Return one refund.
@@ -124,15 +135,16 @@ class Ledger:
         refund_id = f"{payment_intent}:{number}"
         parameters: dict[str, Any] = {
             "payment_intent": payment_intent,
-            "metadata": {"refund_id": refund_id},
+            "metadata": {"refund_id": f"{refund_id}:{secrets.token_hex(8)}"},
             "expand": ["charge"],
         }
         if request.reason is not None:
             parameters["reason"] = request.reason
         entry = {"actor": request.actor}
         document = self._new_document(
-            payment_intent, number, request.source, RefundStatus.PROCESSING, entry
+            refund_id, payment_intent, request.source, RefundStatus.PROCESSING, entry
         ) | {
+            "number": number,
             "purchaseIds": list(purchase_ids),
             "markedPurchaseIds": list(to_mark),
             "reason": request.reason,
@@ -145,42 +157,43 @@ class Ledger:
         }
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
-        self._insert(document)
+        if not self._insert(document):
+            raise NumberTaken(refund_id)
         return read_record(document)
 
     def record_external(
-        self,
-        stripe_refund: StripeRefund,
-        number: int,
-        *,
-        purchase_ids: Sequence[Any],
-        actor: str,
-    ) -> Refund:
+        self, stripe_refund: StripeRefund, *, purchase_ids: Sequence[Any], actor: str
+    ) -> Refund | None:
         """Store a refund that was made elsewhere.
 
         :param actor: what found it, for the history.
-        :raises NumberTaken: another call was first.
+        :return: its record, or ``None`` if it was stored before.
         :raises DatabaseUnavailable: 500.
         """
+        refund_id = f"{stripe_refund.payment_intent}:{stripe_refund.id}"
         entry = {"actor": actor, "stripeRequestId": stripe_refund.request_id}
         document = self._new_document(
-            stripe_refund.payment_intent, number, "external", stripe_refund.status, entry
+            refund_id, stripe_refund.payment_intent, "external", stripe_refund.status, entry
         ) | {
             "purchaseIds": list(purchase_ids),
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
-        self._insert(document)
-        return read_record(document)
+        return read_record(document) if self._insert(document) else None
 
     def _new_document(
-        self, payment_intent: str, number: int, source: Source, status: RefundStatus, entry: Mapping[str, Any]
+        self,
+        refund_id: str,
+        payment_intent: str,
+        source: Source,
+        status: RefundStatus,
+        entry: Mapping[str, Any],
     ) -> dict[str, Any]:
         now = self._clock()
         return {
-            "_id": f"{payment_intent}:{number}",
+            "_id": refund_id,
             "paymentIntent": payment_intent,
-            "number": number,
+            "number": None,
             "source": source,
             "status": status.value,
             "createdAt": now,
@@ -192,8 +205,8 @@ class Ledger:
             "history": [{"at": now, "status": status.value, **entry}],
         }
 
-    def _insert(self, document: dict[str, Any]) -> None:
-        """Insert a record. If the answer to a first attempt was lost, recognize its own record."""
+    def _insert(self, document: dict[str, Any]) -> bool:
+        """Insert a record, unless its ID exists. If the answer to a first attempt was lost, recognize it."""
         with database_timeout():
             try:
                 try:
@@ -203,8 +216,8 @@ class Ledger:
             except DuplicateKeyError:
                 found = self._records.find_one({"_id": document["_id"]})
                 token = document.get("leaseToken")
-                if not found or token is None or found.get("leaseToken") != token:
-                    raise NumberTaken(document["_id"]) from None
+                return token is not None and found is not None and found.get("leaseToken") == token
+        return True
 
     def acquire_lease(self, refund: Refund) -> Refund | None:
         """Acquire the lease of an unfinished refund, unless another call holds it.

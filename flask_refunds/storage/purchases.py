@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, id_text, is_payment_intent
+from ..models import IdText, Refund, id_text, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
+from .refund_documents import payment_range, read_payment
 from .stored_ids import matching_ids
 
 COMPLETED = "completed"
@@ -22,6 +23,8 @@ _SIBLINGS = "_flask_refunds_siblings"
 _PAYMENT = "_flask_refunds_payment"
 _NO_PAYMENT = "flask_refunds:none"
 """What joins purchases without a payment: no purchase has it."""
+_RECORDS = "_flask_refunds_records"
+_ADDED = (_SIBLINGS, _PAYMENT, _RECORDS)
 _RESOLVED_AT_ONCE = 500
 
 
@@ -31,12 +34,18 @@ class _Rejected(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """A purchase as the app stored it, and the IDs of all and of the completed purchases of its payment."""
+    """A purchase as the app stored it, with its payment.
+
+    :param ids: all purchases of the payment.
+    :param completed_ids: those that are completed.
+    :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
+    """
 
     document: Mapping[str, Any]
     payment_intent: str | None
     ids: Sequence[Any]
     completed_ids: Sequence[Any]
+    refunds: Sequence[Refund] = ()
 
     @property
     def status(self) -> Any:
@@ -48,27 +57,37 @@ class Purchases:
     """Finds and marks the app's purchases.
 
     :param collection: with majority read and write concern, journaled.
+    :param records: the ledger, in the same database.
     :param payment_field: the field that contains the payment intent's ID; may be a dotted path.
     """
 
-    def __init__(self, collection: Collection, payment_field: str) -> None:
+    def __init__(self, collection: Collection, records: Collection, payment_field: str) -> None:
         self._purchases = collection
+        self._records = records
         self._field = payment_field
+        # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
 
     def find(self, purchase_id: Any) -> Purchase | None:
-        """Return a purchase and the other purchases of its payment, in one round trip.
+        """Return a purchase with its payment's other purchases and refunds, in one round trip.
 
         :param purchase_id: a value, or an :class:`IdText`.
         :raises PurchaseIdAmbiguous: 400; several purchases are shown with this text.
+        :raises RecordUnreadable: 500; one of its refunds can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        wanted = {"$in": matching_ids(purchase_id, self._purchases)}
+        stages = self._with_siblings({"$in": matching_ids(purchase_id, self._purchases)})
         with database_timeout():
-            found = list(self._purchases.aggregate(self._with_siblings(wanted)))
-        if len(found) > 1:
-            raise PurchaseIdAmbiguous
-        return self._read(found[0]) if found else None
+            found = list(self._purchases.aggregate([*stages, *self._with_records()]))
+            if len(found) > 1:
+                raise PurchaseIdAmbiguous
+            purchase = self._read(found[0]) if found else None
+            if purchase is None or purchase.payment_intent is None:
+                return purchase
+            records = found[0].get(_RECORDS)
+            if records is None:
+                records = list(self._records.find({"_id": payment_range(purchase.payment_intent)}))
+        return replace(purchase, refunds=read_payment(records)[0])
 
     def resolve(self, texts: Sequence[str]) -> dict[str, Any]:
         """Return the IDs of existing purchases by the texts that name them.
@@ -126,6 +145,26 @@ class Purchases:
             {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
             {"$lookup": siblings},
         ]
+
+    def _with_records(self) -> list[dict[str, Any]]:
+        """Return the stages that add the payment's refund records, or nothing if these must be read apart.
+
+        Strings are compared by the collation of the purchases. One with another order than that of the
+        ledger's ``_id`` can't select a range, so the range is empty then.
+        """
+        if not self._is_server:
+            return []
+        is_ordered = {"$lt": [":", ";"]}
+        payment = {"$cond": [is_ordered, f"${_PAYMENT}", None]}
+        in_range = [{"$gte": ["$_id", "$$start"]}, {"$lt": ["$_id", "$$end"]}]
+        records = {
+            "from": self._records.name,
+            "let": {"start": {"$concat": [payment, ":"]}, "end": {"$concat": [payment, ";"]}},
+            "pipeline": [{"$match": {"$expr": {"$and": in_range}}}],
+            "as": _RECORDS,
+        }
+        shown = {"$cond": [is_ordered, f"${_RECORDS}", "$$REMOVE"]}
+        return [{"$lookup": records}, {"$set": {_RECORDS: shown}}]
 
     def ids_of(self, payment_intent: str) -> list[Any]:
         """Return the IDs of every purchase of a payment.
@@ -210,7 +249,7 @@ class Purchases:
             return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
-        document = {key: value for key, value in found.items() if key not in (_SIBLINGS, _PAYMENT)}
+        document = {key: value for key, value in found.items() if key not in _ADDED}
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.

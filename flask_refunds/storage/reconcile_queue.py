@@ -10,7 +10,7 @@ from typing import Any
 
 from ..models import Refund
 from .connection import REPORT_SECONDS, Collection, database_timeout
-from .refund_documents import NEEDS_REVIEW, UNSETTLED, read_records
+from .refund_documents import NEEDS_REVIEW, NOT_DUPLICATE, UNSETTLED, read_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,12 @@ class ReconcileQueue:
         ]
         if unsent:
             reasons.insert(1, {"signalsSent": False})
+        times = {"lookedAt": {"$lte": looked_before}, "updatedAt": {"$lte": before}}
         found: dict[str, Unfinished] = {}
         with database_timeout(REPORT_SECONDS):
             # One query for each reason, because each has its own index (see indexes.py).
             for reason in reasons:
-                query = {**reason, "lookedAt": {"$lte": looked_before}, "updatedAt": {"$lte": before}}
+                query = {**reason, **NOT_DUPLICATE, **times}
                 records = self._records.find(query, {"lookedAt": 1, "status": 1}).sort("lookedAt", 1)
                 for each in records.limit(limit):
                     is_settled = each.get("status") not in UNSETTLED

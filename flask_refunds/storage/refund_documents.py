@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
 from ..models import Failure, Refund, RefundStatus, ReviewCode, ReviewRequest
 
@@ -13,6 +15,11 @@ UNSETTLED = [status.value for status in RefundStatus if not status.is_settled]
 NEEDS_REVIEW: Mapping[str, Any] = {"review.since": {"$exists": True}}
 """Matches records with an open review, in a form that the sparse index supports."""
 
+DUPLICATE: Mapping[str, Any] = {"duplicateOf": {"$exists": True}}
+"""Matches records that :meth:`Ledger.hide_duplicates` has hidden; the sparse index supports this form."""
+
+NOT_DUPLICATE: Mapping[str, Any] = {"duplicateOf": None}
+
 
 def read_record(document: Mapping[str, Any]) -> Refund:
     """Return the refund that a document of the ledger stores."""
@@ -20,7 +27,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
     return Refund(
         id=document["_id"],
         payment_intent=document["paymentIntent"],
-        number=document["number"],
+        number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
         marked_purchase_ids=document.get("markedPurchaseIds", []),
         status=RefundStatus(document["status"]),
@@ -58,6 +65,33 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:
             yield read_record(document)
         except (KeyError, TypeError, ValueError) as error:
             log_event(LogEvent.RECORD_UNREADABLE, error, refund_id=str(document.get("_id"))[:100])
+
+
+def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], dict[str, str]]:
+    """Return the refunds of one payment, oldest first, each refund at Stripe once.
+
+    Metadata can be edited at Stripe, so a refund that was requested here may have been recorded as external
+    before. The external record is left out, and what it has marked counts as marked by the other.
+
+    :return: the refunds; the ID of each external record that is left out, with that of the other.
+    :raises RecordUnreadable: 500; a document can't be read, so nothing may be decided.
+    """
+    refunds = list(read_records(documents))
+    if len(refunds) < len(documents):
+        raise RecordUnreadable
+    refunds.sort(key=lambda each: (each.created_at, each.number is None, each.number))
+    requested = {each.stripe_refund_id: each for each in refunds if each.created_here}
+    found: dict[str, Refund] = {}
+    duplicates: dict[str, str] = {}
+    for each in refunds:
+        original = requested.get(each.stripe_refund_id) if each.stripe_refund_id else None
+        if original is None or each.created_here:
+            found.setdefault(each.id, each)
+            continue
+        duplicates[each.id] = original.id
+        marked = [*original.marked_purchase_ids, *each.marked_purchase_ids]
+        found[original.id] = replace(original, marked_purchase_ids=marked)
+    return list(found.values()), duplicates
 
 
 def payment_range(payment_intent: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from bson import ObjectId
 from ..models import Reason, Refund, RefundStatus, id_text
 from .connection import REPORT_SECONDS, Collection, database_timeout
 from .purchase_ids import PurchaseIds, sort_key
-from .refund_documents import NEEDS_REVIEW, payment_range, read_records
+from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
 from .stored_ids import encodable_id, stored_ids
 
 STREAM_BATCH = 500
@@ -205,8 +205,11 @@ class RefundSearch:
         """
         query = _refund_query(filters)
         with database_timeout(REPORT_SECONDS):
+            # "Not a duplicate" isn't in any index, so the few duplicates are counted apart.
             total = self._records.count_documents(query)
-        found = self._find(query, limit + 1, after)
+            if not filters.needs_review:
+                total -= self._records.count_documents({**query, **DUPLICATE})
+        found = self._find(_shown(filters), limit + 1, after)
         items, more = found[:limit], len(found) > limit
         return Page(list(read_records(items)), total, _cursor(items[-1]) if more else None)
 
@@ -215,7 +218,7 @@ class RefundSearch:
 
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        query = _refund_query(filters)
+        query = _shown(filters)
         after: RefundCursor | None = None
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
@@ -260,6 +263,12 @@ def _refund_query(filters: RefundFilter) -> dict[str, Any]:
     if filters.needs_review is not None:
         query |= NEEDS_REVIEW if filters.needs_review else {"review": None}
     return query
+
+
+def _shown(filters: RefundFilter) -> dict[str, Any]:
+    """Return the query without duplicates; but a review that one of them had before stays visible."""
+    query = _refund_query(filters)
+    return query if filters.needs_review else {**query, **NOT_DUPLICATE}
 
 
 def _span(since: datetime | None, until: datetime | None, bound: Any) -> dict[str, Any] | None:

@@ -218,7 +218,7 @@ class Environment:
 
     def records(self) -> list[dict[str, Any]]:
         """Return the payment's refund records, as stored."""
-        return list(self.db.flask_refunds.find({"paymentIntent": self.payment}).sort("number", 1))
+        return list(self.db.flask_refunds.find({"paymentIntent": self.payment}).sort("createdAt", 1))
 
     def refunds(self) -> list[dict[str, Any]]:
         """Return the payment's refunds at Stripe."""

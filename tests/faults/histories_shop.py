@@ -24,7 +24,7 @@ from flask_refunds.testing import StripeSandbox, signed_event
 from flask_refunds.testing.account import FAILED_OR_CANCELED
 from flask_refunds.testing.http_server import Connection, Request, Response
 from tests.faults.environments import SECRET, SIGNALS, WEBHOOK_PATH
-from tests.faults.invariants import Violation, find_violations
+from tests.faults.invariants import Violation, find_violations, record_of
 from tests.shop import STRIPE_KEY, Shop, make_app
 
 BASE = "http://127.0.0.1:9"
@@ -279,7 +279,7 @@ class SimulatedShop:
 
     def records(self, payment: str) -> list[dict[str, Any]]:
         """Return a payment's refund records, as stored."""
-        return list(self.db.flask_refunds.find({"paymentIntent": payment}).sort("number", 1))
+        return list(self.db.flask_refunds.find({"paymentIntent": payment}).sort("createdAt", 1))
 
     def active_refunds(self, payment: str) -> list[dict[str, Any]]:
         """Return the payment's refunds at Stripe that didn't fail."""
@@ -288,7 +288,7 @@ class SimulatedShop:
     def refunds_of_record(self, refund_id: str) -> list[dict[str, Any]]:
         """Return the refunds at Stripe that one record requested and that didn't fail."""
         active = self.active_refunds(refund_id.rpartition(":")[0])
-        return [it for it in active if it["metadata"].get("refund_id") == refund_id]
+        return [it for it in active if record_of(it) == refund_id]
 
     def find_violations(self, payment: Payment) -> list[Violation]:
         """Return the violations of a payment in its current state."""

@@ -53,6 +53,12 @@ class Tally:
         return Counter(violation.kind for violation in self.violations)[kind]
 
 
+def record_of(refund: Mapping[str, Any]) -> str | None:
+    """Return the ID of the record that requested a refund at Stripe: the metadata without its random end."""
+    key: str | None = refund["metadata"].get("refund_id")
+    return key and key.rpartition(":")[0]
+
+
 def find_violations(
     payment_intent: str,
     *,
@@ -77,7 +83,7 @@ def find_violations(
 
     succeeded = [refund for refund in at_stripe if refund["status"] == "succeeded"]
     recorded = [record for record in records if record["status"] == "succeeded"]
-    for refund_id, count in Counter(refund["metadata"].get("refund_id") for refund in succeeded).items():
+    for refund_id, count in Counter(map(record_of, succeeded)).items():
         if refund_id is not None and count > 1:
             add(DOUBLED, f"{count} refunds at Stripe for {refund_id}")
     # Only Stripe can limit what is refunded in its Dashboard, and some experiments remove that limit.

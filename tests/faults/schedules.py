@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.invariants import DOUBLED, Tally, Violation, find_violations
+from tests.faults.invariants import DOUBLED, Tally, Violation, find_violations, record_of
 from tests.faults.schedules_actors import (
     Actor,
     ActorState,
@@ -505,7 +505,7 @@ def _recovery_program(events: int, acknowledged: frozenset[int]) -> Program:
 
 
 def _is_true(result: CallerResult, refunds: Sequence[dict[str, Any]]) -> bool:
-    statuses = [it["status"] for it in refunds if it["metadata"].get("refund_id") == result.refund_id]
+    statuses = [it["status"] for it in refunds if record_of(it) == result.refund_id]
     if result.kind == "succeeded":
         # It may have failed since, and the library doesn't know that before Stripe reports it.
         return any(status in ("succeeded", "failed") for status in statuses)

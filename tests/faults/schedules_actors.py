@@ -227,7 +227,7 @@ class Library:
         signal_sender = SignalSender(app)
         ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
         queue = ReconcileQueue(records, self._clock)
-        purchases = Purchases(purchase_documents, FIELD)
+        purchases = Purchases(purchase_documents, records, FIELD)
         transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())
         stripe_sync = StripeSync(ledger, purchases, lambda: gateway, transitions)
         self.service = RefundService(

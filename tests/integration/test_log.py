@@ -324,7 +324,7 @@ class Scenario:
         made = self.sandbox.refund_in_dashboard(external)
         events = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.WEBHOOK_PROCESSED)
         recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *events)
-        assert (recorded["refund_id"], recorded["actor"]) == (f"{external}:1", "webhook")
+        assert (recorded["refund_id"], recorded["actor"]) == (f"{external}:{made['id']}", "webhook")
         other = make_event("customer.created", {"id": "cus_1", "email": EMAIL})
         self.expect(self.send(other), 200, LogEvent.WEBHOOK_IGNORED)
         for wrong, secret, reason in [

@@ -144,10 +144,11 @@ class Happenings:
     def of_another_shop(self) -> None:
         self._sandbox.refund_in_dashboard(self._sandbox.create_payment(AMOUNT))
 
-    def of_another_shop_with_the_id_of_a_record(self) -> None:
+    def of_another_shop_with_the_key_of_a_record(self) -> None:
         payment = self._sandbox.create_payment(AMOUNT)
         refund = self._sandbox.refund_in_dashboard(payment)
-        self._sandbox.set_refund(refund["id"], metadata={"refund_id": f"{self._refund()}:1"})
+        record = self._shop.db.flask_refunds.find_one({"paymentIntent": self._refund()})
+        self._sandbox.set_refund(refund["id"], metadata=record["request"]["metadata"])
 
     def _pay(self, **options: Any) -> str:
         payment = self._sandbox.create_payment(AMOUNT, **options)

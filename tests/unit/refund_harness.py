@@ -27,7 +27,7 @@ from flask_refunds.signals import (
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client.gateway import Gateway
-from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, refund_object
+from tests.unit.stripe_stub import PAYMENT, StubTransport, refund_key, refund_object
 
 CREATE = ("POST", "/v1/refunds")
 LIST = ("GET", "/v1/refunds")
@@ -56,7 +56,9 @@ class RefundHarness:
         self.gateway = gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         signal_sender = SignalSender(self.app)
         lease = timedelta(seconds=60)
-        self.purchases = purchases = Purchases(self.db.purchases, "stripePaymentIntentId")
+        self.purchases = purchases = Purchases(
+            self.db.purchases, self.db.flask_refunds, "stripePaymentIntentId"
+        )
         self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
         observers = Observers()
         observers.add(self)
@@ -81,7 +83,7 @@ class RefundHarness:
     def statuses(self) -> set[str]:
         return {purchase["status"] for purchase in self.db.purchases.find()}
 
-    def record(self, number: int = 1) -> Refund:
+    def record(self, number: int | str = 1) -> Refund:
         return self.ledger.get(f"{PAYMENT}:{number}")
 
     def refund_changed(self, refund: Refund) -> None:
@@ -105,7 +107,7 @@ class RefundHarness:
 def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     failure = Failure("unknown", "x") if status in ("failed", "canceled") else None
     whole = StripeRefund(
-        "re_1", PAYMENT, RefundStatus(status), 1999, 1999, "usd", REFUND_ID, None, failure, START, "req_1"
+        "re_1", PAYMENT, RefundStatus(status), 1999, 1999, "usd", refund_key(), None, failure, START, "req_1"
     )
     return replace(whole, **fields)
 

@@ -19,6 +19,11 @@ PAYMENT = "pi_1"
 REFUND_ID = "pi_1:1"
 
 
+def refund_key(number: int = 1) -> str:
+    """Return the idempotency key of a record. In unit tests, all end with the same digits."""
+    return f"{PAYMENT}:{number}:0123456789abcdef"
+
+
 @dataclass
 class Sent:
     """One request that was sent."""
@@ -88,7 +93,7 @@ def refund_object(**fields: Any) -> dict[str, Any]:
         "charge": charge_object(1999),
         "currency": "usd",
         "created": 1_700_000_000,
-        "metadata": {"refund_id": REFUND_ID},
+        "metadata": {"refund_id": refund_key()},
         "payment_intent": PAYMENT,
         "reason": None,
         "status": "succeeded",

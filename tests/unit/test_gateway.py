@@ -17,9 +17,10 @@ from flask_refunds.errors import (
 )
 from flask_refunds.models import RefundStatus, StripeRefund
 from flask_refunds.stripe_client.gateway import Gateway
-from tests.unit.stripe_stub import PAYMENT, REFUND_ID, StubTransport, error_object, lost, refund_object
+from tests.unit.stripe_stub import PAYMENT, StubTransport, error_object, lost, refund_key, refund_object
 
-REQUEST = {"payment_intent": PAYMENT, "metadata": {"refund_id": REFUND_ID}}
+KEY = refund_key()
+REQUEST = {"payment_intent": PAYMENT, "metadata": {"refund_id": KEY}}
 CREATE = ("POST", "/v1/refunds")
 RETRIEVE = ("GET", "/v1/refunds/re_1")
 
@@ -46,7 +47,7 @@ def create(
     stub = StubTransport(script)
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=retries, transport=stub, sleep=clock.sleep)
     try:
-        return gateway.create_refund(REQUEST, REFUND_ID, Deadline(within, clock), in_doubt=in_doubt), stub
+        return gateway.create_refund(REQUEST, KEY, Deadline(within, clock), in_doubt=in_doubt), stub
     except StripeCallError as answer:
         return answer, stub
     finally:
@@ -57,8 +58,8 @@ def test_every_attempt_sends_the_same_request_and_key() -> None:
     refund, stub = create(lost(), (200, refund_object()))
     assert isinstance(refund, StripeRefund)
     first, second, _ = stub.sent
-    assert first.params == second.params == {"payment_intent": PAYMENT, "metadata[refund_id]": REFUND_ID}
-    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == REFUND_ID
+    assert first.params == second.params == {"payment_intent": PAYMENT, "metadata[refund_id]": KEY}
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] == KEY
 
 
 def test_id_with_special_characters_is_one_path_segment() -> None:
@@ -189,7 +190,7 @@ def test_list_item_with_unknown_status_is_unreadable_and_the_others_are_not(stat
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub)
     refunds, unreadable = gateway.list_refunds(PAYMENT, Deadline.after(10))
     assert [refund.id for refund in refunds] == ["re_2"]
-    assert [(each.id, each.refund_id) for each in unreadable] == [("re_1", REFUND_ID)]
+    assert [(each.id, each.refund_id) for each in unreadable] == [("re_1", KEY)]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_replayed_answer_is_replaced_by_a_fresh_read() -> None:
     pending, failed = refund_object(status="pending"), refund_object(status="failed")
     stub = StubTransport([(*CREATE, lost()), (*CREATE, (200, pending)), (*RETRIEVE, (200, failed))])
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=1, transport=stub, sleep=lambda _: None)
-    refund = gateway.create_refund(REQUEST, REFUND_ID, Deadline.after(10), in_doubt=False)
+    refund = gateway.create_refund(REQUEST, KEY, Deadline.after(10), in_doubt=False)
     assert refund.status is RefundStatus.FAILED
 
 
@@ -223,7 +224,7 @@ def test_replayed_answer_without_a_fresh_read_is_unknown(answer: Any) -> None:
     stub = StubTransport([(*CREATE, (200, refund_object())), (*RETRIEVE, answer)])
     gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=stub, sleep=lambda _: None)
     with pytest.raises(OutcomeUnknown):
-        gateway.create_refund(REQUEST, REFUND_ID, Deadline.after(10), in_doubt=True)
+        gateway.create_refund(REQUEST, KEY, Deadline.after(10), in_doubt=True)
 
 
 def test_rejected_expansion_says_nothing_about_the_refund() -> None:

@@ -11,7 +11,16 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from flask_refunds.errors import RecordUnreadable
-from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.models import (
+    Failure,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    StripeRefund,
+    find_active,
+    next_number,
+)
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
 
@@ -167,15 +176,33 @@ def test_insert_with_lost_answer_recognizes_its_own_record(
     assert tries == ["pi_1:1", "pi_1:1"]
 
 
-def test_taken_number_raises(ledger: SteppedLedger) -> None:
+def test_taken_number_raises_and_an_external_refund_takes_none(ledger: SteppedLedger) -> None:
     ledger.add("pi_1")
     with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
         ledger.add("pi_1")
     found = StripeRefund(
         "re_1", "pi_1", RefundStatus.SUCCEEDED, 1, 1, "usd", None, None, None, START, "req_1"
     )
-    with pytest.raises(NumberTaken, match=r"^pi_1:1$"):
-        ledger.record_external(found, 1, purchase_ids=[], actor="webhook")
+    assert ledger.record_external(found, purchase_ids=[], actor="webhook") is not None
+    assert ledger.record_external(found, purchase_ids=[], actor="reconcile") is None
+
+
+@pytest.mark.parametrize("elsewhere", ["first", "last"])
+def test_numbers_decide_and_not_the_order_of_the_records(ledger: SteppedLedger, elsewhere: str) -> None:
+    """Stored times can be those of two clocks."""
+    found = StripeRefund("re_1", "pi_1", RefundStatus.FAILED, 1, 1, "usd", None, None, None, START, None)
+    for number, minutes in ((1, 10), (12, 0), (2, 5)):
+        ledger.now = START + timedelta(minutes=minutes)
+        request = RefundRequest(requested_by="admin", source="api")
+        ledger.create("pi_1", number, purchase_ids=[], to_mark=[], request=request)
+    ledger.now = START + timedelta(minutes=20 if elsewhere == "last" else -20)
+    ledger.record_external(found, purchase_ids=[], actor="webhook")
+    refunds = ledger.list_for_payment("pi_1")
+    assert [each.number for each in refunds if each.number] == [12, 2, 1]
+    assert refunds[-1 if elsewhere == "last" else 0].number is None
+    active = find_active(refunds)
+    assert active is not None
+    assert (active.number, next_number(refunds)) == (12, 13)
 
 
 def test_reviews_are_listed_by_age(ledger: SteppedLedger) -> None:

@@ -143,7 +143,7 @@ def test_external_refund_is_logged(harness: RefundHarness, log_records: LogRecor
     assert log_records() == [
         {
             "event": "external_refund_recorded",
-            "refund_id": REFUND_ID,
+            "refund_id": f"{PAYMENT}:re_1",
             "status": "succeeded",
             "code": None,
             "amount": 1999,

@@ -33,7 +33,7 @@ from tests.unit.refund_harness import (
     stripe_refund,
     suspend_after_creating,
 )
-from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
+from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_key, refund_object
 
 READ = (*RETRIEVE, (200, refund_object()))
 EXTERNAL = refund_object(metadata={})
@@ -74,7 +74,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "requestedBy": "admin",
         "request": {
             "payment_intent": PAYMENT,
-            "metadata": {"refund_id": REFUND_ID},
+            "metadata": {"refund_id": refund_key()},
             "expand": ["charge"],
             "reason": "duplicate",
         },
@@ -227,8 +227,49 @@ def test_unknown_outcome_releases_the_lease_and_resumes_with_the_same_key(harnes
     )
     assert result.refund.status is RefundStatus.SUCCEEDED
     assert {sent.headers["Idempotency-Key"] for sent in harness.stripe.sent if sent.method == "POST"} == {
-        REFUND_ID
+        refund_key()
     }
+
+
+@pytest.mark.parametrize(("lost_number", "expected"), [(1, 3), (2, 2)])
+def test_refund_beside_a_number_that_a_restore_lost_follows_the_last_one(
+    harness: RefundHarness, lost_number: int, expected: int
+) -> None:
+    for number in (1, 2):
+        again = refund_object(id=f"re_{number}", metadata={"refund_id": refund_key(number)})
+        harness.refund((*CREATE, (200, again)))
+        store(harness, "failed", id=f"re_{number}", metadata={"refund_id": refund_key(number)})
+    harness.db.flask_refunds.delete_one({"number": lost_number})
+    again = refund_object(id="re_3", metadata={"refund_id": refund_key(expected)})
+    assert harness.refund((*CREATE, (200, again))).refund.number == expected
+
+
+@pytest.mark.parametrize("answer", [(200, refund_object(id="re_2")), lost()], ids=["answered", "lost"])
+def test_refund_whose_predecessor_a_restore_lost_is_not_made_again(
+    harness: RefundHarness, answer: Any
+) -> None:
+    """The purchase is older than the ledger, so it's completed. The first request to Stripe is a read."""
+    create_record(harness)
+    second = {"number": 2, "_id": f"{PAYMENT}:2", "status": "succeeded", "stripeRefundId": "re_2"}
+    amounts = {"amount": 1999, "amountCaptured": 1999, "currency": "usd"}
+    harness.db.flask_refunds.insert_one({**harness.db.flask_refunds.find_one(), **second, **amounts})
+    harness.db.flask_refunds.delete_one({"number": 1})
+    shown = [listed(refund_object(id="re_2"))] if isinstance(answer, tuple) else []
+    with pytest.raises(PurchaseNotRefundable):
+        harness.refund(("GET", "/v1/refunds/re_2", answer), *shown)
+    assert [each["number"] for each in harness.db.flask_refunds.find()] == [2]
+
+
+def test_keys_of_two_records_with_one_id_differ(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the fixture's known ends
+    keys = set()
+    for _ in range(2):
+        keys.add(create_record(harness).idempotency_key)
+        harness.db.flask_refunds.delete_many({})
+    assert len(keys) == 2
+    assert all(key and key.startswith(f"{REFUND_ID}:") and len(key) > len(REFUND_ID) + 8 for key in keys)
 
 
 def test_refund_that_stripe_lists_is_adopted_without_another_request(harness: RefundHarness) -> None:
@@ -420,7 +461,7 @@ def test_refund_that_failed_since_is_refunded_again(harness: RefundHarness) -> N
     harness.refund((*CREATE, (200, refund_object())))
     harness.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     failed = refund_object(status="failed")
-    second = refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"})
+    second = refund_object(id="re_2", metadata={"refund_id": refund_key(2)})
     result = harness.refund((*RETRIEVE, (200, failed)), listed(failed), (*CREATE, (200, second)))
     assert (result.refund.id, harness.record().status) == (f"{PAYMENT}:2", RefundStatus.FAILED)
     assert harness.statuses() == {"refunded"}

@@ -26,7 +26,7 @@ from tests.unit.refund_harness import (
     store,
     stripe_refund,
 )
-from tests.unit.stripe_stub import PAYMENT, REFUND_ID, error_object, lost, refund_object
+from tests.unit.stripe_stub import PAYMENT, error_object, lost, refund_key, refund_object
 
 
 def test_verification_marks_purchases_of_a_succeeded_refund(harness: RefundHarness) -> None:
@@ -126,9 +126,7 @@ def test_refund_that_fails_after_success_needs_review_until_refunded_again(harne
         ("refund-failed", "failed"),
         ("refund-needs-review", "failed"),
     ]
-    result = harness.refund(
-        (*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"})))
-    )
+    result = harness.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": refund_key(2)}))))
     assert result.refund.id == f"{PAYMENT}:2"
     assert harness.statuses() == {"refunded"}
     at, by = START, "api:admin"
@@ -150,7 +148,7 @@ def test_refund_that_fails_after_success_needs_review_until_refunded_again(harne
 def test_late_report_of_an_earlier_refund_leaves_the_later_one_alone(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
-    harness.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": f"{PAYMENT}:2"}))))
+    harness.refund((*CREATE, (200, refund_object(id="re_2", metadata={"refund_id": refund_key(2)}))))
     for status in STATUSES:
         harness.transitions.apply(harness.record(1), stripe_refund(status), actor="webhook")
     assert harness.statuses() == {"refunded"}
@@ -302,7 +300,7 @@ def test_every_change_is_observed_and_unsent_until_receivers_return(
         for signal in signals:
             listening.enter_context(signal.connected_to(receiver, sender=harness.app))
         happen(harness)
-    assert harness.observed == [(REFUND_ID, status)]
+    assert harness.observed == [(harness.db.flask_refunds.find_one()["_id"], status)]
     assert set(seen) == ({False} if received else set())
     assert harness.db.flask_refunds.find_one()["signalsSent"] is True
 
@@ -413,9 +411,10 @@ def test_review_that_a_person_closed_stays_closed(
             Purchases, "mark_refunded", lambda self, payment, purchase_ids: (purchase_ids, purchase_ids)
         )
     harness.refund((*CREATE, (200, refund_object())))
-    number = 1
+    number: int | str = 1
     if code == "amounts_disagree":
-        number = store(harness, "succeeded", id="re_2", metadata={}, amount=700).number
+        store(harness, "succeeded", id="re_2", metadata={}, amount=700)
+        number = "re_2"
     for _ in range(2):
         refund = harness.record(number)
         assert refund.review is None or refund.review.code.value == code

@@ -65,7 +65,7 @@ def test_thin_charge_event_lists_the_refunds_of_its_payment(
     charge = ("GET", "/v1/charges/ch_7", (200, {"object": "charge", "payment_intent": PAYMENT}))
     event, external = thin("v1.charge.refunded", "ch_7"), refund_object(metadata={})
     assert handle(harness, handler, event, charge, listed(external), (*RETRIEVE, (200, external)))
-    assert harness.record().source == "external"
+    assert harness.record("re_1").source == "external"
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ export const REVIEWS = {
   disputed: "Payment disputed",
   transfer_not_reversed: "Transfer not reversed",
   amounts_disagree: "More refunded than paid",
+  made_twice: "Shown twice at Stripe",
 };
 
 const BRANDS = { amex: "American Express", diners: "Diners Club", jcb: "JCB", mastercard: "Mastercard", unionpay: "UnionPay", visa: "Visa" };

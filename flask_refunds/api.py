@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bson import ObjectId
-
-from .errors import InvalidRequest
 from .extension import current_refunds
-from .models import Reason, RefundRequest, find_object_id
-from .schemas.inputs import parse_note, parse_reason
+from .models import Reason, RefundRequest
+from .schemas.inputs import parse_note, parse_reason, require_many
 from .storage.purchase_ids import PurchaseIds
+from .storage.stored_ids import encodable_id
 
 if TYPE_CHECKING:
     from .bulk import BulkPlan, BulkResult, BulkSummary
 
 
 def plan_bulk_refund(
-    name: str, purchase_ids: Iterable[ObjectId | str], *, rate: float | None = None, amounts: bool = True
+    name: str, purchase_ids: Iterable[Any], *, rate: float | None = None, amounts: bool = True
 ) -> BulkPlan:
     """Return what :func:`bulk_refund` would do with these purchases. Nothing is refunded.
 
     :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, starting with a letter or digit.
-    :param purchase_ids: ObjectIds, or their 24 hex digits.
+    :param purchase_ids: the values of their ``_id``. Text is only the ID of a purchase whose ``_id`` is text.
     :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
     :param amounts: whether to ask Stripe, for each payment, how much would be refunded.
     :raises InvalidRequest: 400; the name or an ID is invalid.
@@ -38,7 +36,7 @@ def plan_bulk_refund(
 
 def bulk_refund(
     name: str,
-    purchase_ids: Iterable[ObjectId | str],
+    purchase_ids: Iterable[Any],
     *,
     requested_by: str | None = None,
     reason: Reason | None = None,
@@ -53,7 +51,7 @@ def bulk_refund(
     several times at once, on any machine; together the runs keep the rate.
 
     :param name: the run's name, stored with each refund; see :func:`plan_bulk_refund`.
-    :param purchase_ids: ObjectIds, or their 24 hex digits.
+    :param purchase_ids: the values of their ``_id``. Text is only the ID of a purchase whose ``_id`` is text.
     :param requested_by: who requests the refunds, for the ledger.
     :param reason: ``requested_by_customer``, ``duplicate`` or ``fraudulent``, for all of them.
     :param note: a note for the ledger; at most 500 characters.
@@ -77,18 +75,10 @@ def bulk_refund(
     return summary
 
 
-def read_ids(purchase_ids: Iterable[ObjectId | str]) -> PurchaseIds:
+def read_ids(purchase_ids: Iterable[Any]) -> PurchaseIds:
     """Return the purchases' IDs, without duplicates.
 
-    :raises InvalidRequest: 400; one isn't an ObjectId.
+    :raises InvalidRequest: 400; it is a single ID, or one of them is a document or a decimal.
     """
-    return PurchaseIds(map(_read_id, purchase_ids))
-
-
-def _read_id(given: ObjectId | str) -> ObjectId:
-    if isinstance(given, ObjectId):
-        return given
-    found = find_object_id(given) if isinstance(given, str) else None
-    if found is None:
-        raise InvalidRequest(f"{str(given)[:40]!r} isn't a purchase ID. Nothing was refunded.")
-    return found
+    database = current_refunds().database
+    return PurchaseIds(encodable_id(each, database) for each in require_many(purchase_ids))

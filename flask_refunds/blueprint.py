@@ -10,8 +10,11 @@ from .web import openapi, views, webhooks
 refunds_bp = Blueprint("refunds", __name__, url_prefix="/api/payments", cli_group="refunds")
 """Register it with ``app.register_blueprint(refunds_bp)``. ``url_prefix`` and ``name`` can be overridden."""
 
-refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.refund_purchase, methods=["POST"])
-refunds_bp.add_url_rule("/admin/refund/<purchase_id>", view_func=views.preview_refund)
+for rule in ("/admin/refund/<purchase_id>", "/admin/refund/<path:purchase_id>"):
+    # An ID may contain slashes, or line breaks, which the second rule doesn't match. A redirect to a path
+    # with merged slashes would name another purchase.
+    refunds_bp.add_url_rule(rule, view_func=views.refund_purchase, methods=["POST"], merge_slashes=False)
+    refunds_bp.add_url_rule(rule, view_func=views.preview_refund, merge_slashes=False)
 refunds_bp.add_url_rule("/admin/all", view_func=views.list_purchases)
 refunds_bp.add_url_rule("/status/<payment_intent_id>", view_func=views.show_purchase)
 refunds_bp.add_url_rule("/admin/refunds", view_func=views.list_refunds)

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from .api import bulk_refund, read_ids
+from .api import bulk_refund
 from .bulk import check_name
 from .errors import (
     DatabaseUnavailable,
@@ -24,8 +24,16 @@ from .errors import (
 )
 from .extension import current_refunds
 from .metrics.report import check_range
-from .models import Reason, RefundRequest, RefundStatus
-from .schemas.inputs import parse_end, parse_moment, parse_note, parse_purchase_id, parse_reason
+from .models import Reason, RefundRequest, RefundStatus, id_text
+from .schemas.cursors import read_id, write_id
+from .schemas.inputs import (
+    parse_end,
+    parse_moment,
+    parse_note,
+    parse_purchase_id,
+    parse_reason,
+    require_many,
+)
 from .schemas.rendering import render, render_refund
 from .storage.purchase_ids import PurchaseIds
 from .storage.search import PurchaseFilter
@@ -57,7 +65,7 @@ def refund_purchase(
     The task is retried every 10 seconds, up to 30 times, if another call is working on the refund, Stripe or
     MongoDB is unavailable or overloaded, or the outcome is unknown.
 
-    :param purchase_id: 24 hex digits.
+    :param purchase_id: as in a URL.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
     :return: the refund, as in the HTTP API.
     :raises RefundsError: the service's error; the task has failed.
@@ -68,7 +76,7 @@ def refund_purchase(
     rate_limiter.wait()
     try:
         with rate_limited(rate_limiter, slots_taken=1):
-            refund = refunds.service.refund(parse_purchase_id(purchase_id), request).refund
+            refund = refunds.service.refund(parse_purchase_id(id_text(purchase_id)), request).refund
     except _RETRIABLE as error:
         raise _retry(task, error) from error
     if refund.status is RefundStatus.PROCESSING and task.request.retries < _MAX_RETRIES:
@@ -111,7 +119,7 @@ def bulk(
     Pass either ``purchase_ids``, or ``content``, or ``since`` and ``until``, or the last three together.
 
     :param name: the run's name: 1 to 64 of A-Z, a-z, 0-9, ``._-``, starting with a letter or digit.
-    :param purchase_ids: 24 hex digits each.
+    :param purchase_ids: each as in a URL.
     :param content: a content's ID: refund the purchases of this content.
     :param since: a day or time: refund purchases made since then. Needs ``until``.
     :param until: a day, which is part of the range, or a time, which isn't.
@@ -127,7 +135,7 @@ def bulk(
         "note": parse_note(note),
         "rate": rate,
     }
-    ids = map(str, selected)
+    ids = map(write_id, selected)
     batches = iter(lambda: list(islice(ids, BATCH)), [])
     tasks = [bulk_part.apply_async((name, batch), options).id for batch in batches]
     return {"name": name, "purchases": len(selected), "tasks": tasks}
@@ -137,10 +145,11 @@ def bulk(
 def bulk_part(task: Task, name: str, purchase_ids: Sequence[str], **options: Any) -> dict[str, Any]:
     """Refund some purchases of a bulk run. :func:`bulk` sends these tasks.
 
+    :param purchase_ids: IDs with their types, from :func:`write_id`.
     :return: the summary of this part.
     """
     try:
-        return bulk_refund(name, purchase_ids, **options).as_dict()
+        return bulk_refund(name, map(read_id, purchase_ids), **options).as_dict()
     except _RETRIABLE as error:
         raise _retry(task, error) from error
 
@@ -159,7 +168,9 @@ def _select(
     if (purchase_ids is None) == (content is None and since is None):
         raise InvalidRequest("Pass purchase_ids, or content, since and until. Nothing was refunded.")
     if purchase_ids is not None:
-        selected = read_ids(purchase_ids)
+        texts = [id_text(each) for each in require_many(purchase_ids)]
+        found = current_refunds().purchases.resolve(texts)
+        selected = PurchaseIds(found.get(text, text) for text in texts if found)
     else:
         selected = current_refunds().purchase_search.find_ids(_read_filter(content, since, until))
     if not selected:

@@ -72,8 +72,16 @@ class AdminRequired(RefundsError):
     default_message = "Admin access required"
 
 
+class PurchaseIdAmbiguous(RefundsError):
+    """400: two purchases have this ID, for example one as text and one as an ObjectId."""
+
+    status = 400
+    code = "purchase_id_ambiguous"
+    default_message = "Two purchases have this ID, as different types. Nothing was refunded."
+
+
 class PurchaseNotFound(RefundsError):
-    """404: no purchase has this ID, or it isn't an ObjectId."""
+    """404: no purchase has this ID."""
 
     status = 404
     code = "purchase_not_found"
@@ -171,6 +179,16 @@ class DatabaseUnavailable(RefundsError):
     status = 500
     code = "database_unavailable"
     default_message = "The database is unavailable. This call refunded nothing. It is safe to retry."
+
+
+class RecordUnreadable(DatabaseUnavailable):
+    """500: a record of this payment can't be read, so it isn't known whether it is refunded."""
+
+    code = "record_unreadable"
+    default_message = (
+        "A refund record of this payment can't be read, so this call refunded nothing. "
+        "A newer release of flask_refunds may have written it: upgrade this server."
+    )
 
 
 class IdentityProviderUnavailable(RefundsError):

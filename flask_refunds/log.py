@@ -73,7 +73,7 @@ def log_event(event: LogEvent, error: BaseException | None = None, /, **fields: 
     """Log an event.
 
     :param error: its type, traceback and causes are logged, without its message.
-    :param fields: logged as given, except that ``actor`` and ``identity`` are pseudonymized.
+    :param fields: logged as given, except that ``actor``, ``identity`` and ``purchase_id`` are pseudonymized.
     """
     if not _log.isEnabledFor(event.level):
         return
@@ -92,7 +92,7 @@ def log_event(event: LogEvent, error: BaseException | None = None, /, **fields: 
 
 def _pseudonym(name: str, value: LogValue) -> LogValue:
     """Return an ID as it is, and the hash of anything else, such as an e-mail address."""
-    if name not in ("actor", "identity") or not isinstance(value, str):
+    if name not in ("actor", "identity", "purchase_id") or not isinstance(value, str):
         return value
     source, colon, who = value.partition(":") if name == "actor" else ("", "", value)
     if who and not _ID.fullmatch(who):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
+from uuid import UUID
 
 from bson import Binary, ObjectId
-from bson.binary import UUID_SUBTYPE
+from bson.binary import ALL_UUID_SUBTYPES
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _PAYMENT_INTENT = re.compile(r"pi_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
@@ -310,10 +312,22 @@ def find_object_id(text: str) -> ObjectId | None:
     return ObjectId(text) if len(text) == 24 and _HEX_DIGITS.issuperset(text) else None
 
 
+@dataclass(frozen=True, slots=True)
+class IdText:
+    """An ID in a URL, file or command, whose type isn't known. Elsewhere a value is an ID of its own type."""
+
+    text: str
+
+
 def id_text(value: Any) -> str:
-    """Return an ID as text, a UUID as 36 characters."""
-    is_uuid = isinstance(value, Binary) and value.subtype == UUID_SUBTYPE and len(value) == 16
-    return str(value.as_uuid() if is_uuid else value)
+    """Return an ID as text: a UUID as 36 characters, other binary data in Base64, and 7.0 as ``7``.
+
+    A UUID of the legacy subtype that your app's codec didn't decode is shown in Python's byte order.
+    """
+    if isinstance(value, bytes):
+        is_uuid = isinstance(value, Binary) and value.subtype in ALL_UUID_SUBTYPES and len(value) == 16
+        return str(UUID(bytes=bytes(value))) if is_uuid else b64encode(value).decode("ascii")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def is_payment_intent(text: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from bson import ObjectId
-
+from ..errors import RecordUnreadable
 from ..models import Refund, RefundStatus, find_active
 from ..storage.ledger import Ledger
+from ..storage.purchase_ids import sort_key
 from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
 
 BATCH = 200
@@ -66,7 +67,7 @@ class BulkResult:
     :param message: the reason, where the purchase wasn't refunded.
     """
 
-    purchase_id: ObjectId
+    purchase_id: Any
     result: Result
     refund: Refund | None = None
     amount: int | None = None
@@ -82,7 +83,7 @@ class BulkItem:
     :param is_primary: whether it is the first of the run's completed purchases with this payment.
     """
 
-    purchase_id: ObjectId
+    purchase_id: Any
     payment_intent: str | None = None
     is_primary: bool = True
     result: BulkResult | None = None
@@ -95,15 +96,13 @@ class Classifier:
     :param purchase_ids: all purchases of the run.
     """
 
-    def __init__(
-        self, ledger: Ledger, purchases: Purchases, name: str, purchase_ids: Container[ObjectId]
-    ) -> None:
+    def __init__(self, ledger: Ledger, purchases: Purchases, name: str, purchase_ids: Container[Any]) -> None:
         self._ledger = ledger
         self._purchases = purchases
         self._name = name
         self._purchase_ids = purchase_ids
 
-    def classify(self, purchase_ids: Sequence[ObjectId]) -> Iterator[BulkItem]:
+    def classify(self, purchase_ids: Sequence[Any]) -> Iterator[BulkItem]:
         """Yield an item for each of these purchases, in three round trips.
 
         :param purchase_ids: some hundreds at most.
@@ -120,7 +119,7 @@ class Classifier:
             else:
                 yield self._classify(purchase_id, purchase, refunds.get(purchase.payment_intent or "", []))
 
-    def result_for(self, purchase_id: ObjectId, refund: Refund) -> BulkResult:
+    def result_for(self, purchase_id: Any, refund: Refund) -> BulkResult:
         """Return the result of a purchase with a refund that hasn't failed."""
         refunded = refund.marked_purchase_ids or refund.purchase_ids
         created_by_run = refund.bulk_run == self._name and self._is_primary(purchase_id, refunded)
@@ -139,7 +138,9 @@ class Classifier:
             return BulkResult(purchase_id, Result.ALREADY_REFUNDED, refund, message=message)
         return BulkResult(purchase_id, Result.REFUNDED, refund, amount, currency)
 
-    def _classify(self, purchase_id: ObjectId, purchase: Purchase, refunds: Sequence[Refund]) -> BulkItem:
+    def _classify(self, purchase_id: Any, purchase: Purchase, refunds: Sequence[Refund] | None) -> BulkItem:
+        if refunds is None:
+            return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
         active = find_active(refunds)
         if purchase.status not in (COMPLETED, REFUNDED):
             return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
@@ -154,9 +155,9 @@ class Classifier:
             purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.completed_ids)
         )
 
-    def _is_primary(self, purchase_id: ObjectId, siblings: Iterable[object]) -> bool:
-        ids = [each for each in siblings if isinstance(each, ObjectId) and each in self._purchase_ids]
-        return purchase_id == min(ids, default=purchase_id)
+    def _is_primary(self, purchase_id: Any, siblings: Iterable[object]) -> bool:
+        ids = [each for each in siblings if each in self._purchase_ids]
+        return bool(purchase_id == min(ids, key=sort_key, default=purchase_id))
 
 
 def _needs_service(active: Refund, purchase: Purchase) -> bool:
@@ -167,7 +168,5 @@ def _needs_service(active: Refund, purchase: Purchase) -> bool:
     return active.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED
 
 
-def _classified(
-    purchase_id: ObjectId, result: Result, message: str, refund: Refund | None = None
-) -> BulkItem:
+def _classified(purchase_id: Any, result: Result, message: str, refund: Refund | None = None) -> BulkItem:
     return BulkItem(purchase_id, result=BulkResult(purchase_id, result, refund, message=message))

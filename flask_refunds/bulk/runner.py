@@ -17,8 +17,6 @@ from functools import partial
 from itertools import chain, islice, repeat
 from typing import Any
 
-from bson import ObjectId
-
 from ..clock import CALL_SECONDS
 from ..core.preview import Previewer
 from ..core.service import RefundService
@@ -26,6 +24,7 @@ from ..errors import (
     InvalidRequest,
     PurchaseNotFound,
     PurchaseNotRefundable,
+    RecordUnreadable,
     RefundFailed,
     RefundInProgress,
     RefundsError,
@@ -33,7 +32,7 @@ from ..errors import (
     StripeUnavailable,
 )
 from ..log import LogEvent, log_event
-from ..models import Payment, RefundRequest
+from ..models import Payment, RefundRequest, id_text
 from ..schemas.inputs import parse_bulk_name
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import PurchaseIds
@@ -228,13 +227,13 @@ class _Run:
         yield from remaining.values()
 
     def _process(
-        self, purchase_ids: Iterable[ObjectId], *, retrying: bool
-    ) -> Generator[BulkResult, None, dict[ObjectId, BulkResult]]:
+        self, purchase_ids: Iterable[Any], *, retrying: bool
+    ) -> Generator[BulkResult, None, dict[Any, BulkResult]]:
         """Process these purchases once.
 
         :return: those to try again.
         """
-        remaining: dict[ObjectId, BulkResult] = {}
+        remaining: dict[Any, BulkResult] = {}
         pool = WorkerPool(
             self._refund,
             calls_stripe=lambda item: item.result is None,
@@ -263,7 +262,7 @@ class _Run:
             raise StripeUnavailable(_STRIPE_UNREACHABLE)
         return result
 
-    def _refund_once(self, purchase_id: ObjectId) -> BulkResult:
+    def _refund_once(self, purchase_id: Any) -> BulkResult:
         try:
             refund = self.service.refund(purchase_id, self.request).refund
         except (PurchaseNotFound, PurchaseNotRefundable) as error:
@@ -274,15 +273,17 @@ class _Run:
             return BulkResult(purchase_id, Result.RATE_LIMITED, error.refund, message=error.message)
         except RefundFailed as error:
             return BulkResult(purchase_id, Result.FAILED, error.refund, message=_failure_message(error))
+        except RecordUnreadable as error:
+            return BulkResult(purchase_id, Result.NEEDS_REVIEW, message=error.message)
         except RefundsError:
             raise
         except Exception as error:
-            log_event(LogEvent.BULK_ITEM_FAILED, error, purchase_id=str(purchase_id))
+            log_event(LogEvent.BULK_ITEM_FAILED, error, purchase_id=id_text(purchase_id))
             message = f"Internal error ({type(error).__name__}); see the log."
             return BulkResult(purchase_id, Result.UNKNOWN, message=message)
         return self.classifier.result_for(purchase_id, refund)
 
-    def _not_refundable(self, purchase_id: ObjectId, error: RefundsError) -> BulkResult:
+    def _not_refundable(self, purchase_id: Any, error: RefundsError) -> BulkResult:
         """Return the result of a purchase that can't be refunded, as the ledger or Stripe shows it."""
         if error.refund is not None and not error.refund.status.is_failed_or_canceled:
             return self.classifier.result_for(purchase_id, error.refund)
@@ -292,11 +293,11 @@ class _Run:
 
 
 def _items(
-    classifier: Classifier, purchase_ids: Iterable[ObjectId], stop_event: threading.Event
+    classifier: Classifier, purchase_ids: Iterable[Any], stop_event: threading.Event
 ) -> Iterator[BulkItem]:
     """Yield an item for each purchase. The database is read as they are needed, some hundred at a time."""
 
-    def classify(batch: list[ObjectId]) -> list[BulkItem]:
+    def classify(batch: list[Any]) -> list[BulkItem]:
         return list(classifier.classify(batch))
 
     ids = iter(purchase_ids)

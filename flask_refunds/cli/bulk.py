@@ -205,7 +205,7 @@ def _default_name(file: str | None, content: str | None) -> str:
 def _read_file(file: str) -> PurchaseIds:
     try:
         with click.open_file(file, encoding="utf-8") as lines:
-            return read_ids(lines)
+            return read_ids(lines, current_refunds().purchases.resolve)
     except UnicodeDecodeError:
         raise InvalidRequest(f"{file} isn't UTF-8 text. Nothing was refunded.") from None
     except OSError as error:

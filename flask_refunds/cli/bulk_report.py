@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..bulk import BulkPlan, BulkResult, BulkSummary, Result
+from ..models import id_text
 from ..money import decimal_amount
 from .csv_output import decimal_cell
 
@@ -54,7 +55,7 @@ def result_row(result: BulkResult) -> list[Any]:
     """Return a purchase's result in the order of :data:`COLUMNS`."""
     refund = result.refund
     return [
-        str(result.purchase_id),
+        id_text(result.purchase_id),
         result.result.value,
         refund.id if refund else None,
         refund.status.value if refund else None,

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..extension import current_refunds
-from ..models import Refund
+from ..models import Refund, id_text
 from ..schemas.rendering import render_refund, to_json
 from ..storage.search import RefundFilter
 from .atomic_file import open_output
@@ -64,7 +64,7 @@ def export(format_: str, filters: RefundFilter, output: Path | None) -> None:
 def _flatten(refund: Refund) -> dict[str, Any]:
     failure, review = refund.failure, refund.review
     return render_refund(refund) | {
-        "purchaseIds": " ".join(map(str, refund.purchase_ids)),
+        "purchaseIds": " ".join(map(id_text, refund.purchase_ids)),
         "amountDecimal": decimal_cell(refund.amount, refund.currency),
         "failureCode": failure.code if failure else None,
         "failureMessage": failure.message if failure else None,

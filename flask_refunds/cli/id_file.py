@@ -2,41 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from bson import ObjectId
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ..errors import InvalidRequest
-from ..models import find_object_id
-from ..storage.purchase_ids import PurchaseIds
+from ..models import id_text
+from ..storage.purchase_ids import PurchaseIds, sort_key
 from .output import printable
 
 _MAX_REPORTED_LINES = 5
+_MAX_LENGTH = 1000
 
 
-def read_ids(lines: Iterable[str]) -> PurchaseIds:
+def read_ids(lines: Iterable[str], resolve: Callable[[Sequence[str]], Mapping[str, Any]]) -> PurchaseIds:
     """Read one purchase ID per line. Blank lines and lines that start with ``#`` are skipped.
 
-    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs.
+    :param resolve: returns the IDs of existing purchases by the texts that name them.
+    :raises InvalidRequest: 400; a line isn't an ID or repeats one, or the file has no IDs of purchases.
     """
-    seen: dict[ObjectId, int] = {}
+    texts: dict[int, str] = {}
     problems: list[str] = []
     for number, line in enumerate(lines, 1):
         text = line.removeprefix("\ufeff").strip() if number == 1 else line.strip()
         if not text or text.startswith("#"):
             continue
-        purchase_id = find_object_id(text)
-        if purchase_id is None:
-            problems.append(f"Line {number} isn't a purchase ID (24 hex digits): {printable(text[:40])}")
-        elif purchase_id in seen:
-            problems.append(f"Line {number} repeats line {seen[purchase_id]}: {purchase_id}")
+        if text.isprintable() and len(text) <= _MAX_LENGTH:
+            texts[number] = text
         else:
-            seen[purchase_id] = number
+            problems.append(f"Line {number} isn't a purchase ID: {printable(text[:40])}")
+    found = resolve(list(texts.values()))
+    ids = {number: found.get(text, text) for number, text in texts.items()}
+    seen: dict[Any, int] = {}
+    for number, purchase_id in ids.items():
+        first = seen.setdefault(sort_key(purchase_id), number)
+        if first != number:
+            problems.append(f"Line {number} repeats line {first}: {id_text(purchase_id)}")
     if problems:
         raise InvalidRequest("\n".join([*_first(problems), "Nothing was refunded."]))
-    if not seen:
-        raise InvalidRequest("The file contains no purchase IDs, one per line. Nothing was refunded.")
-    return PurchaseIds(seen)
+    if not found:
+        raise InvalidRequest(
+            "The file contains no IDs of existing purchases, one per line. Nothing was refunded."
+        )
+    return PurchaseIds(ids.values())
 
 
 def _first(problems: list[str]) -> list[str]:

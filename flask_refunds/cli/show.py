@@ -9,7 +9,7 @@ import click
 
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import Refund, RefundStatus
+from ..models import Refund, RefundStatus, id_text
 from ..schemas.inputs import parse_purchase_id
 from ..schemas.rendering import render_refund
 from .errors import refunds_command
@@ -46,12 +46,12 @@ def show(id_: str, as_json: bool) -> None:
 
 def _find(id_: str) -> Sequence[Refund]:
     ledger = current_refunds().ledger
-    if ":" in id_:
-        refund = ledger.find(id_)
-        if refund is None:
-            raise RefundNotFound
+    refund = ledger.find(id_) if ":" in id_ else None
+    if refund is not None:
         return [refund]
     if id_.startswith("pi_"):
+        if ":" in id_:
+            raise RefundNotFound
         return ledger.list_for_payment(id_)
     purchase = current_refunds().purchases.find(parse_purchase_id(id_))
     if purchase is None:
@@ -66,7 +66,7 @@ def _print(refund: Refund) -> None:
             ("Refund", refund.id),
             ("Status", refund.status.value),
             ("Amount", format_amount(refund)),
-            ("Purchases", " ".join(map(str, refund.purchase_ids))),
+            ("Purchases", " ".join(map(id_text, refund.purchase_ids))),
             ("Reason", refund.reason or ""),
             ("Note", refund.note or ""),
             ("Requested by", refund.requested_by or ""),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from bson import ObjectId
+from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import (
@@ -51,9 +49,11 @@ class Previewer:
         self._purchases = purchases
         self._gateway = gateway
 
-    def preview(self, purchase_id: ObjectId) -> Preview:
+    def preview(self, purchase_id: Any) -> Preview:
         """Return what refunding this purchase would do.
 
+        :param purchase_id: a value, or an :class:`IdText`.
+        :raises PurchaseIdAmbiguous: 400.
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400.
         :raises PaymentIntentMissing: 400.

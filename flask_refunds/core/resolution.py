@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import NothingToResolve, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund, RefundRequest, RefundStatus
+from ..models import Refund, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .service import UNREADABLE_REFUND, RefundResult, RefundService
@@ -111,10 +111,11 @@ class ManualReview:
             raise NothingToResolve(f"{refund.id} is {refund.status.value} at Stripe, not failed.")
         purchase_id = refund.purchase_ids[0]
         purchase = self._purchases.find(purchase_id)
+        name = f"Purchase {id_text(purchase_id)}"
         if purchase is None:
-            raise NothingToResolve(f"Purchase {purchase_id} no longer exists. Nothing was refunded.")
+            raise NothingToResolve(f"{name} no longer exists. Nothing was refunded.")
         if purchase.payment_intent != refund.payment_intent:
-            raise NothingToResolve(f"Purchase {purchase_id} has another payment now. Nothing was refunded.")
+            raise NothingToResolve(f"{name} has another payment now. Nothing was refunded.")
         return purchase_id
 
     def _find(self, refund_id: str) -> Refund:

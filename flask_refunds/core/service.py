@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bson import ObjectId
-
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import (
     DatabaseUnavailable,
@@ -137,16 +135,19 @@ class RefundService:
         self._stripe_sync = stripe_sync
         self._clock = clock
 
-    def refund(self, purchase_id: ObjectId, request: RefundRequest) -> RefundResult:
+    def refund(self, purchase_id: Any, request: RefundRequest) -> RefundResult:
         """Refund a completed purchase in full, or continue the refund that it already has.
 
+        :param purchase_id: a value, or an :class:`IdText`.
         :return: a refund that succeeded, is pending at Stripe, or whose outcome is still unknown.
+        :raises PurchaseIdAmbiguous: 400; several purchases have an ID with this text.
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400; the purchase isn't completed, or is already refunded.
         :raises RefundInProgress: 409; another call is working on it.
         :raises RefundFailed: 400; nothing was refunded.
         :raises StripeRateLimited: 503; nothing was refunded.
         :raises StripeKeyRejected: 500; nothing was refunded.
+        :raises RecordUnreadable: 500; a newer release may have refunded the payment.
         :raises DatabaseUnavailable: 500; this call sent nothing to Stripe.
         """
         call = CallContext.start(request.actor)

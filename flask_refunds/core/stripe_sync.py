@@ -49,11 +49,12 @@ class StripeSync:
         """Return the refund records of those of these payments that belong to this app, in two queries.
 
         :param payment_intents: some hundreds at most.
+        :return: no records for a payment with one that can't be read, so that its refunds aren't skipped.
         :raises DatabaseUnavailable: 500.
         """
         refunds = self._ledger.list_for_payments(filter(is_payment_intent, payment_intents))
-        paid = self._purchases.payments_among([each for each in refunds if not refunds[each]])
-        return {each: refunds[each] for each in refunds if refunds[each] or each in paid}
+        paid = self._purchases.payments_among([each for each in refunds if refunds[each] == []])
+        return {each: refunds[each] or [] for each in refunds if refunds[each] != [] or each in paid}
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline

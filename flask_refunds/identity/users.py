@@ -9,7 +9,8 @@ from typing import Any
 from ..config import Settings
 from ..errors import NotAuthenticated
 from ..models import is_storable
-from ..storage.connection import Collection, database_timeout, stored_ids
+from ..storage.connection import Collection, database_timeout
+from ..storage.stored_ids import stored_ids
 
 
 class Users:
@@ -39,12 +40,18 @@ class Users:
         return user or None  # a loader may return False for an unknown user
 
     def _find(self, identity: str | int) -> Any | None:
-        query = {self._id_field: {"$in": _stored_forms(identity)}}
+        query = {self._id_field: {"$in": self._stored_forms(identity)}}
         with database_timeout():
             found = list(self._collection.find(query).limit(2))
         if len(found) > 1:
             raise NotAuthenticated(reason="user_ambiguous")
         return found[0] if found else None
+
+    def _stored_forms(self, identity: str | int) -> list[Any]:
+        too_large = isinstance(identity, int) and not -(2**63) <= identity < 2**63
+        if too_large or not is_storable(str(identity)):
+            raise NotAuthenticated(reason="claims")
+        return stored_ids(identity, self._collection)
 
     def possible_ids(self, user: Any, identity: str | int) -> list[Any]:
         """Return the forms in which the app's other documents may refer to a user.
@@ -53,18 +60,11 @@ class Users:
         :param identity: the ID from the token, for other users.
         """
         stored = user.get("_id") if isinstance(user, Mapping) else None
-        return stored_ids(identity if stored is None else stored)
+        return stored_ids(identity if stored is None else stored, self._collection)
 
     def is_admin(self, user: Any) -> bool:
         """Return whether the user is an admin. Any value except ``True`` denies access."""
         return self._is_admin(user) is True
-
-
-def _stored_forms(identity: str | int) -> list[Any]:
-    too_large = isinstance(identity, int) and not -(2**63) <= identity < 2**63
-    if too_large or not is_storable(str(identity)):
-        raise NotAuthenticated(reason="claims")
-    return stored_ids(identity)
 
 
 def _has_admin_role(user: Any) -> bool:

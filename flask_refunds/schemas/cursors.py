@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
 
-from bson import ObjectId
+from bson import CodecOptions, Decimal128, ObjectId, Timestamp, decode, encode
+from bson.codec_options import DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.errors import BSONError
 
-from ..models import find_object_id
 from ..storage.search import RefundCursor
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_CURSOR = re.compile(r"(\d{1,13}) (\S{1,300})", re.ASCII)
+_CURSOR = re.compile(r"(\d{1,13}) (.{1,4000})", re.ASCII | re.DOTALL)
 _EXPECTED = "the nextCursor of another page"
+_MAX_LENGTH = 8000
+"""The longest cursor. A longer URL wouldn't reach the app."""
+_SCALARS = (str, int, float, bytes, UUID, ObjectId, datetime, DatetimeMS, Decimal128, Timestamp)
+_ANY_DATE: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_AUTO
+)
 
 
 def write_cursor(cursor: RefundCursor | None) -> str | None:
-    """Return a cursor as ``nextCursor`` shows it."""
+    """Return the cursor of a page of refunds as ``nextCursor`` shows it."""
     if cursor is None:
         return None
     milliseconds = (cursor.created_at - _EPOCH) // timedelta(milliseconds=1)
-    return urlsafe_b64encode(f"{milliseconds} {cursor.id}".encode()).decode().rstrip("=")
+    return _to_text(f"{milliseconds} {cursor.id}".encode())
 
 
 def read_cursor(text: str) -> RefundCursor:
@@ -33,21 +44,46 @@ def read_cursor(text: str) -> RefundCursor:
     :raises ValueError: it isn't a cursor of this library.
     """
     try:
-        plain = urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4)).decode("utf-8")
+        read = _CURSOR.fullmatch(_to_bytes(text).decode("utf-8"))
+        if read is not None:
+            return RefundCursor(_EPOCH + timedelta(milliseconds=int(read[1])), read[2])
     except ValueError:
-        plain = ""
-    read = _CURSOR.fullmatch(plain)
-    if read is None:
-        raise ValueError(_EXPECTED)
-    return RefundCursor(_EPOCH + timedelta(milliseconds=int(read[1])), read[2])
+        pass
+    raise ValueError(_EXPECTED)
 
 
-def read_purchase_cursor(text: str) -> ObjectId:
-    """Read the ``after`` of a page of purchases.
+def write_id(purchase_id: Any) -> str:
+    """Return an ID with its type as opaque text: the cursor of a page of purchases is the last one's.
 
-    :raises ValueError: it isn't a cursor of this library.
+    :param purchase_id: a scalar, or a document of scalars.
     """
-    object_id = find_object_id(text)
-    if object_id is None:
+    # BSON has no type for a UUID that a codec has decoded.
+    is_uuid = isinstance(purchase_id, UUID)
+    return _to_text(encode({"uuid": purchase_id.bytes} if is_uuid else {"id": purchase_id}))
+
+
+def read_id(text: str) -> Any:
+    """Read what :func:`write_id` returned, such as the ``after`` of a page of purchases.
+
+    :raises ValueError: it isn't from there.
+    """
+    try:
+        [(name, value)] = decode(_to_bytes(text), _ANY_DATE).items()
+        if name == "uuid":
+            return UUID(bytes=value)
+        parts = value.values() if isinstance(value, Mapping) else [value]
+        if name == "id" and all(isinstance(each, _SCALARS) for each in parts):
+            return value
+    except (ValueError, TypeError, OverflowError, RecursionError, BSONError):
+        pass
+    raise ValueError(_EXPECTED)
+
+
+def _to_text(plain: bytes) -> str:
+    return urlsafe_b64encode(plain).decode("ascii").rstrip("=")
+
+
+def _to_bytes(text: str) -> bytes:
+    if len(text) > _MAX_LENGTH:
         raise ValueError(_EXPECTED)
-    return object_id
+    return urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))

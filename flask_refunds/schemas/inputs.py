@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
-from bson import ObjectId
-
 from ..errors import InvalidRequest, PurchaseNotFound
-from ..models import Reason, find_object_id, is_bulk_name, is_storable
+from ..models import IdText, Reason, is_bulk_name, is_storable
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
@@ -20,15 +19,24 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
 
 
-def parse_purchase_id(text: str) -> ObjectId:
-    """Parse a purchase's ID: 24 hex digits.
+def parse_purchase_id(text: str) -> IdText:
+    """Parse a purchase's ID, which can be of any type that has such a text.
 
-    :raises PurchaseNotFound: 404; it isn't an ObjectId.
+    :raises PurchaseNotFound: 404; MongoDB can't store the text, so no purchase has it.
     """
-    purchase_id = find_object_id(text)
-    if purchase_id is None:
+    if not is_storable(text):
         raise PurchaseNotFound
-    return purchase_id
+    return IdText(text)
+
+
+def require_many(purchase_ids: Iterable[Any]) -> Iterable[Any]:
+    """Return purchase IDs, unless it is a single one: its characters could be IDs, too.
+
+    :raises InvalidRequest: 400.
+    """
+    if isinstance(purchase_ids, (str, bytes)):
+        raise InvalidRequest("purchase_ids must be a list of IDs, not a single one. Nothing was refunded.")
+    return purchase_ids
 
 
 def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:

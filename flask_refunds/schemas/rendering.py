@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from bson import Binary
-from bson.binary import UUID_SUBTYPE
 from bson.datetime_ms import DatetimeMS
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
@@ -28,21 +25,30 @@ def to_json(value: Any) -> str:
 
 
 def render(value: Any) -> Any:
-    """Return a stored value for JSON: IDs as 24 hex digits, times as ``2024-03-15T10:30:00.000Z``."""
+    """Return a stored value for JSON: every ``_id`` as text, times as ``2024-03-15T10:30:00.000Z``."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): render(each) for key, each in value.items()}
+        return {str(key): render_id(each) if key == "_id" else render(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [render(each) for each in value]
     if isinstance(value, (datetime, DatetimeMS)):
         return _render_time(value)
-    if isinstance(value, (bytes, Binary)) and getattr(value, "subtype", 0) != UUID_SUBTYPE:
-        return b64encode(value).decode("ascii")
-    # The remaining types have a readable text: ObjectId, Decimal128, UUID, and BSON's rarer types.
+    # The remaining types have a readable text: binary data, ObjectId, Decimal128, and BSON's rarer types.
     return id_text(value)
+
+
+def render_id(value: Any) -> Any:
+    """Return an ID for JSON: as text, unless it is ``None`` or a document."""
+    return id_text(value) if isinstance(value, (int, float)) else render(value)
+
+
+def render_purchase(purchase: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a purchase as stored, for JSON; the IDs of its user and content as text."""
+    references = {name: render_id(purchase[name]) for name in ("user", "content") if name in purchase}
+    return {**render(purchase), **references}
 
 
 def _render_time(value: datetime | DatetimeMS) -> str:
@@ -61,7 +67,7 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
     rendered = {
         "id": refund.id,
         "paymentIntent": refund.payment_intent,
-        "purchaseIds": render(refund.purchase_ids),
+        "purchaseIds": [render_id(each) for each in refund.purchase_ids],
         "status": refund.status.value,
         "amount": refund.amount,
         "currency": refund.currency,
@@ -82,7 +88,7 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
 
 def render_result(refund: Refund, purchase: Mapping[str, Any], hint: str | None) -> dict[str, Any]:
     """Return a refund that was made, the purchase as it is now, and a hint if these don't match."""
-    rendered = {"purchase": render(purchase), "refund": render_refund(refund)}
+    rendered = {"purchase": render_purchase(purchase), "refund": render_refund(refund)}
     return rendered | ({"hint": hint} if hint else {})
 
 

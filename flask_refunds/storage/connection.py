@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID
 
 import pymongo
 import pymongo.collection
 import pymongo.database
-from bson import Binary, CodecOptions, ObjectId
+from bson import CodecOptions
 from bson.codec_options import DatetimeConversion
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -20,7 +18,6 @@ from pymongo.write_concern import WriteConcern
 
 from ..config import Settings, is_database, is_pymongo
 from ..errors import ConfigurationError, DatabaseUnavailable
-from ..models import find_object_id, id_text
 
 Collection = pymongo.collection.Collection[dict[str, Any]]
 Database = pymongo.database.Database[dict[str, Any]]
@@ -34,8 +31,6 @@ REPORT_SECONDS = 15.0
 _FINAL_CODES = frozenset({2, 9, 13, 14, 28, 52, 55, 57, 66, 121, 166, 11000, 17419, 31249})
 """Errors that a retry won't change: unauthorized, a validator, a view, a path that can't be created, …
 (https://www.mongodb.com/docs/manual/reference/error-codes/)."""
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
@@ -92,19 +87,6 @@ def majority_collection(database: Database, name: str) -> Collection:
     )
 
 
-def stored_ids(identity: Any) -> list[Any]:
-    """Return the forms in which a document may store an ID: as text, as an ObjectId, or as a UUID."""
-    if isinstance(identity, UUID):
-        identity = Binary.from_uuid(identity)  # which any codec can encode
-    text = id_text(identity)
-    forms = [identity] if isinstance(identity, str) else [identity, text]
-    object_id = None if isinstance(identity, ObjectId) else find_object_id(text)
-    if object_id is not None:
-        return [*forms, object_id]
-    is_uuid = isinstance(identity, str) and _UUID.fullmatch(text)
-    return [*forms, Binary.from_uuid(UUID(text))] if is_uuid else forms
-
-
 def is_server(database: Any) -> bool:
     """Return whether this is a real MongoDB database, and not mongomock's, which has fewer features."""
     return isinstance(database, pymongo.database.Database)
@@ -115,7 +97,9 @@ def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
         return _CODEC  # mongomock supports no other options
     # A date beyond Python's range, or invalid UTF-8, must not make one of the app's documents unreadable.
     return _CODEC.with_options(
-        datetime_conversion=DatetimeConversion.DATETIME_AUTO, unicode_decode_error_handler="replace"
+        datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+        unicode_decode_error_handler="replace",
+        uuid_representation=database.codec_options.uuid_representation,
     )
 
 

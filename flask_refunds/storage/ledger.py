@@ -18,9 +18,10 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
+from ..errors import RecordUnreadable
 from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
-from .refund_documents import failure_document, payment_range, read_payment, read_record
+from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
 
 _IN_FLIGHT = timedelta(minutes=1)
 """How long after a lease a request of its call may still arrive at Stripe, or be missing in a list."""
@@ -54,20 +55,25 @@ class Ledger:
     def list_for_payment(self, payment_intent: str) -> list[Refund]:
         """Return every refund of a payment intent, oldest first, each refund at Stripe once.
 
+        :raises RecordUnreadable: 500; one of its records can't be read, so nothing may be decided.
         :raises DatabaseUnavailable: 500.
         """
-        return self.list_for_payments([payment_intent])[payment_intent]
+        return read_payment(self._find_for_payments([payment_intent])[payment_intent])[0]
 
-    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund]]:
+    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund] | None]:
         """Return the refunds of these payment intents, by payment intent, as :meth:`list_for_payment` does.
 
         :param payment_intents: some hundreds at most.
+        :return: ``None`` for a payment with a record that can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        return {
-            payment_intent: read_payment(documents)[0]
-            for payment_intent, documents in self._find_for_payments(payment_intents).items()
-        }
+        found: dict[str, list[Refund] | None] = {}
+        for payment_intent, documents in self._find_for_payments(payment_intents).items():
+            try:
+                found[payment_intent] = read_payment(documents)[0]
+            except RecordUnreadable:
+                found[payment_intent] = None
+        return found
 
     def hide_duplicates(self, payment_intent: str) -> list[Refund]:
         """List a payment's refunds, and leave what this list leaves out also out of searches and reports.
@@ -91,7 +97,7 @@ class Ledger:
         )
         with database_timeout(seconds):
             for document in self._records.find(query):
-                found[document["paymentIntent"]].append(document)
+                found[document["_id"].partition(":")[0]].append(document)
         return found
 
     def get(self, refund_id: str) -> Refund:
@@ -106,13 +112,13 @@ class Ledger:
         return refund
 
     def find(self, refund_id: str) -> Refund | None:
-        """Return one refund, or ``None``.
+        """Return one refund, or ``None`` if it doesn't exist or can't be read.
 
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
             document = self._records.find_one({"_id": refund_id})
-        return read_record(document) if document else None
+        return next(read_records([document] if document else []), None)
 
     def create(
         self,

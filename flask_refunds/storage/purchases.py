@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pymongo.collection
-from bson import ObjectId
 
-from ..models import Refund, is_payment_intent
+from ..errors import PurchaseIdAmbiguous
+from ..models import IdText, Refund, id_text, is_payment_intent
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .refund_documents import payment_range, read_payment
+from .stored_ids import matching_ids
 
 COMPLETED = "completed"
 REFUNDED = "refunded"
 PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
+_PAYMENT = "_flask_refunds_payment"
+_NO_PAYMENT = "flask_refunds:none"
+"""What joins purchases without a payment: no purchase has it."""
 _RECORDS = "_flask_refunds_records"
-_ADDED = (_SIBLINGS, _RECORDS)
+_ADDED = (_SIBLINGS, _PAYMENT, _RECORDS)
+_RESOLVED_AT_ONCE = 500
 
 
 class _Rejected(Exception):
@@ -63,58 +68,83 @@ class Purchases:
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
 
-    def find(self, purchase_id: ObjectId) -> Purchase | None:
-        """Return a purchase with its payment's other purchases and refunds, in one round trip if it has one.
+    def find(self, purchase_id: Any) -> Purchase | None:
+        """Return a purchase with its payment's other purchases and refunds, in one round trip.
 
+        :param purchase_id: a value, or an :class:`IdText`.
+        :raises PurchaseIdAmbiguous: 400; several purchases are shown with this text.
+        :raises RecordUnreadable: 500; one of its refunds can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        stages = [*self._with_siblings(purchase_id), *self._with_records()]
+        stages = self._with_siblings({"$in": matching_ids(purchase_id, self._purchases)})
         with database_timeout():
-            found = list(self._purchases.aggregate(stages))
-            if found:
-                purchase = self._read(found[0])
-                if purchase.payment_intent is None:
-                    return purchase
-                records = found[0].get(_RECORDS)
-                if records is None:
-                    records = self._records.find({"_id": payment_range(purchase.payment_intent)})
-                return replace(purchase, refunds=read_payment(records)[0])
-            document = self._purchases.find_one({"_id": purchase_id})
-        return None if document is None else Purchase(document, None, [purchase_id], [])
+            found = list(self._purchases.aggregate([*stages, *self._with_records()]))
+            if len(found) > 1:
+                raise PurchaseIdAmbiguous
+            purchase = self._read(found[0]) if found else None
+            if purchase is None or purchase.payment_intent is None:
+                return purchase
+            records = found[0].get(_RECORDS)
+            if records is None:
+                records = list(self._records.find({"_id": payment_range(purchase.payment_intent)}))
+        return replace(purchase, refunds=read_payment(records)[0])
 
-    def find_many(self, purchase_ids: Sequence[ObjectId]) -> dict[ObjectId, Purchase]:
+    def resolve(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Return the IDs of existing purchases by the texts that name them.
+
+        :raises PurchaseIdAmbiguous: 400; names the text.
+        :raises DatabaseUnavailable: 500.
+        """
+        found: dict[str, Any] = {}
+        for start in range(0, len(texts), _RESOLVED_AT_ONCE):
+            named: dict[Any, str] = {}
+            for text in texts[start : start + _RESOLVED_AT_ONCE]:
+                named |= dict.fromkeys(matching_ids(IdText(text), self._purchases), text)
+            with database_timeout(REPORT_SECONDS):
+                for each in self._purchases.find({"_id": {"$in": list(named)}}, {"_id": 1}):
+                    shown = id_text(each["_id"])
+                    text = named.get(each["_id"], shown) if isinstance(each["_id"], Hashable) else shown
+                    if found.setdefault(text, each["_id"]) != each["_id"]:
+                        raise PurchaseIdAmbiguous(f"Two purchases have the ID {text}. Nothing was refunded.")
+        return found
+
+    def find_many(self, purchase_ids: Sequence[Any]) -> dict[Any, Purchase]:
         """Return the existing ones of these purchases by ID, with only the fields that are needed.
 
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        wanted = {"$in": list(purchase_ids)}
-        fields = {"status": 1, self._field: 1}
-        shown = fields | {f"{_SIBLINGS}.{each}": 1 for each in ("_id", "status", self._field)}
+        stages = self._with_siblings({"$in": list(purchase_ids)})
+        fields = ("_id", "status", self._field)
+        shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
-            found = list(self._purchases.aggregate([*self._with_siblings(wanted), {"$project": shown}]))
-            paid = {each["_id"]: self._read(each) for each in found}
-            rest = {"$in": [each for each in purchase_ids if each not in paid]}
-            unpaid = list(self._purchases.find({"_id": rest}, fields)) if rest["$in"] else []
-        return paid | {each["_id"]: Purchase(each, None, [each["_id"]], []) for each in unpaid}
+            found = list(self._purchases.aggregate([*stages, {"$project": shown}]))
+        return {each["_id"]: self._read(each) for each in found}
 
     def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
         """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
 
         Purchases without a payment have no siblings: an app may have any number of them.
         """
-        paid = {"_id": wanted, self._field: {"$regex": "^pi_[0-9A-Za-z_]"}}
+        field = f"${self._field}"
+        text = {"$cond": [{"$eq": [{"$type": field}, "string"]}, field, ""]}
+        is_paid: dict[str, Any] = {"$regexMatch": {"input": text, "regex": "^pi_[0-9A-Za-z_]"}}
         siblings: dict[str, Any] = {
             "from": self._purchases.name,
-            "localField": self._field,
+            "localField": _PAYMENT,
             "foreignField": self._field,
             "as": _SIBLINGS,
         }
         if self._is_server:
-            siblings["pipeline"] = [
-                {"$project": {self._field: 1, "status": 1}}
-            ]  # whole documents may exceed 16 MB
-        return [{"$match": paid}, {"$lookup": siblings}]
+            # Whole documents may exceed 16 MB.
+            siblings["pipeline"] = [{"$project": {self._field: 1, "status": 1}}]
+        else:  # mongomock has neither such pipelines nor $type, and compares as Python does
+            is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
+        return [
+            {"$match": {"_id": wanted}},
+            {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
+            {"$lookup": siblings},
+        ]
 
     def _with_records(self) -> list[dict[str, Any]]:
         """Return the stages that add the payment's refund records, or nothing if these must be read apart.
@@ -125,8 +155,7 @@ class Purchases:
         if not self._is_server:
             return []
         is_ordered = {"$lt": [":", ";"]}
-        is_text = {"$eq": [{"$type": f"${self._field}"}, "string"]}
-        payment = {"$cond": [{"$and": [is_text, is_ordered]}, f"${self._field}", None]}
+        payment = {"$cond": [is_ordered, f"${_PAYMENT}", None]}
         in_range = [{"$gte": ["$_id", "$$start"]}, {"$lt": ["$_id", "$$end"]}]
         records = {
             "from": self._records.name,

@@ -73,7 +73,7 @@ class ReconcileQueue:
                 query = {**reason, **NOT_DUPLICATE, **times}
                 records = self._records.find(query, {"lookedAt": 1, "status": 1}).sort("lookedAt", 1)
                 for each in records.limit(limit):
-                    is_settled = each["status"] not in UNSETTLED
+                    is_settled = each.get("status") not in UNSETTLED
                     found.setdefault(each["_id"], Unfinished(each["_id"], each["lookedAt"], is_settled))
                 if len(found) >= limit:
                     break
@@ -111,4 +111,4 @@ class ReconcileQueue:
             {"$group": {"_id": "$review.code", "count": {"$sum": 1}}},
         ]
         with database_timeout(REPORT_SECONDS):
-            return Counter({each["_id"]: each["count"] for each in self._records.aggregate(stages)})
+            return Counter({str(each["_id"]): each["count"] for each in self._records.aggregate(stages)})

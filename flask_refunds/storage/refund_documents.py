@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
 from ..models import Failure, Refund, RefundStatus, ReviewCode, ReviewRequest
 
@@ -79,17 +80,19 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:
             log_event(LogEvent.RECORD_UNREADABLE, error, refund_id=str(document.get("_id"))[:100])
 
 
-def read_payment(documents: Iterable[Mapping[str, Any]]) -> tuple[list[Refund], dict[str, str]]:
+def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], dict[str, str]]:
     """Return the refunds of one payment, oldest first, each refund at Stripe once.
 
     Metadata can be edited at Stripe, so a refund that was requested here may have been recorded as external
     before. The external record is left out, and what it has marked counts as marked by the other.
 
     :return: the refunds; the ID of each external record that is left out, with that of the other.
+    :raises RecordUnreadable: 500; a document can't be read, so nothing may be decided.
     """
-    refunds = sorted(
-        map(read_record, documents), key=lambda each: (each.created_at, each.number is None, each.number)
-    )
+    refunds = list(read_records(documents))
+    if len(refunds) < len(documents):
+        raise RecordUnreadable
+    refunds.sort(key=lambda each: (each.created_at, each.number is None, each.number))
     requested = {each.stripe_refund_id: each for each in refunds if each.created_here}
     found: dict[str, Refund] = {}
     duplicates: dict[str, str] = {}

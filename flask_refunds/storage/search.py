@@ -1,23 +1,24 @@
 """Search purchases and refunds: filtered, newest first, page by page.
 
 A cursor contains the last item of a page, so every page costs the same; the cost of a page number grows with
-it. Refunds are sorted by :attr:`Refund.created_at`, purchases by the time in their ``_id``, which every
-document has and MongoDB always indexes.
+it. Refunds are sorted by :attr:`Refund.created_at`, purchases by their ``_id``, which begins with its time if
+it is an ObjectId. Other types follow, in MongoDB's order of types.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 from bson import ObjectId
 
-from ..models import Reason, Refund, RefundStatus
-from .connection import REPORT_SECONDS, Collection, database_timeout, stored_ids
-from .purchase_ids import PurchaseIds
+from ..models import Reason, Refund, RefundStatus, id_text
+from .connection import REPORT_SECONDS, Collection, database_timeout
+from .purchase_ids import PurchaseIds, sort_key
 from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
+from .stored_ids import encodable_id, stored_ids
 
 STREAM_BATCH = 500
 ID_BATCH = 5000
@@ -25,6 +26,7 @@ ID_BATCH = 5000
 _T = TypeVar("_T")
 _C = TypeVar("_C")
 _NEWEST = [("createdAt", -1), ("_id", -1)]
+_FIRST, _LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 2200))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Page(Generic[_T, _C]):
     next: _C | None
 
 
-PurchasePage = Page[Mapping[str, Any], ObjectId]
+PurchasePage = Page[Mapping[str, Any], Any]
 RefundPage = Page[Refund, RefundCursor]
 
 
@@ -105,18 +107,16 @@ class PurchaseSearch:
         self._contents = contents
         self._field = payment_field
 
-    def page(
-        self, filters: PurchaseFilter, limit: int, *, after: ObjectId | None = None, skip: int = 0
-    ) -> PurchasePage:
+    def page(self, filters: PurchaseFilter, limit: int, *, after: Any = None, skip: int = 0) -> PurchasePage:
         """Return the newest purchases, with users and contents in place of their IDs.
 
         :param limit: the maximum number; at least 1.
-        :param after: the cursor of the previous page.
+        :param after: the last ID of the previous page.
         :param skip: how many to skip, at a cost that grows with the number.
         :raises DatabaseUnavailable: 500.
         """
         query = self._query(filters)
-        span = _both(query, {"_id": {"$lt": after}}) if after is not None else query
+        span = query if after is None else _both(query, self._below(after))
         with database_timeout(REPORT_SECONDS):
             total = self._count(query)
             found = list(self._purchases.find(span).sort("_id", -1).skip(skip).limit(limit + 1))
@@ -124,8 +124,9 @@ class PurchaseSearch:
         return Page(self._populate(items), total, items[-1]["_id"] if more else None)
 
     def find_ids(self, filters: PurchaseFilter) -> PurchaseIds:
-        """Return the IDs of all matches, however many; ObjectIds only.
+        """Return the IDs of all matches, however many.
 
+        :raises InvalidRequest: 400; an ID is a document or a decimal.
         :raises ValueError: the filter matches everything.
         :raises DatabaseUnavailable: 500.
         """
@@ -133,16 +134,19 @@ class PurchaseSearch:
             raise ValueError("An empty filter would select every purchase.")
         return PurchaseIds(self._stream_ids(filters))
 
-    def _stream_ids(self, filters: PurchaseFilter) -> Iterator[ObjectId]:
-        query: dict[str, Any] = {"$and": [self._query(filters), {"_id": {"$type": "objectId"}}]}
-        span = query
+    def _stream_ids(self, filters: PurchaseFilter) -> Iterator[Any]:
+        query = span = self._query(filters)
         while True:
             with database_timeout(REPORT_SECONDS):
                 found = list(self._purchases.find(span, {"_id": 1}).sort("_id", -1).limit(ID_BATCH))
             if not found:
                 return
             yield from (each["_id"] for each in found)
-            span = _both(query, {"_id": {"$lt": found[-1]["_id"]}})
+            span = _both(query, self._below(found[-1]["_id"]))
+
+    def _below(self, purchase_id: Any) -> dict[str, Any]:
+        """Match what is sorted after an ID. Unlike in a query, ``$lt`` in ``$expr`` compares across types."""
+        return {"$expr": {"$lt": ["$_id", {"$literal": encodable_id(purchase_id, self._purchases)}]}}
 
     def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
         """Return this user's first purchase of this payment, or ``None``.
@@ -163,32 +167,27 @@ class PurchaseSearch:
         if filters.user is not None:
             query["user"] = {"$in": self._users_named(filters.user)}
         if filters.content is not None:
-            query["content"] = {"$in": stored_ids(filters.content)}
+            query["content"] = {"$in": stored_ids(filters.content, self._purchases)}
         made = _span(filters.since, filters.until, ObjectId.from_datetime)
         return query | ({"_id": made} if made else {})
 
     def _users_named(self, name: str) -> list[Any]:
-        if "@" not in name:
-            return stored_ids(name)
-        with database_timeout():
-            found = list(self._users.find({"email": name}, {"_id": 1}))
-        return [form for user in found for form in stored_ids(user["_id"])]
+        forms = stored_ids(name, self._users)
+        if "@" in name:
+            with database_timeout():
+                found = list(self._users.find({"email": name}, {"_id": 1}))
+            forms += [form for user in found for form in stored_ids(user["_id"], self._users)]
+        return forms
 
     def _count(self, query: Mapping[str, Any]) -> int:
         # Counting every purchase of a large app takes longer than reading a page.
         return self._purchases.count_documents(query) if query else self._purchases.estimated_document_count()
 
     def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        users = _find_all(self._users, (each.get("user") for each in purchases), ("name", "email"))
-        contents = _find_all(self._contents, (each.get("content") for each in purchases), ("title", "type"))
-        return [
-            {
-                **each,
-                "user": users.get(str(each.get("user"))),
-                "content": contents.get(str(each.get("content"))),
-            }
-            for each in purchases
-        ]
+        users = _find_all(self._users, [each.get("user") for each in purchases], ("name", "email"))
+        contents = _find_all(self._contents, [each.get("content") for each in purchases], ("title", "type"))
+        found = zip(purchases, users, contents, strict=True)
+        return [{**each, "user": user, "content": content} for each, user, content in found]
 
 
 class RefundSearch:
@@ -219,12 +218,11 @@ class RefundSearch:
 
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        query, after = _shown(filters), None
+        query = _shown(filters)
+        after: RefundCursor | None = None
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
             after = _cursor(found[-1])
-            if after is None:
-                return
 
     def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
         span = _both(query, _older_than(after)) if after else query
@@ -232,20 +230,23 @@ class RefundSearch:
             return list(self._records.find(span).sort(_NEWEST).limit(limit))
 
 
-def _find_all(
-    collection: Collection, ids: Iterable[Any], fields: Sequence[str]
-) -> dict[str, dict[str, Any] | None]:
-    """Return the documents with these IDs by ID as text, in one query; missing ones have only the ID."""
-    by_text = {str(each): each for each in ids if each is not None}
-    nothing = dict.fromkeys(fields)
-    found: dict[str, dict[str, Any] | None] = {key: {"_id": each, **nothing} for key, each in by_text.items()}
-    if not by_text:
-        return found
-    stored = [form for each in by_text.values() for form in stored_ids(each)]
-    with database_timeout():
-        for document in collection.find({"_id": {"$in": stored}}, dict.fromkeys(fields, 1)):
-            found[str(document["_id"])] = {"_id": document["_id"], **nothing, **document}
-    return found
+def _find_all(collection: Collection, ids: Sequence[Any], fields: Sequence[str]) -> list[Any]:
+    """Return the document of each ID, in one query; missing ones have only the ID.
+
+    A purchase may store an ID as text. If two documents match, the one whose ID has the same type counts.
+    """
+    wanted = [form for each in ids if each is not None for form in stored_ids(each, collection)]
+    found: dict[Any, Mapping[str, Any]] = {}
+    if wanted:
+        with database_timeout():
+            for each in collection.find({"_id": {"$in": wanted}}, dict.fromkeys(fields, 1)):
+                found[sort_key(each["_id"])] = found[id_text(each["_id"])] = each
+
+    def populate(each: Any) -> dict[str, Any]:
+        document = found.get(sort_key(each)) or found.get(id_text(each), {})
+        return {"_id": each, **dict.fromkeys(fields), **document}
+
+    return [None if each is None else populate(each) for each in ids]
 
 
 def _refund_query(filters: RefundFilter) -> dict[str, Any]:
@@ -254,8 +255,9 @@ def _refund_query(filters: RefundFilter) -> dict[str, Any]:
         "reason": filters.reason,
         "requestedBy": filters.requested_by,
         "bulkRun": filters.bulk_run,
-        "_id": payment_range(filters.payment_intent) if filters.payment_intent is not None else None,
-        "createdAt": _span(filters.since, filters.until, lambda moment: moment),
+        "_id": payment_range(filters.payment_intent) if filters.payment_intent else {"$type": "string"},
+        # Every refund record has a time and a text ID, so that each has one place in the list.
+        "createdAt": {"$gte": filters.since or _FIRST, "$lt": filters.until or _LAST},
     }
     query = {field: value for field, value in query.items() if value is not None}
     if filters.needs_review is not None:
@@ -288,7 +290,5 @@ def _both(query: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {"$and": [query, more]} if query else dict(more)
 
 
-def _cursor(document: Mapping[str, Any]) -> RefundCursor | None:
-    """Return the cursor of a document; ``None`` for a foreign one without a time, which is among the last."""
-    created = document.get("createdAt")
-    return RefundCursor(created, document["_id"]) if isinstance(created, datetime) else None
+def _cursor(document: Mapping[str, Any]) -> RefundCursor:
+    return RefundCursor(document["createdAt"], document["_id"])

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar, get_args
 
-from bson import ObjectId
 from werkzeug.datastructures import MultiDict
 
 from ..errors import InvalidRequest
 from ..metrics.report import check_range
 from ..models import Reason, RefundStatus
-from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_purchase_cursor
+from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_id
 from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
 from ..storage.purchases import PURCHASE_STATUSES
 from ..storage.search import PurchaseFilter, RefundCursor, RefundFilter
@@ -38,7 +37,8 @@ class PurchaseQuery:
     limit: int
     page: int | None
     """From 1."""
-    after: ObjectId | None
+    after: Any
+    """The ID of the previous page's last purchase, or ``None``."""
 
     @property
     def skip(self) -> int:
@@ -101,7 +101,7 @@ def parse_purchase_query(params: QueryParams) -> PurchaseQuery:
         until=until,
     )
     page = params.read("page", _whole_number(MAX_PAGE))
-    after = params.read("after", read_purchase_cursor)
+    after = params.read("after", read_id)
     query = PurchaseQuery(filters, _parse_limit(params), page, after)
     params.end()
     if page is not None and after is not None:

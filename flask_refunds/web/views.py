@@ -7,9 +7,9 @@ from flask import Response, request
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
-from ..schemas.cursors import MAX_LIMIT, write_cursor
+from ..schemas.cursors import MAX_LIMIT, write_cursor, write_id
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
-from ..schemas.rendering import render, render_payment, render_refund, render_report, render_result
+from ..schemas.rendering import render_payment, render_purchase, render_refund, render_report, render_result
 from ..storage.search import PurchaseFilter
 from .auth import get_admin, get_caller
 from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
@@ -45,7 +45,7 @@ def preview_refund(purchase_id: str) -> Response:
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
     body = {
         "payment": render_payment(preview.payment),
-        "purchases": render(purchases.items),
+        "purchases": [render_purchase(purchase) for purchase in purchases.items],
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
     return json_response(body)
@@ -59,11 +59,11 @@ def list_purchases() -> Response:
     search = current_refunds().purchase_search
     page = search.page(query.filters, query.limit, after=query.after, skip=query.skip)
     body = {
-        "purchases": render(page.items),
+        "purchases": [render_purchase(purchase) for purchase in page.items],
         "totalPages": -(-page.total // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
         "totalPurchases": page.total,
-        "nextCursor": render(page.next),
+        "nextCursor": None if page.next is None else write_id(page.next),
     }
     return json_response(body)
 
@@ -80,7 +80,7 @@ def show_purchase(payment_intent_id: str) -> Response:
     purchase = refunds.purchase_search.find_own(payment_intent_id, owner)
     if purchase is None:
         raise PurchaseNotFound
-    return json_response({"purchase": render(purchase)})
+    return json_response({"purchase": render_purchase(purchase)})
 
 
 @json_errors

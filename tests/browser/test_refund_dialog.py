@@ -65,6 +65,19 @@ def test_search_and_refund_of_two_purchases_paid_together(
     assert sandbox.money_refunded(payment) == 4800
 
 
+def test_purchase_with_a_text_id_and_no_date_is_refunded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    content = shop.db.contents.insert_one({"title": "Pruning"}).inserted_id
+    purchase = {"_id": "order 17/ä?#", "content": content, "status": "completed"}
+    shop.db.purchases.insert_one(purchase | {"stripePaymentIntentId": sandbox.create_payment(4800)})
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert shop.db.purchases.find_one({"_id": "order 17/ä?#"})["status"] == "refunded"
+
+
 @pytest.mark.usefixtures("stripe_webhook")
 def test_pending_refund_updates_the_page_when_it_succeeds(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox

@@ -11,7 +11,7 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import ObjectId
+from bson import Decimal128, ObjectId
 
 from flask_refunds import bulk_refund, plan_bulk_refund, refund_succeeded
 from flask_refunds.bulk import BulkResult, Result, database_retry
@@ -53,7 +53,7 @@ def test_run_refunds_each_payment_once_and_stores_its_name(shop: Shop, sandbox: 
     with shop.app.app_context():
         results: list[BulkResult] = []
         summary = bulk_refund(
-            "recall", map(str, ids), requested_by="ann", reason="duplicate", note="why", rate=HIGH_RATE,
+            "recall", iter(ids), requested_by="ann", reason="duplicate", note="why", rate=HIGH_RATE,
             on_result=results.append,
         )  # fmt: skip
     assert (summary.purchases, summary.unprocessed, summary.incomplete) == (60, 0, 0)
@@ -403,11 +403,12 @@ def test_signal_receivers_run_in_the_app_context(shop: Shop, sandbox: StripeSand
     [
         ("", [ObjectId()], "A bulk run's name must be 1 to 64"),
         ("no spaces", [ObjectId()], "A bulk run's name must be 1 to 64"),
-        ("recall", ["nonsense"], "'nonsense' isn't a purchase ID"),
-        ("recall", [7], "'7' isn't a purchase ID"),
+        ("recall", "nonsense", "purchase_ids must be a list of IDs"),
+        ("recall", [{"order": 7}], "IDs that are documents"),
+        ("recall", [Decimal128("7")], "IDs that are documents or decimals"),
     ],
 )
-def test_invalid_name_or_id_is_rejected(shop: Shop, name: str, ids: list[Any], message: str) -> None:
+def test_invalid_name_or_id_is_rejected(shop: Shop, name: str, ids: Any, message: str) -> None:
     with shop.app.app_context():
         for call in (bulk_refund, plan_bulk_refund):
             with pytest.raises(InvalidRequest) as caught:

@@ -209,6 +209,7 @@ def test_refund_in_progress_elsewhere_is_retried_until_the_task_fails(
     [
         (("no spaces", ["a" * 24]), {}),
         (("recall", ["nonsense"]), {}),
+        (("recall", "a" * 24), {}),
         (("recall",), {}),
         (("recall", []), {}),
         (("recall", ["a" * 24]), {"content": "x"}),

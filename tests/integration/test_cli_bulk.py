@@ -189,7 +189,7 @@ def test_range_options_refund_purchases_created_in_the_range(shop: Shop, sandbox
         (("recall.txt", "--content", "x"), "Use either FILE, or"),
         (("recall.txt", "--from", "2024-03-01", "--to", "2024-03-02"), "Use either FILE, or"),
         (("missing.txt",), "Can't read missing.txt: No such file or directory."),
-        (("bad.txt",), "Line 1 isn't a purchase ID (24 hex digits): purchaseId\n"),
+        (("bad.txt",), "The file contains no IDs of existing purchases"),
         (("bytes.txt",), "bytes.txt isn't UTF-8 text."),
         (("-",), "Name the run with --name."),
         (("--from", "2024-03-01", "--to", "2024-03-02"), "Name the run with --name."),
@@ -209,7 +209,7 @@ def test_invalid_option_or_file_refunds_nothing(
     shop: Shop, sandbox: StripeSandbox, arguments: tuple[str, ...], message: str
 ) -> None:
     write(buy(shop, sandbox, 1))
-    Path("bad.txt").write_text("purchaseId\n" + "a" * 24 + "\n")
+    Path("bad.txt").write_text("purchaseId,amount\n" + "a" * 24 + ",19.99\n")
     Path("bytes.txt").write_bytes(b"\xff\xfe")
     result = bulk(shop, *arguments, "--yes")
     assert (result.exit_code, message in result.stderr) == (2, True), result.stderr

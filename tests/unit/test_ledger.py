@@ -10,6 +10,7 @@ import mongomock
 import pytest
 from pymongo.errors import AutoReconnect
 
+from flask_refunds.errors import RecordUnreadable
 from flask_refunds.models import (
     Failure,
     Refund,
@@ -116,7 +117,16 @@ def test_unreadable_document_is_skipped_in_lists_and_an_error_for_its_payment(
         ledger.request_review(ledger.add(name), ReviewCode.DISPUTED, actor="reconcile")
     ledger.records.update_one({"_id": "pi_1:1"}, {"$set": odd})
     assert [refund.id for refund in ledger.queue.find_needing_review()] == ["pi_2:1"]
-    with pytest.raises(ValueError):  # noqa: PT011
+    assert ledger.find("pi_1:1") is None
+    assert ledger.list_for_payments(["pi_1", "pi_2"])["pi_1"] is None
+    with pytest.raises(RecordUnreadable, match="this call refunded nothing"):
+        ledger.list_for_payment("pi_1")
+
+
+def test_foreign_document_among_a_payments_records_is_an_error_for_the_payment(ledger: SteppedLedger) -> None:
+    ledger.add("pi_1")
+    ledger.records.insert_one({"_id": "pi_1:note", "text": "call Ann"})
+    with pytest.raises(RecordUnreadable):
         ledger.list_for_payment("pi_1")
 
 

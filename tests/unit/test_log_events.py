@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from flask_refunds.errors import (
     DatabaseUnavailable,
     RefundFailed,
 )
+from flask_refunds.log import LogEvent, log_event
 from flask_refunds.models import RefundStatus
 from flask_refunds.storage.ledger import Ledger
 from tests.log_records import LogRecords
@@ -162,3 +164,10 @@ def test_resumed_refund_is_logged_with_the_actor(harness: RefundHarness, log_rec
     assert resumed == {"event": "refund_resumed", "refund_id": REFUND_ID, "actor": "reconcile", "attempts": 2}
     assert (settled["event"], settled["actor"]) == ("refund_status_changed", "reconcile")
     assert harness.record().history[-1]["actor"] == "reconcile"
+
+
+@pytest.mark.parametrize("name", ["identity", "purchase_id"])
+def test_id_that_is_an_email_address_is_hashed(log_records: LogRecords, name: str) -> None:
+    log_event(LogEvent.BULK_ITEM_FAILED, **{name: "eve@shop.example"})
+    [fields] = log_records()
+    assert re.fullmatch("sha256-[0-9a-f]{12}", fields[name])

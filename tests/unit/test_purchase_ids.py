@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
 import mongomock
 import pytest
-from bson import ObjectId
+from bson import Binary, Int64, ObjectId
 
 from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
@@ -16,25 +19,32 @@ from flask_refunds.storage.search import PurchaseFilter, PurchaseSearch
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
 
 
+def resolve(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the IDs of a shop with ObjectIds and integers."""
+    numbers = {text: int(text) for text in texts if text.isdigit()}
+    return {text: ObjectId(text) for text in texts if len(text) == 24} | numbers
+
+
 def test_blank_lines_comments_and_bom_are_skipped() -> None:
-    lines = [f"\ufeff{C}\r\n", "# recall of March\n", "\n", f"  {A}  \n", B]
-    assert list(map(str, read_ids(lines))) == [A, B, C]
+    lines = [f"\ufeff{C}\r\n", "# recall of March\n", "\n", f"  {A}  \n", "7\n", B, "order 17/\u00e4\n"]
+    assert list(map(str, read_ids(lines, resolve))) == [A, B, C, "7", "order 17/\u00e4"]
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["purchaseId,amount", A], "Line 1 isn't a purchase ID (24 hex digits): purchaseId,amount"),
-        ([A, f"{B},19.99"], f"Line 2 isn't a purchase ID (24 hex digits): {B},19.99"),
         ([A, "", B, A.upper()], f"Line 4 repeats line 1: {A}"),
-        ([A, "\x1b[2J"], "Line 2 isn't a purchase ID (24 hex digits): \ufffd[2J"),
-        (["x"] * 8, "and 3 more lines."),
-        (["# nothing", ""], "The file contains no purchase IDs"),
+        (["7", "a", "007"], "Line 3 repeats line 1: 7"),
+        ([A, "\x1b[2J"], "Line 2 isn't a purchase ID: \ufffd[2J"),
+        ([A, "x" * 1001], f"Line 2 isn't a purchase ID: {'x' * 40}"),
+        (["x"] * 9, "and 3 more lines."),
+        (["# nothing", ""], "The file contains no IDs of existing purchases"),
+        (["purchaseId,amount", f"{A},19.99"], "The file contains no IDs of existing purchases"),
     ],
 )
 def test_invalid_line_rejects_the_file(lines: list[str], message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_ids(lines)
+        read_ids(lines, resolve)
     assert message in str(caught.value)
     assert str(caught.value).endswith("Nothing was refunded.")
 
@@ -50,6 +60,22 @@ def test_ids_are_unique_sorted_and_iterable_from_any_position() -> None:
     assert A not in ids
     with pytest.raises(IndexError):
         ids[3]
+
+
+def test_ids_of_all_types_are_kept_apart() -> None:
+    mixed = [7, "7", ObjectId(B), UUID(int=7), Binary(b"7" * 16, 4), -3, 2**40, ObjectId(A), "b", 7]
+    ids = PurchaseIds(mixed)
+    assert (len(ids), set(ids)) == (9, set(mixed))
+    assert list(ids)[:2] == [ObjectId(A), ObjectId(B)]
+    assert list(ids.starting_at(3)) == [*list(ids)[3:], *list(ids)[:3]]
+    assert all(each in ids for each in mixed)
+    assert Int64(2**40) in ids
+    assert not any(each in ids for each in (8, "8", ObjectId(C), UUID(int=8), Binary(b"7" * 16, 3), None))
+
+
+def test_ids_that_are_documents_are_rejected() -> None:
+    with pytest.raises(InvalidRequest, match="documents"):
+        PurchaseIds([ObjectId(A), {"order": 7}])
 
 
 def test_100000_ids_use_less_than_1300000_bytes() -> None:

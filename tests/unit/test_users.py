@@ -6,10 +6,11 @@ from collections import OrderedDict, UserDict
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
+from uuid import UUID
 
 import mongomock
 import pytest
-from bson import ObjectId, encode
+from bson import Binary, CodecOptions, ObjectId, encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
@@ -22,6 +23,8 @@ from tests.mount.keys import claims, forge
 from tests.shop import JWT_SECRET, STRIPE_KEY
 
 ID = "64b5f2c8e13e4a5b6c7d8e9f"
+UUID_4 = UUID("0b9ad7c1-6d2e-4f57-9e3a-5d1c8f7a2b60")
+UUIDS = {order: Binary.from_uuid(UUID_4, order) for order in (3, 4, 5, 6)}
 
 
 DATABASE = mongomock.MongoClient().shop
@@ -34,6 +37,8 @@ def users(collection: Any = None, **config: Any) -> Users:
 
 class Collection:
     """Records the filters that it is queried with, after encoding them as BSON."""
+
+    codec_options = CodecOptions[Any]()
 
     def __init__(self, error: Exception | None = None) -> None:
         self.filters: list[Any] = []
@@ -90,6 +95,9 @@ def test_unknown_user_is_none() -> None:
         ({"_id": ObjectId(ID)}, "ann@shop.example", [ObjectId(ID), ID]),
         ({"_id": ID}, "ann@shop.example", [ID, ObjectId(ID)]),
         ({"_id": 7}, "ann@shop.example", [7, "7"]),
+        ({"_id": "7"}, "ann@shop.example", ["7", 7]),
+        ({"_id": UUID_4}, "ann@shop.example", [UUIDS[4], str(UUID_4), UUIDS[3], UUIDS[5], UUIDS[6]]),
+        ({"_id": UUIDS[3]}, "ann@shop.example", [UUIDS[3], str(UUID_4), UUIDS[4], UUIDS[5], UUIDS[6]]),
         ({"name": "Ann"}, ID, [ID, ObjectId(ID)]),
         (object(), 7, [7, "7"]),
     ],
@@ -109,7 +117,16 @@ def test_possible_ids_prefer_the_documents_id(user: Any, identity: str | int, fo
         ("abcdefghijkl", ["abcdefghijkl"]),
         ("$where", ["$where"]),
         ("nul\0", ["nul\0"]),
-        ("0", ["0"]),
+        ("0", ["0", 0]),
+        ("-3", ["-3", -3]),
+        ("007", ["007"]),
+        ("-0", ["-0"]),
+        ("9223372036854775807", ["9223372036854775807", 2**63 - 1]),
+        ("9223372036854775808", ["9223372036854775808"]),
+        ("1e3", ["1e3"]),
+        ("\u0663", ["\u0663"]),
+        (str(UUID_4), [str(UUID_4), *UUIDS.values()]),
+        (str(UUID_4).upper(), [str(UUID_4).upper()]),
         ("users", ["users"]),
         ("{'$ne': None}", ["{'$ne': None}"]),
         ('{"$ne": null}', ['{"$ne": null}']),
@@ -117,7 +134,7 @@ def test_possible_ids_prefer_the_documents_id(user: Any, identity: str | int, fo
         (".*", [".*"]),
     ],
 )
-def test_identity_is_queried_as_text_and_object_id(identity: str, values: list[Any]) -> None:
+def test_identity_is_queried_as_every_id_that_is_shown_like_it(identity: str, values: list[Any]) -> None:
     collection = Collection()
     users(collection).find(identity, {})
     assert collection.filters == [{"_id": {"$in": values}}]
@@ -130,7 +147,8 @@ def test_any_identity_is_queried_as_a_value_only(identity: str) -> None:
     users(collection).find(identity, {})
     values = collection.filters[0].pop("_id").pop("$in")
     assert collection.filters == [{}]
-    assert all(type(value) in (str, ObjectId) and str(value).lower() == identity.lower() for value in values)
+    assert all(type(value) in (str, int, ObjectId) for value in values)
+    assert all(str(value).lower() == identity.lower() for value in values)
 
 
 def known(identity: Any, collection: Any) -> bool:

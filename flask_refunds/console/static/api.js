@@ -25,7 +25,7 @@ export async function get(path, params = {}, signal) {
 export async function postRefund(purchaseId, fields) {
   const headers = { "Content-Type": "application/json" };
   const options = { method: "POST", headers, body: JSON.stringify(fields), signal: withTimeout(REFUND_TIMEOUT_MS) };
-  const response = await send(`refund/${purchaseId}`, options);
+  const response = await send(`refund/${encodeURIComponent(purchaseId)}`, options);
   return { status: response.status, refund: (await read(response)).refund };
 }
 

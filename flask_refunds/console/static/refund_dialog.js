@@ -33,7 +33,7 @@ export class RefundDialog extends DataView {
   }
 
   fetch(signal) {
-    return get(`refund/${this.props.purchaseId}`, {}, signal);
+    return get(`refund/${encodeURIComponent(this.props.purchaseId)}`, {}, signal);
   }
 
   refundChanged(refund) {

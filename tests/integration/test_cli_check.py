@@ -73,8 +73,8 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    collections",
         "OK    purchases",
         "OK    indexes",
-        "OK    counts",
         "OK    reconcile",
+        "OK    counts",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"

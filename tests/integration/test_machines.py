@@ -176,7 +176,7 @@ def test_restored_database_equals_stripe_after_one_pass_over_everything(
     assert shop.refund(purchases[1]).status_code == 400
 
 
-@pytest.mark.parametrize("odd", [{"status": "reversing"}, {"createdAt": "yesterday"}])
+@pytest.mark.parametrize("odd", [{"status": "reversing"}, {"updatedAt": "yesterday"}])
 def test_record_that_cannot_be_read_is_named_and_the_others_are_shown(
     shop: Shop, sandbox: StripeSandbox, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:

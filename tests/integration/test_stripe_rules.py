@@ -243,7 +243,10 @@ def test_refund_that_stripe_hides_needs_review_after_23_hours_and_is_resolved(
     age(shop, hours=2)
     assert reconcile(shop).exit_code == 1
     assert reviews(shop) == ["unreadable_at_stripe"]
-    result = shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "not in either account")
+    age(shop, minutes=1)
+    result = shop.flask(
+        "resolve", f"{payment}:1", "--failed", "--checked", "--comment", "not in either account"
+    )
     assert result.exit_code == 0, result.output
     assert (shop.records()[0]["status"], shop.status_of(purchase)) == ("failed", "completed")
     sandbox.unhide()

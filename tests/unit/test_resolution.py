@@ -21,7 +21,7 @@ from tests.unit.refund_harness import (
     listed,
     store,
 )
-from tests.unit.stripe_stub import REFUND_ID, error_object, lost, refund_object
+from tests.unit.stripe_stub import REFUND_ID, error_object, lost, refund_key, refund_object
 
 UNAVAILABLE = (*LIST, (503, error_object("", "api_error")))
 NOT_THERE = (*LIST, (404, error_object("resource_missing")))
@@ -77,7 +77,7 @@ def test_unreadable_list_requires_that_a_person_has_checked(harness: RefundHarne
 
 
 def test_refund_is_retried_if_a_person_has_checked_that_it_is_not_there(harness: RefundHarness) -> None:
-    second = refund_object(id="re_2", metadata={"refund_id": "pi_1:2"})
+    second = refund_object(id="re_2", metadata={"refund_id": refund_key(2)})
     result = give_up(harness, UNAVAILABLE, (*CREATE, (200, second)), decision="retry", checked=True)
     assert (result.refund.id, result.refund.status) == ("pi_1:2", RefundStatus.SUCCEEDED)
     assert harness.record().status is RefundStatus.FAILED

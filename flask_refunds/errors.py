@@ -142,7 +142,17 @@ class StripeRateLimited(RefundsError):
     default_message = (
         "Stripe is receiving too many requests. Nothing was refunded. Try again in a few seconds."
     )
+    lock_message: ClassVar[str] = (
+        "Another request is changing this payment at Stripe. Nothing was refunded. "
+        "Try again in a few seconds."
+    )
+    """The message for Stripe's code ``lock_timeout``, which isn't about the number of requests."""
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+    @classmethod
+    def by_code(cls, code: str, *, refund: Refund | None = None) -> StripeRateLimited:
+        """Return the error with the message for Stripe's code."""
+        return cls(cls.lock_message if code == "lock_timeout" else None, refund=refund)
 
 
 class StripeUnavailable(RefundsError):

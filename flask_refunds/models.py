@@ -115,7 +115,7 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
         "Check that the key belongs to the payment's account, then find the refund in Stripe and resolve it.",
     ),
     ReviewCode.PURCHASE_NOT_UPDATED: (
-        "The database rejected the purchase's new status, for example by a unique index or a validator.",
+        "The database rejected the purchase's new status, or couldn't write it for ten minutes.",
         "Correct the purchase or the rule. Reconcile retries, and closes this review when it succeeds.",
     ),
 }
@@ -124,10 +124,14 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a refund failed: Stripe's code and words."""
+    """Why a refund failed: Stripe's code and words.
+
+    :param outcome: the outcome of the request, as in metrics, if Stripe rejected the request.
+    """
 
     code: str
     message: str
+    outcome: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,10 @@ class Refund:
     """How many calls have held the lease. From the second on, an earlier one may have reached Stripe."""
     lease_expires_at: datetime
     unread_since: datetime | None
-    """Since when Stripe hasn't returned an open refund; ``None`` if it did at the last attempt."""
+    """Since when Stripe hasn't returned an open refund, or an event contradicts what it returned of a settled
+    one; ``None`` if it did at the last attempt."""
+    unwritten_since: datetime | None
+    """Since when MongoDB hasn't answered a write to its purchases; ``None`` if it did at the last attempt."""
     signals_sent: bool
     """Whether every receiver has handled the record's current state."""
     purchases_verified: bool
@@ -272,7 +279,8 @@ class StripeRefund:
 class UnreadableRefund:
     """A refund that Stripe shows in a form that this library doesn't know, such as with a new status."""
 
-    id: str
+    id: str | None
+    """``None`` if its ID or its metadata can't be read, so that it may be any refund."""
     refund_id: str | None
     """``metadata[refund_id]``, as in :class:`StripeRefund`."""
 

@@ -15,7 +15,7 @@ from .options import actor_option
     "--retry",
     "decision",
     flag_value="retry",
-    help="Close the review and refund again, under the next number.",
+    help="Refund again, under the next number. The review closes when Stripe accepts that refund.",
 )
 @click.option(
     "--failed", "decision", flag_value="failed", help="Close the review: the customer received nothing."
@@ -35,7 +35,8 @@ def resolve(refund_id: str, decision: str | None, checked: bool, comment: str, a
     reviews = current_refunds().manual_review
     if decision == "retry":
         refund = reviews.retry(refund_id, name=actor, comment=comment, checked=checked).refund
-        click.echo(f"The review of {refund_id} is closed. {refund.id} is {refund.status.value}.")
+        state = "closed" if refund.stripe_refund_id else "open until Stripe accepts the new refund"
+        click.echo(f"The review of {refund_id} is {state}. {refund.id} is {refund.status.value}.")
     elif decision == "failed":
         refund = reviews.fail(refund_id, name=actor, comment=comment, checked=checked)
         click.echo(f"The review of {refund_id} is closed. The refund is {refund.status.value}.")

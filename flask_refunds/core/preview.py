@@ -85,7 +85,7 @@ class Previewer:
         except RequestRejected as rejection:
             raise PaymentUnknown from rejection
         except RateLimited as limited:
-            raise StripeRateLimited from limited
+            raise StripeRateLimited.by_code(limited.code) from limited
         except KeyRejected as rejected:
             raise StripeKeyRejected from rejected
         except OutcomeUnknown as unknown:

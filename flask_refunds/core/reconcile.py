@@ -168,6 +168,8 @@ class Reconciler:
     def _follow_up(self, refund: Refund) -> None:
         if not refund.signals_sent:
             refund = self._transitions.send_signals(refund)
+        if refund.unread_since is not None and refund.status.is_settled:
+            refund = self._service.resume(refund, actor="reconcile")  # an event contradicted it
         if not refund.purchases_verified and self._clock() - refund.updated_at >= NO_CALL_IN_PROGRESS_AFTER:
             self._service.add_other_parts(refund, CallContext.start("reconcile"))
             self._transitions.verify_purchases(refund)

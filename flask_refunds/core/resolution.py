@@ -43,12 +43,19 @@ class ManualReview:
         """
         refund, actor = self._find(refund_id), f"cli:{name}"
         if refund.status is RefundStatus.PROCESSING:
-            self._require_absent(refund, actor=actor, checked=checked)
-            failed = self._transitions.mark_failed_manually(refund, actor=actor, comment=comment)
-            return _closed(failed, refund_id, actor=actor)
+            return self._give_up(refund, actor=actor, comment=comment, checked=checked)
         if not refund.status.is_failed_or_canceled:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
         return self.dismiss(refund_id, name=name, comment=comment)
+
+    def _give_up(
+        self, refund: Refund, *, actor: str, comment: str, checked: bool, keep_review: bool = False
+    ) -> Refund:
+        self._require_absent(refund, actor=actor, checked=checked)
+        failed = self._transitions.mark_failed_manually(
+            refund, actor=actor, comment=comment, keep_review=keep_review
+        )
+        return _closed(failed, refund.id, actor=actor)
 
     def _require_absent(self, refund: Refund, *, actor: str, checked: bool) -> None:
         """Refuse to give up a refund that Stripe has made, or may still make.
@@ -85,7 +92,7 @@ class ManualReview:
         return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
 
     def retry(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> RefundResult:
-        """Refund again, under the next number, and close the review.
+        """Refund again, under the next number, and close the review once Stripe has accepted that refund.
 
         :param checked: as in :meth:`fail`.
         :raises NothingToResolve: 400; also if the refund succeeded, or its purchase has another payment now.
@@ -95,11 +102,11 @@ class ManualReview:
         purchase_id = self._purchase_to_retry(refund)
         request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
         if refund.status is RefundStatus.PROCESSING:
-            self.fail(refund_id, name=name, comment=comment, checked=checked)
-            return self._service.refund(purchase_id, request)
+            actor = request.actor
+            self._give_up(refund, actor=actor, comment=comment, checked=checked, keep_review=True)
         result = self._service.refund(purchase_id, request)
         current = self._ledger.get(refund_id)
-        if current.review is not None:
+        if current.review is not None and result.refund.status is not RefundStatus.PROCESSING:
             self._ledger.dismiss(current, actor=request.actor, comment=comment)
         return result
 

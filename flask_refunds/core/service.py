@@ -6,7 +6,7 @@ the record shows what is next, and calling :meth:`RefundService.refund` again co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -67,14 +67,12 @@ _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
 _CLAIM_ATTEMPTS = 4
-_STATUS_REJECTED = "The money was refunded, but the database rejected the purchase's new status."
+_STATUS_REJECTED = "The money was refunded, but the database didn't accept the purchase's new status."
 _NOT_MARKED_YET = (
     "The money was refunded. The purchase isn't marked, because it was changed meanwhile, "
     "or because the refunds known so far don't cover its payment. Reconcile looks again."
 )
 _ALREADY_REFUNDED = "charge_already_refunded"
-_RATE_LIMITED = "rate_limited"
-_KEY_REJECTED = "key_rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +198,8 @@ class RefundService:
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document)
-        if refund.is_whole and purchase_id in refund.marked_purchase_ids:
+        is_written = refund.is_whole and refund.unwritten_since is None
+        if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, {**purchase.document, "status": REFUNDED})
         current = None
         with suppress(DatabaseUnavailable):  # money has moved, so the answer isn't an error
@@ -240,18 +239,8 @@ class RefundService:
             log_event(
                 LogEvent.REFUND_CREATED, refund_id=created.id, actor=request.actor, reason=request.reason
             )
-            self._dismiss_earlier(refunds, created, actor=request.actor)
             return created
         raise RefundInProgress
-
-    def _dismiss_earlier(self, refunds: Sequence[Refund], created: Refund, *, actor: str) -> None:
-        """Close the reviews of refunds that failed after success: a new refund replaces them."""
-        for refund in refunds:
-            if refund.review is not None and refund.review.code is ReviewCode.FAILED_AFTER_SUCCESS:
-                self._ledger.dismiss(refund, actor=actor, comment=f"Refunded again as {created.id}.")
-                log_event(
-                    LogEvent.REFUND_RESOLVED, refund_id=refund.id, status=refund.status.value, actor=actor
-                )
 
     def _require_remaining(self, purchase: Purchase, active: Refund, call: CallContext) -> list[Refund]:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
@@ -346,17 +335,17 @@ class RefundService:
         except RequestRejected as rejection:
             if rejection.code == _ALREADY_REFUNDED:
                 return self._sync_external(refund, rejection, call)
-            return self._mark_rejected(refund, rejection, rejection.code, call)
+            return self._mark_rejected(refund, rejection, call)
         except RateLimited as limited:
-            return self._mark_rejected(refund, limited, _RATE_LIMITED, call)
+            return self._mark_rejected(refund, limited, call)
         except PermissionMissing as missing:
             # It may concern the expanded charge only, so this key has to show that it made no refund.
             found = self._find_at_stripe(refund, call)
             if found is None:
-                return self._mark_rejected(refund, missing, _KEY_REJECTED, call)
+                return self._mark_rejected(refund, missing, call)
             created = found
         except KeyRejected as rejected:
-            return self._mark_rejected(refund, rejected, _KEY_REJECTED, call)
+            return self._mark_rejected(refund, rejected, call)
         applied = self._transitions.apply(refund, created, actor=call.actor)
         if applied is not None:
             with suppress(StripeCallError, DatabaseUnavailable):  # reconcile repeats it
@@ -425,8 +414,8 @@ class RefundService:
             log_event(LogEvent.LEASE_RELEASE_FAILED, refund_id=refund.id)
         return refund
 
-    def _mark_rejected(self, refund: Refund, error: StripeCallError, code: str, call: CallContext) -> Refund:
-        failure = Failure(code, error.message)
+    def _mark_rejected(self, refund: Refund, error: StripeCallError, call: CallContext) -> Refund:
+        failure = Failure(error.code, error.message, error.outcome)
         return self._transitions.mark_rejected(refund, failure, actor=call.actor, request_id=error.request_id)
 
     def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
@@ -434,7 +423,7 @@ class RefundService:
         with _unknown_without_answer():
             self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
         # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
-        rejected = self._mark_rejected(refund, rejection, rejection.code, call)
+        rejected = self._mark_rejected(refund, rejection, call)
         self._transitions.sync_purchases(refund.payment_intent)
         return rejected
 
@@ -450,10 +439,11 @@ def _unknown_without_answer() -> Iterator[None]:
 
 def _error(refund: Refund) -> RefundsError:
     """Return the error for a refund that failed or was canceled."""
-    code = refund.failure.code if refund.failure else None
-    errors: Mapping[str | None, type[RefundsError]] = {
-        _ALREADY_REFUNDED: PurchaseNotRefundable,
-        _RATE_LIMITED: StripeRateLimited,
-        _KEY_REJECTED: StripeKeyRejected,
-    }
-    return errors.get(code, RefundFailed)(refund=refund)
+    failure = refund.failure
+    if failure is not None and failure.code == _ALREADY_REFUNDED:
+        return PurchaseNotRefundable(refund=refund)
+    if failure is not None and failure.outcome == RateLimited.outcome:
+        return StripeRateLimited.by_code(failure.code, refund=refund)
+    if failure is not None and failure.outcome == KeyRejected.outcome:
+        return StripeKeyRejected(refund=refund)
+    return RefundFailed(refund=refund)

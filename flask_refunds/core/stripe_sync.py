@@ -117,7 +117,10 @@ class StripeSync:
             shown = (stripe_refund_id, status)
             return next((it for it in refunds if (it.stripe_refund_id, it.status.value) == shown), None)
 
-        return self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook")
+        refund = self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook")
+        if refund.status.is_settled and status not in (None, refund.status.value):
+            self._ledger.mark_doubtful(refund)  # the event may be old, or Stripe's answer
+        return refund
 
     def _upsert(
         self,

@@ -6,7 +6,8 @@ requires the record's version. Events and lists are hints that cause such a read
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,8 @@ from ..storage.purchases import Purchases
 _SYNC_ATTEMPTS = 3
 _FAILED_BY_DISPUTE = "charge_for_pending_refund_disputed"
 _LOW_BALANCE = "insufficient_funds"
+_REPLACED = (ReviewCode.FAILED_AFTER_SUCCESS, ReviewCode.UNKNOWN_TOO_LONG, ReviewCode.UNREADABLE_AT_STRIPE)
+"""Reviews of failed refunds that a new refund closes: the customer hasn't received the money."""
 
 
 class RefundTransitions:
@@ -65,7 +68,7 @@ class RefundTransitions:
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
         planned = refund.marked_purchase_ids if refund.created_here and _is_whole(stripe_refund) else ()
-        if planned and not self._mark_refunded(refund.payment_intent, planned):
+        if planned and not self._write(refund, lambda: self._mark_refunded(refund.payment_intent, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
         # What an earlier attempt made may have been recorded as external.
@@ -74,6 +77,10 @@ class RefundTransitions:
         if advanced is None:
             return None
         self._observers.refund_changed(advanced)
+        if refund.status is RefundStatus.PROCESSING and (refund.number or 0) > 1:
+            with suppress(DatabaseUnavailable):  # verify_purchases repeats it
+                refunds = self._ledger.list_for_payment(refund.payment_intent)
+                self._close_replaced(advanced, refunds, actor=actor)
         _log_status(LogEvent.REFUND_STATUS_CHANGED, advanced, stripe_refund, actor=actor)
         return self.send_signals(advanced)
 
@@ -117,13 +124,18 @@ class RefundTransitions:
         )
         return self.send_signals(rejected)
 
-    def mark_failed_manually(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+    def mark_failed_manually(
+        self, refund: Refund, *, actor: str, comment: str, keep_review: bool = False
+    ) -> Refund | None:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
+        :param keep_review: whether its review stays open, until another refund replaces it.
         :return: the refund as it is now, or ``None`` if it doesn't need review or another call works on it.
         :raises DatabaseUnavailable: 500; it may be marked.
         """
-        failed = self._ledger.mark_failed_manually(refund, actor=actor, comment=comment)
+        failed = self._ledger.mark_failed_manually(
+            refund, actor=actor, comment=comment, keep_review=keep_review
+        )
         if failed is None:
             return None
         self._observers.refund_changed(failed)
@@ -174,7 +186,9 @@ class RefundTransitions:
         )
         if marks_purchases and not self.sync_purchases(refund.payment_intent):
             return
-        self._forget_undone_marks(refund.payment_intent)
+        refunds = self._ledger.hide_duplicates(refund.payment_intent)
+        self._forget_undone_marks(refunds)
+        self._close_replaced(refund, refunds, actor="reconcile")
         if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
             comment = "The purchases are updated now."
             refund = self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
@@ -207,7 +221,8 @@ class RefundTransitions:
                 self._ledger.add_marks(settled, completed)
             if exceeds_payment(refunds):
                 self._request_review_once(settled, ReviewCode.AMOUNTS_DISAGREE)
-            return self._mark_refunded(payment_intent, completed) or self._report_rejected(settled)
+            is_marked = self._write(settled, lambda: self._mark_refunded(payment_intent, completed))
+            return is_marked or self._report_rejected(settled)
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
@@ -215,15 +230,40 @@ class RefundTransitions:
         if not marked or keeps_marks(refunds):
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
-        rejected = self._purchases.mark_completed(payment_intent, marked)
-        return not rejected or self._report_rejected(refunds[-1])
+        last = refunds[-1]
+        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marked))
+        return is_undone or self._report_rejected(last)
 
-    def _forget_undone_marks(self, payment_intent: str) -> None:
+    def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:
+        """Write to a refund's purchases, and return whether MongoDB accepted it.
+
+        Any other error counts as a rejection after ten minutes, so that the ledger shows Stripe's status.
+        """
+        try:
+            accepted = write()
+        except DatabaseUnavailable:
+            if not self._ledger.mark_unwritten(refund):
+                raise
+            return False
+        self._ledger.mark_written(refund)
+        return accepted
+
+    def _forget_undone_marks(self, refunds: Sequence[Refund]) -> None:
         """Leave purchases that were marked as completed again to the app."""
-        refunds = self._ledger.hide_duplicates(payment_intent)
         marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
         if marked and not _is_any_processing(refunds) and not keeps_marks(refunds):
-            self._ledger.remove_marks(payment_intent, marked)
+            self._ledger.remove_marks(refunds[0].payment_intent, marked)
+
+    def _close_replaced(self, refund: Refund, refunds: Sequence[Refund], *, actor: str) -> None:
+        """Close the reviews of failed refunds that this later one replaces, once Stripe has accepted it."""
+        is_accepted = refund.stripe_refund_id is not None and not refund.status.is_failed_or_canceled
+        for each in refunds if refund.created_here and is_accepted else ():
+            if not each.status.is_failed_or_canceled or each.review is None:
+                continue
+            if each.review.code not in _REPLACED or each.review.since > refund.created_at:
+                continue
+            if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
+                log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
     def _mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.

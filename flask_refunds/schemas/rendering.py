@@ -15,8 +15,7 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Payment, Refund, ReviewRequest, id_text
-from ..storage.refund_documents import failure_document
+from ..models import Failure, Payment, Refund, ReviewRequest, id_text
 
 
 def to_json(value: Any) -> str:
@@ -77,7 +76,7 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "source": refund.source,
         "bulkRun": refund.bulk_run,
         "stripeRefundId": refund.stripe_refund_id,
-        "failure": failure_document(refund.failure),
+        "failure": _render_failure(refund.failure),
         "review": _render_review(refund.review),
         "createdAt": render(refund.created_at),
         "updatedAt": render(refund.updated_at),
@@ -105,6 +104,10 @@ def render_payment(payment: Payment) -> dict[str, Any]:
         "livemode": payment.livemode,
         "disputed": payment.disputed,
     }
+
+
+def _render_failure(failure: Failure | None) -> dict[str, Any] | None:
+    return {"code": failure.code, "message": failure.message} if failure else None
 
 
 def _render_review(review: ReviewRequest | None) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError
 from ..errors import RecordUnreadable
 from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
+from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
 
 _IN_FLIGHT = timedelta(minutes=1)
@@ -31,7 +32,7 @@ class NumberTaken(Exception):
     """Another call inserted this number of the payment first."""
 
 
-class Ledger:
+class Ledger(LedgerNotes):
     """The refund records of one app.
 
     :param collection: with majority read and write concern, journaled.
@@ -47,8 +48,7 @@ class Ledger:
         lease: timedelta,
         has_listeners: Callable[[], bool],
     ) -> None:
-        self._records = collection
-        self._clock = clock
+        super().__init__(collection, clock)
         self._lease = lease
         self._has_listeners = has_listeners
 
@@ -267,14 +267,16 @@ class Ledger:
         :return: the refund as it is now, or ``None`` if it has changed meanwhile.
         :raises DatabaseUnavailable: 500; it may be stored.
         """
-        changes = self._changes_from_stripe(stripe_refund) | {"review": self._review(review)} | _read(refund)
+        changes = (
+            self._changes_from_stripe(stripe_refund) | {"review": self._review(review)} | read_again(refund)
+        )
         entry = {
             "status": stripe_refund.status.value,
             "actor": actor,
             "stripeRequestId": stripe_refund.request_id,
             "review": review and review.value,
         }
-        return self._change(refund.id, _same_version(refund), changes, entry)
+        return self._change(refund.id, same_version(refund), changes, entry)
 
     def add_marks(self, refund: Refund, purchase_ids: Sequence[Any]) -> None:
         """Store that these purchases are about to be marked as refunded.
@@ -306,9 +308,12 @@ class Ledger:
         :raises DatabaseUnavailable: 500; it may have moved.
         """
         required = {"status": RefundStatus.PROCESSING.value, "leaseToken": refund.lease_token}
-        return self._fail(refund, required, failure, {"actor": actor, "stripeRequestId": request_id})
+        entry = {"actor": actor, "stripeRequestId": request_id, "failureCode": failure.code}
+        return self._fail(refund, required, failure, entry)
 
-    def mark_failed_manually(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+    def mark_failed_manually(
+        self, refund: Refund, *, actor: str, comment: str, keep_review: bool = False
+    ) -> Refund | None:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
         :param comment: the person's findings, for the history.
@@ -323,21 +328,27 @@ class Ledger:
             "review": {"$ne": None},
             "stripeRefundId": None,
             "leaseExpiresAt": refund.lease_expires_at,
-            **_same_version(refund),
+            **same_version(refund),
         }
         failure = Failure("marked_failed", "A person found that Stripe didn't make this refund.")
-        return self._fail(refund, required, failure, {"actor": actor, "comment": comment})
+        entry = {"actor": actor, "comment": comment}
+        return self._fail(refund, required, failure, entry, keep_review=keep_review)
 
     def _fail(
-        self, refund: Refund, required: Mapping[str, Any], failure: Failure, entry: Mapping[str, Any]
+        self,
+        refund: Refund,
+        required: Mapping[str, Any],
+        failure: Failure,
+        entry: Mapping[str, Any],
+        *,
+        keep_review: bool = False,
     ) -> Refund | None:
-        changes = {
-            "status": RefundStatus.FAILED.value,
-            "failure": failure_document(failure),
-            "review": None,
-            "settledAt": self._clock(),
-        }
-        return self._change(refund.id, required, changes, {"status": RefundStatus.FAILED.value, **entry})
+        status = RefundStatus.FAILED.value
+        changes: dict[str, Any] = {"status": status, "failure": failure_document(failure)}
+        changes["settledAt"] = self._clock()
+        if not keep_review:
+            changes["review"] = None
+        return self._change(refund.id, required, changes, {"status": status, **entry})
 
     def request_review(
         self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
@@ -372,47 +383,11 @@ class Ledger:
         required = {
             "status": {"$ne": RefundStatus.PROCESSING.value},
             "review": {"$ne": None},
-            **_same_version(refund),
+            **same_version(refund),
         }
         entry = {"status": refund.status.value, "actor": actor, "comment": comment}
-        changes = {"review": None, "signalsSent": refund.signals_sent} | _read(refund)
+        changes = {"review": None, "signalsSent": refund.signals_sent} | read_again(refund)
         return self._change(refund.id, required, changes, entry)
-
-    def mark_unread(self, refund: Refund) -> None:
-        """Store that Stripe doesn't return an open refund from now on.
-
-        :raises DatabaseUnavailable: 500.
-        """
-        query = {"_id": refund.id, "status": refund.status.value}
-        with database_timeout():
-            self._records.update_one(query, {"$set": {"unreadSince": self._clock()}})
-
-    def mark_read(self, refund: Refund) -> None:
-        """Store that Stripe returned a refund.
-
-        :raises DatabaseUnavailable: 500.
-        """
-        if changes := _read(refund):
-            with database_timeout():
-                self._records.update_one({"_id": refund.id}, {"$set": changes})
-
-    def mark_signals_sent(self, refund: Refund) -> None:
-        """Store that every receiver has handled the refund in this state.
-
-        :raises DatabaseUnavailable: 500; they will be called again.
-        """
-        self._set_flag(refund, "signalsSent")
-
-    def mark_purchases_verified(self, refund: Refund) -> None:
-        """Store that the purchases match the refund in this state.
-
-        :raises DatabaseUnavailable: 500; they will be verified again.
-        """
-        self._set_flag(refund, "purchasesVerified")
-
-    def _set_flag(self, refund: Refund, flag: str) -> None:
-        with database_timeout():
-            self._records.update_one({"_id": refund.id, **_same_version(refund)}, {"$set": {flag: True}})
 
     def _changes_from_stripe(self, stripe_refund: StripeRefund) -> dict[str, Any]:
         changes: dict[str, Any] = {
@@ -457,13 +432,3 @@ class Ledger:
                 required, update, return_document=ReturnDocument.AFTER
             )
         return read_record(document) if document else None
-
-
-def _read(refund: Refund) -> dict[str, Any]:
-    """Return the change of a record that Stripe returned again. The field exists only after a failure."""
-    return {} if refund.unread_since is None else {"unreadSince": None}
-
-
-def _same_version(refund: Refund) -> dict[str, Any]:
-    """Require a record to be unchanged since it was read: every change adds to the history."""
-    return {"history": {"$size": len(refund.history)}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -46,7 +46,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         bulk_run=document.get("bulkRun"),
         stripe_refund_id=document.get("stripeRefundId"),
         amount_captured=document.get("amountCaptured"),
-        failure=Failure(failure["code"], failure["message"]) if failure else None,
+        failure=Failure(failure["code"], failure["message"], failure.get("outcome")) if failure else None,
         review=ReviewRequest(ReviewCode(review["code"]), review["since"]) if review else None,
         created_at=_expect(document["createdAt"], datetime),
         updated_at=_expect(document["updatedAt"], datetime),
@@ -56,6 +56,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         attempts=document.get("attempts", 0),
         lease_expires_at=_expect(document["leaseExpiresAt"], datetime),
         unread_since=document.get("unreadSince"),
+        unwritten_since=document.get("unwrittenSince"),
         signals_sent=document["signalsSent"],
         purchases_verified=document["purchasesVerified"],
         history=_expect(document["history"], list),
@@ -112,6 +113,8 @@ def payment_range(payment_intent: str) -> dict[str, str]:
     return {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}  # ";" is the byte after ":"
 
 
-def failure_document(failure: Failure | None) -> dict[str, str] | None:
-    """Return a failure as a record stores it and the API shows it."""
-    return {"code": failure.code, "message": failure.message} if failure else None
+def failure_document(failure: Failure | None) -> dict[str, Any] | None:
+    """Return a failure as a record stores it."""
+    if failure is None:
+        return None
+    return {name: value for name, value in asdict(failure).items() if value is not None}

@@ -192,6 +192,8 @@ class Gateway:
             page = self._list_page({"payment_intent": payment_intent}, after, deadline)
             refunds += page.refunds
             unreadable += page.unreadable
+            if any(each.id is None for each in page.unreadable):
+                raise OutcomeUnknown("unreadable_answer", "Stripe lists a refund that may be any.")
             if not page.has_more or page.last_id is None:
                 return refunds[::-1], unreadable
             after = page.last_id

@@ -71,7 +71,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
 class RefundPage:
     """One page of a list of refunds, in Stripe's order.
 
-    :param unreadable: items of which only the ID and the metadata can be read.
+    :param unreadable: items that aren't refunds as documented.
     :param last_id: the ID after which the next page starts; ``None`` on an empty page.
     """
 
@@ -84,20 +84,29 @@ class RefundPage:
 def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> RefundPage:
     """Parse one page of a list of refunds, without released authorizations.
 
-    An item with an unknown status, or without a payment intent, doesn't make the others unreadable.
+    An item with an unknown status, or without an ID, doesn't make the others unreadable.
 
-    :raises LookupError, TypeError, ValueError: it isn't such a list, or an item has no readable ID.
+    :raises LookupError, TypeError, ValueError: it isn't such a list, or the next page can't be found.
     """
     refunds, unreadable, last_id = [], [], None
+    has_more = expect(answer["has_more"], bool)
     for item in expect(answer["data"], list):
-        last_id = _text(item["id"])
+        try:
+            item_id = _text(item["id"])
+            refund_id = _refund_id(item.get("metadata"))
+        except (LookupError, TypeError, ValueError):
+            unreadable.append(UnreadableRefund(None, None))
+            continue
+        last_id = item_id
         try:
             refunds.append(parse_refund(item, request_id))
         except ReleasedAuthorization:
             continue
         except (LookupError, TypeError, ValueError):
-            unreadable.append(UnreadableRefund(last_id, _refund_id(item.get("metadata"))))
-    return RefundPage(refunds, unreadable, expect(answer["has_more"], bool), last_id)
+            unreadable.append(UnreadableRefund(item_id, refund_id))
+    if has_more and last_id is None:
+        raise ValueError("no item of the page has an ID")
+    return RefundPage(refunds, unreadable, has_more, last_id)
 
 
 def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> int:
@@ -180,7 +189,13 @@ def expect(value: Any, kind: type[_T]) -> _T:
 
 
 def _refund_id(metadata: Any) -> str | None:
-    refund_id = metadata.get("refund_id") if isinstance(metadata, Mapping) else None
+    """Return what metadata names as its refund.
+
+    :raises TypeError: it isn't metadata.
+    """
+    if not isinstance(metadata, (Mapping, type(None))):
+        raise TypeError("expected metadata")
+    refund_id = metadata and metadata.get("refund_id")
     return refund_id if isinstance(refund_id, str) else None
 
 

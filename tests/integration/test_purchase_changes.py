@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from flask_refunds import bulk_refund, plan_bulk_refund
 from flask_refunds.testing import StripeSandbox, make_event
 from tests.integration.unfinished import age, reconcile, unknown
-from tests.integration.webhooks import SECRET, send
+from tests.integration.webhooks import PENDING_CARD, SECRET, send
 from tests.shop import Shop, make_app
 
 Channel = Literal["webhook", "reconcile"]
@@ -108,6 +110,51 @@ def test_database_that_rejects_the_mark_hides_no_refund(
     assert shop.status_of(purchase) == "completed"
 
 
+@contextmanager
+def failing_writes(shop: Shop, collection: str) -> Iterator[None]:
+    """Let MongoDB answer each update of a collection with an error that may pass."""
+    admin = shop.db.client.admin
+    data = {"failCommands": ["update"], "errorCode": 8, "namespace": f"{shop.db.name}.{collection}"}
+    admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+    try:
+        yield
+    finally:
+        admin.command("configureFailPoint", "failCommand", mode="off")
+
+
+@pytest.mark.parametrize("path", ["refund", "pending", "dashboard"])
+def test_purchase_that_cannot_be_written_for_ten_minutes_hides_no_refund(
+    shop: Shop, sandbox: StripeSandbox, path: str
+) -> None:
+    payment = sandbox.create_payment(910, "chf", **({"card": PENDING_CARD} if path == "pending" else {}))
+    purchase = shop.add_purchase(payment)
+    if path == "pending":
+        assert shop.refund(purchase).status_code == 202
+        age(shop, hours=60)
+        sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    elif path == "dashboard":
+        sandbox.refund_in_dashboard(payment)
+    with failing_writes(shop, "purchases"):
+        if path == "refund":
+            assert shop.refund(purchase).status_code == 202
+        for _ in range(7):
+            reconcile(shop)
+            assert review(shop) is None
+            age(shop, minutes=2)
+        if path == "refund":
+            response = shop.refund(purchase)
+            assert (response.status_code, response.json["purchase"]["status"]) == (200, "completed")
+            assert "didn't accept" in response.json["hint"]
+        for _ in range(2):
+            assert reconcile(shop).exit_code == 1
+            assert (shop.records()[0]["status"], review(shop)) == ("succeeded", "purchase_not_updated")
+            age(shop, minutes=2)
+        assert len(shop.records()[0]["history"]) <= 4
+    assert reconcile(shop).exit_code == 0
+    assert (review(shop), shop.status_of(purchase)) == (None, "refunded")
+    assert shop.records()[0]["unwrittenSince"] is None
+
+
 @channels
 def test_purchase_that_the_app_marked_after_a_dashboard_part_stays_marked(
     shop: Shop, sandbox: StripeSandbox, channel: Channel
@@ -124,6 +171,102 @@ def test_purchase_that_the_app_marked_after_a_dashboard_part_stays_marked(
     sandbox.settle(sandbox.refunds(payment)[1]["id"], "failed")
     learn(shop, sandbox, channel)
     assert [shop.status_of(each) for each in (returned, *others)] == ["refunded", "completed", "completed"]
+
+
+def returned(shop: Shop, sandbox: StripeSandbox) -> tuple[str, ObjectId]:
+    """Return a payment and its purchase; their refund failed after success."""
+    payment = sandbox.create_payment(1450, "eur")
+    purchase = shop.add_purchase(payment)
+    assert shop.refund(purchase).status_code == 200
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    learn(shop, sandbox, "reconcile")
+    return payment, purchase
+
+
+def review_codes(shop: Shop) -> list[str | None]:
+    return [each.get("review") and each["review"]["code"] for each in shop.records()]
+
+
+def retry(shop: Shop, payment: str) -> Any:
+    return shop.flask("resolve", f"{payment}:1", "--retry", "--comment", "try again")
+
+
+@pytest.mark.parametrize("path", ["retry", "refund"])
+def test_refund_that_stripe_rejects_leaves_the_review_of_the_earlier_one_open(
+    shop: Shop, sandbox: StripeSandbox, path: str
+) -> None:
+    payment, purchase = returned(shop, sandbox)
+    sandbox.dispute(payment)
+    if path == "retry":
+        assert retry(shop, payment).exit_code == 2
+    else:
+        assert shop.refund(purchase).status_code == 400
+    age(shop, minutes=2)
+    assert reconcile(shop).exit_code == 1
+    assert shop.records()[1]["failure"]["code"] == "charge_disputed"
+    assert review_codes(shop) == ["failed_after_success", None]
+
+
+@pytest.mark.parametrize("path", ["retry", "refund"])
+def test_review_of_an_earlier_refund_closes_when_an_unknown_one_turns_out_to_be_made(
+    shop: Shop, sandbox: StripeSandbox, path: str
+) -> None:
+    payment, purchase = returned(shop, sandbox)
+    sandbox.inject("drop_after", times=2)
+    if path == "retry":
+        assert "is open until Stripe accepts the new refund" in retry(shop, payment).output
+    else:
+        assert shop.refund(purchase).status_code == 202
+    assert review_codes(shop) == ["failed_after_success", None]
+    age(shop, minutes=2)
+    assert reconcile(shop).exit_code == 0
+    assert review_codes(shop) == [None, None]
+    assert shop.records()[0]["history"][-1]["comment"] == f"Refunded again as {payment}:2."
+
+
+def test_pending_refund_closes_the_review_of_the_one_before(shop: Shop, sandbox: StripeSandbox) -> None:
+    _, purchase = returned(shop, sandbox)
+    sandbox.inject("pending")
+    assert shop.refund(purchase).json["refund"]["status"] == "pending"
+    assert review_codes(shop)[0] is None
+
+
+def test_review_that_a_crash_left_open_is_closed_by_the_next_pass(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = returned(shop, sandbox)
+    fields = {key: shop.records()[0][key] for key in ("review", "history", "purchasesVerified")}
+    assert shop.refund(purchase).status_code == 200
+    shop.db.flask_refunds.update_one({"_id": f"{payment}:1"}, {"$set": fields})
+    age(shop, minutes=2)
+    assert reconcile(shop).exit_code == 0
+    assert review_codes(shop) == [None, None]
+
+
+def test_refund_closes_no_review_of_a_part_that_failed_later(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(7500, "eur")
+    purchase = shop.add_purchase(payment)
+    part = sandbox.refund_in_dashboard(payment, 1900)
+    learn(shop, sandbox, "reconcile")
+    assert shop.refund(purchase).status_code == 200
+    sandbox.settle(part["id"], "failed")
+    for _ in range(2):
+        learn(shop, sandbox, "reconcile")
+        assert sorted(map(str, review_codes(shop))) == ["None", "failed_after_success"]
+    assert shop.refund(purchase).status_code == 200
+    learn(shop, sandbox, "reconcile")
+    assert review_codes(shop) == [None] * 3
+
+
+def test_retry_of_an_unknown_refund_that_stripe_rejects_leaves_the_review_open(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment, _ = unknown(shop, sandbox, "drop_before")
+    age(shop, hours=30)
+    assert reconcile(shop).exit_code == 1
+    age(shop, minutes=2)
+    sandbox.dispute(payment)
+    assert retry(shop, payment).exit_code == 2
+    assert [each["status"] for each in shop.records()] == ["failed", "failed"]
+    assert review_codes(shop) == ["unknown_too_long", None]
 
 
 def test_retry_of_a_purchase_with_another_payment_changes_nothing(shop: Shop, sandbox: StripeSandbox) -> None:

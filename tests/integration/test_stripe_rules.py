@@ -307,14 +307,36 @@ def test_refund_without_its_transfer_needs_review(shop: Shop, sandbox: StripeSan
     [
         ("insufficient_balance", 400, "balance_insufficient"),
         ("card_error", 400, "card_declined"),
+        ("lock_timeout", 503, "lock_timeout"),
+        ("rate_limited", 503, "rate_limit"),
+        ("key_rejected", 500, "authentication_failed"),
+        ("key_forbidden", 500, "permission_denied"),
     ],
 )
 def test_rejected_refund_keeps_the_code_of_stripe(
-    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str
+    shop: Shop, sandbox: StripeSandbox, log_records: LogRecords, fault: str, status: int, code: str
 ) -> None:
-    sandbox.inject(fault, times=9)
-    response = shop.refund(shop.add_purchase(sandbox.create_payment(640)))
+    sandbox.inject(fault, method="POST", times=9)
+    payment = sandbox.create_payment(640)
+    response = shop.refund(shop.add_purchase(payment))
     assert (response.status_code, response.json["refund"]["failure"]["code"]) == (status, code)
+    [record] = shop.records()
+    assert (record["failure"]["code"], record["history"][-1]["failureCode"]) == (code, code)
+    assert [each["code"] for each in log_records() if each["event"] == "refund_rejected"] == [code]
+    shown = shop.client.get(f"/api/payments/admin/refunds/{payment}:1", headers=shop.headers()).json
+    assert shown["refund"]["history"][-1]["failureCode"] == code
+
+
+@pytest.mark.parametrize("path", ["refund", "preview"])
+def test_lock_timeout_says_that_another_request_changes_the_payment(
+    shop: Shop, sandbox: StripeSandbox, path: str
+) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(640))
+    sandbox.inject("lock_timeout", method="*", times=9)
+    response = shop.refund(purchase) if path == "refund" else preview(shop, purchase)
+    assert (response.status_code, response.json["code"]) == (503, "stripe_rate_limited")
+    assert response.json["error"].startswith("Another request is changing this payment at Stripe.")
+    assert response.headers["Retry-After"]
 
 
 def test_refund_of_an_uncaptured_payment_has_the_code_of_stripe(shop: Shop, sandbox: StripeSandbox) -> None:

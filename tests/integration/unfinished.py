@@ -24,8 +24,10 @@ def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tu
 def age(shop: Shop, **by: float) -> None:
     """Make every refund record older."""
     for record in shop.records():
-        fields = ("createdAt", "updatedAt", "lookedAt", "leaseExpiresAt")
-        times = {name: record[name] - timedelta(**by) for name in fields}
+        fields = ("createdAt", "updatedAt", "lookedAt", "leaseExpiresAt", "unwrittenSince")
+        times = {name: record[name] - timedelta(**by) for name in fields if record.get(name)}
+        if record.get("review"):
+            times["review.since"] = record["review"]["since"] - timedelta(**by)
         shop.db.flask_refunds.update_one({"_id": record["_id"]}, {"$set": times})
 
 

@@ -148,7 +148,7 @@ def store(harness: RefundHarness, status: str, **fields: Any) -> Refund:
     """Store a refund that Stripe shows with this status, as a webhook event brings it."""
     shown = refund_object(status=status, **fields)
     harness.stripe.script[:] = [("GET", f"/v1/refunds/{shown['id']}", (200, shown))]
-    stored = harness.stripe_sync.upsert_from_event(shown["id"], PAYMENT, "another", Deadline.after(10))
+    stored = harness.stripe_sync.upsert_from_event(shown["id"], PAYMENT, None, Deadline.after(10))
     harness.stripe.assert_done()
     return stored
 

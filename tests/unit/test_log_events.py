@@ -133,7 +133,6 @@ def test_failed_and_repeated_refund_is_logged_step_by_step(
     second = {**BY, "refund_id": f"{PAYMENT}:2"}
     assert log_records() == [
         {"event": "refund_created", "reason": "duplicate", **second},
-        {"event": "refund_resolved", "status": "failed", **BY},
         {"event": "refund_rejected", "code": "charge_disputed", "stripe_request_id": "req_2", **second},
     ]
 

@@ -14,6 +14,7 @@ from flask_refunds.errors import (
     PurchaseNotRefundable,
     RefundFailed,
     RefundInProgress,
+    RefundsError,
     StripeKeyRejected,
     StripeRateLimited,
 )
@@ -111,27 +112,37 @@ def test_refund_without_reason_sends_no_reason_to_stripe(harness: RefundHarness)
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "code", "message"),
+    ("status", "error", "code", "outcome"),
     [
-        ((400, error_object("charge_disputed")), RefundFailed, "charge_disputed", "No."),
-        ((429, error_object("rate_limit")), StripeRateLimited, "rate_limited", "No."),
-        ((401, error_object("")), StripeKeyRejected, "key_rejected", "Stripe doesn't accept the key."),
+        (400, RefundFailed, "charge_disputed", "rejected"),
+        (404, RefundFailed, "rate_limited", "rejected"),
+        (429, StripeRateLimited, "rate_limit", "rate_limited"),
+        (429, StripeRateLimited, "lock_timeout", "rate_limited"),
+        (401, StripeKeyRejected, "api_key_expired", "key_rejected"),
     ],
 )
 def test_rejected_refund_is_failed_with_stripes_code_and_message(
-    harness: RefundHarness, answer: Any, error: Any, code: str, message: str
+    harness: RefundHarness, status: int, error: type[RefundsError], code: str, outcome: str
 ) -> None:
+    message = "Stripe doesn't accept the key." if status == 401 else "No."
     with pytest.raises(error) as refusal:
-        harness.refund((*CREATE, answer))
+        harness.refund((*CREATE, (status, error_object(code))))
     record = harness.record()
-    assert refusal.value.refund == record
+    assert (type(refusal.value), refusal.value.refund) == (error, record)
+    assert ("Another request is changing" in refusal.value.message) is (code == "lock_timeout")
     assert (record.status, record.settled_at, record.failure) == (
         RefundStatus.FAILED,
         START,
-        Failure(code, message),
+        Failure(code, message, outcome),
     )
     assert record.history[1:] == [
-        {"at": START, "status": "failed", "actor": "api:admin", "stripeRequestId": "req_1"}
+        {
+            "at": START,
+            "status": "failed",
+            "actor": "api:admin",
+            "stripeRequestId": "req_1",
+            "failureCode": code,
+        }
     ]
     assert harness.statuses() == {"completed"}
 

@@ -1,0 +1,100 @@
+"""Notes about a refund record that aren't changes of it: they add nothing to its history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from ..models import Refund
+from .connection import Collection, database_timeout
+
+_UNWRITTEN_FOR = timedelta(minutes=10)
+"""How long writes to a refund's purchases may fail, before the refund needs review."""
+
+
+class LedgerNotes:
+    """Stores what calls and passes note for those that follow.
+
+    :param collection: with majority read and write concern, journaled.
+    :param clock: returns the aware UTC time in whole milliseconds, as MongoDB stores it.
+    """
+
+    def __init__(self, collection: Collection, clock: Callable[[], datetime]) -> None:
+        self._records = collection
+        self._clock = clock
+
+    def mark_unread(self, refund: Refund) -> None:
+        """Store that Stripe doesn't return an open refund from now on.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        query = {"_id": refund.id, "status": refund.status.value}
+        with database_timeout():
+            self._records.update_one(query, {"$set": {"unreadSince": self._clock()}})
+
+    def mark_doubtful(self, refund: Refund) -> None:
+        """Store that a settled refund must be read again at Stripe, in a minute at the earliest.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        now = self._clock()
+        self._set(refund, {"unreadSince": now, "lookedAt": now, "purchasesVerified": False})
+
+    def mark_unwritten(self, refund: Refund) -> bool:
+        """Store that the refund's purchases can't be written, and return whether that lasts too long.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if refund.unwritten_since is not None:
+            return self._clock() - refund.unwritten_since >= _UNWRITTEN_FOR
+        self._set(refund, {"unwrittenSince": self._clock()})
+        return False
+
+    def mark_written(self, refund: Refund) -> None:
+        """Store that the refund's purchases can be written again.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if refund.unwritten_since is not None:
+            self._set(refund, {"unwrittenSince": None})
+
+    def _set(self, refund: Refund, changes: Mapping[str, Any]) -> None:
+        with database_timeout():
+            self._records.update_one({"_id": refund.id}, {"$set": changes})
+
+    def mark_read(self, refund: Refund) -> None:
+        """Store that Stripe returned a refund.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if changes := read_again(refund):
+            self._set(refund, changes)
+
+    def mark_signals_sent(self, refund: Refund) -> None:
+        """Store that every receiver has handled the refund in this state.
+
+        :raises DatabaseUnavailable: 500; they will be called again.
+        """
+        self._set_flag(refund, "signalsSent")
+
+    def mark_purchases_verified(self, refund: Refund) -> None:
+        """Store that the purchases match the refund in this state.
+
+        :raises DatabaseUnavailable: 500; they will be verified again.
+        """
+        self._set_flag(refund, "purchasesVerified")
+
+    def _set_flag(self, refund: Refund, flag: str) -> None:
+        with database_timeout():
+            self._records.update_one({"_id": refund.id, **same_version(refund)}, {"$set": {flag: True}})
+
+
+def read_again(refund: Refund) -> dict[str, Any]:
+    """Return the change of a record that Stripe returned again. The field exists only after a failure."""
+    return {} if refund.unread_since is None else {"unreadSince": None}
+
+
+def same_version(refund: Refund) -> dict[str, Any]:
+    """Require a record to be unchanged since it was read: every change adds to the history."""
+    return {"history": {"$size": len(refund.history)}}

@@ -67,7 +67,9 @@ _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
 _CLAIM_ATTEMPTS = 4
-_STATUS_REJECTED = "The money was refunded, but the database didn't accept the purchase's new status."
+_STATUS_REJECTED = (
+    "The money was refunded, but the database rejected the purchase's new status, or couldn't write it."
+)
 _NOT_MARKED_YET = (
     "The money was refunded. The purchase isn't marked, because it was changed meanwhile, "
     "or because the refunds known so far don't cover its payment. Reconcile looks again."

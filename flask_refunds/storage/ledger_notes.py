@@ -34,7 +34,7 @@ class LedgerNotes:
             self._records.update_one(query, {"$set": {"unreadSince": self._clock()}})
 
     def mark_doubtful(self, refund: Refund) -> None:
-        """Store that a settled refund must be read again at Stripe, in a minute at the earliest.
+        """Store that a later pass must read a settled refund again at Stripe.
 
         :raises DatabaseUnavailable: 500.
         """

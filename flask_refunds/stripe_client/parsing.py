@@ -92,18 +92,17 @@ def parse_refund_page(answer: Mapping[str, Any], request_id: str | None) -> Refu
     has_more = expect(answer["has_more"], bool)
     for item in expect(answer["data"], list):
         try:
-            item_id = _text(item["id"])
+            last_id = _text(item["id"])
             refund_id = _refund_id(item.get("metadata"))
         except (LookupError, TypeError, ValueError):
             unreadable.append(UnreadableRefund(None, None))
             continue
-        last_id = item_id
         try:
             refunds.append(parse_refund(item, request_id))
         except ReleasedAuthorization:
             continue
         except (LookupError, TypeError, ValueError):
-            unreadable.append(UnreadableRefund(item_id, refund_id))
+            unreadable.append(UnreadableRefund(last_id, refund_id))
     if has_more and last_id is None:
         raise ValueError("no item of the page has an ID")
     return RefundPage(refunds, unreadable, has_more, last_id)

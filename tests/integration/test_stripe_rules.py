@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
 
 from flask_refunds import plan_bulk_refund, refund_needs_review, refund_succeeded
+from flask_refunds.extension import current_refunds
 from flask_refunds.stripe_client.transport import Transport
 from flask_refunds.testing import StripeSandbox, make_event
 from tests.integration.unfinished import age, reconcile, unknown
@@ -106,6 +108,33 @@ def test_refund_that_requires_action_again_needs_review(
     sandbox.settle(returned["id"], "canceled")
     learn(shop, sandbox, channel)
     assert (shop.records()[0]["status"], shop.status_of(purchase)) == ("canceled", "completed")
+
+
+@pytest.mark.parametrize("source", ["api", "external"])
+def test_event_that_stripes_answer_contradicts_causes_another_read_later(
+    shop: Shop, sandbox: StripeSandbox, source: str
+) -> None:
+    payment = sandbox.create_payment(2750, "sek")
+    purchase = shop.add_purchase(payment)
+    if source == "api":
+        assert shop.refund(purchase).status_code == 200
+    else:
+        sandbox.refund_in_dashboard(payment)
+    age(shop, minutes=5)
+    reconcile(shop)
+    [made] = sandbox.refunds(payment)
+    assert send(shop, make_event("refund.failed", {**made, "status": "failed"})).status_code == 200
+    sandbox.settle(made["id"], "failed")
+    for minute, status in ((0, "succeeded"), (1, "failed"), (3, "failed")):
+        age(shop, minutes=minute)
+        requests = len(sandbox.requests)
+        with shop.app.app_context():
+            reconciler = current_refunds().reconciler
+            reconciler.run(reconciler.find(timedelta(minutes=1)))
+        assert shop.records()[0]["status"] == status
+        assert len(sandbox.requests) - requests == (minute == 1)
+    assert shop.status_of(purchase) == "completed"
+    assert shop.records()[0]["purchasesVerified"]
 
 
 @channels
@@ -332,7 +361,7 @@ def test_lock_timeout_says_that_another_request_changes_the_payment(
     shop: Shop, sandbox: StripeSandbox, path: str
 ) -> None:
     purchase = shop.add_purchase(sandbox.create_payment(640))
-    sandbox.inject("lock_timeout", method="*", times=9)
+    sandbox.inject("lock_timeout", method="POST" if path == "refund" else "GET", path="/v1", times=9)
     response = shop.refund(purchase) if path == "refund" else preview(shop, purchase)
     assert (response.status_code, response.json["code"]) == (503, "stripe_rate_limited")
     assert response.json["error"].startswith("Another request is changing this payment at Stripe.")

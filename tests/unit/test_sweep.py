@@ -104,6 +104,32 @@ def test_unreadable_items_do_not_stop_the_others(harness: RefundHarness, sweep: 
     assert (report.counts["unreadable"], report.counts["stored"], report.is_complete) == (2, 1, True)
 
 
+@pytest.mark.parametrize(
+    ("odd", "after"),
+    [
+        (external(id=None), "re_1"),
+        ({"object": "refund"}, "re_1"),
+        ("re_8", "re_1"),
+        (external(id="re_9", metadata="x"), "re_9"),
+    ],
+)
+def test_item_that_may_be_any_refund_does_not_stop_a_sweep(
+    harness: RefundHarness, sweep: RefundSweep, odd: Any, after: str
+) -> None:
+    first = page(external(), odd, has_more=True)
+    report = run(harness, sweep, first, (*RETRIEVE, (200, external())), page(odd))
+    assert (report.counts["unreadable"], report.counts["stored"], report.is_complete) == (2, 1, True)
+    assert harness.stripe.sent[-1].params["starting_after"] == after
+
+
+def test_sweep_is_not_complete_if_a_page_has_no_item_to_continue_after(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    with pytest.raises(StripeCallError) as error:
+        run(harness, sweep, page(external(id=None), has_more=True))
+    assert error.value.code == "unreadable_answer"
+
+
 def foreign_page(*created: int, has_more: bool = True) -> Any:
     """Return a page of another app's refunds, which were created at these times."""
     refunds = [external(id=f"re_{each}", payment_intent=f"pi_{each}", created=each) for each in created]

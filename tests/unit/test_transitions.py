@@ -171,6 +171,17 @@ def test_refund_that_fails_after_success_needs_review_until_refunded_again(harne
     assert harness.record(1).review is None
 
 
+def test_webhook_that_is_faster_than_the_answer_closes_the_review(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    harness.now += timedelta(seconds=9)
+    harness.refund((*CREATE, lost()))
+    assert harness.record(1).review is not None
+    made = stripe_refund("pending", id="re_2", refund_id=refund_key(2))
+    harness.transitions.apply(harness.record(2), made, actor="webhook")
+    assert (harness.record(1).review, harness.record(1).history[-1]["actor"]) == (None, "webhook")
+
+
 def test_late_report_of_an_earlier_refund_leaves_the_later_one_alone(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object())))
     harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")

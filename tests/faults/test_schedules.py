@@ -115,7 +115,7 @@ def number_not_locked() -> Iterator[None]:
 def version_ignored() -> Iterator[None]:
     """A call stores what it read at Stripe over a change that another call made meanwhile."""
 
-    with mock.patch.object(ledger, "_same_version", return_value={}):
+    with mock.patch.object(ledger, "same_version", return_value={}):
         yield
 
 

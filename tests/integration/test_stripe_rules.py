@@ -122,6 +122,7 @@ def test_event_that_stripes_answer_contradicts_causes_another_read_later(
         sandbox.refund_in_dashboard(payment)
     age(shop, minutes=5)
     reconcile(shop)
+    age(shop, minutes=5)
     [made] = sandbox.refunds(payment)
     assert send(shop, make_event("refund.failed", {**made, "status": "failed"})).status_code == 200
     sandbox.settle(made["id"], "failed")

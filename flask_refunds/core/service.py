@@ -348,7 +348,7 @@ class RefundService:
             created = found
         except KeyRejected as rejected:
             return self._mark_rejected(refund, rejected, call)
-        applied = self._transitions.apply(refund, created, actor=call.actor)
+        applied = self._transitions.apply(refund, created, actor=call.actor, first_answer=not in_doubt)
         if applied is not None:
             with suppress(StripeCallError, DatabaseUnavailable):  # reconcile repeats it
                 self.add_other_parts(applied, call)

@@ -49,11 +49,15 @@ class RefundTransitions:
         self._signal_sender = signal_sender
         self._observers = observers
 
-    def apply(self, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> Refund | None:
+    def apply(
+        self, refund: Refund, stripe_refund: StripeRefund, *, actor: str, first_answer: bool = False
+    ) -> Refund | None:
         """Update a refund to what Stripe shows.
 
         :param stripe_refund: a fresh read, made after the record was read.
         :param actor: what brought it, for the history.
+        :param first_answer: whether it answers the only attempt so far. Before any other one, a call may
+            have marked the purchases and crashed.
         :return: the refund as it is now, or ``None`` if the record has changed since it was read. Then read
             both again.
         :raises DatabaseUnavailable: 500; it can be applied again.
@@ -71,8 +75,9 @@ class RefundTransitions:
         if planned and not self._write(refund, lambda: self._mark_refunded(refund.payment_intent, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
+        is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
         # What an earlier attempt made may have been recorded as external.
-        if advanced is None or refund.attempts > 1 or not (planned or _is_accepted(refund, stripe_refund)):
+        if advanced is None or refund.attempts > 1 or not (planned or is_unpaid):
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
             return None
@@ -181,10 +186,7 @@ class RefundTransitions:
         :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
         # Without a refund at Stripe, this library never marked a purchase: any mark is the app's own.
-        marks_purchases = refund.status is RefundStatus.SUCCEEDED or (
-            refund.status.is_failed_or_canceled and refund.stripe_refund_id is not None
-        )
-        if marks_purchases and not self.sync_purchases(refund.payment_intent):
+        if refund.stripe_refund_id is not None and not self.sync_purchases(refund.payment_intent):
             return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
         self._forget_undone_marks(refunds)
@@ -297,12 +299,6 @@ def _is_whole(stripe_refund: StripeRefund) -> bool:
     if stripe_refund.status is not RefundStatus.SUCCEEDED:
         return False
     return 0 < stripe_refund.amount_captured <= stripe_refund.amount
-
-
-def _is_accepted(refund: Refund, stripe_refund: StripeRefund) -> bool:
-    """Return whether Stripe's first answer is an open refund, for which no purchase was marked yet."""
-    is_first = refund.status is RefundStatus.PROCESSING and refund.attempts == 1
-    return is_first and not stripe_refund.status.is_settled
 
 
 def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:

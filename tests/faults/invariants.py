@@ -1,6 +1,6 @@
-"""The invariants that must hold after any fault and one reconcile, and the report of what was tested.
+"""What the experiments found, and the report of what was tested.
 
-All experiments use :func:`find_violations`, so that they share one definition of "never twice, never lost".
+All experiments ask :mod:`tests.faults.oracle`, so that they share one definition of each promise.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-DOUBLED = "doubled"
-LOST = "lost"
-UNKNOWN = "unknown"
-DISAGREES = "disagrees"
-UNSIGNALED = "unsignaled"
+from tests.faults import oracle
+
+DOUBLED, LOST, UNKNOWN, DISAGREES, UNSAID, UNATTENDED = oracle.KINDS
 
 
 @dataclass(frozen=True)
@@ -68,57 +66,65 @@ def find_violations(
     purchases: Sequence[Mapping[str, Any]],
     signals: Iterable[tuple[str, str]] | None,
 ) -> list[Violation]:
-    """Return all violations of one payment, after every call has ended and reconcile has run.
+    """Return the promises that are broken for one payment, after every call has ended and reconcile has run.
 
     :param at_stripe: the payment's refunds in the sandbox.
     :param captured: what the payment captured at Stripe, in minor units.
     :param records: the payment's refund records, as stored.
-    :param purchases: the payment's purchases, as stored.
+    :param purchases: the payment's purchases, as stored; only the library has changed them.
     :param signals: ``(refund ID, status)`` of every signal that a receiver got; ``None`` without a receiver.
     """
-    found: list[Violation] = []
+    listed = [record for record in records if not record.get("duplicateOf")]
+    shown = [
+        {
+            "id": record["_id"],
+            "status": record["status"],
+            "amount": record.get("amount"),
+            "stripeRefundId": record.get("stripeRefundId"),
+            "review": record.get("review"),
+            "history": record["history"],
+        }
+        for record in listed
+    ]
+    told = None
+    if signals is not None:  # whether these concerned a review isn't recorded
+        told = frozenset((*each, review) for each in signals for review in (True, False))
+    seen = frozenset((each["stripeRefundId"], it.get("status")) for each in shown for it in each["history"])
+    payment = oracle.Payment(
+        payment_intent,
+        captured,
+        [_describe(refund) for refund in at_stripe],
+        [oracle.Purchase(str(each["_id"]), each["status"], payment_intent) for each in purchases],
+        shown,
+        told=told,
+        seen=seen,
+    )
+    broken = oracle.broken_promises(payment, at_the_end=True)
+    return [Violation(kind, payment_intent, message) for kind, message in broken]
 
-    def add(kind: str, message: str) -> None:
-        found.append(Violation(kind, payment_intent, message))
 
-    succeeded = [refund for refund in at_stripe if refund["status"] == "succeeded"]
-    recorded = [record for record in records if record["status"] == "succeeded"]
-    for refund_id, count in Counter(map(record_of, succeeded)).items():
-        if refund_id is not None and count > 1:
-            add(DOUBLED, f"{count} refunds at Stripe for {refund_id}")
-    # Only Stripe can limit what is refunded in its Dashboard, and some experiments remove that limit.
-    created_here = [refund for refund in succeeded if refund["metadata"].get("refund_id")]
-    if sum(refund["amount"] for refund in created_here) > captured:
-        add(DOUBLED, f"more than {captured} returned: {[refund['id'] for refund in created_here]}")
-    for refund in succeeded:
-        if refund["id"] not in {record.get("stripeRefundId") for record in recorded}:
-            add(LOST, f"{refund['id']} succeeded at Stripe, but has no succeeded record")
-    for record in recorded:
-        if record.get("stripeRefundId") not in {refund["id"] for refund in succeeded}:
-            add(LOST, f"{record['_id']} is recorded as succeeded, but didn't succeed at Stripe")
-    if sum(refund["amount"] for refund in succeeded) != sum(record["amount"] for record in recorded):
-        add(LOST, "the amounts at Stripe and in the ledger differ")
-    for record in records:
-        if record["status"] == "processing" and not record.get("review"):
-            add(UNKNOWN, f"{record['_id']} is processing and has no review")
-    refunded = 0 < captured <= sum(refund["amount"] for refund in succeeded)
-    for purchase in purchases:
-        if purchase["status"] != ("refunded" if refunded else "completed"):
-            add(DISAGREES, f"purchase {purchase['_id']} is {purchase['status']}, refunded is {refunded}")
-    if signals is not None:
-        sent = set(signals)
-        for record in records:
-            if record["status"] != "processing" and (record["_id"], record["status"]) not in sent:
-                add(UNSIGNALED, f"no receiver was told that {record['_id']} is {record['status']}")
-    return found
+def _describe(refund: Mapping[str, Any]) -> oracle.StripeRefund:
+    return oracle.StripeRefund(
+        refund["id"],
+        refund["amount"],
+        refund["status"],
+        refund["metadata"].get("refund_id"),
+        frozenset({refund["status"]}),
+        refund.get("pending_reason"),
+        refund.get("failure_reason"),
+    )
 
 
 def format_table(tallies: Sequence[Tally]) -> str:
     """Return the report as text, one line for each tally."""
-    kinds = (DOUBLED, LOST, UNKNOWN, DISAGREES, UNSIGNALED)
-    head = ("experiment", "histories", "refunds", *kinds)
+    head = ("experiment", "histories", "refunds", *oracle.KINDS)
     body = [
-        (tally.name, str(tally.histories), str(tally.refunds), *(str(tally.count(kind)) for kind in kinds))
+        (
+            tally.name,
+            str(tally.histories),
+            str(tally.refunds),
+            *(str(tally.count(kind)) for kind in oracle.KINDS),
+        )
         for tally in tallies
     ]
     widths = [max(len(line[column]) for line in (head, *body)) for column in range(len(head))]

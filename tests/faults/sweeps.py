@@ -15,23 +15,23 @@ from unittest import mock
 
 from flask_refunds.core.sweep import SweepReport
 from flask_refunds.errors import DatabaseUnavailable, StripeCallError
+from flask_refunds.extension import get_refunds
 from flask_refunds.storage.sweep_state import LEASE
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.parsing import RefundPage
 from tests.faults.histories import without_logging
-from tests.faults.histories_shop import (
+from tests.faults.in_process import (
     DATABASE_LOST,
     KILLED_AFTER,
     KILLED_BEFORE,
     CallFailure,
-    SimulatedShop,
     call,
     in_process,
 )
 from tests.faults.invariants import DISAGREES, LOST, Tally, Violation
+from tests.faults.world import World
 
-CARD = "4242424242424242"
 HOURS = 2 * 3600
 MAX_REQUESTS_WITHOUT_NEWS = 3
 
@@ -42,31 +42,31 @@ class SweptShop:
     refunds: ClassVar[int] = 0
 
     def __init__(self) -> None:
-        self.shop = SimulatedShop(limit=False)
+        self.world = World(limit=False, webhooks=False)
 
     def refund_elsewhere(self, count: int, *, seconds: float = HOURS) -> None:
         """Sell and refund so many times, with this time after each."""
         SweptShop.refunds += count
         for _ in range(count):
-            self.shop.sandbox.refund_in_dashboard(self.shop.pay(CARD, 1).id)
-            self.shop.advance(seconds)
+            self.world.sandbox.refund_in_dashboard(self.world.pay(1999, 1))
+            self.world.advance(seconds)
 
     def sweep(self, failure: CallFailure | None = None) -> SweepReport | None:
         """Sweep, and return what was found if the sweep wasn't killed or stopped by an error."""
         with call(failure):
             try:
-                return self.shop.refunds.sweep.run()
+                return get_refunds(self.world.web.app).sweep.run()
             except (StripeCallError, DatabaseUnavailable):
                 return None
         return None
 
     def find_lost(self, when: str) -> list[Violation]:
         """Return a violation for each refund at Stripe that the ledger doesn't show like it."""
-        records = self.shop.db.flask_refunds.find()
+        records = self.world.db.flask_refunds.find()
         shown = {record["stripeRefundId"]: record["status"] for record in records}
         return [
             Violation(LOST, each["payment_intent"], f"a sweep {when} didn't find {each['id']}")
-            for each in self.shop.sandbox.refunds()
+            for each in self.world.sandbox.refunds()
             if shown.get(each["id"]) != each["status"]
         ]
 
@@ -79,7 +79,7 @@ def fail_once(fail: Callable[[SweptShop], None], *, full: bool, when: str) -> li
         assert swept.sweep() is not None
     swept.refund_elsewhere(4)
     fail(swept)
-    swept.shop.clear_faults()
+    swept.world.settle_down()
     swept.refund_elsewhere(1, seconds=LEASE.total_seconds())
     report = swept.sweep()
     assert report is not None, when
@@ -110,7 +110,7 @@ def break_requests(*, full: bool) -> Iterator[list[Violation]]:
 
 
 def _sweep_without_answer(number: int, swept: SweptShop) -> None:
-    swept.shop.sandbox.inject("error_503", method="GET", path="/v1/refunds", after=number)
+    swept.world.sandbox.inject("error_503", method="GET", path="/v1/refunds", after=number)
     swept.sweep()
 
 
@@ -120,7 +120,7 @@ def list_late() -> Iterator[list[Violation]]:
     swept.refund_elsewhere(1)
     swept.sweep()
     swept.refund_elsewhere(2, seconds=5)
-    late = swept.shop.sandbox.refunds()[-2]["id"]
+    late = swept.world.sandbox.refunds()[-2]["id"]
     read = Gateway.list_recent_refunds
 
     def without_late(*arguments: Any) -> RefundPage:
@@ -156,9 +156,9 @@ def sweep_without_news() -> Iterator[list[Violation]]:
     swept = SweptShop()
     swept.refund_elsewhere(12, seconds=60)
     swept.sweep()
-    before = len(swept.shop.sandbox.requests)
+    before = len(swept.world.sandbox.requests)
     swept.sweep()
-    requests = len(swept.shop.sandbox.requests) - before
+    requests = len(swept.world.sandbox.requests) - before
     too_many = requests > MAX_REQUESTS_WITHOUT_NEWS
     yield [Violation(DISAGREES, "", f"{requests} requests without news")] if too_many else []
 

@@ -9,8 +9,8 @@ import pytest
 from flask_refunds.testing import Fault
 from tests.faults import crashes, mongo_faults, stripe_faults, sweeps
 from tests.faults.environments import REPLICA_SET, STANDALONE, no_retry_pause
-from tests.faults.histories_shop import KILLED_BEFORE
-from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSIGNALED, Violation
+from tests.faults.in_process import KILLED_BEFORE
+from tests.faults.invariants import DISAGREES, DOUBLED, LOST, UNKNOWN, UNSAID, Violation
 from tests.faults.mongo_proxy import Loss
 from tests.faults.mutations import MUTATIONS, apply_mutation
 from tests.faults.scenarios import SCENARIOS
@@ -25,7 +25,7 @@ BY_CRASHES = {
     "new_key_for_each_attempt": DOUBLED,
     "record_stored_after_stripe": LOST,
     "purchases_not_marked": DISAGREES,
-    "signals_marked_before_sending": UNSIGNALED,
+    "signals_marked_before_sending": UNSAID,
     "reconcile_skips_processing": UNKNOWN,
 }
 BY_STRIPE_FAULTS = {

@@ -1,97 +1,126 @@
-"""Random histories violate no invariant, and mutations of the library are detected."""
+"""Random histories break no promise, and without any one rule of the protocol they do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from unittest import mock
 
 import pytest
-import stripe
 
-from flask_refunds.core import service
-from flask_refunds.errors import RequestRejected, StripeCallError
-from flask_refunds.storage.purchases import Purchases
-from flask_refunds.stripe_client import gateway
-from tests.faults.histories import History, run_histories, without_logging
-from tests.faults.histories_shop import (
+from flask_refunds.testing import Fault
+from flask_refunds.testing.api_versions import API_VERSION, LAST_WITH_RELEASES
+from tests.faults import world
+from tests.faults.environments import STANDALONE
+from tests.faults.histories import History, fresh_database, run_histories, without_logging
+from tests.faults.in_process import (
+    DATABASE_UNSENT,
     KILLED_AFTER,
     KILLED_BEFORE,
     CallFailure,
-    SimulatedShop,
     call,
     in_process,
 )
-from tests.faults.invariants import DOUBLED
+from tests.faults.world import World
+from tests.mongod import Mongod
+
+CARD = "4242424242424242"
+PENDING = "4000000000007726"
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    with without_logging():
+        yield
 
 
 @pytest.fixture
-def shop() -> Iterator[SimulatedShop]:
-    with without_logging(), in_process():
-        yield SimulatedShop(limit=False)
+def open_history() -> Iterator[Callable[..., History]]:
+    """Return a function that opens a shop; its rules are then called one by one."""
+    histories: list[History] = []
+
+    def start(*, limit: bool = True, webhooks: bool = False, card: str = CARD) -> History:
+        histories.append(History())
+        histories[-1].open_shop(limit=limit, webhooks=webhooks, card=card, version=API_VERSION)
+        return histories[-1]
+
+    with in_process():
+        yield start
+        for history in histories:
+            history.promises_hold()
+            history.teardown()
 
 
-def test_random_histories_violate_nothing() -> None:
+def test_random_histories_break_no_promise() -> None:
     before = History.count
     run_histories(100, seed=None)
     assert History.count - before >= 100
 
 
-def test_call_can_be_killed_before_and_after_each_step(shop: SimulatedShop) -> None:
+def test_random_histories_on_mongodb_break_no_promise(servers: Mapping[str, Mongod]) -> None:
+    with servers[STANDALONE].client() as client:
+        assert len(run_histories(10, seed=None, database=partial(fresh_database, client))) >= 10
+
+
+def test_histories_look_the_same_on_mongodb_and_mongomock(servers: Mapping[str, Mongod]) -> None:
+    """Without failures, because a call has other steps on MongoDB."""
+    undisturbed = mock.patch.object(world, "call", side_effect=lambda failure: call(None))
+    with undisturbed, servers[STANDALONE].client() as client:
+        on_mongodb = run_histories(20, seed=7, database=partial(fresh_database, client))
+        on_mongomock = run_histories(20, seed=7)
+    assert len(on_mongodb) >= 20
+    assert on_mongodb == on_mongomock
+
+
+def test_call_can_be_killed_before_and_after_each_step() -> None:
     ends = set()
-    for step in range(20):
-        for kind in (KILLED_BEFORE, KILLED_AFTER):
-            payment = shop.pay("4242424242424242", 1)
-            with call(CallFailure(kind, step)):
-                assert shop.refund(payment.purchases[0], None).status_code == 200
-            records, active = shop.records(payment.id), shop.active_refunds(payment.id)
-            ends.add((len(records), len(active), len(shop.signals)))
-            shop.signals.clear()
-    assert {(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)} <= ends
+    with in_process():
+        shop = World(limit=False, webhooks=False)
+        for step in range(20):
+            for kind in (KILLED_BEFORE, KILLED_AFTER):
+                payment = shop.pay(1999, 1)
+                told = len(shop.told)
+                shop.refund(shop.purchases[-1], None, CallFailure(kind, step), shop.web)
+                live = shop.sandbox.money_refunded(payment) > 0
+                ends.add((len(shop.list_refunds(payment)), live, len(shop.told) - told))
+    assert {(0, False, 0), (1, False, 0), (1, True, 0), (1, True, 1)} <= ends
 
 
-def test_dashboard_refund_during_a_review_violates_nothing(shop: SimulatedShop) -> None:
-    payment = shop.pay("4242424242424242", 1)
-    shop.sandbox.refund_in_dashboard(payment.id)
-    with call(CallFailure(KILLED_BEFORE, 3)):
-        shop.refund(payment.purchases[0], None)
-    shop.advance(25 * 3600)
-    for event in shop.sandbox.events:
-        assert shop.deliver(event).status_code == 200
-    shop.reconcile()
-    assert not shop.find_violations(payment)
+# What the search has found, in its shortest form
+
+Opener = Callable[..., History]
 
 
-def reject_unknown(error: stripe.StripeError) -> StripeCallError:
-    return RequestRejected("none", "Stripe gave no answer.")
+@pytest.mark.parametrize("step", range(8, 14))
+def test_answer_after_money_moved_is_200_even_if_the_purchase_cannot_be_read(
+    open_history: Opener, step: int
+) -> None:
+    history = open_history()
+    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.inject(fault=Fault.CARD_ERROR, times=1, creating=False)
+    history.refund(0, None, CallFailure(DATABASE_UNSENT, step), "web")
 
 
-def mark_nothing(self: Purchases, payment_intent: str, purchase_ids: Sequence[Any]) -> Any:
-    return [], []
+def test_receivers_are_remembered_while_a_shop_makes_no_refunds(open_history: Opener) -> None:
+    history = open_history()
+    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.wait(8 * 24 * 3600)
+    history.reconcile(failure=None, process="worker", full=False)
 
 
-MUTATIONS = [(gateway, "_interpret", reject_unknown), (Purchases, "mark_refunded", mark_nothing)]
+@pytest.mark.parametrize("step", range(5, 9))
+@pytest.mark.parametrize("status", ["requires_action", "failed"])
+def test_bank_returns_the_money_after_a_call_died_between_purchase_and_record(
+    open_history: Opener, step: int, status: str
+) -> None:
+    history = open_history(webhooks=True)
+    history.refund(0, None, CallFailure(KILLED_BEFORE, step), "web")
+    history.settle(index=0, status=status, reason="unknown")
 
 
-@pytest.mark.parametrize(("owner", "name", "replacement"), MUTATIONS)
-def test_histories_detect_mutation(owner: object, name: str, replacement: object) -> None:
-    with mock.patch.object(owner, name, replacement), pytest.raises(AssertionError):
-        run_histories(200, seed=1, shrink=False)
-
-
-def test_idempotency_key_used_after_a_day_is_detected(shop: SimulatedShop) -> None:
-    """Stripe forgets a key after a day. Then the same request makes a second refund."""
-    payment = shop.pay("4242424242424242", 1)
-    find = service.RefundService._find_at_stripe
-
-    def find_nothing(*arguments: Any) -> None:
-        find(*arguments)
-
-    with mock.patch.object(service, "RESEND_WITHIN", timedelta(days=2)):
-        shop.sandbox.inject("drop_after", times=2)
-        shop.refund(payment.purchases[0], None)
-        shop.advance(25 * 3600)
-        with mock.patch.object(service.RefundService, "_find_at_stripe", find_nothing):
-            shop.refund(payment.purchases[0], None)
-    assert DOUBLED in {violation.kind for violation in shop.find_violations(payment)}
+def test_authorization_that_an_old_version_released_is_not_a_refund(open_history: Opener) -> None:
+    history = open_history(webhooks=True)
+    history.authorize(amount=700, cart=1)
+    history.cancel_authorization(index=1, version=LAST_WITH_RELEASES)
+    history.authorize(amount=700, cart=2)
+    history.capture(index=2, amount=1, final=True, version=LAST_WITH_RELEASES)

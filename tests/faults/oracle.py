@@ -1,0 +1,330 @@
+"""What this library promises, judged without it.
+
+The oracle knows what Stripe holds, what the app's documents hold, what the app did to them, and what people
+were told. It imports nothing of the library, and shares no definition with it. Read the promises from top to
+bottom: each function states one, and returns where it is broken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+GONE = ("failed", "canceled")
+OPEN = ("processing", "pending", "requires_action")
+KNOWN = ("succeeded", "pending", "requires_action", *GONE)
+
+KINDS = ("doubled", "lost", "unknown", "disagreeing", "unsaid", "unattended")
+"""A refund made twice, one that isn't listed as it is, one of unknown outcome; a purchase or an answer that
+says something else than Stripe; a receiver or a person who wasn't told."""
+
+Broken = Iterator[tuple[str, str]]
+"""The kind of each broken promise, and what was seen."""
+
+
+@dataclass(frozen=True)
+class StripeRefund:
+    """A refund at Stripe: what it shows now, and every status that it has ever had."""
+
+    id: str
+    amount: int
+    status: str | None
+    ours: str | None
+    """The library's own mark in its metadata; ``None`` if the refund was made in the Dashboard."""
+    ever: frozenset[str | None]
+    pending_reason: str | None = None
+    failure_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a purchase's status, or a new payment of it."""
+
+    by: Literal["app", "library"]
+    before: Any
+    after: Any
+    payment: Any
+    captured: int
+    """What the payment had captured at that moment."""
+    beside_open: bool = False
+    """Whether a refund of ours was open: then the library may have been about to make the same change, and
+    can't tell later whose it was."""
+
+
+@dataclass
+class Purchase:
+    """A purchase of the app. Everything that changed it is in ``changes``."""
+
+    id: str
+    status: Any
+    payment: Any
+    first_status: Any = "completed"
+    changes: list[Change] = field(default_factory=list)
+    is_blocked: bool = False
+    """Whether the database currently refuses new statuses of it."""
+
+
+@dataclass
+class Payment:
+    """One payment, everywhere."""
+
+    id: str
+    captured: int
+    refunds: Sequence[StripeRefund]
+    purchases: Sequence[Purchase]
+    shown: Sequence[Mapping[str, Any]]
+    """The refunds that the library lists for this payment, with their history."""
+    told: frozenset[tuple[str, str, bool]] | None
+    """What receivers heard: refund, status, and whether it needs review; ``None`` without receivers."""
+    seen: frozenset[tuple[str, str]]
+    """Every Stripe refund and status that the library has ever listed, answered or signaled."""
+    is_hidden: bool = False
+    """Whether Stripe has shown nothing of it for more than 23 hours, in which reconcile ran."""
+
+    @property
+    def returned(self) -> int:
+        """What the customer got back."""
+        return sum(each.amount for each in self.refunds if each.status == "succeeded")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the customer got everything back that was ever taken."""
+        return 0 < self.captured <= self.returned
+
+    @property
+    def is_of_this_app(self) -> bool:
+        """Whether the app has, or had, to do with it."""
+        return bool(self.purchases or self.shown)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether Stripe shows every refund in a documented way."""
+        return all(each.status in KNOWN for each in self.refunds)
+
+
+def never_twice(payment: Payment) -> Broken:
+    """Each request makes one refund, and together they never return more than the payment captured."""
+    live = [each for each in payment.refunds if each.ours and each.status not in GONE]
+    for mark, count in Counter(each.ours for each in live).items():
+        if count > 1:
+            yield "doubled", f"{count} refunds for {mark}"
+    if sum(each.amount for each in live) > payment.captured:
+        yield "doubled", f"{[each.id for each in live]} return more than {payment.captured}"
+
+
+def never_lost(payment: Payment) -> Broken:
+    """Each refund at Stripe is listed once, as Stripe shows it, and nothing else is listed as made."""
+    listed = Counter(each["stripeRefundId"] for each in payment.shown if each["stripeRefundId"])
+    by_id = {each["stripeRefundId"]: each for each in payment.shown}
+    for refund in payment.refunds:
+        if not payment.is_of_this_app:
+            continue
+        if listed[refund.id] != 1 and refund.status in KNOWN:
+            yield "lost", f"{refund.id} is listed {listed[refund.id]} times"
+        elif refund.status in KNOWN:
+            shown = by_id[refund.id]
+            if (shown["status"], shown["amount"]) != (refund.status, refund.amount):
+                yield (
+                    "lost",
+                    f"{refund.id} is {refund.status}, but {shown['status']} with {shown['amount']} listed",
+                )
+    for invented in listed.keys() - {each.id for each in payment.refunds}:
+        yield "lost", f"{invented} is listed, and Stripe doesn't have it"
+    for each in payment.shown:
+        if each["status"] not in (*GONE, "processing") and not each["stripeRefundId"]:
+            yield "lost", f"{each['id']} is {each['status']} without a refund at Stripe"
+
+
+def never_unknown(payment: Payment) -> Broken:
+    """A refund whose outcome isn't known after all faults are over waits for a person."""
+    for each in payment.shown:
+        if each["status"] == "processing" and not each["review"]:
+            yield "unknown", f"{each['id']} is processing, and no person is asked"
+
+
+def purchases_agree(payment: Payment) -> Broken:
+    """A purchase says refunded if and only if its payment was returned in full.
+
+    The app's own words win: what the app marked, moved or renamed is left as it is.
+    """
+    for each in payment.purchases:
+        expected = expected_statuses(each, payment)
+        if expected and each.status not in expected and not each.is_blocked:
+            yield (
+                "disagreeing",
+                f"purchase {each.id} is {each.status}, expected {' or '.join(map(str, sorted(expected)))}",
+            )
+
+
+def expected_statuses(purchase: Purchase, payment: Payment) -> set[Any]:
+    """Return what a purchase may say; an empty set if anything."""
+    own = [each for each in purchase.changes if each.by == "app"]
+    last = own[-1] if own else None
+    if last is not None and (last.payment != payment.id or last.before == last.after):
+        return set()  # it got this payment later: the library marks it when it sees it
+    if last is not None and last.after == "completed":
+        return {"completed", "refunded"} if payment.is_full else {"completed"}
+    if last is not None and last.after == "refunded" and marked_here(purchase.changes, payment):
+        return {"completed", "refunded"}  # the library can't tell this mark from the one that it had made
+    if last is not None:
+        return {last.after}
+    if purchase.first_status != "completed":
+        return {purchase.first_status}
+    marked = [each for each in purchase.changes if each.after == "refunded"]
+    if marked and 0 < marked[-1].captured <= payment.returned < payment.captured:
+        return {"refunded"}  # more was captured after the purchase had been refunded
+    if not payment.is_readable:
+        return {"completed", "refunded"}  # what was returned is not known
+    return {"refunded" if payment.is_full else "completed"}
+
+
+def marked_here(changes: Sequence[Change], payment: Payment) -> bool:
+    """Return whether the library marked a purchase for this payment and hasn't taken that back itself, as
+    far as it can tell.
+    """
+    own = [each for each in changes if each.payment == payment.id]
+    own = [each for each in own if each.by == "library" or (each.after == "refunded" and each.beside_open)]
+    return bool(own) and own[-1].after == "refunded"
+
+
+def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
+    """The library writes one field, from completed to refunded and back, and takes back only its own marks.
+
+    It marks a purchase only if the refunds that ever succeeded return everything, and takes a mark back only
+    if one of them is gone.
+    """
+    for number, each in enumerate(purchase.changes):
+        if each.by == "app" or each.payment != payment.id:
+            continue  # others are judged with the payment that the purchase had then
+        if (each.before, each.after) == ("completed", "refunded"):
+            ever = sum(it.amount for it in payment.refunds if "succeeded" in it.ever)
+            if not 0 < each.captured <= ever:
+                yield "disagreeing", f"purchase {purchase.id} was marked with {ever} of {each.captured}"
+        elif (each.before, each.after) == ("refunded", "completed"):
+            if not marked_here(purchase.changes[:number], payment):
+                yield "disagreeing", f"purchase {purchase.id}: the app's own mark was taken back"
+            if not any("succeeded" in it.ever and it.status != "succeeded" for it in payment.refunds):
+                yield "disagreeing", f"purchase {purchase.id} was taken back, and every refund holds"
+        else:
+            yield "disagreeing", f"purchase {purchase.id} went from {each.before} to {each.after}"
+
+
+def always_told(payment: Payment) -> Broken:
+    """A receiver is told how each refund is now, and that it needs review."""
+    if payment.told is None:
+        return
+    statuses = {(refund_id, status) for refund_id, status, _ in payment.told}
+    for each in payment.shown:
+        if each["status"] != "processing" and (each["id"], each["status"]) not in statuses:
+            yield "unsaid", f"no receiver knows that {each['id']} is {each['status']}"
+        if each["review"] and (each["id"], each["status"], True) not in payment.told:
+            yield "unsaid", f"no receiver knows that {each['id']} needs review"
+
+
+def people_are_asked(payment: Payment) -> Broken:
+    """What a program can't decide was put before a person."""
+    if payment.is_hidden:
+        for each in payment.shown:
+            if each["status"] in OPEN and not each["review"]:
+                yield "unattended", f"{each['id']} is {each['status']}, and Stripe hasn't shown it for a day"
+        return
+    reviewed = [each for each in payment.shown if each["review"] or _was_reviewed(each)]
+    shown = {each["stripeRefundId"]: each for each in payment.shown if each["stripeRefundId"]}
+    if payment.returned > payment.captured > 0 and payment.is_of_this_app and not reviewed:
+        yield "unattended", f"{payment.returned} of {payment.captured} were returned"
+    for refund in payment.refunds:
+        record = shown.get(refund.id)
+        reason = _needs_person(refund, payment.seen)
+        if reason and record is not None and not (record["review"] or _was_reviewed(record)):
+            yield "unattended", f"{refund.id}: {reason}"
+    for purchase in payment.purchases:
+        wrong = purchase.status not in (expected_statuses(purchase, payment) or {purchase.status})
+        if wrong and purchase.is_blocked and not reviewed:
+            yield "unattended", f"purchase {purchase.id} can't be updated"
+
+
+def _needs_person(refund: StripeRefund, seen: frozenset[tuple[str, str]]) -> str | None:
+    if (refund.id, "succeeded") in seen and refund.status in GONE:
+        return "it succeeded, and is gone"
+    if (refund.id, "succeeded") in seen and refund.status == "requires_action":
+        return "it succeeded, and the customer is asked again"
+    if refund.status == "pending" and refund.pending_reason == "insufficient_funds":
+        return "the balance is too low"
+    if (
+        (refund.id, "pending") in seen
+        and refund.status in GONE
+        and refund.failure_reason == "charge_for_pending_refund_disputed"
+    ):
+        return "it failed by a dispute"
+    return None
+
+
+def _was_reviewed(shown: Mapping[str, Any]) -> bool:
+    return any(entry.get("review") for entry in shown["history"])
+
+
+AT_ANY_TIME: Sequence[Callable[[Payment], Broken]] = (never_twice,)
+AT_THE_END: Sequence[Callable[[Payment], Broken]] = (
+    never_twice,
+    never_lost,
+    never_unknown,
+    purchases_agree,
+    always_told,
+    people_are_asked,
+)
+
+
+def broken_promises(payment: Payment, *, at_the_end: bool) -> list[tuple[str, str]]:
+    """Return every broken promise of one payment.
+
+    :param at_the_end: whether all faults are over, and every call and a reconcile have ended since.
+    """
+    found = [each for promise in (AT_THE_END if at_the_end else AT_ANY_TIME) for each in promise(payment)]
+    for purchase in payment.purchases:
+        found += only_its_own_marks(purchase, payment)
+    return found
+
+
+NOTHING_MOVED = (
+    "refund_failed",
+    "purchase_not_refundable",
+    "stripe_rate_limited",
+    "stripe_key_rejected",
+    "database_unavailable",
+)
+"""The codes of answers that say: this call refunded nothing."""
+
+
+def answer_is_true(
+    status: int, body: Mapping[str, Any], before: Payment, after: Payment, *, in_order: bool
+) -> Broken:
+    """What a caller is told about a refund is so at that moment.
+
+    :param before: the payment before the call.
+    :param in_order: whether nothing at Stripe or in the database failed or was hidden during the call.
+    """
+    refund, code = body.get("refund"), body.get("code")
+    made = {it.id for it in after.refunds if it.ours and it.status not in GONE} - {
+        it.id for it in before.refunds
+    }
+    at_stripe = {it.id: it for it in after.refunds}
+    if status == 200:
+        found = at_stripe.get(refund["stripeRefundId"]) if refund else None
+        if found is None or "succeeded" not in found.ever:
+            yield "disagreeing", "the answer says that a refund succeeded, and Stripe doesn't"
+        if body["purchase"]["status"] != "refunded" and not body.get("hint"):
+            yield "disagreeing", "the refund succeeded, the purchase isn't refunded, and nothing says why"
+    elif status == 202:
+        if refund["status"] != "processing" and refund["stripeRefundId"] not in at_stripe:
+            yield "disagreeing", "the status didn't come from Stripe"
+    elif status not in (400, 404, 409, 500, 503) or not {"error", "code"} <= body.keys():
+        yield "disagreeing", f"{status} isn't a documented answer"
+    elif code in NOTHING_MOVED and made:
+        yield "disagreeing", f"the answer says {code}, and {sorted(made)} was made"
+    held = sum(it.amount for it in after.refunds if it.status not in GONE)
+    if code == "purchase_not_refundable" and in_order and not after.shown and held < after.captured:
+        completed = [it for it in after.purchases if it.status == "completed"]
+        if len(completed) == len(after.purchases) > 0:
+            yield "disagreeing", f"{held} of {after.captured} was returned, and the rest is refused"

@@ -1,0 +1,131 @@
+"""The library without one rule of docs/protocol.md. A history must break a promise without each.
+
+Patching an attribute that doesn't exist raises ``AttributeError``, so a removal can't become empty unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from flask_refunds import extension
+from flask_refunds.core import transitions
+from flask_refunds.core.sweep import RefundSweep, SweepReport
+from flask_refunds.core.webhook_events import EventHandler
+from flask_refunds.errors import DatabaseUnavailable, OutcomeUnknown, RequestRejected
+from flask_refunds.models import Refund, RefundStatus
+from flask_refunds.storage import purchases
+from flask_refunds.storage.purchases import Purchases
+from flask_refunds.stripe_client import gateway, parsing
+from flask_refunds.stripe_client.gateway import Gateway
+from flask_refunds.stripe_client.parsing import RefundPage
+from tests.faults import in_process
+
+Removal = Callable[[], AbstractContextManager[object]]
+
+
+def own_refund_counts_as_full() -> AbstractContextManager[object]:
+    """Rule 1: a succeeded refund of ours refunds the payment, whatever was captured."""
+
+    def is_refunded(refunds: Sequence[Refund]) -> bool:
+        return any(each.created_here and each.status is RefundStatus.SUCCEEDED for each in refunds)
+
+    return mock.patch.object(transitions, "is_refunded", is_refunded)
+
+
+def every_mark_is_taken_back() -> AbstractContextManager[object]:
+    """Rule 2: when a refund fails, every refunded purchase of the payment becomes completed."""
+    mark_completed = Purchases.mark_completed
+
+    def mark(self: Purchases, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
+        return mark_completed(self, payment_intent, self.ids_of(payment_intent))
+
+    return mock.patch.object(Purchases, "mark_completed", mark)
+
+
+def refused_purchase_stops_the_record() -> AbstractContextManager[object]:
+    """Rule 3: the record keeps its status until the purchase could be written."""
+
+    @contextmanager
+    def rejections_as(error: type[Exception]) -> Iterator[None]:
+        from pymongo.errors import OperationFailure
+
+        try:
+            yield
+        except OperationFailure as refusal:
+            raise DatabaseUnavailable from refusal
+
+    return mock.patch.object(purchases, "rejections_as", rejections_as)
+
+
+def events_are_trusted() -> AbstractContextManager[object]:
+    """Rule 4: an event's refund is stored as it is, and not read again."""
+    upsert = EventHandler._upsert_refund
+
+    def upsert_from_payload(handler: EventHandler, obj: Mapping[str, Any], *rest: Any) -> Any:
+        charge = in_process.current_sandbox().charge(obj["payment_intent"])
+        shown = parsing.parse_refund({**obj, "charge": charge})
+        with mock.patch.object(Gateway, "retrieve_refund", return_value=shown):
+            return upsert(handler, obj, *rest)
+
+    return mock.patch.object(EventHandler, "_upsert_refund", upsert_from_payload)
+
+
+def nothing_is_swept() -> AbstractContextManager[object]:
+    """Rule 5: reconcile looks only at the ledger."""
+    return mock.patch.object(RefundSweep, "run", return_value=SweepReport())
+
+
+def no_review_is_requested() -> AbstractContextManager[object]:
+    """Rule 6: no status requests a review."""
+    return mock.patch.object(transitions, "_review_of", return_value=None)
+
+
+def each_machine_has_its_clock() -> AbstractContextManager[object]:
+    """Rule 7: leases and ages follow the clock of the machine, and one machine is two days ahead."""
+    opened: list[Any] = []
+
+    def clock_of_next_process(database: Any) -> Callable[[], datetime]:
+        opened.append(database)
+        ahead = timedelta(days=2) * ((len(opened) + 1) % 2)
+        return lambda: in_process.clock.now() + ahead
+
+    return mock.patch.object(extension, "ServerClock", clock_of_next_process)
+
+
+def unreadable_item_spoils_its_page() -> AbstractContextManager[object]:
+    """Rule 8: a list with one refund in an unknown form can't be read at all."""
+
+    def parse(answer: Mapping[str, Any], request_id: str | None) -> RefundPage:
+        page = parsing.parse_refund_page(answer, request_id)
+        if page.unreadable:
+            raise ValueError("an unknown status")
+        return page
+
+    return mock.patch.object(gateway, "parse_refund_page", parse)
+
+
+def release_counts_as_refund() -> AbstractContextManager[object]:
+    """Rule 9: what an old API version stores for a released authorization is taken for a refund."""
+    return mock.patch.object(parsing, "_is_release", return_value=False)
+
+
+def no_answer_is_a_refusal() -> AbstractContextManager[object]:
+    """Unknown isn't failed: without this, a lost answer marks the refund as failed."""
+    create = Gateway._create_once
+
+    def create_once(self: Gateway, *arguments: Any) -> Any:
+        try:
+            return create(self, *arguments)
+        except OutcomeUnknown as unknown:
+            raise RequestRejected(unknown.code, unknown.message) from unknown
+
+    return mock.patch.object(Gateway, "_create_once", create_once)
+
+
+def nothing_is_marked() -> AbstractContextManager[object]:
+    """Purchases are never marked."""
+    return mock.patch.object(Purchases, "mark_refunded", return_value=([], []))

@@ -267,6 +267,9 @@ class StripeRefund:
     """Why Stripe hasn't made it yet, in Stripe's words."""
     is_transfer_kept: bool = False
     """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
+    deciding_transaction: str | None = None
+    """The balance transaction that tells whether this is a refund or a released authorization, if the object
+    itself doesn't tell."""
 
     def is_requested_by(self, refund: Refund) -> bool:
         """Return whether a record requested this refund: by its key, and its amount if it has one."""

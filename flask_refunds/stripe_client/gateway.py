@@ -38,6 +38,7 @@ from .parsing import (
     parse_payment,
     parse_refund,
     parse_refund_page,
+    parse_reporting_category,
     parse_webhook_endpoints,
 )
 from .rate_limit import rate_limit_slot
@@ -46,6 +47,7 @@ from .transport import Transport, request_deadline
 _REFUNDS = "/v1/refunds"
 _PAYMENT_INTENTS = "/v1/payment_intents"
 _CHARGES = "/v1/charges"
+_NO_MONEY_MOVED = ("resource_missing", "No money moved by this refund.")
 _PAUSE_SECONDS = 0.5
 _MAX_TEXT = 500
 _PAGE = 100
@@ -173,9 +175,12 @@ class Gateway:
 
         :raises StripeCallError: it isn't available.
         """
-        return self._request(
+        refund = self._request(
             "retrieve_refund", "get", _at(_REFUNDS, stripe_refund_id), _EXPAND_CHARGE, deadline, parse_refund
         )
+        if self._is_release(refund, deadline):
+            raise RequestRejected(*_NO_MONEY_MOVED)
+        return refund
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline
@@ -213,7 +218,25 @@ class Gateway:
         params = {**filters, "limit": _PAGE, "expand": ["data.charge"]}
         if after is not None:
             params["starting_after"] = after
-        return self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
+        page = self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
+        return replace(page, refunds=[it for it in page.refunds if not self._is_release(it, deadline)])
+
+    def _is_release(self, refund: StripeRefund, deadline: Deadline) -> bool:
+        """Return whether a refund is a released authorization. Most objects tell it without a request.
+
+        A restricted key needs to read balance transactions for this. Without that permission, it counts as a
+        refund (https://docs.stripe.com/reports/reporting-categories).
+        """
+        if refund.deciding_transaction is None:
+            return False
+        path = _at("/v1/balance_transactions", refund.deciding_transaction)
+        try:
+            category = self._request(
+                "retrieve_balance_transaction", "get", path, {}, deadline, parse_reporting_category
+            )
+        except PermissionMissing:
+            return False
+        return category == "partial_capture_reversal"
 
     def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
         """Return the payment intent of a charge, or ``None``.
@@ -345,7 +368,7 @@ def _read(
         return parse(response.data, response.request_id)
     except ReleasedAuthorization as error:
         # As newer API versions answer.
-        raise RequestRejected("resource_missing", "No money moved by this refund.") from error
+        raise RequestRejected(*_NO_MONEY_MOVED) from error
     except stripe.StripeError as error:
         raise _interpret(error) from error
     except Exception as error:

@@ -48,7 +48,8 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
     charge = answer["charge"]
     if not isinstance(charge, Mapping):
         raise TypeError("expected an expanded charge")
-    if _is_release(answer, charge):
+    may_be_release = _may_be_release(answer, charge)
+    if may_be_release and _moved_nothing(answer, charge):
         raise ReleasedAuthorization
     return StripeRefund(
         id=_text(answer["id"]),
@@ -64,6 +65,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         request_id=request_id if request_id is None else _text(request_id),
         pending_reason=_optional_text(answer.get("pending_reason")),
         is_transfer_kept=bool(charge.get("transfer")) and not answer.get("transfer_reversal"),
+        deciding_transaction=_text(_id_of(answer["balance_transaction"])) if may_be_release else None,
     )
 
 
@@ -125,6 +127,14 @@ def parse_charge_payment_intent(answer: Mapping[str, Any], request_id: str | Non
     return None if payment_intent is None else expect(payment_intent, str)
 
 
+def parse_reporting_category(answer: Mapping[str, Any], request_id: str | None) -> str:
+    """Parse what a balance transaction is in reports.
+
+    :raises LookupError, TypeError: it isn't a balance transaction.
+    """
+    return expect(answer["reporting_category"], str)
+
+
 def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -> list[WebhookEndpoint]:
     """Parse a list of webhook endpoints (https://docs.stripe.com/api/webhook_endpoints/object).
 
@@ -158,14 +168,17 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
     )
 
 
-def _is_release(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:
-    """Return whether a refund is the uncaptured rest of its charge: more than can go back, or without effect
-    on the account's balance.
-    """
-    if refund["status"] != RefundStatus.SUCCEEDED or refund["amount"] != _uncaptured(charge):
+def _may_be_release(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:
+    """Return whether a refund made elsewhere has the amount of what wasn't captured."""
+    if refund["status"] != RefundStatus.SUCCEEDED or _refund_id(refund.get("metadata")) is not None:
         return False
-    moved = refund.get("balance_transaction") is not None
-    return not moved or refund["amount"] > (charge["amount_captured"] or 0)
+    return bool(0 < refund["amount"] == _uncaptured(charge))
+
+
+def _moved_nothing(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:
+    """Return whether a refund is more than can go back, or had no effect on the account's balance."""
+    has_effect = refund.get("balance_transaction") is not None
+    return not has_effect or refund["amount"] > (charge["amount_captured"] or 0)
 
 
 def _uncaptured(charge: Mapping[str, Any]) -> int:

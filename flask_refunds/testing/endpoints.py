@@ -168,6 +168,11 @@ def _get_charge(identifier: str, params: p.Params) -> Endpoint:
     return _with_expansion("charge", read, lambda account, call: account.charge(identifier))
 
 
+def _get_balance_transaction(identifier: str, params: p.Params) -> Endpoint:
+    p.read(params, EXPAND)
+    return lambda account, call: account.balance_transaction(identifier)
+
+
 def _get_transfer(identifier: str, params: p.Params) -> Endpoint:
     p.read(params, EXPAND)
     return lambda account, call: account.transfer(identifier)
@@ -309,6 +314,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
         ("POST", rf"/v1/payment_intents/{_ID}/capture", _capture_intent),
         ("POST", rf"/v1/payment_intents/{_ID}/cancel", _cancel_intent),
         ("GET", rf"/v1/charges/{_ID}", _get_charge),
+        ("GET", rf"/v1/balance_transactions/{_ID}", _get_balance_transaction),
         ("GET", rf"/v1/transfers/{_ID}", _get_transfer),
         ("GET", rf"/v1/application_fees/{_ID}", _get_application_fee),
         ("GET", r"/v1/events", _list_events),

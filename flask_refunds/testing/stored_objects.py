@@ -9,7 +9,7 @@ from .api_versions import API_VERSION, LAST_WITH_RELEASES, shows_releases
 from .cards import Card
 from .errors import missing
 from .events import NO_API_CALL, ApiCall, EventLog, StoredEvent
-from .objects import JsonObject, new_refund
+from .objects import JsonObject, new_id, new_refund
 
 FAILED_OR_CANCELED = frozenset({"failed", "canceled"})
 
@@ -71,6 +71,19 @@ class StoredObjects:
             if release["id"] == identifier and self._is_shown(release, version):
                 return release
         return cast(JsonObject, self._get("refund", identifier, param))
+
+    def balance_transaction(self, identifier: str) -> JsonObject:
+        """Return what a refund or a release did to the balance (only the fields that tell which it was).
+
+        :raises ApiError: 404.
+        """
+        for category, found in (
+            ("partial_capture_reversal", self._releases_of.values()),
+            ("refund", self._refunds.values()),
+        ):
+            if any(each["balance_transaction"] == identifier for each in found):
+                return {"id": identifier, "object": "balance_transaction", "reporting_category": category}
+        raise missing("balance_transaction", identifier)
 
     def transfer(self, identifier: str, *, param: str = "id") -> JsonObject:
         """Return a transfer, or raise a 404 :class:`ApiError`."""
@@ -163,7 +176,8 @@ class StoredObjects:
     def _release(self, charge: JsonObject, amount: int, call: ApiCall, reason: str | None = None) -> None:
         """Store the part of an authorization that wasn't captured."""
         release = new_refund(charge, amount=amount, created=self._time(), reason=reason)
-        release.update(status="succeeded", balance_transaction=None)
+        transaction = new_id("txn") if charge["amount_captured"] else None
+        release.update(status="succeeded", balance_transaction=transaction)
         self._releases_of[charge["payment_intent"]] = release
         is_stored = shows_releases(call.api_version or self.api_version)
         if is_stored:

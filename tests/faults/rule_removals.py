@@ -110,7 +110,7 @@ def unreadable_item_spoils_its_page() -> AbstractContextManager[object]:
 
 def release_counts_as_refund() -> AbstractContextManager[object]:
     """Rule 9: what an old API version stores for a released authorization is taken for a refund."""
-    return mock.patch.object(parsing, "_is_release", return_value=False)
+    return mock.patch.object(parsing, "_may_be_release", return_value=False)
 
 
 def no_answer_is_a_refusal() -> AbstractContextManager[object]:

@@ -224,6 +224,19 @@ def test_released_part_of_an_authorization_counts_as_nothing(
     assert shop.status_of(purchase) == "refunded"
 
 
+@channels
+def test_dashboard_refund_that_equals_the_uncaptured_part_is_a_refund(
+    shop: Shop, sandbox: StripeSandbox, channel: Channel
+) -> None:
+    payment = sandbox.create_payment(8200, "eur", capture="manual")
+    sandbox.capture(payment, 4100)
+    purchase = shop.add_purchase(payment)
+    sandbox.refund_in_dashboard(payment)
+    learn(shop, sandbox, channel)
+    assert shop.status_of(purchase) == "refunded"
+    assert [(each["status"], each["amount"]) for each in shop.records()] == [("succeeded", 4100)]
+
+
 @pytest.mark.parametrize("api_version", [None, OLD_VERSION])
 @channels
 def test_canceled_authorization_counts_as_nothing(

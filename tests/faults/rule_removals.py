@@ -15,7 +15,7 @@ from flask_refunds import extension
 from flask_refunds.core import transitions
 from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.core.webhook_events import EventHandler
-from flask_refunds.errors import DatabaseUnavailable, OutcomeUnknown, RequestRejected
+from flask_refunds.errors import DatabaseUnavailable
 from flask_refunds.models import Refund, RefundStatus
 from flask_refunds.storage import purchases
 from flask_refunds.storage.purchases import Purchases
@@ -111,21 +111,3 @@ def unreadable_item_spoils_its_page() -> AbstractContextManager[object]:
 def release_counts_as_refund() -> AbstractContextManager[object]:
     """Rule 9: what an old API version stores for a released authorization is taken for a refund."""
     return mock.patch.object(parsing, "_may_be_release", return_value=False)
-
-
-def no_answer_is_a_refusal() -> AbstractContextManager[object]:
-    """Unknown isn't failed: without this, a lost answer marks the refund as failed."""
-    create = Gateway._create_once
-
-    def create_once(self: Gateway, *arguments: Any) -> Any:
-        try:
-            return create(self, *arguments)
-        except OutcomeUnknown as unknown:
-            raise RequestRejected(unknown.code, unknown.message) from unknown
-
-    return mock.patch.object(Gateway, "_create_once", create_once)
-
-
-def nothing_is_marked() -> AbstractContextManager[object]:
-    """Purchases are never marked."""
-    return mock.patch.object(Purchases, "mark_refunded", return_value=([], []))

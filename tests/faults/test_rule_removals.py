@@ -11,6 +11,7 @@ from flask_refunds.testing.api_versions import API_VERSION, LAST_WITH_RELEASES
 from tests.faults import rule_removals as without
 from tests.faults.histories import History, without_logging
 from tests.faults.in_process import in_process
+from tests.faults.mutations import missing_answer_is_failure, purchases_not_marked
 
 CARD = "4242424242424242"
 PENDING = "4000000000007726"
@@ -88,8 +89,8 @@ HISTORIES: Mapping[without.Removal, tuple[Callable[[History], None], str]] = {
     without.each_machine_has_its_clock: (machine_gets_no_answer, "unknown"),
     without.unreadable_item_spoils_its_page: (stripe_shows_an_unknown_status, "lost"),
     without.release_counts_as_refund: (authorization_is_captured_in_part, "lost"),
-    without.no_answer_is_a_refusal: (answer_is_lost, "disagreeing"),
-    without.nothing_is_marked: (support_refunds_in_the_dashboard, "disagreeing"),
+    missing_answer_is_failure: (answer_is_lost, "disagreeing"),
+    purchases_not_marked: (support_refunds_in_the_dashboard, "disagreeing"),
 }
 """For each rule: a history that needs it, and the promise that breaks without it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -71,7 +72,8 @@ def test_interval_repeats_passes_until_sigterm(
         process.kill()
         process.wait()
     assert process.returncode == 0
-    assert output.count(b"1 settled") == 2
+    # The sweep of the same pass may see a refund first.
+    assert sum(map(int, re.findall(rb"(\d+) (?:settled|stored)", output))) == 2
 
 
 @pytest.mark.parametrize(

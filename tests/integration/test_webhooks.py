@@ -85,8 +85,9 @@ def sign(body: bytes) -> dict[str, str]:
     import hashlib
     import hmac
 
-    signature = hmac.new(SECRET.encode(), f"{NOW}.".encode() + body, hashlib.sha256).hexdigest()
-    return {"Stripe-Signature": f"t={NOW},v1={signature}"}
+    now = int(time.time())
+    signature = hmac.new(SECRET.encode(), f"{now}.".encode() + body, hashlib.sha256).hexdigest()
+    return {"Stripe-Signature": f"t={now},v1={signature}"}
 
 
 NOT_JSON = "The body isn't valid JSON."

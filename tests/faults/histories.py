@@ -99,12 +99,12 @@ class History(RuleBasedStateMachine):
 
     @rule(index=_indexes, status=st.sampled_from(("refunded", "completed", "archived")))
     def mark_purchase(self, index: int, status: str) -> None:
-        self._with_purchase(index, lambda it: self.world.change_purchase(it, status=status))
+        self._with_purchase(index, lambda it: self.world.rename_status(it, status))
 
     @rule(index=_indexes, other=_indexes)
     def repoint_purchase(self, index: int, other: int) -> None:
         payment = self._payment(other)
-        self._with_purchase(index, lambda it: self.world.change_purchase(it, payment=payment))
+        self._with_purchase(index, lambda it: self.world.repoint(it, payment))
 
     @rule(index=_indexes)
     def delete_purchase(self, index: int) -> None:
@@ -136,7 +136,7 @@ class History(RuleBasedStateMachine):
 
     @rule(index=_indexes)
     def edit_metadata_in_dashboard(self, index: int) -> None:
-        """Remove what is stored at an external refund. Ours keeps its mark: the oracle needs it."""
+        """Add a note to a refund. The library's own mark stays, because the oracle needs it."""
         self._with_refund(index, lambda it: self._set(it, metadata={**it["metadata"], "checked": "yes"}))
 
     @rule(decision=st.sampled_from(("fail", "dismiss", "retry")), checks=st.booleans(), failure=_failures)

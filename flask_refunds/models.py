@@ -231,6 +231,12 @@ class Refund:
         return 0 < (self.amount_captured or 0) <= (self.amount or 0)
 
     @property
+    def was_accepted_at_once(self) -> bool:
+        """Whether the call that created it also stored Stripe's answer, so that it didn't crash before."""
+        actors = [entry.get("actor") for entry in self.history[:2]]
+        return self.attempts == 1 and len(actors) == 2 and actors[0] == actors[1]
+
+    @property
     def created_here(self) -> bool:
         """Whether this ledger requested the refund, rather than found it at Stripe."""
         return self.source != "external"

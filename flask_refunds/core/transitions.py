@@ -185,8 +185,12 @@ class RefundTransitions:
 
         :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
-        # Without a refund at Stripe, this library never marked a purchase: any mark is the app's own.
-        if refund.stripe_refund_id is not None and not self.sync_purchases(refund.payment_intent):
+        # Without a refund at Stripe, or with an open one that Stripe accepted at once, this library never
+        # marked a purchase: any mark is the app's own.
+        may_be_marked = refund.stripe_refund_id is not None and (
+            refund.status.is_settled or not refund.was_accepted_at_once
+        )
+        if may_be_marked and not self.sync_purchases(refund.payment_intent):
             return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
         self._forget_undone_marks(refunds)

@@ -174,8 +174,10 @@ class History(RuleBasedStateMachine):
         version=st.sampled_from(API_VERSIONS),
     )
     def capture(self, index: int, amount: int | None, final: bool, version: str) -> None:
-        payment = self._payment(index)
-        self._at_stripe(lambda: self.world.capture(payment, amount, final=final, api_version=version))
+        payments = self.world.authorized_payments
+        if payments:
+            payment = payments[index % len(payments)]
+            self._at_stripe(lambda: self.world.capture(payment, amount, final=final, api_version=version))
 
     @rule(index=_indexes, version=st.sampled_from(API_VERSIONS))
     def cancel_authorization(self, index: int, version: str) -> None:

@@ -118,6 +118,14 @@ def test_bank_returns_the_money_after_a_call_died_between_purchase_and_record(
     history.settle(index=0, status=status, reason="unknown")
 
 
+def test_purchase_that_the_app_marks_while_a_refund_is_pending_stays_marked(open_history: Opener) -> None:
+    history = open_history(card=PENDING)
+    history.refund(0, None, None, "web")
+    history.mark_purchase(index=0, status="refunded")
+    history.wait(61)
+    history.reconcile(failure=None, process="web", full=False)
+
+
 def test_authorization_that_an_old_version_released_is_not_a_refund(open_history: Opener) -> None:
     history = open_history(webhooks=True)
     history.authorize(amount=700, cart=1)

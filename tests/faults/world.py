@@ -201,6 +201,11 @@ class World:
             return 0
         return int(self.sandbox.payment_intent(payment)["amount_received"])
 
+    @property
+    def authorized_payments(self) -> list[str]:
+        """The payments of which something can be captured, oldest first."""
+        return [each for each in self.payments if self.sandbox.payment_intent(each)["amount_capturable"]]
+
     def capture(self, payment: str, amount: int | None, *, final: bool, api_version: str | None) -> None:
         """Capture an authorization. A release isn't a refund, even if Stripe stores it as one."""
         before = {each["id"] for each in self.sandbox.refunds(payment)}

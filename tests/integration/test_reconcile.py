@@ -433,13 +433,12 @@ def test_database_error_in_the_sweep_prints_what_was_done_before(
     monkeypatch.setattr(SweepState, "save", Mock(side_effect=DatabaseUnavailable))
     result = reconcile(shop, *as_json)
     assert result.exit_code == 2
-    lines = (result.stderr if as_json else result.stdout).splitlines()
-    assert lines[:2] == [
+    assert result.output.splitlines()[:2] == [
         "1 processed: 1 settled, 0 still open, 0 followed up, 0 busy, 0 errors.",
         "Stripe: 2 refunds listed (the last 60 days): "
         "0 stored, 1 unchanged, 1 foreign, 0 unreadable, 0 errors. The next pass continues.",
     ]
-    assert "The database is unavailable" in result.stderr
+    assert "The database is unavailable" in result.output
 
 
 def test_page_that_stripe_does_not_return_is_reported_after_the_counts(

@@ -33,11 +33,19 @@ _building = threading.Lock()
 def make_app(**overrides: Any) -> Flask:
     """Return an app with the blueprint."""
     with _building:
-        app = Flask("shop")
-        app.config.update(make_config(**overrides))
-        app.register_blueprint(refunds_bp)
+        try:
+            app = _build_app(overrides)
+        except SystemError:  # another thread used ``ast`` at the same moment
+            app = _build_app(overrides)
     if app.test_client_class is None:
         app.test_client_class = ContractClient
+    return app
+
+
+def _build_app(overrides: dict[str, Any]) -> Flask:
+    app = Flask("shop")
+    app.config.update(make_config(**overrides))
+    app.register_blueprint(refunds_bp)
     return app
 
 

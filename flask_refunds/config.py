@@ -6,18 +6,22 @@ every invalid key, without the values.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import jwt
+from bson import ObjectId
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 from .clock import CALL_SECONDS
 from .errors import ConfigurationError
+from .purchase_fields import COMPLETED, REFUNDED, PurchaseFields, includes_word
 
 STRIPE_API_BASE = "https://api.stripe.com"
 
@@ -27,8 +31,20 @@ _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
-_PURCHASE_FIELDS = {"payment": "stripePaymentIntentId"}
-_USER_FIELDS = {"id": "_id"}
+_PURCHASE_FIELDS: Mapping[str, str | None] = {
+    "status": "status",
+    "payment": "stripePaymentIntentId",
+    "user": "user",
+    "content": "content",
+    "amount": "amount",
+    "currency": "currency",
+    "created": None,
+    "stripe_account": None,
+}
+_USER_FIELDS = {"id": "_id", "name": "name", "email": "email"}
+_CONTENT_FIELDS = {"title": "title", "type": "type"}
+_MAX_INTEGER = 2**63
+"""One more than the largest integer of MongoDB."""
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
@@ -46,8 +62,12 @@ class Settings:
     refunds_users_collection: str
     refunds_contents_collection: str
     refunds_collection: str
-    refunds_purchase_fields: Mapping[str, str]
+    refunds_purchase_fields: Mapping[str, str | None]
     refunds_user_fields: Mapping[str, str]
+    refunds_content_fields: Mapping[str, str]
+    refunds_status_completed: tuple[Any, ...]
+    refunds_status_refunded: Any
+    refunds_amount_unit: str
     refunds_user_loader: Callable[[Mapping[str, Any]], Any] | None
     refunds_is_admin: Callable[[Any], bool] | None
     stripe_secret_key: str = field(repr=False)
@@ -67,10 +87,16 @@ class Settings:
     refunds_admin_page: bool
     refunds_login_url: str | None
 
-    @property
-    def payment_field(self) -> str:
-        """The field of a purchase that contains its payment intent's ID."""
-        return self.refunds_purchase_fields["payment"]
+    @cached_property
+    def purchase_fields(self) -> PurchaseFields:
+        """The shape of a purchase."""
+        paths: Any = self.refunds_purchase_fields
+        return PurchaseFields(
+            **paths,
+            completed_words=self.refunds_status_completed,
+            refunded_word=self.refunds_status_refunded,
+            amount_in_minor_units=self.refunds_amount_unit == "minor",
+        )
 
     @property
     def user_id_field(self) -> str:
@@ -93,6 +119,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     reader = _Reader(config)
     settings = Settings(
         **_mongo_settings(reader),
+        **_document_settings(reader),
         **_stripe_settings(reader),
         **_jwt_settings(reader),
         **_admin_page_settings(reader),
@@ -198,22 +225,68 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         ),
         **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
-        "refunds_purchase_fields": _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS),
+    }
+
+
+def _document_settings(reader: _Reader) -> dict[str, Any]:
+    """Read what the app's documents look like."""
+    completed: Any = reader.get(
+        "REFUNDS_STATUS_COMPLETED", (COMPLETED,), _is_one_or_more(_is_word), "a status, or a list of statuses"
+    )
+    completed = tuple(completed) if isinstance(completed, (list, tuple)) else (completed,)
+    refunded = reader.get("REFUNDS_STATUS_REFUNDED", REFUNDED, _is_word, "a status: text, a number or a bool")
+    if includes_word(completed, refunded):
+        key = next(filter(reader.is_set, ("REFUNDS_STATUS_REFUNDED", "REFUNDS_STATUS_COMPLETED")))
+        reader.reject(key, "must differ: completed and refunded purchases can't have the same status")
+    fields = _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS)
+    if fields["status"] in ("_id", *(path for name, path in fields.items() if name != "status")):
+        reader.reject("REFUNDS_PURCHASE_FIELDS", "must have a field of its own as status")
+    return {
+        "refunds_purchase_fields": fields,
         "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
+        "refunds_content_fields": _fields(reader, "REFUNDS_CONTENT_FIELDS", _CONTENT_FIELDS),
+        "refunds_status_completed": completed,
+        "refunds_status_refunded": refunded,
+        "refunds_amount_unit": reader.get(
+            "REFUNDS_AMOUNT_UNIT", "major", lambda value: value in ("major", "minor"), "major or minor"
+        ),
         "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
         "refunds_is_admin": reader.function("REFUNDS_IS_ADMIN"),
     }
 
 
-def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the field paths of the app's documents: the setting, merged over the defaults."""
+def _is_word(value: Any) -> bool:
+    """Return whether a field can have this value as a status."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return -_MAX_INTEGER <= value < _MAX_INTEGER
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (bool, ObjectId)) or _is_text(value)
+
+
+def _fields(reader: _Reader, key: str, defaults: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the field paths of the app's documents: the setting, merged over the defaults.
+
+    A field inside another one is rejected, because MongoDB can't return both.
+    """
 
     def is_valid(value: Any) -> bool:
-        known = isinstance(value, Mapping) and value.keys() <= defaults.keys()
-        return known and all(map(_is_path, value.values()))
+        if not isinstance(value, Mapping) or not value.keys() <= defaults.keys():
+            return False
+        merged = {**defaults, **value}.items()
+        paths = {name: path for name, path in merged if path is not None or defaults[name]}
+        are_paths = all(_is_path(_without_dbref(name, path)) for name, path in paths.items())
+        return are_paths and not any(a.startswith(f"{b}.") for a in paths.values() for b in paths.values())
 
-    known = ", ".join(sorted(defaults))
-    return {**defaults, **reader.get(key, {}, is_valid, f"a dict of field paths; its keys can be: {known}")}
+    known = ", ".join(defaults)
+    expected = f"a dict of field paths, none inside another; its keys can be: {known}"
+    return {**defaults, **reader.get(key, {}, is_valid, expected)}
+
+
+def _without_dbref(name: str, path: Any) -> Any:
+    """Return the field that contains the DBRef, if a path is that of the ID in it, such as ``user.$id``."""
+    is_reference = name in ("user", "content") and isinstance(path, str)
+    return path.removesuffix(".$id") if is_reference else path
 
 
 def is_database(value: Any) -> bool:

@@ -7,6 +7,7 @@ from markupsafe import escape
 
 from ..config import Settings
 from ..extension import current_refunds
+from ..schemas.rendering import render_text, to_json
 from ..web.responses import json_errors
 from .assets import Asset, content_version, find_asset, script_names
 
@@ -58,6 +59,12 @@ def send_asset(version: str, name: str) -> Response:
     return response
 
 
+def _statuses(settings: Settings) -> list[str | None]:
+    """Return the statuses that the page offers as a filter: the app's own, and two that most apps have."""
+    words = (*settings.refunds_status_completed, settings.refunds_status_refunded, "pending", "failed")
+    return list(dict.fromkeys(map(render_text, words)))
+
+
 def _page_settings() -> Settings:
     settings = current_refunds().settings
     if not settings.refunds_admin_page:
@@ -83,8 +90,8 @@ def _render_page(settings: Settings) -> str:
         "{{assets}}": base,
         "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
-        "{{payment_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
+        "{{statuses}}": str(escape(to_json(_statuses(settings)))),
     }
     page = find_asset("index.html")
     assert page is not None  # noqa: S101 - part of this package

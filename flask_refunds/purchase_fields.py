@@ -102,6 +102,8 @@ def includes_word(words: Iterable[Any], word: Any) -> bool:
 
 def read_field(document: Mapping[str, Any], path: str) -> Any:
     """Return the value at a path, or ``None``. Lists have no fields, although MongoDB searches in them."""
+    if "." not in path:
+        return document.get(path)
     value: Any = document
     for name in path.split("."):
         if isinstance(value, DBRef):
@@ -113,6 +115,7 @@ def read_field(document: Mapping[str, Any], path: str) -> Any:
 def with_field(document: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """Return a copy of a document with another value at a path."""
     name, _, rest = path.partition(".")
+    if not rest:
+        return {**document, name: value}
     inner = document.get(name)
-    value = with_field(inner if isinstance(inner, Mapping) else {}, rest, value) if rest else value
-    return {**document, name: value}
+    return {**document, name: with_field(inner if isinstance(inner, Mapping) else {}, rest, value)}

@@ -9,15 +9,21 @@ from urllib.parse import quote
 
 import mongomock
 import pytest
+from bson import Decimal128, MaxKey, ObjectId, Regex, Timestamp
+from bson.datetime_ms import DatetimeMS
 
 from flask_refunds import bulk_refund, plan_bulk_refund
 from flask_refunds.bulk import Result
+from flask_refunds.extension import get_refunds
 from flask_refunds.models import id_text
+from flask_refunds.storage.search import PurchaseFilter
 from flask_refunds.testing import StripeSandbox
 from tests.integration.shapes import MARCH, SHAPES, ShapedShop
 from tests.integration.test_listing import all_pages, get
 from tests.integration.unfinished import age, reconcile
 from tests.integration.webhooks import PENDING_CARD, send
+
+MISSING = object()
 
 
 @pytest.fixture(params=SHAPES)
@@ -200,3 +206,62 @@ def test_command_line_refunds_and_shows(shop: ShapedShop, sandbox: StripeSandbox
     result = shop.flask("refund", id_text(purchase), "--json")
     assert json.loads(result.stdout)["purchase"]["_refunds"]["status"] == "refunded"
     assert "succeeded" in shop.flask("show", id_text(purchase)).output
+
+
+# Dates of any kind
+
+
+DATES: list[Any] = [
+    MARCH,
+    MARCH + timedelta(days=1),
+    MARCH,
+    None,
+    "2024-03-09",
+    17,
+    1e9,
+    True,
+    {"day": 9},
+    [],
+    [MARCH + timedelta(days=9), MARCH - timedelta(days=9)],
+    ["2024-03-09"],
+    Timestamp(2**31, 1),
+    Regex("2024"),
+    MaxKey(),
+    ObjectId("65e900000000000000000000"),
+    Decimal128("9"),
+    DatetimeMS(-(2**40)),
+    DatetimeMS(2**50),
+    MISSING,
+]
+"""What a field for dates may contain; the last purchase has no such field."""
+
+
+def test_purchases_without_a_date_come_last_and_none_is_left_out(
+    database: Any, sandbox: StripeSandbox
+) -> None:
+    shop = ShapedShop(database, sandbox, SHAPES["nested"])
+    for number, date in enumerate(DATES * 2):
+        placed = {} if date is MISSING else {"at": date}
+        database.purchases.insert_one({"_id": number, "placed": placed})
+    dated = [[18], [10], [1], [0, 2], [17]]
+    undated = set(range(len(DATES))) - {each for group in dated for each in group}
+    groups = [[*group, *(each + len(DATES) for each in group)] for group in [*dated, undated]]
+    expected = [each for group in groups for each in sorted(group, reverse=True)]
+    for limit in (1, 3, 50):
+        pages = all_pages(shop, "/admin/all", "purchases", limit=limit)
+        assert [int(each["_id"]) for page in pages for each in page] == expected
+    numbered = [get(shop, "/admin/all", limit=7, page=page).json["purchases"] for page in range(1, 8)]
+    assert [int(each["_id"]) for page in numbered for each in page] == expected
+    with shop.app.app_context():
+        search = get_refunds(shop.app).purchase_search
+        assert len(search.find_ids(PurchaseFilter(since=MARCH - timedelta(days=99)))) == 10
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_embedded_lists_are_as_complete(sandbox: StripeSandbox, limit: int) -> None:
+    shop = ShapedShop(mongomock.MongoClient(tz_aware=True).shop, sandbox, SHAPES["numbers"])
+    for number in range(1, 9):
+        date = {"created_on": MARCH - timedelta(days=number // 2)} if number % 3 else {}
+        shop.db.purchases.insert_one({"_id": number, **date})
+    pages = all_pages(shop, "/admin/all", "purchases", limit=limit)
+    assert [int(each["_id"]) for page in pages for each in page] == [1, 2, 5, 4, 7, 8, 6, 3]

@@ -92,12 +92,12 @@ def one_of(words: tuple[Any, ...]) -> Any:
     return words[0] if len(words) == 1 else {"$in": list(words)}
 
 
-def includes_word(words: Iterable[Any], word: Any) -> bool:
+def includes_word(known: Iterable[Any], word: Any) -> bool:
     """Return whether one of these words equals another as MongoDB compares: 3 is 3.0, and 1 isn't true."""
     if isinstance(word, Decimal128):
         decimal = word.to_decimal()
         word = None if decimal.is_nan() else decimal  # a signaling NaN can't be compared
-    return any(each == word and isinstance(each, bool) is isinstance(word, bool) for each in words)
+    return any(each == word and isinstance(each, bool) is isinstance(word, bool) for each in known)
 
 
 def read_field(document: Mapping[str, Any], path: str) -> Any:

@@ -39,8 +39,8 @@ def shop(request: pytest.FixtureRequest, sandbox: StripeSandbox, shape: str) -> 
     return ShapedShop(database, sandbox, SHAPES[shape])
 
 
-def typed(*words: Any) -> list[Any]:
-    return [(type(each).__name__, each) for each in words]
+def typed(*statuses: Any) -> list[Any]:
+    return [(type(each).__name__, each) for each in statuses]
 
 
 def path_of(purchase_id: Any) -> str:
@@ -50,8 +50,8 @@ def path_of(purchase_id: Any) -> str:
 def sell_cart(shop: ShapedShop, sandbox: StripeSandbox, **payment: Any) -> tuple[str, list[Any]]:
     """Sell one purchase with each status, all with one payment; the first can be refunded."""
     intent = sandbox.create_payment(1950, "eur", **payment)
-    words = (*shop.shape.completed, shop.shape.pending)
-    return intent, [shop.sell(intent, word) for word in words]
+    statuses = (*shop.shape.completed, shop.shape.pending)
+    return intent, [shop.sell(intent, word) for word in statuses]
 
 
 def learn(shop: ShapedShop, sandbox: StripeSandbox, channel: str) -> None:
@@ -122,17 +122,17 @@ def test_pending_refund_marks_when_it_succeeds(shop: ShapedShop, sandbox: Stripe
 
 def test_lists_are_sorted_filtered_and_paged(shop: ShapedShop) -> None:
     shape, paths = shop.shape, shop.shape.paths
-    words = (*shape.completed, shape.refunded, shape.pending) * 2
-    ids = [id_text(shop.sell(f"pi_{number}", word)) for number, word in enumerate(words)]
+    statuses = (*shape.completed, shape.refunded, shape.pending) * 2
+    ids = [id_text(shop.sell(f"pi_{number}", word)) for number, word in enumerate(statuses)]
 
     def found(**query: Any) -> list[str]:
         pages = all_pages(shop, "/admin/all", "purchases", limit=2, **query)
         return [each["_refunds"]["id"] for page in pages for each in page]
 
     assert found() == ids[::-1]
-    for word in words:
+    for word in statuses:
         text = id_text(word).lower() if isinstance(word, bool) else id_text(word)
-        expected = [each for each, stored in zip(ids, words, strict=True) if typed(stored) == typed(word)]
+        expected = [each for each, stored in zip(ids, statuses, strict=True) if typed(stored) == typed(word)]
         assert found(status=text) == expected[::-1]
     assert found(user="ann@example.org") == found(user=str(shop.user)) == ids[::-1]
     assert found(paymentIntent="pi_1") == [ids[1]]

@@ -52,6 +52,17 @@ def stored_amount(amount: Any, currency: Any, *, in_minor_units: bool) -> str | 
     return f"{number:.{shown}f} {code.upper()}"
 
 
+def minor_amount(amount: Any, currency: str, *, in_minor_units: bool) -> Decimal | None:
+    """Return an amount that an app stored in Stripe's minor units, or ``None`` if it isn't a number.
+
+    :param currency: a lowercase ISO 4217 code.
+    """
+    number = _number(amount)
+    if number is None or not number.is_finite():
+        return None
+    return number if in_minor_units else number.scaleb(_decimals(currency))
+
+
 def _number(amount: Any) -> Decimal | None:
     if isinstance(amount, Decimal128):
         return amount.to_decimal()

@@ -18,7 +18,7 @@ from flask_refunds.extension import get_refunds
 from flask_refunds.models import id_text
 from flask_refunds.storage.search import PurchaseFilter
 from flask_refunds.testing import StripeSandbox
-from tests.integration.shapes import MARCH, SHAPES, ShapedShop
+from tests.integration.shapes import MARCH, SHAPES, Shape, ShapedShop
 from tests.integration.test_listing import all_pages, get
 from tests.integration.unfinished import age, reconcile
 from tests.integration.webhooks import PENDING_CARD, send
@@ -206,6 +206,24 @@ def test_command_line_refunds_and_shows(shop: ShapedShop, sandbox: StripeSandbox
     result = shop.flask("refund", id_text(purchase), "--json")
     assert json.loads(result.stdout)["purchase"]["_refunds"]["status"] == "refunded"
     assert "succeeded" in shop.flask("show", id_text(purchase)).output
+
+
+@pytest.mark.parametrize("kind", ["server", "embedded"])
+def test_payment_can_be_the_id_of_a_purchase(
+    request: pytest.FixtureRequest, sandbox: StripeSandbox, kind: str
+) -> None:
+    shape = Shape({"payment": "_id", "created": "at"}, ("paid",), "returned", "open", int)
+    database = request.getfixturevalue("database") if kind == "server" else mongomock.MongoClient().shop
+    shop = ShapedShop(database, sandbox, shape)
+    payment = sandbox.create_payment(1950)
+    database.purchases.insert_one({"_id": payment, "status": "paid", "at": MARCH})
+    database.purchases.insert_one({"_id": "pi_2", "status": "paid", "at": MARCH})
+    query = {"paymentIntent": payment, "status": "paid", "from": "2024-03-01"}
+    assert get(shop, "/admin/all", **query).json["totalPurchases"] == 1
+    assert shop.refund(payment).json["purchase"]["status"] == "returned"
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    learn(shop, sandbox, "webhook")
+    assert [each["status"] for each in database.purchases.find()] == ["paid", "paid"]
 
 
 # Dates of any kind

@@ -17,7 +17,7 @@ from ..config import Settings, unknown_keys
 from ..config.app_keys import find_differing_keys, find_unsafe_keys
 from ..stripe_client.webhook_signature import sign
 from ..web.webhooks import receive_event
-from .check_result import CheckResult, fail, note, ok
+from .check_result import CheckResult, Status, fail, note, ok
 
 _EVENT = {"id": "evt_check", "object": "event", "type": "flask_refunds.check"}
 _EXTENSIONS = {
@@ -46,9 +46,9 @@ def check_app(app: Flask, settings: Settings) -> Iterator[CheckResult]:
         yield note(key, problem)
     yield from _token_callbacks(app, settings)
     yield from _extensions(app)
-    for rule in app.url_map.iter_rules():
-        if app.view_functions[rule.endpoint] is receive_event and not rule.arguments:
-            yield _own_webhook(app, rule, settings)
+    rules = [each for each in app.url_map.iter_rules() if app.view_functions[each.endpoint] is receive_event]
+    results = [_own_webhook(app, rule, settings) for rule in rules if not rule.arguments]
+    yield from sorted(results, key=lambda each: each.status is Status.OK)[:1]
 
 
 def _token_callbacks(app: Flask, settings: Settings) -> Iterator[CheckResult]:

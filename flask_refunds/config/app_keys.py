@@ -11,7 +11,7 @@ def find_unsafe_keys(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if config.get("SESSION_COOKIE_SAMESITE") == "None" and not config.get("SESSION_COOKIE_SECURE"):
         yield (
             "SESSION_COOKIE_SAMESITE",
-            "is None without SESSION_COOKIE_SECURE, so browsers reject the session, or send it with requests of "
+            "is None without SESSION_COOKIE_SECURE: browsers reject the session, or send it with requests of "
             "other websites over plain HTTP. Set it to Lax, or set SESSION_COOKIE_SECURE to True.",
         )
 
@@ -22,8 +22,8 @@ def find_differing_keys(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "headers" not in ((locations,) if isinstance(locations, str) else locations):
         yield (
             "JWT_TOKEN_LOCATION",
-            "has no headers, but the refund endpoints read tokens from the header only. Send it there, or set "
-            "REFUNDS_CURRENT_USER to a function that reads your cookie.",
+            "has no headers, but the refund endpoints read tokens from the header only. Send them there, or "
+            "set REFUNDS_CURRENT_USER to a function that reads your cookie.",
         )
     if config.get("JWT_ACCESS_TOKEN_EXPIRES") is False:
         yield (

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, current_app
 
 from .config import Settings, check_settings, read_settings, read_token_settings
+from .config.tokens import TokenSettings
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
@@ -97,8 +98,7 @@ class Refunds:
 
         :raises ConfigurationError: 500; nothing is kept, as in :func:`get_refunds`.
         """
-        app = self._app
-        return TokenVerifier(read_token_settings(app.config, with_flask_jwt=_has_flask_jwt(app)))
+        return TokenVerifier(token_settings_of(self._app))
 
     def gateway(self) -> Gateway:
         """Return the gateway to Stripe. The first call imports Stripe's library, which is slow."""
@@ -231,6 +231,14 @@ def check_config(app: Flask) -> None:
         check_settings(app.config, with_flask_jwt=_has_flask_jwt(app))
     with app.app_context():
         get_refunds(app).verifier  # noqa: B018 - reads the settings for tokens
+
+
+def token_settings_of(app: Flask) -> TokenSettings:
+    """Read the settings for tokens.
+
+    :raises ConfigurationError: names every invalid key, without its value.
+    """
+    return read_token_settings(app.config, with_flask_jwt=_has_flask_jwt(app))
 
 
 def _has_flask_jwt(app: Flask) -> bool:

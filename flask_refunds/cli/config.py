@@ -47,7 +47,7 @@ def _values(settings: Any) -> dict[str, Any]:
     """Return the values by their keys; of secrets, only whether they are set."""
     found = {each.name.upper(): (each, getattr(settings, each.name)) for each in fields(settings)}
     return {
-        key: _plain(value) if each.repr else (_SECRET if value else None)
+        key: _plain(value) if each.repr else (None if value in (None, ()) else _SECRET)
         for key, (each, value) in found.items()
     }
 

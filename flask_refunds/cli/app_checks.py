@@ -90,9 +90,10 @@ def _own_webhook(app: Flask, rule: Rule, settings: Settings) -> CheckResult:
     ):
         return ok("own webhook", f"POST {rule.rule} reaches the library.")
     hooks = ", ".join(_hooks_before(app, rule)) or "a WSGI middleware"
+    returned = f"{response.status_code} {response.mimetype}"
     return fail(
         "own webhook",
-        f"POST {rule.rule} returned {response.status_code} {response.mimetype}, not from this library. "
+        f"POST {rule.rule} returned {returned} instead of this library's answer. "
         f"Exempt this path from what runs before it: {hooks}.",
     )
 

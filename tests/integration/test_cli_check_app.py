@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from typing import Any
@@ -89,7 +90,7 @@ def test_hook_that_answers_before_the_library_fails_by_name(app: Flask) -> None:
     app.before_request(require_csrf_token)
     status, message = check(app)["own webhook"]
     assert status == "fail"
-    assert message.startswith(f"POST {PATH} returned 400 text/html, not from this library. Exempt")
+    assert message.startswith(f"POST {PATH} returned 400 text/html instead of this library's answer. Exempt")
     assert message.endswith(".require_csrf_token.")
 
 
@@ -103,6 +104,17 @@ def test_json_of_another_kind_fails(app: Flask) -> None:
     assert check(app)["own webhook"][0] == "fail"
     app.config["STRIPE_WEBHOOK_SECRET"] = None
     assert check(app)["own webhook"][0] == "fail"
+
+
+def test_middleware_that_changes_the_body_fails(app: Flask) -> None:
+    inner = app.wsgi_app
+
+    def change(environ: Any, start_response: Any) -> Any:
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read().upper())
+        return inner(environ, start_response)
+
+    app.wsgi_app = change  # type: ignore[method-assign]
+    assert "returned 400 application/json" in check(app)["own webhook"][1]
 
 
 def test_wsgi_middleware_that_answers_is_suspected_last(app: Flask) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import mongomock
 import pytest
 
+from flask_refunds import ConfigurationError, check_config
 from flask_refunds.testing import StripeSandbox
 from tests.shop import JWT_SECRET, STRIPE_KEY, Shop, make_app
 
@@ -117,6 +118,12 @@ def test_refund_needs_no_key_for_tokens_and_the_endpoint_does(
     cron_shop.app.config["JWT_SECRET_KEY"] = JWT_SECRET
     response = cron_shop.client.get("/api/payments/admin/all", headers=cron_shop.headers())
     assert response.status_code == 200
+
+
+def test_check_config_reports_a_missing_key_after_a_command_that_needed_none(cron_shop: Shop) -> None:
+    assert cron_shop.flask("list").exit_code == 0
+    with pytest.raises(ConfigurationError, match="JWT_SECRET_KEY"):
+        check_config(cron_shop.app)
 
 
 def test_token_command_needs_the_key(mock_shop: Shop) -> None:

@@ -128,6 +128,15 @@ def test_short_secret_key_is_rejected_by_its_name() -> None:
         check_config(JwtApp(SECRET_KEY="dev").app)
 
 
+def test_secret_with_a_line_break_verifies_tokens_of_who_stripped_it(make_shop: MakeShop) -> None:
+    shop = make_shop(JWT_SECRET_KEY=f"{JWT_SECRET}\n", JWT_SECRET_KEY_FALLBACKS=[f" {SECRET}\n"])
+    assert shop.client.get(PATH, headers=shop.headers()).status_code == 200
+    claims = jwt.decode(shop.headers()["Authorization"][7:], options={"verify_signature": False})
+    for secret, status in ((f"{JWT_SECRET}\n", 200), (SECRET, 200), (f"{SECRET} ", 401)):
+        token = jwt.encode(claims, secret, algorithm="HS256")
+        assert shop.client.get(PATH, headers={"Authorization": f"Bearer {token}"}).status_code == status
+
+
 @pytest.mark.parametrize("expires", [900, timedelta(minutes=15)])
 def test_token_without_expiry_is_rejected_unless_the_app_says_that_none_expires(expires: Any) -> None:
     app = JwtApp(JWT_SECRET_KEY=SECRET, JWT_ACCESS_TOKEN_EXPIRES=expires)

@@ -5,6 +5,11 @@ const { dataset } = document.documentElement;
 export const isTest = dataset.mode === "test";
 export const loginUrl = dataset.loginUrl || null;
 
+/** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */
+export function tokenHeader(token) {
+  return { [dataset.tokenHeader]: `${dataset.tokenType} ${token}`.trim() };
+}
+
 const paymentField = dataset.paymentField.split(".");
 
 /** The payment intent ID of a purchase, or null. */

@@ -32,6 +32,8 @@ DESCRIBED = {
     "JWT_SECRET_KEY": (UNSET, "jwt_decode_keys", None),
     "JWT_SECRET_KEY_FALLBACKS": (UNSET, "jwt_decode_keys", None),
     "REFUNDS_IS_ADMIN": ('`user["role"] == "admin"`', "refunds_is_admin", None),
+    "REFUNDS_PURCHASE_FIELDS": ("see below", "refunds_purchase_fields", None),
+    "REFUNDS_STATUS_COMPLETED": ("`completed`", "refunds_status_completed", ("completed",)),
     "REFUNDS_MONGO": ("`MONGO_URI`'s", "refunds_mongo", None),
     "REFUNDS_USER_LOADER": ('find by `REFUNDS_USER_FIELDS["id"]`', "refunds_user_loader", None),
     "STRIPE_SECRET_KEY": ("none; required", "stripe_secret_key", None),
@@ -83,6 +85,12 @@ def test_documented_default_is_the_real_one(key: str) -> None:
         assert ast.literal_eval(documented.strip("`")) == value
     else:
         assert documented == (f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
+
+
+def test_fields_of_a_purchase_are_the_real_ones() -> None:
+    documented = re.findall(r"^\| `([a-z_]+)` \| `(\w+)` \| ", read("docs/config.md"), re.MULTILINE)
+    fields = read_settings(make_config(MONGO_URI="mongodb://localhost/shop")).refunds_purchase_fields
+    assert documented == [(name, str(path)) for name, path in fields.items()]
 
 
 def test_every_key_is_read_at_first_use_and_at_no_other_time() -> None:

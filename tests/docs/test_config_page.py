@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 
 from flask_refunds import check_config, config, refunds_bp
-from flask_refunds.config import read_settings, read_token_settings, tokens
+from flask_refunds.config import documents, read_settings, read_token_settings, tokens
 from tests.docs.pages import read
 from tests.mount.jwks import key_endpoint
 from tests.mount.keys import claims, key_pair
@@ -56,7 +56,7 @@ class RecordingConfig(dict[str, Any]):
 
 def keys_in_the_code() -> set[str]:
     """Return the string literals of the settings' modules that look like a key."""
-    trees = [ast.parse(inspect.getsource(module)) for module in (config, tokens)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (config, documents, tokens)]
     texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if re.fullmatch(r"(MONGO|JWT|STRIPE|REFUNDS)_[A-Z_]+", str(text))}
 

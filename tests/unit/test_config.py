@@ -294,7 +294,7 @@ class Anything:
 
 INVALID_NAMES = [" ", 1, True, b"users", ["users"], "$where", "us\0ers", Anything()]
 INVALID_FIELDS: list[Any] = ["email", 1, True, ["id"], Anything()]
-INVALID_WORDS: list[Any] = ["", "  ", b"paid", {"status": "paid"}, float("nan"), 2**63, Anything()]
+INVALID_WORDS: list[Any] = ["  ", b"paid", {"status": "paid"}, float("nan"), 2**63, Anything()]
 INVALID_TEXTS = [" \t", 1, True, b"text", ["text"], {"text": 1}]
 INVALID_URLS = [
     "api.stripe.com",
@@ -354,7 +354,7 @@ INVALID: dict[str, list[Any]] = {
     "REFUNDS_CONTENT_FIELDS": [*INVALID_FIELDS, {"id": "sku"}, {"title": "a", "type": "a.b"}],
     "REFUNDS_STATUS_COMPLETED": [*INVALID_WORDS, [], [None, 1], ["paid", ["done"]], "refunded", ["refunded"]],
     "REFUNDS_STATUS_REFUNDED": [*INVALID_WORDS, ["refunded"], "completed"],
-    "REFUNDS_AMOUNT_UNIT": ["cents", "", 100, True, ["minor"]],
+    "REFUNDS_AMOUNT_UNIT": ["cents", 100, True, ["minor"]],
     "REFUNDS_USER_FIELDS": [*INVALID_FIELDS, *({"id": name} for name in INVALID_NAMES), {"payment": "x"}],
     "REFUNDS_USER_LOADER": ["app_function", 1, True, {}, Anything()],
     "REFUNDS_IS_ADMIN": ["app_function", 1, True, ["ann"], Anything()],

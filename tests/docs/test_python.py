@@ -22,6 +22,7 @@ import pytest
 from bson import ObjectId
 from celery import current_app as celery_current_app
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
 
 from flask_refunds import ConfigurationError, prometheus, refund_succeeded
@@ -389,6 +390,25 @@ def rate_limit(page: PageRunner) -> None:
         assert {call("POST", WEBHOOK, headers, body).status for _ in range(61)} == {200}
 
 
+def openapi(page: PageRunner) -> None:
+    smorest = pytest.importorskip("flask_smorest", reason="flask-smorest is missing: install the extra test")
+    app = page.add_app()
+    run(page, "docs/recipes.md", "Add the endpoints to your own OpenAPI document")
+    own = smorest.Blueprint("refunds-of-the-app", "shop")
+    own.add_url_rule("/Refund", "show", dict)
+    page.names["api"].register_blueprint(own)
+    served = app.test_client().get("/openapi.json").get_json()
+    schemas = {"Refund": {"type": "object"}}
+    merged = page.names["add_refund_endpoints"](
+        {**served, "paths": {}, "components": {"schemas": dict(schemas)}, "security": []}
+    )
+    for spec in (served, merged):
+        OpenAPIV31SpecValidator(spec).validate()
+        assert spec["paths"]["/api/payments/admin/all"]["get"]["security"] == [{"bearer": []}]
+    assert "/Refund" in served["paths"]
+    assert merged["components"]["schemas"].items() > schemas.items()
+
+
 def several_shops(page: PageRunner) -> None:
     page.add_app()
     run(page, "docs/recipes.md", "Run several shops in one process")
@@ -471,8 +491,8 @@ def celery_beat(page: PageRunner) -> None:
     [entry] = page.names["celery"].conf.beat_schedule.values()
     assert entry["task"] in page.names["celery"].tasks
     page.names["reconcile_refunds"]()
-    os.environ["SHOP_JWT_SECRET_KEY"] = "short"
-    with pytest.raises(RuntimeError, match="JWT_SECRET_KEY"):
+    os.environ["SHOP_STRIPE_SECRET_KEY"] = "short"
+    with pytest.raises(RuntimeError, match="STRIPE_SECRET_KEY"):
         page.names["reconcile_refunds"]()
 
 
@@ -496,6 +516,7 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,
     ("docs/python.md", None): python,
+    ("docs/recipes.md", "Add the endpoints to your own OpenAPI document"): openapi,
     ("docs/recipes.md", "Limit the request rate"): rate_limit,
     ("docs/recipes.md", "Run several shops in one process"): several_shops,
     ("docs/recipes.md", "Use an app factory"): app_factory,

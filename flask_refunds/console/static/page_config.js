@@ -4,6 +4,12 @@ const { dataset } = document.documentElement;
 
 export const isTest = dataset.mode === "test";
 export const loginUrl = dataset.loginUrl || null;
+
+/** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */
+export function tokenHeader(token) {
+  return { [dataset.tokenHeader]: `${dataset.tokenType} ${token}`.trim() };
+}
+
 /** The statuses by which purchases can be filtered. */
 export const purchaseStatuses = JSON.parse(dataset.statuses);
 

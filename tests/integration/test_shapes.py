@@ -17,6 +17,7 @@ from flask_refunds.bulk import Result
 from flask_refunds.extension import get_refunds
 from flask_refunds.models import id_text
 from flask_refunds.storage.search import PurchaseFilter
+from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox
 from tests.integration.shapes import MARCH, SHAPES, Shape, ShapedShop
 from tests.integration.test_listing import all_pages, get
@@ -88,6 +89,31 @@ def test_refund_marks_completed_purchases_and_its_failure_restores_each_word(
     assert shop.words() == typed(*shape.completed, shape.pending)
     assert shop.refund(path_of(first)).status_code == 200
     assert sandbox.money_refunded(payment) == 1950
+
+
+@pytest.mark.parametrize("shape", ["two words"], indirect=True)
+def test_word_that_the_app_changes_during_the_refund_is_the_one_restored(
+    shop: ShapedShop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = sandbox.create_payment(1950)
+    purchase = shop.sell(payment, "PAID")
+    create = Gateway.create_refund
+
+    def ship(*args: Any, **options: Any) -> Any:
+        shop.db.purchases.update_one({"_id": purchase}, {"$set": {"state": "SHIPPED"}})
+        return create(*args, **options)
+
+    monkeypatch.setattr(Gateway, "create_refund", ship)
+    response = shop.refund(path_of(purchase))
+    assert response.json["purchase"]["_refunds"]["status"] == "completed"
+    assert "Reconcile looks again" in response.json["hint"]
+
+    learn(shop, sandbox, "reconcile")
+
+    assert shop.word_of(purchase) == "REFUNDED"
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    learn(shop, sandbox, "reconcile")
+    assert shop.word_of(purchase) == "SHIPPED"
 
 
 def test_pending_purchase_is_not_refunded(shop: ShapedShop, sandbox: StripeSandbox) -> None:

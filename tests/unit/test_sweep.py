@@ -282,6 +282,8 @@ def test_full_sweep_is_overdue_after_25_hours_also_if_there_was_never_one(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
     assert sweep.find_overdue() is None
+    harness.db.sweep.insert_one({"_id": "receivers", "startedAt": harness.now - timedelta(days=9)})
+    assert sweep.find_overdue() is None
     first, unavailable = harness.now, (*LIST, (500, error_object("", "api_error")))
     for _ in range(2):
         with pytest.raises(StripeCallError):
@@ -337,6 +339,19 @@ def test_second_machine_does_not_sweep_until_the_lease_expires(
     assert run(harness, sweep) is None
     harness.now += LEASE
     assert run(harness, sweep, page()).is_complete
+
+
+def test_machine_that_finishes_pages_holds_the_sweep(harness: RefundHarness, sweep: RefundSweep) -> None:
+    other, acquired = SweepState(harness.db.sweep, lambda: harness.now), []
+
+    def try_to_take_over(sent: Any) -> None:
+        harness.now += LEASE - timedelta(milliseconds=1)
+        acquired.append(other.acquire())
+
+    harness.stripe.before = try_to_take_over
+    pages = [foreign_page(CREATED), foreign_page(CREATED - 1), foreign_page(CREATED - 2, has_more=False)]
+    assert run(harness, sweep, *pages).is_complete
+    assert acquired == [None] * 3
 
 
 def test_machine_that_lost_its_lease_does_not_move_the_cursor(

@@ -162,6 +162,16 @@ def test_unsent_signals_are_left_to_processes_with_receivers(
     assert find(reconciler) == [REFUND_ID]
 
 
+def test_signals_that_were_not_sent_are_sent_once(harness: RefundHarness, reconciler: Reconciler) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.connect_receivers()
+    harness.db.flask_refunds.update_one({}, {"$set": {"signalsSent": False}})
+    for _ in range(2):
+        assert finish(harness, reconciler) == "followed_up"
+        assert harness.signals == [("refund-succeeded", "succeeded")]
+    assert harness.record().signals_sent
+
+
 def test_refund_is_settled_then_followed_up_and_then_not_found_any_more(
     harness: RefundHarness, reconciler: Reconciler
 ) -> None:

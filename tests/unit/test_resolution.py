@@ -214,14 +214,21 @@ def test_refund_found_at_stripe_is_stored_with_the_person_who_looked(
     harness: RefundHarness, decision: str
 ) -> None:
     shown = refund_object()
-    with pytest.raises(NothingToResolve):
+    with pytest.raises(NothingToResolve) as error:
         give_up(harness, listed(shown), (*RETRIEVE, (200, shown)), decision=decision)
+    assert str(error.value) == (
+        f"Stripe shows {REFUND_ID} as succeeded, and the record now does, too. It wasn't marked as failed."
+    )
     assert harness.record().history[-1]["actor"] == "cli:ann"
 
 
 def test_retry_requires_that_stripe_does_not_list_the_refund(harness: RefundHarness) -> None:
-    with pytest.raises(NothingToResolve, match="--checked"):
+    with pytest.raises(NothingToResolve) as error:
         give_up(harness, UNAVAILABLE, decision="retry")
+    assert str(error.value) == (
+        f"Stripe doesn't tell whether it made {REFUND_ID} (api_error). Nothing was changed. "
+        "If you see in its Dashboard that this refund isn't there, add --checked."
+    )
     assert harness.record().status is RefundStatus.PROCESSING
 
 

@@ -250,6 +250,15 @@ def test_review_stays_open_until_stripe_has_accepted_the_retry(harness: RefundHa
     assert harness.record().review is not None
 
 
+def test_retry_closes_a_review_that_a_new_refund_alone_does_not_close(harness: RefundHarness) -> None:
+    store(harness, "failed")
+    harness.transitions.request_review(harness.record(), ReviewCode.AMOUNT_DIFFERS, actor="reconcile")
+    second = refund_object(id="re_2", metadata={"refund_id": refund_key(2)})
+    give_up(harness, (*CREATE, (200, second)), decision="retry")
+    entry = harness.record().history[-1]
+    assert (harness.record().review, entry["actor"], entry["comment"]) == (None, "cli:ann", "not at Stripe")
+
+
 def test_retry_that_stripe_lists_as_pending_closes_the_review(harness: RefundHarness) -> None:
     return_refund(harness)
     second = refund_object(id="re_2", status="pending", metadata={"refund_id": refund_key(2)})

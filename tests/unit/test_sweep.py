@@ -275,7 +275,11 @@ def test_counts_cover_all_pages(harness: RefundHarness, sweep: RefundSweep) -> N
     run(harness, sweep, page(*stored), *reads)
     odd = external(id="re_9", status="reversing")
     report = run(harness, sweep, page(*stored, odd, has_more=True), page(odd), full=True)
-    assert report.counts == {"read": 4, "unchanged": 2, "unreadable": 2}
+    assert report.as_dict() == {
+        "full": True,
+        "complete": True,
+        "counts": {"read": 4, "unchanged": 2, "stored": 0, "foreign": 0, "unreadable": 2, "errors": 0},
+    }
 
 
 def test_full_sweep_is_overdue_after_25_hours_also_if_there_was_never_one(

@@ -27,7 +27,7 @@ DOCUMENT: dict[str, Any] = {
 
 def test_document_with_only_the_required_fields_is_read() -> None:
     refund = read_record(DOCUMENT)
-    assert (refund.purchase_ids, refund.marked_purchase_ids, refund.request) == ([], [], {})
+    assert (refund.purchase_ids, refund.request) == ([], {})
     assert (refund.attempts, refund.number, refund.review, refund.failure) == (0, None, None, None)
 
 

@@ -247,7 +247,7 @@ class AccountControls:
             self._apply_due_transitions()
             return sum(account.money_refunded(payment_intent) for account in self._all_accounts())
 
-    def refund_in_dashboard(
+    def dashboard_refund(
         self,
         payment_intent: str,
         amount: int | None = None,

@@ -240,7 +240,7 @@ def webhooks(page: PageRunner) -> None:
     with serve(app) as call:
         for path, secret in ((WEBHOOK, f"{SECRET}_old"), (WEBHOOK, f"{SECRET}_new"), ("/stripe", SECRET)):
             purchase, payment = page.add_purchase()
-            event = make_event("refund.created", page.stripe.refund_in_dashboard(payment))
+            event = make_event("refund.created", page.stripe.dashboard_refund(payment))
             for used in (f"{SECRET}_wrong", secret):
                 body, headers = signed_event(event, used)
                 assert call("POST", path, headers, body).status == (200 if used == secret else 400)
@@ -306,7 +306,7 @@ def check_redelivery_sends_no_mail(page: PageRunner) -> None:
 
 def check_partial_external_refund_keeps_access(page: PageRunner) -> None:
     purchase, payment = page.add_purchase()
-    send_event(page, "refund.created", page.stripe.refund_in_dashboard(payment, 500))
+    send_event(page, "refund.created", page.stripe.dashboard_refund(payment, 500))
     assert page.db.flask_refunds.find_one({"paymentIntent": payment})["status"] == "succeeded"
     stored = page.find_purchase(purchase)
     assert (stored["status"], stored["accessGranted"]) == ("completed", True)

@@ -73,7 +73,7 @@ def test_refund_that_fails_later_restores_access(shop: ShopHarness) -> None:
 
 
 def test_lost_response_from_stripe_charges_once(shop: ShopHarness) -> None:
-    fault = shop.sandbox.inject("drop_after", path="/v1/payment_intents/*/confirm")
+    fault = shop.sandbox.inject("response_lost", path="/v1/payment_intents/*/confirm")
     response = shop.buy(CARD_SUCCEEDS)
     assert (response.status_code, fault.hits) == (201, 1)
     shop.sandbox.wait_delivered(SETTLED_WITHIN_SECONDS)

@@ -13,23 +13,23 @@ from flask_refunds.testing import Fault, StripeSandbox
 from tests.testing.http_client import HttpClient, HttpResponse
 
 EXECUTED = {
-    Fault.DROP_AFTER,
-    Fault.HANG_AFTER,
-    Fault.ERROR_500_AFTER,
-    Fault.GARBAGE,
-    Fault.TRUNCATED,
-    Fault.EMPTY,
+    Fault.RESPONSE_LOST,
+    Fault.TIMEOUT_AFTER_REFUND,
+    Fault.SERVER_ERROR_AFTER,
+    Fault.UNREADABLE_RESPONSE,
+    Fault.TRUNCATED_RESPONSE,
+    Fault.EMPTY_RESPONSE,
     Fault.WRONG_OBJECT,
-    Fault.SLOW_DRIP,
+    Fault.ENDLESS_RESPONSE,
     Fault.PENDING,
     Fault.REQUIRES_ACTION,
 }
 CREATED_AS_UNPAID = {Fault.FAILED, Fault.CANCELED}
-UNFINISHED = {Fault.HANG_BEFORE, Fault.HANG_AFTER, Fault.LATE, Fault.SLOW_DRIP}
+UNFINISHED = {Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND, Fault.LATE, Fault.ENDLESS_RESPONSE}
 ERROR_RESPONSES = {
-    Fault.ERROR_500: (500, None, "api_error"),
-    Fault.ERROR_500_AFTER: (500, None, "api_error"),
-    Fault.ERROR_503: (503, None, "api_error"),
+    Fault.SERVER_ERROR_BEFORE: (500, None, "api_error"),
+    Fault.SERVER_ERROR_AFTER: (500, None, "api_error"),
+    Fault.SERVICE_UNAVAILABLE: (503, None, "api_error"),
     Fault.RATE_LIMITED: (429, "rate_limit", "invalid_request_error"),
     Fault.LOCK_TIMEOUT: (429, "lock_timeout", "invalid_request_error"),
     Fault.CONFLICT: (409, "idempotency_key_in_use", "invalid_request_error"),
@@ -39,8 +39,8 @@ ERROR_RESPONSES = {
     Fault.INSUFFICIENT_BALANCE: (400, "balance_insufficient", "invalid_request_error"),
 }
 STORED_ERRORS = {
-    Fault.ERROR_500: 500,
-    Fault.ERROR_500_AFTER: 500,
+    Fault.SERVER_ERROR_BEFORE: 500,
+    Fault.SERVER_ERROR_AFTER: 500,
     Fault.CARD_ERROR: 402,
     Fault.INSUFFICIENT_BALANCE: 400,
 }
@@ -134,7 +134,7 @@ def test_rate_limit_and_lock_timeout_differ_in_headers(
 def test_stored_500_has_should_retry_false(
     sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("error_500")
+    sandbox.inject("server_error_before")
 
     assert refund(stripe_api, payment).headers["Stripe-Should-Retry"] == "false"
     assert refund(stripe_api, payment).headers["Stripe-Should-Retry"] == "false"
@@ -142,7 +142,7 @@ def test_stored_500_has_should_retry_false(
 
 
 def test_bad_gateway_returns_html(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("error_502_html")
+    sandbox.inject("bad_gateway")
 
     response = refund(stripe_api, payment)
 
@@ -150,7 +150,7 @@ def test_bad_gateway_returns_html(sandbox: StripeSandbox, stripe_api: HttpClient
     assert b"<html>" in response.raw
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP_BEFORE, Fault.DROP_AFTER])
+@pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.RESPONSE_LOST])
 def test_dropped_request_gets_no_response(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str, fault: Fault
 ) -> None:
@@ -161,7 +161,7 @@ def test_dropped_request_gets_no_response(
     assert sandbox.requests[0].status is None
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND])
 def test_hanging_request_is_closed_by_clear_faults(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str, fault: Fault
 ) -> None:
@@ -206,7 +206,7 @@ def test_late_request_is_dropped_by_reset(
 
 
 def test_garbage_response_is_not_json(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("garbage")
+    sandbox.inject("unreadable_response")
 
     response = refund(stripe_api, payment)
 
@@ -216,7 +216,7 @@ def test_garbage_response_is_not_json(sandbox: StripeSandbox, stripe_api: HttpCl
 
 
 def test_empty_response_has_no_body(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("empty")
+    sandbox.inject("empty_response")
 
     response = refund(stripe_api, payment)
     assert (response.status, response.raw) == (200, b"")
@@ -225,7 +225,7 @@ def test_empty_response_has_no_body(sandbox: StripeSandbox, stripe_api: HttpClie
 def test_truncated_response_is_incomplete(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("truncated")
+    sandbox.inject("truncated_response")
 
     with pytest.raises(http.client.IncompleteRead):
         refund(faulty_client, payment)
@@ -244,7 +244,7 @@ def test_wrong_object_response_is_a_customer(
 def test_slow_drip_response_never_ends(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("slow_drip")
+    sandbox.inject("endless_response")
     send_without_reading(sandbox, faulty_client, payment)
 
     response = faulty_client.connection.getresponse()
@@ -294,12 +294,12 @@ class TestFaultPlan:
         return [stripe_api.get("/v1/refunds").status for _ in range(count)]
 
     def test_after_and_times_select_requests(self, sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
-        sandbox.inject("error_503", method="GET", after=1, times=2)
+        sandbox.inject("service_unavailable", method="GET", after=1, times=2)
 
         assert self.statuses(stripe_api, 5) == [200, 503, 503, 200, 200]
 
     def test_times_none_applies_until_cleared(self, sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
-        injected = sandbox.inject("error_503", method="GET", times=None)
+        injected = sandbox.inject("service_unavailable", method="GET", times=None)
 
         assert self.statuses(stripe_api, 3) == [503] * 3
         assert injected.hits == 3
@@ -309,14 +309,14 @@ class TestFaultPlan:
     def test_faults_apply_one_per_request_in_order(
         self, sandbox: StripeSandbox, stripe_api: HttpClient
     ) -> None:
-        sandbox.inject("error_503", method="GET")
+        sandbox.inject("service_unavailable", method="GET")
         sandbox.inject("key_forbidden", method="GET")
         sandbox.inject("key_rejected", method="*", after=3)
 
         assert self.statuses(stripe_api, 5) == [503, 403, 200, 401, 200]
 
     def test_path_pattern_matches(self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-        sandbox.inject("error_503", path="/v1/*/confirm", times=None)
+        sandbox.inject("service_unavailable", path="/v1/*/confirm", times=None)
 
         assert refund(stripe_api, payment).status == 200
         assert stripe_api.post(f"/v1/payment_intents/{payment}/confirm").status == 503
@@ -325,8 +325,8 @@ class TestFaultPlan:
     def test_path_without_wildcard_is_a_prefix(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        made = sandbox.refund_in_dashboard(payment)
-        sandbox.inject("error_503", method="GET", path="/v1/refunds")
+        made = sandbox.dashboard_refund(payment)
+        sandbox.inject("service_unavailable", method="GET", path="/v1/refunds")
 
         assert stripe_api.get(f"/v1/refunds/{made['id']}").status == 503
 

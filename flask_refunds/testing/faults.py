@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import TracebackType
 
 
 class Fault(str, enum.Enum):
@@ -70,20 +72,56 @@ class Fault(str, enum.Enum):
     CANCELED = "canceled"
     """Executed; the refund is created as canceled and no money moves."""
 
+    __str__ = str.__str__
+
     @classmethod
     def _missing_(cls, value: object) -> None:
         raise ValueError(f"Unknown fault {value!r}. Valid faults: {', '.join(cls)}")
 
 
+OUTCOME_UNKNOWN = (
+    Fault.REQUEST_LOST,
+    Fault.RESPONSE_LOST,
+    Fault.TIMEOUT_BEFORE_REFUND,
+    Fault.TIMEOUT_AFTER_REFUND,
+    Fault.SERVER_ERROR_BEFORE,
+    Fault.SERVER_ERROR_AFTER,
+    Fault.BAD_GATEWAY,
+    Fault.SERVICE_UNAVAILABLE,
+    Fault.CONFLICT,
+    Fault.UNREADABLE_RESPONSE,
+    Fault.TRUNCATED_RESPONSE,
+    Fault.EMPTY_RESPONSE,
+    Fault.WRONG_OBJECT,
+    Fault.ENDLESS_RESPONSE,
+)
+"""After these, your app can't know whether the refund was made. It answers 202, and resumes the refund."""
+
+REFUSED = (Fault.CARD_ERROR, Fault.INSUFFICIENT_BALANCE)
+"""Stripe refuses the refund. Your app answers 400 ``refund_failed``."""
+
+RETRYABLE = (Fault.RATE_LIMITED, Fault.LOCK_TIMEOUT, Fault.KEY_REJECTED, Fault.KEY_FORBIDDEN)
+"""Nothing was refunded. Your app answers 5xx, and the same request can succeed later."""
+
 FORCED_STATUSES = frozenset({Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED})
 
 
-@dataclass
+class FaultNotUsed(AssertionError):
+    """A test injected a fault, and no request matched it. Otherwise the test would pass without it."""
+
+    def __init__(self, unused: Iterable[Injected]) -> None:
+        faults = ", ".join(f"{each.fault} ({each.method} {each.path})" for each in unused)
+        super().__init__(f"No request got the injected fault: {faults}")
+
+
+@dataclass(eq=False)
 class Injected:
     """A fault that was injected, and its counters.
 
     ``times`` is the number of requests that it still applies to (None: all). ``after`` is the number of
     matching requests that still pass first. ``hits`` is the number of requests that it was applied to.
+
+    In a ``with`` statement, it applies until the end of the block, which fails if there were no hits.
     """
 
     fault: Fault
@@ -92,6 +130,21 @@ class Injected:
     times: int | None = 1
     after: int = 0
     hits: int = field(default=0, init=False)
+    remove: Callable[[], None] = field(default=lambda: None, init=False, repr=False)
+    """Ends the fault."""
+
+    def __enter__(self) -> Injected:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+        if kind is None and not self.hits:
+            raise FaultNotUsed([self])
 
     def matches(self, method: str, path: str) -> bool:
         """Return whether the fault applies to this method and path.
@@ -132,6 +185,15 @@ class FaultPlan:
                 elif chosen is None:
                     chosen = injected
         return None if chosen is None else self._hit(chosen)
+
+    def remove(self, injected: Injected) -> None:
+        """Remove a fault, if it is still there."""
+        if injected in self._injected:
+            self._injected.remove(injected)
+
+    def unused(self) -> list[Injected]:
+        """Return the faults that weren't applied to any request."""
+        return [injected for injected in self._injected if not injected.hits]
 
     def clear(self) -> None:
         """Remove all faults."""

@@ -54,6 +54,16 @@ class RequestLog:
             replace(request, params=copy_json(request.params)) for request in self._matching(method, path)
         ]
 
+    def last_post(self) -> ReceivedRequest:
+        """Return a copy of the latest POST request.
+
+        :raises LookupError: there was none.
+        """
+        for request in reversed(self._requests):
+            if request.method == "POST":
+                return replace(request, params=copy_json(request.params))
+        raise LookupError("The sandbox has received no POST request.")
+
     def clear(self) -> None:
         """Delete all requests."""
         self._requests.clear()

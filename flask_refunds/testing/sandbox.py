@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ from .api_versions import API_VERSION
 from .controls import AccountControls
 from .delivery import Delivery, EventDispatcher, WebhookEndpoint, WebhookSender
 from .events import StoredEvent
-from .faults import Fault, FaultPlan, Injected
+from .faults import Fault, FaultNotUsed, FaultPlan, Injected
 from .http_server import Connection, HttpServer, Request
 from .idempotency import IdempotencyKeys
 from .objects import JsonObject
@@ -187,8 +188,39 @@ class StripeSandbox(AccountControls):
         :raises ValueError: the fault is unknown, or can't apply to these requests.
         """
         injected = Injected(Fault(fault), method, path, times, after)
+        injected.remove = partial(self._remove_fault, injected)
         with self._changed:
             return self._faults.inject(injected)
+
+    def fault(
+        self,
+        fault: Fault | str,
+        *,
+        method: str = "POST",
+        path: str = "/v1/refunds",
+        times: int | None = None,
+        after: int = 0,
+    ) -> Injected:
+        """Apply a fault to all matching requests of a ``with`` block; see :meth:`inject`.
+
+        ::
+
+            with stripe.fault("response_lost"):
+                refunds.refund(purchase)
+
+        :raises FaultNotUsed: at the end of the block; no request got the fault, so the block didn't test it.
+        """
+        return self.inject(fault, method=method, path=path, times=times, after=after)
+
+    def assert_faults_used(self) -> None:
+        """Fail if a fault that was injected wasn't applied to any request yet.
+
+        :raises FaultNotUsed: names these faults.
+        """
+        with self._changed:
+            unused = self._faults.unused()
+        if unused:
+            raise FaultNotUsed(unused)
 
     def clear_faults(self) -> None:
         """Remove all faults, close hanging connections, and execute the requests held by ``LATE``."""
@@ -207,6 +239,15 @@ class StripeSandbox(AccountControls):
         """Copies of the last 200,000 requests, oldest first."""
         with self._changed:
             return self._request_log.find()
+
+    @property
+    def last_request(self) -> ReceivedRequest:
+        """A copy of the latest POST request; requests that only read something don't count.
+
+        :raises LookupError: there was none.
+        """
+        with self._changed:
+            return self._request_log.last_post()
 
     def count_requests(self) -> dict[str, int]:
         """Return the number of requests by response status; ``none`` counts those without a response."""
@@ -265,6 +306,7 @@ class StripeSandbox(AccountControls):
         thin: bool = False,
         connect: bool = False,
         api_version: str | None = None,
+        receive: Callable[[JsonObject], None] | None = None,
     ) -> None:
         """Deliver all new events to a URL, with up to three attempts each.
 
@@ -275,8 +317,9 @@ class StripeSandbox(AccountControls):
         :param thin: send thin events (``v1.refund.updated``) instead of snapshots.
         :param connect: send the events of connected accounts instead of the platform's.
         :param api_version: the version of the events' objects; by default the account's.
+        :param receive: called with each event instead, while the sandbox waits. It must only store the event.
         """
-        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode, thin, connect, api_version)
+        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode, thin, connect, api_version, receive)
         with self._changed:
             self._endpoints.append(endpoint)
             for account in self._accounts.values():
@@ -333,6 +376,10 @@ class StripeSandbox(AccountControls):
             found = [event for account in self._all_accounts() for event in account.events]
         return sorted(found, key=lambda event: event.sequence)
 
+    def _remove_fault(self, injected: Injected) -> None:
+        with self._changed:
+            self._faults.remove(injected)
+
     def _new_ping(self, endpoint: WebhookEndpoint) -> JsonObject:
         account = self._accounts[endpoint.livemode or False]
         [subject] = [each for each in account.event_destinations if each["name"] == endpoint.url][-1:]
@@ -341,7 +388,9 @@ class StripeSandbox(AccountControls):
     def _publish(self, account: Account, event: StoredEvent) -> None:
         for endpoint in self._endpoints:
             payload = endpoint.payload(event, account)
-            if payload is not None:
+            if payload is not None and endpoint.receive is not None:
+                endpoint.receive(payload)
+            elif payload is not None:
                 self._dispatcher.enqueue(payload, endpoint)
 
     def _run_on_server(self, *actions: Callable[[], None]) -> None:

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_refunds.testing import Fault, StripeSandbox
+from flask_refunds.testing import (
+    OUTCOME_UNKNOWN,
+    REFUSED,
+    RETRYABLE,
+    Cards,
+    Fault,
+    FaultNotUsed,
+    StripeSandbox,
+)
+from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.testing.http_client import HttpClient, HttpResponse
 
 EXECUTED = {
@@ -358,3 +367,77 @@ def test_stop_ends_unfinished_request(fault: Fault) -> None:
         assert sandbox.money_refunded(payment) == refunded
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", faulty_client.connection.port))
+
+
+def test_fault_of_a_block_applies_to_all_its_requests_and_ends_with_it(
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
+) -> None:
+    with sandbox.fault("service_unavailable") as fault:
+        for _ in range(3):
+            assert stripe_api.post("/v1/refunds", {"payment_intent": payment}).status == 503
+    assert fault.hits == 3
+    assert stripe_api.post("/v1/refunds", {"payment_intent": payment}).status == 200
+
+
+def test_fault_that_no_request_gets_is_an_error_at_the_end_of_its_block(
+    sandbox: StripeSandbox, stripe_api: HttpClient
+) -> None:
+    with (
+        pytest.raises(FaultNotUsed, match=r"rate_limited \(GET /v1/charges\)"),
+        sandbox.fault("rate_limited", method="GET", path="/v1/charges"),
+    ):
+        stripe_api.get("/v1/refunds")
+    sandbox.assert_faults_used()
+    with pytest.raises(KeyError, match="own"), sandbox.fault("rate_limited"):
+        raise KeyError("own")
+
+
+def test_faults_are_used_once_a_request_got_them(
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
+) -> None:
+    sandbox.inject("rate_limited", times=2)
+    sandbox.inject("card_error")
+    with pytest.raises(FaultNotUsed, match=r"rate_limited.*card_error"):
+        sandbox.assert_faults_used()
+    stripe_api.post("/v1/refunds", {"payment_intent": payment})
+    with pytest.raises(FaultNotUsed, match=r"fault: card_error"):
+        sandbox.assert_faults_used()
+    sandbox.clear_faults()
+    sandbox.assert_faults_used()
+
+
+def test_wrong_name_lists_the_right_ones(sandbox: StripeSandbox) -> None:
+    with pytest.raises(
+        ValueError, match=r"Unknown fault 'drop_after'\. Valid faults: request_lost, .*canceled"
+    ):
+        sandbox.fault("drop_after")
+
+
+def test_groups_have_every_fault_once_that_has_one_meaning() -> None:
+    grouped = [*OUTCOME_UNKNOWN, *REFUSED, *RETRYABLE]
+    assert len(grouped) == len(set(grouped))
+    assert set(Fault) - set(grouped) == {Fault.LATE, *FORCED_STATUSES}
+
+
+def test_fault_is_shown_as_its_name() -> None:
+    assert f"{Fault.RESPONSE_LOST} {Fault.RESPONSE_LOST!s}" == "response_lost response_lost"
+
+
+@pytest.mark.parametrize("card", Cards)
+def test_named_card_is_one_of_the_test_cards(sandbox: StripeSandbox, card: Cards) -> None:
+    paid = card not in (Cards.AUTHENTICATION_REQUIRED, Cards.DECLINED, Cards.INSUFFICIENT_FUNDS)
+    payment = sandbox.create_payment(700, card=card)
+    assert (sandbox.payment_intent(payment)["status"] == "succeeded") is paid
+
+
+def test_unknown_card_lists_the_named_ones(sandbox: StripeSandbox) -> None:
+    with pytest.raises(ValueError, match=r"'refund_pending'\. Use Cards\.SUCCEEDS, Cards\.REFUND_PENDING, "):
+        sandbox.create_payment(700, card="refund_pending")
+
+
+def test_last_request_is_the_last_post(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
+    with pytest.raises(LookupError, match="no POST request"):
+        _ = sandbox.last_request
+    stripe_api.post("/v1/refunds", {"payment_intent": payment})
+    stripe_api.get("/v1/refunds")
+    assert sandbox.last_request.params == {"payment_intent": payment}

@@ -63,7 +63,8 @@ class AccountControls:
         """Pay with a test card.
 
         :param amount: in minor units, at least 1.
-        :param card: one of :class:`Cards`, another number, or an ID such as ``pm_card_pendingRefund``.
+        :param card: one of :class:`~flask_refunds.testing.Cards`, another number, or an ID such as
+            ``pm_card_pendingRefund``.
         :param livemode: by default, the mode of ``secret_key`` or else test mode.
         :param capture: ``manual`` only authorizes the payment; see :meth:`capture`.
         :param account: the connected account that the payment is made on (a direct charge). A new ID

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
+from os import PathLike
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +24,9 @@ from ..money import decimal_amount
 from ..storage.purchases import COMPLETED
 from .app_config import make_config, open_database
 from .cards import Cards
+from .case_file import load_case, save_case
 from .client_webhooks import ClientWebhooks
+from .objects import new_id
 from .process_time import process_time
 from .sandbox import StripeSandbox
 
@@ -67,6 +71,8 @@ class RefundsClient:
         self.stripe = stripe
         self.signals: list[SentSignal] = []
         """The signals that were sent, oldest first."""
+        self.purchases: list[Purchase] = []
+        """What :meth:`purchase` made, oldest first."""
         self.admin_headers: Callable[[], Mapping[str, str]] = lambda: self.headers(self.admin_id)
         """Returns the headers of an admin's request. Set it to ``dict`` if :attr:`client` is signed in."""
         _state_of(app).refunds = None
@@ -156,7 +162,8 @@ class RefundsClient:
             _set_field(document, paths[name], value)
         document.update(fields)
         stored = self.db[settings.refunds_purchases_collection].insert_one(document)
-        return Purchase(stored.inserted_id, payment, amount, currency)
+        self.purchases.append(Purchase(stored.inserted_id, payment, amount, currency))
+        return self.purchases[-1]
 
     def refund(
         self, purchase: Any, *, headers: Mapping[str, str] | None = None, **fields: Any
@@ -201,6 +208,24 @@ class RefundsClient:
         self.webhooks.deliver_if_automatic()
         return report
 
+    # Cases
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Save all that the sandbox and the database hold to a file, with the time."""
+        save_case(path, self.stripe, self.db, [asdict(purchase) for purchase in self.purchases])
+
+    def load(self, path: str | PathLike[str]) -> list[Purchase]:
+        """Replace all that the sandbox and the database hold by a saved case, and go back to its time.
+
+        :return: the case's :attr:`purchases`.
+        :raises ValueError: the file isn't a case, or was saved by another version.
+        """
+        self.purchases[:] = [Purchase(**each) for each in load_case(path, self.stripe, self.db)]
+        process_time.move(self.stripe.now() - time.time())
+        for name in ("admin_id", "_customer", "customer_id"):
+            vars(self).pop(name, None)
+        return list(self.purchases)
+
     # Time
 
     def travel(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
@@ -223,12 +248,12 @@ class RefundsClient:
 
     def _add_user(self, role: str) -> tuple[str, Any]:
         """Store a user, and return the ID in tokens and the ID in other documents."""
-        settings = self._refunds.settings
+        settings, name = self._refunds.settings, f"{role}-{new_id('test')}@shop.example"
         document: dict[str, Any] = {"role": role, "name": f"The {role} of the tests"}
         if settings.user_id_field != "_id":
-            _set_field(document, settings.user_id_field, f"{role}@shop.example")
+            _set_field(document, settings.user_id_field, name)
         stored = self.db[settings.refunds_users_collection].insert_one(document).inserted_id
-        return (str(stored) if settings.user_id_field == "_id" else f"{role}@shop.example"), stored
+        return (str(stored) if settings.user_id_field == "_id" else name), stored
 
     def _record(self, name: str) -> Callable[..., None]:
         def receive(sender: Flask, *, refund: Refund, **_: Any) -> None:

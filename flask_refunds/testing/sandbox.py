@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-from . import control_api
+from . import control_api, state
 from .account import Account
 from .api import Api, RateLimit
 from .api_versions import API_VERSION
@@ -165,6 +165,40 @@ class StripeSandbox(AccountControls):
             self._request_log.clear()
             self._clock.reset()
             self._accounts = self._new_accounts()
+            self._changed.notify_all()
+
+    def dump(self) -> JsonObject:
+        """Return all payments, refunds, events and idempotency keys as JSON, with the time."""
+        with self._changed:
+            self._apply_due_transitions()
+            return {
+                "now": self._clock(),
+                "offset": self._clock.offset,
+                "keys": state.dump_keys(self._keys),
+                "accounts": [state.dump_account(self._accounts[livemode]) for livemode in (False, True)],
+            }
+
+    def load(self, dumped: JsonObject, *, at_its_time: bool = False) -> None:
+        """Replace all payments, refunds, events and idempotency keys by those of :meth:`dump`.
+
+        :param at_its_time: continue at the time of the dump; otherwise time has passed since then.
+        """
+        connected = {name for account in dumped["accounts"] for name in account["connected"]}
+        with self._changed:
+            self._clock.offset = dumped["offset"]
+            if at_its_time:
+                self._clock.set(dumped["now"])
+            before, self._accounts = self._accounts, self._new_accounts()
+            for livemode, account in before.items():
+                self._accounts[livemode].webhook_endpoints = account.webhook_endpoints
+                self._accounts[livemode].event_destinations = account.event_destinations
+            self._keys.clear()
+            state.load_keys(self._keys, dumped["keys"])
+        for account_id in sorted(connected):
+            self.connect_account(account_id)
+        with self._changed:
+            for livemode, saved in zip((False, True), dumped["accounts"], strict=True):
+                state.load_account(self._accounts[livemode], saved)
             self._changed.notify_all()
 
     # Faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +213,36 @@ def test_settings_of_the_config_are_short(refunds: RefundsClient) -> None:
     with refunds.stripe.fault("timeout_before_refund") as fault:
         refunds.refund(refunds.purchase(100))
     assert fault.hits == 1  # no retries
+
+
+def test_saved_case_continues_in_another_test(tmp_path: Path) -> None:
+    path = tmp_path / "case.json"
+    with open_client(lambda config: make_app(**config)) as first:
+        unknown = first.purchase(1999)
+        first.purchase(500, card=Cards.REFUND_PENDING, _id="order/7")
+        first.travel(days=2)
+        with first.webhooks.held(), first.stripe.fault("response_lost"):
+            first.refund(unknown)
+            first.webhooks.drop()
+        first.refund("order/7")
+        first.save(path)
+        saved, ledger = first.stripe.now(), first.ledger
+
+    with open_client(lambda config: make_app(**config)) as second:
+        second.purchase(100)
+        purchases = second.load(path)
+        assert [purchase.id for purchase in purchases] == [unknown.id, "order/7"]
+        assert second.ledger == ledger
+        assert second.db.purchases.count_documents({}) == 2
+        assert abs(second.stripe.now() - saved) < 60
+        second.travel(hours=1)
+        second.reconcile()
+        assert {second.reload(purchase)["status"] for purchase in purchases} == {"refunded"}
+        second.stripe.assert_refunded_once(unknown.payment)
+
+
+def test_other_file_is_rejected(refunds: RefundsClient, tmp_path: Path) -> None:
+    for text in ("[]", '{"format": 0}'):
+        (tmp_path / "case.json").write_text(text)
+        with pytest.raises(ValueError, match=r"case\.json isn't a case"):
+            refunds.load(tmp_path / "case.json")

@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .client import RefundsClient
-from .request_log import ReceivedRequest
 from .sandbox import StripeSandbox
 
 _MAX_LINES = 100
@@ -15,20 +14,13 @@ _MAX_LINES = 100
 
 def describe(stripe: StripeSandbox, client: RefundsClient | None) -> Iterator[tuple[str, str]]:
     """Yield the titles and texts of a report's sections."""
-    yield "Stripe sandbox: requests", _text(_request_line(each) for each in stripe.requests)
+    yield "Stripe sandbox: requests", _text(map(str, stripe.requests))
     deliveries = (
         {} if client is None else {event["id"]: status for event, status in client.webhooks.delivered}
     )
     yield "Stripe sandbox: events", _text(_event_line(each, deliveries) for each in stripe.events)
     if client is not None:
         yield "Refund ledger", _text(_ledger_lines(client))
-
-
-def _request_line(request: ReceivedRequest) -> str:
-    fault = f"  [{request.fault}]" if request.fault else ""
-    params = " ".join(f"{name}={value}" for name, value in request.params.items())
-    answer = request.status or "no answer"
-    return f"{request.method} {request.path} {params} -> {answer}{fault}"
 
 
 def _event_line(event: dict[str, Any], deliveries: Mapping[str, int]) -> str:

@@ -72,6 +72,7 @@ class RequestHandler:
     :param changed: the lock around all state; it is notified after each step.
     :param apply_due_transitions: called with the lock held, before each request.
     :param latency: seconds between the arrival of a request and its execution.
+    :param on_request: called with each request when it has its response, or won't get one.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class RequestHandler:
         changed: threading.Condition,
         apply_due_transitions: Callable[[], None],
         latency: float,
+        on_request: Callable[[ReceivedRequest], None],
     ) -> None:
+        self._on_request = on_request
         self._api = api
         self._faults = faults
         self._request_log = request_log
@@ -103,6 +106,7 @@ class RequestHandler:
             self._apply_due_transitions()
             pending = self._log(connection, request)
             if pending.fault in _NOT_EXECUTED_NO_RESPONSE:
+                self._on_request(pending.log_entry)
                 self._withhold_response(pending)
                 return
             response = self._accept(pending)
@@ -173,6 +177,7 @@ class RequestHandler:
                 response = _corrupt(response, pending.fault)
                 if pending.connection.alive and pending.fault not in _NO_RESPONSE:
                     pending.log_entry.status = response.status
+                self._on_request(pending.log_entry)
                 self._changed.notify_all()
             self._send(pending, response)
         except BaseException:

@@ -29,6 +29,11 @@ class ReceivedRequest:
     fault: Fault | None = None
     status: int | None = None
 
+    def __str__(self) -> str:
+        params = "".join(f" {name}={value}" for name, value in self.params.items())
+        fault = f"  [{self.fault}]" if self.fault else ""
+        return f"{self.method} {self.path}{params} -> {self.status or 'no answer'}{fault}"
+
 
 class RequestLog:
     """The last 200,000 requests, oldest first."""

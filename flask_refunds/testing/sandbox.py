@@ -51,6 +51,8 @@ class StripeSandbox(AccountControls):
     :param api_version: the account's default API version, for requests without ``Stripe-Version``, events and
         the objects that this class returns.
     :param clock: returns seconds since the epoch; by default real time.
+    :param on_request: called with each API request when it has its response, or won't get one. This is on the
+        server's thread.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class StripeSandbox(AccountControls):
         refund_settles_after: float = 3600.0,
         api_version: str = API_VERSION,
         clock: Callable[[], float] = time.time,
+        on_request: Callable[[ReceivedRequest], None] = lambda request: None,
     ) -> None:
         super().__init__(
             livemode=secret_key is not None and secret_key[3:8] == "live_",
@@ -89,6 +92,7 @@ class StripeSandbox(AccountControls):
             changed=self._changed,
             apply_due_transitions=self._apply_due_transitions,
             latency=latency,
+            on_request=on_request,
         )
 
     # Start and stop
@@ -382,6 +386,19 @@ class StripeSandbox(AccountControls):
         :raises OSError: the URL can't be reached.
         """
         return WebhookSender().send(event, url, secret, timestamp)
+
+    def redeliver(self, event_id: str) -> None:
+        """Deliver an event again, to every webhook that gets it.
+
+        :raises LookupError: the ID is unknown.
+        """
+        with self._changed:
+            found = [account for account in self._all_accounts() if event_id in account.events.by_id]
+            for account in found:
+                self._publish(account, account.events.by_id[event_id])
+        if not found:
+            raise LookupError(f"No such event: '{event_id}'")
+        self.after_change()
 
     @property
     def deliveries(self) -> list[Delivery]:

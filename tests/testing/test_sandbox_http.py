@@ -141,8 +141,8 @@ class TestRequests:
         assert b"\r\nConnection: close\r\n" in response
 
     def test_pipelined_requests_are_all_answered(self, sandbox: StripeSandbox) -> None:
-        one = b"GET /_sandbox/health HTTP/1.1\r\nHost: x\r\n\r\n"
-        last = b"GET /_sandbox/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        one = b"GET /_sandbox/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /_sandbox/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
         assert exchange_bytes(sandbox, one * 20 + last).count(b"HTTP/1.1 200 OK") == 21
 

@@ -531,6 +531,7 @@ TESTING_FILES = {
     "test_faults.py",
     "test_webhooks.py",
     "test_time.py",
+    "test_case.py",
     "test_with_unittest.py",
 }
 
@@ -541,7 +542,7 @@ def test_tests_of_the_testing_page_pass(tmp_path: Path, request: pytest.FixtureR
     (tmp_path / "shop.py").write_text(factory.text)
     assert {each.file for each in python_of("docs/testing.md")} == {*TESTING_FILES, None}
     arguments = ["--refunds-mongo", request.getfixturevalue("mongo_uri")] if server else []
-    assert "26 passed" in run_testing_page(tmp_path, TESTING_FILES, *arguments)
+    assert "27 passed" in run_testing_page(tmp_path, TESTING_FILES, *arguments)
 
 
 def test_app_without_a_factory_is_tested_like_one(tmp_path: Path) -> None:

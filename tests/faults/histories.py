@@ -146,9 +146,9 @@ class History(RuleBasedStateMachine):
         self._with_purchase(index, lambda it: self._refund(it, body, failure, process))
 
     @rule(index=_indexes, amount=st.sampled_from((None, 500, 1)), status=st.sampled_from((None, "pending")))
-    def refund_in_dashboard(self, index: int, amount: int | None, status: str | None) -> None:
+    def dashboard_refund(self, index: int, amount: int | None, status: str | None) -> None:
         self._at_stripe(
-            lambda: self.world.sandbox.refund_in_dashboard(self._payment(index), amount, status=status)
+            lambda: self.world.sandbox.dashboard_refund(self._payment(index), amount, status=status)
         )
 
     @rule(index=_indexes)

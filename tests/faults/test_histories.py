@@ -99,14 +99,14 @@ def test_answer_after_money_moved_is_200_even_if_the_purchase_cannot_be_read(
     open_history: Opener, step: int
 ) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     history.inject(fault=Fault.CARD_ERROR, times=1, creating=False)
     history.refund(0, None, CallFailure(DATABASE_UNSENT, step), "web")
 
 
 def test_receivers_are_remembered_while_a_shop_makes_no_refunds(open_history: Opener) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
     history.wait(8 * 24 * 3600)
     history.reconcile(failure=None, process="worker", full=False)
 

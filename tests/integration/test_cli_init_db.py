@@ -81,7 +81,7 @@ def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = add_purchase(shop, payment)
     assert shop.refund(purchase).status_code == 200
-    sandbox.refund_in_dashboard(other := sandbox.create_payment(500))
+    sandbox.dashboard_refund(other := sandbox.create_payment(500))
     assert shop.refund(add_purchase(shop, other)).status_code == 400
     ann = shop.add_user(email="ann@example.org")
     shop.client.get(f"/api/payments/status/{payment}", headers=shop.headers(ann))

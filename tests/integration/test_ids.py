@@ -504,7 +504,7 @@ def test_foreign_documents_hide_and_repeat_no_refund(shared: Shop, limit: int) -
 
 
 def test_reconcile_goes_on_beside_foreign_documents(shared: Shop, sandbox: StripeSandbox) -> None:
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     shared.add_purchase(sandbox.create_payment(700), _id="unknown")
     assert shared.refund("unknown").status_code == 202
     made = shared.flask("reconcile", "--older-than", "0")
@@ -518,7 +518,7 @@ def test_unreadable_record_bars_another_refund_of_its_payment(
 ) -> None:
     payment = buy(any_shop, sandbox, "bought")
     other = buy(any_shop, sandbox, "other")
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     assert refund(any_shop, "bought").status_code == 202
     any_shop.db.flask_refunds.update_one({}, {"$set": change})
 

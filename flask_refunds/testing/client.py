@@ -21,7 +21,7 @@ from ..core.reconcile import ReconcileReport
 from ..extension import _state_of, get_refunds
 from ..models import Refund, id_text
 from ..money import decimal_amount
-from ..storage.purchases import COMPLETED
+from ..purchase_fields import with_field
 from .app_config import make_config, open_database
 from .cards import Cards
 from .case_file import load_case, save_case
@@ -31,13 +31,6 @@ from .process_time import process_time
 from .sandbox import StripeSandbox
 
 _SIGNALS = ("refund_pending", "refund_succeeded", "refund_failed", "refund_needs_review")
-_PURCHASE_FIELDS = {
-    "status": "status",
-    "user": "user",
-    "amount": "amount",
-    "currency": "currency",
-    "created": "createdAt",
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +120,9 @@ class RefundsClient:
 
     def headers(self, user_id: Any) -> dict[str, str]:
         """Return request headers with a fresh token of a user."""
-        return {"Authorization": f"Bearer {_sign(self._refunds.settings, str(user_id), 3600)}"}
+        settings = self._refunds.verifier.settings
+        token = _sign(settings, str(user_id), 3600)
+        return {settings.jwt_header_name: f"{settings.jwt_header_type} {token}".lstrip()}
 
     # Purchases and refunds
 
@@ -147,19 +142,19 @@ class RefundsClient:
         :param fields: more fields of the document. They override the ones set here.
         """
         settings = self._refunds.settings
+        shape = settings.purchase_fields
         payment = payment or self.stripe.create_payment(amount, currency, card)
         values = {
-            "payment": payment,
-            "status": COMPLETED,
-            "user": self._customer[1],
-            "amount": float(decimal_amount(amount, currency)),
-            "currency": currency,
-            "created": datetime.now(timezone.utc),
+            shape.payment: payment,
+            shape.status: shape.completed_words[0],
+            shape.user: self._customer[1],
+            shape.amount: amount if shape.amount_in_minor_units else float(decimal_amount(amount, currency)),
+            shape.currency: currency,
+            shape.created or "createdAt": datetime.now(timezone.utc),
         }
-        paths = {**_PURCHASE_FIELDS, **settings.refunds_purchase_fields}
         document: dict[str, Any] = {}
-        for name, value in values.items():
-            _set_field(document, paths[name], value)
+        for path, value in values.items():
+            document = with_field(document, path, value)
         document.update(fields)
         stored = self.db[settings.refunds_purchases_collection].insert_one(document)
         self.purchases.append(Purchase(stored.inserted_id, payment, amount, currency))
@@ -251,7 +246,7 @@ class RefundsClient:
         settings, name = self._refunds.settings, f"{role}-{new_id('test')}@shop.example"
         document: dict[str, Any] = {"role": role, "name": f"The {role} of the tests"}
         if settings.user_id_field != "_id":
-            _set_field(document, settings.user_id_field, name)
+            document = with_field(document, settings.user_id_field, name)
         stored = self.db[settings.refunds_users_collection].insert_one(document).inserted_id
         return (str(stored) if settings.user_id_field == "_id" else name), stored
 
@@ -283,10 +278,3 @@ def open_client(
 
 def _id_of(purchase: Any) -> Any:
     return purchase.id if isinstance(purchase, Purchase) else purchase
-
-
-def _set_field(document: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        document = document.setdefault(name, {})
-    document[last] = value

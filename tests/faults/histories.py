@@ -84,7 +84,7 @@ class History(RuleBasedStateMachine):
 
     def _have_past(self, past: str) -> None:
         if past == "unknown":
-            self.inject(fault=Fault.DROP_BEFORE, times=4, creating=True)
+            self.inject(fault=Fault.REQUEST_LOST, times=4, creating=True)
         elif past == "refused":
             self.refuse_updates(index=1, refusal="validator")
         self.refund(0, None, None, "web")

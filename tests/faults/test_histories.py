@@ -190,7 +190,7 @@ def test_second_change_of_an_amount_needs_another_review(open_history: Opener) -
 def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener) -> None:
     history = open_history(past="returned")
     for _ in range(2):
-        history.inject(fault=Fault.DROP_BEFORE, times=3, creating=True)
+        history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)
         history.refund(0, None, None, "web")
     history.wait(61)
     history.resolve(decision="retry", checks=True, failure=None)

@@ -12,6 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any
 
+from bson.dbref import DBRef
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -21,7 +22,7 @@ from ..core.reconcile import ReconcileReport
 from ..extension import _state_of, get_refunds
 from ..models import Refund, id_text
 from ..money import decimal_amount
-from ..storage.purchases import COMPLETED
+from ..purchase_fields import with_field
 from .app_config import make_config, open_database
 from .cards import Cards
 from .case_file import load_case, save_case
@@ -31,13 +32,6 @@ from .process_time import process_time
 from .sandbox import StripeSandbox
 
 _SIGNALS = ("refund_pending", "refund_succeeded", "refund_failed", "refund_needs_review")
-_PURCHASE_FIELDS = {
-    "status": "status",
-    "user": "user",
-    "amount": "amount",
-    "currency": "currency",
-    "created": "createdAt",
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +121,7 @@ class RefundsClient:
 
     def headers(self, user_id: Any) -> dict[str, str]:
         """Return request headers with a fresh token of a user."""
-        return {"Authorization": f"Bearer {_sign(self._refunds.settings, str(user_id), 3600)}"}
+        return {"Authorization": f"Bearer {_sign(self._refunds.verifier.settings, str(user_id), 3600)}"}
 
     # Purchases and refunds
 
@@ -148,19 +142,7 @@ class RefundsClient:
         """
         settings = self._refunds.settings
         payment = payment or self.stripe.create_payment(amount, currency, card)
-        values = {
-            "payment": payment,
-            "status": COMPLETED,
-            "user": self._customer[1],
-            "amount": float(decimal_amount(amount, currency)),
-            "currency": currency,
-            "created": datetime.now(timezone.utc),
-        }
-        paths = {**_PURCHASE_FIELDS, **settings.refunds_purchase_fields}
-        document: dict[str, Any] = {}
-        for name, value in values.items():
-            _set_field(document, paths[name], value)
-        document.update(fields)
+        document = self._document(payment, amount, currency) | fields
         stored = self.db[settings.refunds_purchases_collection].insert_one(document)
         self.purchases.append(Purchase(stored.inserted_id, payment, amount, currency))
         return self.purchases[-1]
@@ -246,12 +228,31 @@ class RefundsClient:
                 return self.app.url_map.bind("localhost").build(rule.endpoint, values, method=method)
         raise LookupError("The app has no refund endpoints: call app.register_blueprint(refunds_bp).")
 
+    def _document(self, payment: str, amount: int, currency: str) -> dict[str, Any]:
+        settings, shape = self._refunds.settings, self._refunds.settings.purchase_fields
+        is_minor = shape.amount_in_minor_units
+        values = {
+            shape.payment: payment,
+            shape.status: shape.completed_words[0],
+            shape.user: self._customer[1],
+            shape.amount: amount if is_minor else float(decimal_amount(amount, currency)),
+            shape.currency: currency,
+        }
+        if shape.created:
+            values[shape.created] = datetime.now(timezone.utc)
+        document: dict[str, Any] = {}
+        for path, value in values.items():
+            if path.endswith(".$id"):
+                path, value = path.removesuffix(".$id"), DBRef(settings.refunds_users_collection, value)
+            document = with_field(document, path, value)
+        return document
+
     def _add_user(self, role: str) -> tuple[str, Any]:
         """Store a user, and return the ID in tokens and the ID in other documents."""
         settings, name = self._refunds.settings, f"{role}-{new_id('test')}@shop.example"
         document: dict[str, Any] = {"role": role, "name": f"The {role} of the tests"}
         if settings.user_id_field != "_id":
-            _set_field(document, settings.user_id_field, name)
+            document = with_field(document, settings.user_id_field, name)
         stored = self.db[settings.refunds_users_collection].insert_one(document).inserted_id
         return (str(stored) if settings.user_id_field == "_id" else name), stored
 
@@ -283,10 +284,3 @@ def open_client(
 
 def _id_of(purchase: Any) -> Any:
     return purchase.id if isinstance(purchase, Purchase) else purchase
-
-
-def _set_field(document: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for name in parents:
-        document = document.setdefault(name, {})
-    document[last] = value

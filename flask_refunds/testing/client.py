@@ -12,6 +12,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any
 
+from bson.dbref import DBRef
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -142,20 +143,8 @@ class RefundsClient:
         :param fields: more fields of the document. They override the ones set here.
         """
         settings = self._refunds.settings
-        shape = settings.purchase_fields
         payment = payment or self.stripe.create_payment(amount, currency, card)
-        values = {
-            shape.payment: payment,
-            shape.status: shape.completed_words[0],
-            shape.user: self._customer[1],
-            shape.amount: amount if shape.amount_in_minor_units else float(decimal_amount(amount, currency)),
-            shape.currency: currency,
-            shape.created or "createdAt": datetime.now(timezone.utc),
-        }
-        document: dict[str, Any] = {}
-        for path, value in values.items():
-            document = with_field(document, path, value)
-        document.update(fields)
+        document = self._document(payment, amount, currency) | fields
         stored = self.db[settings.refunds_purchases_collection].insert_one(document)
         self.purchases.append(Purchase(stored.inserted_id, payment, amount, currency))
         return self.purchases[-1]
@@ -240,6 +229,25 @@ class RefundsClient:
             if rule.endpoint.rpartition(".")[2] == view and method in (rule.methods or ()):
                 return self.app.url_map.bind("localhost").build(rule.endpoint, values, method=method)
         raise LookupError("The app has no refund endpoints: call app.register_blueprint(refunds_bp).")
+
+    def _document(self, payment: str, amount: int, currency: str) -> dict[str, Any]:
+        settings, shape = self._refunds.settings, self._refunds.settings.purchase_fields
+        is_minor = shape.amount_in_minor_units
+        values = {
+            shape.payment: payment,
+            shape.status: shape.completed_words[0],
+            shape.user: self._customer[1],
+            shape.amount: amount if is_minor else float(decimal_amount(amount, currency)),
+            shape.currency: currency,
+        }
+        if shape.created:
+            values[shape.created] = datetime.now(timezone.utc)
+        document: dict[str, Any] = {}
+        for path, value in values.items():
+            if path.endswith(".$id"):
+                path, value = path.removesuffix(".$id"), DBRef(settings.refunds_users_collection, value)
+            document = with_field(document, path, value)
+        return document
 
     def _add_user(self, role: str) -> tuple[str, Any]:
         """Store a user, and return the ID in tokens and the ID in other documents."""

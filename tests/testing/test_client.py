@@ -46,20 +46,33 @@ def test_refund_and_reload_accept_an_id(refunds: RefundsClient) -> None:
         refunds.reload(ObjectId())
 
 
-def test_fields_are_those_of_the_config(
+def test_documents_have_the_shape_of_the_config(
     refunds_config: dict[str, Any], stripe_sandbox: StripeSandbox
 ) -> None:
-    fields = {
-        "REFUNDS_PURCHASE_FIELDS": {"payment": "billing.intent"},
-        "REFUNDS_USER_FIELDS": {"id": "email"},
+    shape = {
+        "REFUNDS_PURCHASE_FIELDS": {
+            "payment": "billing.intent",
+            "status": "billing.state",
+            "user": "buyer.$id",
+            "created": "soldAt",
+        },
+        "REFUNDS_STATUS_COMPLETED": ["paid", "shipped"],
+        "REFUNDS_STATUS_REFUNDED": "returned",
+        "REFUNDS_AMOUNT_UNIT": "minor",
+        "REFUNDS_USER_FIELDS": {"id": "login.email"},
         "REFUNDS_PURCHASES_COLLECTION": "orders",
         "REFUNDS_USERS_COLLECTION": "people",
     }
-    with RefundsClient(make_app(**refunds_config, **fields), stripe_sandbox) as refunds:
-        purchase = refunds.purchase(800, billing_note="x")
-        assert refunds.db.orders.find_one()["billing"] == {"intent": purchase.payment}  # type: ignore[index]
+    with RefundsClient(make_app(**refunds_config, **shape), stripe_sandbox) as refunds:
+        purchase = refunds.purchase(800, "eur", order="A-7")
+        stored = refunds.db.orders.find_one()
+        assert stored is not None
+        assert stored["billing"] == {"intent": purchase.payment, "state": "paid"}
+        assert (stored["amount"], stored["order"], stored["soldAt"].tzinfo is not None) == (800, "A-7", True)
+        assert refunds.db.dereference(stored["buyer"])["login"]["email"] == refunds.customer_id
         assert refunds.refund(purchase).status_code == 200
-        assert [user["role"] for user in refunds.db.people.find()] == ["user", "admin"]
+        assert refunds.reload(purchase)["billing"]["state"] == "returned"
+        assert sorted(user["role"] for user in refunds.db.people.find()) == ["admin", "user"]
 
 
 def test_any_caller_can_be_tried(refunds: RefundsClient) -> None:

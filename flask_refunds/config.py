@@ -18,6 +18,7 @@ from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 from .clock import CALL_SECONDS
 from .errors import ConfigurationError
+from .origins import Origin, parse_origin
 
 STRIPE_API_BASE = "https://api.stripe.com"
 
@@ -48,6 +49,9 @@ class Settings:
     refunds_collection: str
     refunds_purchase_fields: Mapping[str, str]
     refunds_user_fields: Mapping[str, str]
+    refunds_current_user: Any = field(repr=False)
+    """A function without arguments, or a ``LocalProxy``: the user that is signed in by session."""
+    refunds_trusted_origins: frozenset[Origin]
     refunds_user_loader: Callable[[Mapping[str, Any]], Any] | None
     refunds_is_admin: Callable[[Any], bool] | None
     stripe_secret_key: str = field(repr=False)
@@ -57,7 +61,8 @@ class Settings:
     refunds_stripe_retries: int
     refunds_lease_seconds: float
     jwt_decode_key: str | None = field(repr=False)
-    """The HMAC secret or the public key (PEM), or ``None`` if the keys come from ``jwt_jwks_url``."""
+    """The HMAC secret or the public key (PEM); ``None`` if the keys come from ``jwt_jwks_url``, or if tokens
+    aren't used."""
     jwt_jwks_url: str | None
     jwt_decode_algorithms: tuple[str, ...]
     jwt_decode_audience: str | tuple[str, ...] | None
@@ -94,6 +99,7 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     settings = Settings(
         **_mongo_settings(reader),
         **_stripe_settings(reader),
+        **_user_settings(reader),
         **_jwt_settings(reader),
         **_admin_page_settings(reader),
     )
@@ -199,9 +205,6 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
         **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
         "refunds_purchase_fields": _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS),
-        "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
-        "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
-        "refunds_is_admin": reader.function("REFUNDS_IS_ADMIN"),
     }
 
 
@@ -296,6 +299,32 @@ def _is_safe_url(value: Any) -> bool:
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK))
 
 
+def _user_settings(reader: _Reader) -> dict[str, Any]:
+    origins: Sequence[str] = reader.get(
+        "REFUNDS_TRUSTED_ORIGINS",
+        [],
+        lambda value: isinstance(value, (list, tuple)) and all(map(parse_origin, value)),
+        'a list of origins, such as ["https://admin.example"]: each without a path',
+    )
+    return {
+        "refunds_current_user": reader.get(
+            "REFUNDS_CURRENT_USER",
+            None,
+            lambda value: is_proxy(value) or _is_sync_function(value),
+            "a LocalProxy, or a function that isn't async",
+        ),
+        "refunds_trusted_origins": frozenset(filter(None, map(parse_origin, origins))),
+        "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
+        "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
+        "refunds_is_admin": reader.function("REFUNDS_IS_ADMIN"),
+    }
+
+
+def is_proxy(value: Any) -> bool:
+    """Return whether this is a ``LocalProxy`` of Werkzeug, without resolving it."""
+    return hasattr(type(value), "_get_current_object")
+
+
 def _jwt_settings(reader: _Reader) -> dict[str, Any]:
     algorithms = _algorithms(reader)
     jwks_url = reader.get("JWT_JWKS_URL", None, _is_safe_url, "an https:// URL (http:// only on loopback)")
@@ -351,7 +380,9 @@ def _decode_key(reader: _Reader, algorithms: Sequence[str]) -> str | None:
     name = "JWT_SECRET_KEY" if any(map(_is_hmac, algorithms)) else "JWT_PUBLIC_KEY"
     key = reader.optional_text(name)
     if key is None:
-        reader.reject(name, f"isn't set; set it to the key that verifies {' and '.join(algorithms)} tokens")
+        if not reader.is_set("REFUNDS_CURRENT_USER"):
+            names = " and ".join(algorithms)
+            reader.reject(name, f"isn't set; set it to the key that verifies {names} tokens")
         return None
     for algorithm in algorithms:
         problem = _key_problem(key, algorithm)

@@ -69,6 +69,8 @@ class TokenVerifier:
     def _verification_key(self, token: str) -> Any:
         """Return the key that verifies a token's signature."""
         if self._key_set is None:
+            if self._settings.jwt_decode_key is None:  # the app uses sessions only
+                raise NotAuthenticated(reason="key")
             return self._settings.jwt_decode_key
         header = jwt.get_unverified_header(token)
         key_id = header.get("kid")

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask, current_app
 from flask_pymongo import PyMongo
+from werkzeug.local import LocalProxy
 
 from flask_refunds import ConfigurationError, check_config, refunds_bp
 from flask_refunds.config import CALL_SECONDS, Settings, read_settings
@@ -62,6 +63,8 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_contents_collection": "contents",
         "refunds_collection": "flask_refunds",
         "refunds_purchase_fields": {"payment": "stripePaymentIntentId"},
+        "refunds_current_user": None,
+        "refunds_trusted_origins": frozenset(),
         "refunds_user_fields": {"id": "_id"},
         "refunds_user_loader": None,
         "refunds_is_admin": None,
@@ -101,6 +104,8 @@ OPTIONAL = [
     "REFUNDS_COLLECTION",
     "REFUNDS_PURCHASE_FIELDS",
     "REFUNDS_USER_FIELDS",
+    "REFUNDS_CURRENT_USER",
+    "REFUNDS_TRUSTED_ORIGINS",
     "REFUNDS_USER_LOADER",
     "REFUNDS_IS_ADMIN",
     "REFUNDS_STRIPE_TIMEOUT",
@@ -135,6 +140,14 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_USER_FIELDS", {"id": "email"}, "user_id_field", "email"),
     ("REFUNDS_USER_FIELDS", {}, "user_id_field", "_id"),
     ("REFUNDS_USER_LOADER", app_function, "refunds_user_loader", app_function),
+    ("REFUNDS_CURRENT_USER", app_function, "refunds_current_user", app_function),
+    ("REFUNDS_TRUSTED_ORIGINS", [], "refunds_trusted_origins", frozenset()),
+    (
+        "REFUNDS_TRUSTED_ORIGINS",
+        ("https://Admin.example:443", "http://[::1]:3000"),
+        "refunds_trusted_origins",
+        {("https", "admin.example", 443), ("http", "[::1]", 3000)},
+    ),
     ("REFUNDS_IS_ADMIN", app_function, "refunds_is_admin", app_function),
     ("REFUNDS_IS_ADMIN", bool, "refunds_is_admin", bool),
     ("STRIPE_SECRET_KEY", "sk_live_51Abc", "stripe_secret_key", "sk_live_51Abc"),
@@ -270,6 +283,24 @@ INVALID: dict[str, list[Any]] = {
         {"pay": "x"},
     ],
     "REFUNDS_USER_FIELDS": [*INVALID_FIELDS, *({"id": name} for name in INVALID_NAMES), {"payment": "x"}],
+    "REFUNDS_CURRENT_USER": ["app_function", 1, True, {}, Anything()],
+    "REFUNDS_TRUSTED_ORIGINS": [
+        "https://admin.example",
+        {"https://admin.example"},
+        1,
+        True,
+        [1],
+        [""],
+        ["*"],
+        ["null"],
+        ["admin.example"],
+        ["https://admin.example/"],
+        ["https://admin.example", "https://admin.example/refunds"],
+        ["https://*.example"],
+        ["https://ada@admin.example"],
+        ["ws://admin.example"],
+        ["https://admin.example:port"],
+    ],
     "REFUNDS_USER_LOADER": ["app_function", 1, True, {}, Anything()],
     "REFUNDS_IS_ADMIN": ["app_function", 1, True, ["ann"], Anything()],
     "STRIPE_SECRET_KEY": [
@@ -356,6 +387,21 @@ def test_required_key_is_reported_when_missing(key: str) -> None:
     assert problems(**{key: None})[key].startswith("isn't set; ")
 
 
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256"])
+def test_jwt_keys_are_optional_with_sessions(algorithm: str) -> None:
+    settings = read(JWT_SECRET_KEY=None, JWT_ALGORITHM=algorithm, REFUNDS_CURRENT_USER=app_function)
+    assert settings.jwt_decode_key is settings.jwt_jwks_url is None
+    assert "JWT_SECRET_KEY" in problems(JWT_SECRET_KEY="short", REFUNDS_CURRENT_USER=app_function)
+
+
+def test_proxy_is_accepted_without_resolving_it() -> None:
+    def fail() -> None:
+        raise AssertionError("resolved")
+
+    proxy = LocalProxy(fail)
+    assert type(read(REFUNDS_CURRENT_USER=proxy).refunds_current_user) is LocalProxy
+
+
 def test_missing_database_is_reported_with_both_ways_to_set_it() -> None:
     [(key, problem)] = problems(REFUNDS_MONGO=None).items()
     assert key == "MONGO_URI"
@@ -422,7 +468,9 @@ class _AsyncCallable:
     async def __call__(self, *_: Any) -> Any: ...
 
 
-@pytest.mark.parametrize("key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "REFUNDS_MONGO"])
+@pytest.mark.parametrize(
+    "key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "REFUNDS_MONGO", "REFUNDS_CURRENT_USER"]
+)
 @pytest.mark.parametrize(
     "function", [_async_function, partial(_async_function, 1), _AsyncCallable(), _AsyncCallable().__call__]
 )

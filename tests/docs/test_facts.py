@@ -166,8 +166,8 @@ def messages_in_the_code() -> str:
     return "\n".join(found)
 
 
-OTHER_LIBRARIES = ("No such command", "is not a valid Fault")
-"""Messages on the troubleshooting page that come from click and from Python's enum."""
+OTHER_LIBRARIES = ("No such command", "is not a valid Fault", "The setup method")
+"""Messages on the troubleshooting page that come from click, Python's enum and Flask."""
 
 
 def test_troubleshooting_page_quotes_existing_messages() -> None:

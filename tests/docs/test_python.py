@@ -254,6 +254,82 @@ def own_session(page: PageRunner) -> None:
     assert client.get(LIST).status_code == 401
 
 
+def send_external_refund(page: PageRunner) -> int:
+    """Send an event of a refund made in the Dashboard, and return the response's status."""
+    _, payment = page.add_purchase()
+    body, headers = signed_event(
+        make_event("refund.created", page.stripe.refund_in_dashboard(payment)), SECRET
+    )
+    with serve(page.names["app"]) as call:
+        return int(call("POST", WEBHOOK, headers, body).status)
+
+
+def add_extended_app(page: PageRunner, **config: Any) -> Flask:
+    return page.add_app(SECRET_KEY="of-the-app", STRIPE_WEBHOOK_SECRET=SECRET, TESTING=False, **config)
+
+
+def seasurf(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    app.post("/own")(lambda: "")
+    run(page, "docs/extensions.md", "Flask-SeaSurf")
+    assert_refunds_once(page)
+    assert send_external_refund(page) == 200
+    assert app.test_client().post("/own").status_code == 403
+
+
+def limiter(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    run(page, "docs/extensions.md", "Flask-Limiter")
+    assert [send_external_refund(page) for _ in range(2)] == [200, 200]
+    client = app.test_client()
+    assert {client.post(WEBHOOK).status_code for _ in range(101)} == {400}
+    assert [client.get(LIST).status_code for _ in range(101)] == [401] * 100 + [429]
+
+
+def talisman(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    plain = app.test_client().get("/api/payments/admin/", base_url="https://localhost").headers
+    app = add_extended_app(page)
+    run(page, "docs/extensions.md", "Flask-Talisman")
+    client = app.test_client()
+    secured = client.get("/api/payments/admin/", base_url="https://localhost").headers
+    for name in ("Content-Security-Policy", "X-Frame-Options", "X-Content-Type-Options"):
+        assert secured[name] == plain[name]
+    assert "Strict-Transport-Security" in secured
+    other = client.get("/nothing", base_url="https://localhost").headers
+    assert other["Content-Security-Policy"].startswith("default-src 'self'")
+    assert client.post(WEBHOOK).status_code == 302
+
+
+def cors(page: PageRunner) -> None:
+    by_token, by_session = python_of("docs/extensions.md", "Flask-CORS")
+    origin = {"Origin": "https://admin.example", "Sec-Fetch-Site": "cross-site"}
+    evil = origin | {"Origin": "https://evil.example"}
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for block in (by_token, by_session):
+        app = add_extended_app(page, REFUNDS_CURRENT_USER=lambda: {"_id": "ada", "role": "admin"})
+        page.run(block)
+        client, (purchase, _) = app.test_client(), page.add_purchase()
+        path = f"/api/payments/admin/refund/{purchase}"
+        allowed = client.options(path, headers=origin | preflight).headers
+        assert allowed["Access-Control-Allow-Origin"] == "https://admin.example"
+        assert "Access-Control-Allow-Origin" not in client.options(path, headers=evil | preflight).headers
+        assert client.post(path, headers=evil).status_code == 403
+        by_cookie = client.post(path, headers=origin)
+        assert by_cookie.status_code == (403 if block is by_token else 200)
+        assert ("Access-Control-Allow-Credentials" in by_cookie.headers) == (block is by_session)
+        assert client.get(LIST, headers=origin | page.admin_headers()).status_code == 200
+
+
+def own_blueprint(page: PageRunner) -> None:
+    app = page.add_app(registered=False, STRIPE_WEBHOOK_SECRET=SECRET)
+    run(page, "docs/extensions.md", "Add hooks or views to the blueprint")
+    assert_refunds_once(page)
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.1"}}
+    assert app.test_client().get(LIST, headers=page.admin_headers(), **elsewhere).status_code == 403
+    assert app.test_client().post(WEBHOOK, **elsewhere).status_code == 400
+
+
 @contextmanager
 def identity_provider(page: PageRunner) -> Iterator[Callable[..., str]]:
     """Serve the keys of the page's provider, and yield a function that signs tokens."""
@@ -535,6 +611,11 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/authentication.md", "Use an identity provider"): users_of_identity_provider,
     ("docs/authentication.md", "Users outside MongoDB"): users_outside_mongodb,
     ("docs/celery.md", None): celery,
+    ("docs/extensions.md", "Add hooks or views to the blueprint"): own_blueprint,
+    ("docs/extensions.md", "Flask-CORS"): cors,
+    ("docs/extensions.md", "Flask-Limiter"): limiter,
+    ("docs/extensions.md", "Flask-SeaSurf"): seasurf,
+    ("docs/extensions.md", "Flask-Talisman"): talisman,
     ("docs/index.md", None): index,
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,

@@ -36,7 +36,7 @@ _IMMUTABLE = "public, max-age=31536000, immutable"
 
 @json_errors
 def show_page() -> Response:
-    """``GET /admin/``: return the page. It contains no data: its scripts load that with the admin's token."""
+    """``GET /admin/``: return the page. It contains no data: its scripts load that as the admin."""
     settings = _page_settings()
     if not request.path.endswith("/"):
         # Relative, like the links of the page, so that it is correct behind any proxy.
@@ -85,6 +85,7 @@ def _render_page(settings: Settings) -> str:
         "{{mode}}": "live" if settings.livemode else "test",
         "{{payment_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
+        "{{session}}": "false" if settings.refunds_current_user is None else "true",
     }
     page = find_asset("index.html")
     assert page is not None  # noqa: S101 - part of this package

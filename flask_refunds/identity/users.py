@@ -37,7 +37,11 @@ class Users:
         :raises DatabaseUnavailable: 500.
         """
         user = self._find(identity) if self._load is None else self._load(claims)
-        _check_synchronous(user, "REFUNDS_USER_LOADER or REFUNDS_MONGO")
+        if isawaitable(user):
+            # A coroutine is truthy, so it would count as a user.
+            raise TypeError(
+                "REFUNDS_USER_LOADER or REFUNDS_MONGO returned an awaitable user; both must be synchronous"
+            )
         return user or None  # a loader may return False for an unknown user
 
     def current(self) -> tuple[str, Any] | None:
@@ -45,7 +49,6 @@ class Users:
         user = self._current if is_proxy(self._current) else self._current()
         while is_proxy(user):
             user = user._get_current_object()
-        _check_synchronous(user, "REFUNDS_CURRENT_USER")
         if not user or any(_read(user, flag, True) is not True for flag in _FLAGS):
             return None
         return _identity(user), user
@@ -76,12 +79,6 @@ class Users:
     def is_admin(self, user: Any) -> bool:
         """Return whether the user is an admin. Any value except ``True`` denies access."""
         return self._is_admin(user) is True
-
-
-def _check_synchronous(user: Any, setting: str) -> None:
-    if isawaitable(user):
-        # A coroutine is truthy, so it would count as a user.
-        raise TypeError(f"{setting} returned an awaitable user; it must be synchronous")
 
 
 def _read(user: Any, name: str, default: Any = None) -> Any:

@@ -33,15 +33,10 @@ def _is_allowed(trusted: Collection[Origin], allow_links: bool) -> bool:
     if origin in trusted:
         return True
     if request.method in _SAFE_METHODS:
-        return site in _NOT_CROSS_SITE or (allow_links and _is_link())
+        return site in _NOT_CROSS_SITE or (allow_links and headers.get("Sec-Fetch-Dest") == "document")
     if site is not None:
         return site == "same-origin"
     if sent is not None:
         return origin is not None and origin.has_host(request.host)
     # An old browser sends neither header, but it can't act for a user without sending credentials.
     return "Cookie" not in headers and "Authorization" not in headers
-
-
-def _is_link() -> bool:
-    headers = request.headers
-    return headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"

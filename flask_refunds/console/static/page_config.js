@@ -3,6 +3,7 @@
 const { dataset } = document.documentElement;
 
 export const isTest = dataset.mode === "test";
+export const usesSession = dataset.session === "true";
 export const loginUrl = dataset.loginUrl || null;
 
 const paymentField = dataset.paymentField.split(".");

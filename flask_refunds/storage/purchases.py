@@ -67,6 +67,8 @@ class Purchases:
         self._field = payment_field
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
+        self._with_siblings = self._sibling_stages()
+        self._with_records = self._record_stages()
 
     def find(self, purchase_id: Any) -> Purchase | None:
         """Return a purchase with its payment's other purchases and refunds, in one round trip.
@@ -76,9 +78,9 @@ class Purchases:
         :raises RecordUnreadable: 500; one of its refunds can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        stages = self._with_siblings({"$in": matching_ids(purchase_id, self._purchases)})
+        wanted = {"$match": {"_id": {"$in": matching_ids(purchase_id, self._purchases)}}}
         with database_timeout():
-            found = list(self._purchases.aggregate([*stages, *self._with_records()]))
+            found = list(self._purchases.aggregate([wanted, *self._with_siblings, *self._with_records]))
             if len(found) > 1:
                 raise PurchaseIdAmbiguous
             purchase = self._read(found[0]) if found else None
@@ -87,7 +89,7 @@ class Purchases:
             records = found[0].get(_RECORDS)
             if records is None:
                 records = list(self._records.find({"_id": payment_range(purchase.payment_intent)}))
-        return replace(purchase, refunds=read_payment(records)[0])
+        return replace(purchase, refunds=read_payment(records)[0]) if records else purchase
 
     def resolve(self, texts: Sequence[str]) -> dict[str, Any]:
         """Return the IDs of existing purchases by the texts that name them.
@@ -114,15 +116,15 @@ class Purchases:
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        stages = self._with_siblings({"$in": list(purchase_ids)})
+        wanted = {"$match": {"_id": {"$in": list(purchase_ids)}}}
         fields = ("_id", "status", self._field)
         shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
-            found = list(self._purchases.aggregate([*stages, {"$project": shown}]))
+            found = list(self._purchases.aggregate([wanted, *self._with_siblings, {"$project": shown}]))
         return {each["_id"]: self._read(each) for each in found}
 
-    def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
-        """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
+    def _sibling_stages(self) -> list[dict[str, Any]]:
+        """Return the stages that add all purchases of its payment to each purchase.
 
         Purchases without a payment have no siblings: an app may have any number of them.
         """
@@ -141,12 +143,11 @@ class Purchases:
         else:  # mongomock has neither such pipelines nor $type, and compares as Python does
             is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         return [
-            {"$match": {"_id": wanted}},
             {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
             {"$lookup": siblings},
         ]
 
-    def _with_records(self) -> list[dict[str, Any]]:
+    def _record_stages(self) -> list[dict[str, Any]]:
         """Return the stages that add the payment's refund records, or nothing if these must be read apart.
 
         Strings are compared by the collation of the purchases. One with another order than that of the

@@ -44,6 +44,8 @@ def _sign(settings: Settings, user: str, expires: int) -> str:
     if settings.livemode:
         fail("The Stripe key is live. Sign in to your app to get a token.")
     algorithm, key = settings.jwt_decode_algorithms[0], settings.jwt_decode_key
+    if key is None and settings.jwt_jwks_url is None:
+        fail("No key for tokens is set. Set JWT_SECRET_KEY, or sign in to your app: it uses sessions.")
     if key is None or not algorithm.startswith("HS"):
         fail(f"Tokens are signed with {algorithm} by another service. Sign in there to get a token.")
     now = int(time.time())

@@ -27,7 +27,7 @@ from flask_login import UserMixin as LoginUserMixin
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
 from prometheus_client import REGISTRY, generate_latest
 
-from flask_refunds import ConfigurationError, prometheus, refund_succeeded
+from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded
 from flask_refunds.storage import connection
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.docs.apps import PageRunner, assert_refunds_once, serve
@@ -296,6 +296,7 @@ def talisman(page: PageRunner) -> None:
     for name in ("Content-Security-Policy", "X-Frame-Options", "X-Content-Type-Options"):
         assert secured[name] == plain[name]
     assert "Strict-Transport-Security" in secured
+    assert not hasattr(console.show_page, "talisman_view_options"), "other apps would get these options"
     other = client.get("/nothing", base_url="https://localhost").headers
     assert other["Content-Security-Policy"].startswith("default-src 'self'")
     assert client.post(WEBHOOK).status_code == 302

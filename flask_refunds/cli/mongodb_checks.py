@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import CodecOptions, ObjectId
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from ..clock import now
 from ..config import Settings
@@ -29,6 +29,9 @@ from .check_result import CheckResult, fail, note, ok
 from .errors import mongodb_answer
 
 OLDEST_MONGODB = 6
+_OLDEST_WIRE_VERSION = 17
+"""The wire version of that release."""
+_NOT_IN_STABLE_API = 323
 CLOCK_SECONDS = 5
 """How far MongoDB's clock may differ from this machine's."""
 _MAJORITY_LAG = timedelta(seconds=10)
@@ -47,13 +50,13 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
         return
     try:
         with database_timeout():
-            version = database.command("buildInfo")["version"]
             hello = database.command("hello", codec_options=CodecOptions(tz_aware=True))
             ahead = clock() - hello["localTime"]
+            version = _version(database, hello)
     except DatabaseUnavailable as error:
         yield fail("MongoDB", _reason(error))
         return
-    yield _version(version)
+    yield version
     yield _topology(hello, livemode=settings.livemode)
     if "lastWrite" in hello:
         yield _majority(hello["lastWrite"])
@@ -63,6 +66,9 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
             with database_timeout(REPORT_SECONDS):
                 problems = list(find_problems(settings, database))
         except (DatabaseUnavailable, DuplicateKeyError) as error:
+            if _is_beyond_stable_api(error.__cause__):
+                yield note(name, "Can't be checked: the client's Stable API is strict and doesn't offer it.")
+                continue
             problems = [_reason(error)]
         yield fail(name, " ".join(problems)) if problems else ok(name, message)
     try:
@@ -80,10 +86,20 @@ def _reason(error: Exception) -> str:
     )
 
 
-def _version(version: str) -> CheckResult:
-    if int(version.partition(".")[0]) < OLDEST_MONGODB:
-        return fail("MongoDB", f"The version is {version}. Upgrade to {OLDEST_MONGODB} or later.")
-    return ok("MongoDB", f"The version is {version}.")
+def _version(database: Database, hello: Mapping[str, Any]) -> CheckResult:
+    try:
+        version = f"The version is {database.command('buildInfo')['version']}."
+    except OperationFailure as error:
+        if not _is_beyond_stable_api(error):
+            raise
+        version = "The client's Stable API is strict, and doesn't tell the version."
+    if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
+        return fail("MongoDB", f"{version} Upgrade to {OLDEST_MONGODB} or later.")
+    return ok("MongoDB", version)
+
+
+def _is_beyond_stable_api(error: BaseException | None) -> bool:
+    return isinstance(error, OperationFailure) and error.code == _NOT_IN_STABLE_API
 
 
 def _topology(hello: Mapping[str, Any], *, livemode: bool) -> CheckResult:
@@ -271,7 +287,7 @@ def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:
     missing = [
         each
         for each in inspect_indexes(database, required_indexes(settings))
-        if each.state is not State.PRESENT
+        if each.state in (State.MISSING, State.NAME_CONFLICT)
     ]
     if missing:
         names = "; ".join(f"{each.index} ({each.index.purpose})" for each in missing)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from inspect import isawaitable
 from typing import Any
 
-from ..config import Settings, is_proxy
+from ..config import Settings
+from ..config.reader import is_proxy
 from ..errors import NotAuthenticated
 from ..models import id_text, is_storable
 from ..storage.connection import Collection, database_timeout
@@ -46,7 +47,7 @@ class Users:
 
     def current(self) -> tuple[str, Any] | None:
         """Return the user that ``REFUNDS_CURRENT_USER`` names and the user's ID, or ``None``."""
-        user = self._current if is_proxy(self._current) else self._current()
+        user: Any = self._current() if self._current else None
         while is_proxy(user):
             user = user._get_current_object()
         if not user or any(_read(user, flag, True) is not True for flag in _FLAGS):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from flask import Response, request
 from werkzeug.local import LocalProxy
 
+from ..config.tokens import TokenSettings
 from ..errors import AdminRequired, NotAuthenticated
 from ..extension import Refunds, current_refunds
 from ..log import LogEvent, log_event
@@ -62,11 +63,12 @@ def _known_caller() -> Caller | None:
 
 def _authenticate(allow_links: bool) -> Caller:
     refunds = current_refunds()
-    header = request.headers.get("Authorization")
-    if refunds.settings.refunds_current_user is not None and not _is_bearer(header):
+    verifier = refunds.verifier
+    header = request.headers.get(verifier.settings.jwt_header_name)
+    if refunds.settings.refunds_current_user is not None and not _is_token(header, verifier.settings):
         return _session_caller(refunds, allow_links)
-    claims = refunds.verifier.verify(_bearer_token(header))
-    identity = refunds.verifier.identity(claims)
+    claims = verifier.verify(_bearer_token(header, verifier.settings))
+    identity = verifier.identity(claims)
     user = refunds.users.find(identity, claims)
     if user is None:
         raise NotAuthenticated(reason="user_not_found")
@@ -81,17 +83,17 @@ def _session_caller(refunds: Refunds, allow_links: bool) -> Caller:
     return Caller(*found)
 
 
-def _is_bearer(header: str | None) -> bool:
+def _is_token(header: str | None, settings: TokenSettings) -> bool:
     """Return whether a request has a bearer token, even a malformed one: it never counts by its session."""
-    return header is not None and header.strip().lower().startswith("bearer")
+    return header is not None and header.strip().lower().startswith(settings.jwt_header_type.lower())
 
 
-def _bearer_token(header: str | None) -> str:
-    """Return the token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
+def _bearer_token(header: str | None, settings: TokenSettings) -> str:
+    """Return the token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1) or the app's header."""
     if header is None:
         raise NotAuthenticated(reason="missing")
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or token.split() != [token]:
+    scheme, _, token = header.partition(" ") if settings.jwt_header_type else ("", "", header)
+    if scheme.lower() != settings.jwt_header_type.lower() or token.split() != [token]:
         raise NotAuthenticated
     return token
 

@@ -64,6 +64,20 @@ def test_page_contains_the_escaped_settings() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("config", "attributes"),
+    [
+        ({}, 'data-token-header="Authorization" data-token-type="Bearer"'),
+        (
+            {"JWT_HEADER_NAME": "X-Token", "JWT_HEADER_TYPE": ""},
+            'data-token-header="X-Token" data-token-type=""',
+        ),
+    ],
+)
+def test_page_contains_the_header_of_tokens(config: dict[str, str], attributes: str) -> None:
+    assert attributes in make_client(**config).get("/api/payments/admin/").text
+
+
 @pytest.mark.parametrize("prefix", ["/api/payments", "/money/back", "/v1/pay/refunds"])
 def test_links_are_relative_and_work_below_any_prefix(prefix: str) -> None:
     app = Flask("shop")

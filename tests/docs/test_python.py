@@ -592,8 +592,8 @@ def celery_beat(page: PageRunner) -> None:
     [entry] = page.names["celery"].conf.beat_schedule.values()
     assert entry["task"] in page.names["celery"].tasks
     page.names["reconcile_refunds"]()
-    os.environ["SHOP_JWT_SECRET_KEY"] = "short"
-    with pytest.raises(RuntimeError, match="JWT_SECRET_KEY"):
+    os.environ["SHOP_STRIPE_SECRET_KEY"] = "short"
+    with pytest.raises(RuntimeError, match="STRIPE_SECRET_KEY"):
         page.names["reconcile_refunds"]()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from pymongo.server_api import ServerApi
 
 from flask_refunds.cli import check as check_command
 from flask_refunds.cli.check_result import Status
@@ -60,6 +61,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
     assert result.exit_code == 0, result.output
     assert [line[:17].rstrip() for line in result.stdout.splitlines()] == [
         "OK    config",
+        "OK    own webhook",
         "OK    mode",
         "OK    key",
         "OK    clock",
@@ -230,15 +232,6 @@ def test_majority_fails_if_it_lags_by_more_than_10_seconds() -> None:
     assert "120 s behind the primary" in lagging.message
 
 
-@pytest.mark.parametrize("secret", [f"{SECRET}\n", [SECRET, f" {SECRET}"]])
-def test_webhook_secret_with_blanks_around_it_fails(
-    database: Any, sandbox: StripeSandbox, secret: str | list[str]
-) -> None:
-    exit_status, checks = check(make_shop(database, sandbox, STRIPE_WEBHOOK_SECRET=secret))
-    assert (exit_status, checks["webhook"][0]) == (1, "fail")
-    assert "starts or ends with a blank" in checks["webhook"][1]
-
-
 @pytest.mark.parametrize(("seconds", "status"), [(3, "ok"), (9, "fail"), (-9, "fail")])
 def test_mongodb_clock_fails_from_5_seconds_difference(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
@@ -374,6 +367,54 @@ def test_restored_ledger_or_purchases_are_a_note(
     refunded, marked = counted
     assert (exit_status, checks["counts"][0]) == (0, "note")
     assert f"{refunded}. Marked by refunds of the ledger: {marked}. They differ" in checks["counts"][1]
+
+
+# Restricted clients, and views
+
+
+def test_strict_stable_api_is_noted_and_the_rest_is_checked(mongo_uri: str, sandbox: StripeSandbox) -> None:
+    sandbox.add_webhook(URL, SECRET, EVENTS, livemode=False)
+    strict = ServerApi("1", strict=True)
+    with pymongo.MongoClient[Any](mongo_uri, server_api=strict, tz_aware=True) as client:
+        shop = make_shop(client.get_default_database(), sandbox)
+        assert shop.flask("init-db").exit_code == 0
+        assert shop.refund(shop.add_purchase(sandbox.create_payment(700, "eur"))).status_code == 200
+        exit_status, checks = check(shop)
+    assert exit_status == 0, checks
+    assert checks["MongoDB"][1] == "The client's Stable API is strict, and doesn't tell the version."
+    assert checks["privileges"] == (
+        "note",
+        "Can't be checked: the client's Stable API is strict and doesn't offer it.",
+    )
+    assert {name for name, (status, _) in checks.items() if status == "note"} == {"privileges"}
+
+
+def test_old_server_fails(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_refunds.cli.mongodb_checks._OLDEST_WIRE_VERSION", 10_000)
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["MongoDB"][0]) == (1, "fail")
+    assert checks["MongoDB"][1].endswith("Upgrade to 6 or later.")
+
+
+def test_users_and_contents_may_be_views(database: Any, sandbox: StripeSandbox) -> None:
+    database.create_collection("accounts")
+    database.create_collection("users", viewOn="accounts", pipeline=[])
+    database.create_collection("contents", viewOn="courses", pipeline=[])
+    sandbox.add_webhook(URL, SECRET, EVENTS, livemode=False)
+    config = {"STRIPE_API_BASE": sandbox.url, "STRIPE_WEBHOOK_SECRET": SECRET}
+    runner = make_app(REFUNDS_MONGO=database, **config).test_cli_runner()
+    built = runner.invoke(args=["refunds", "init-db"])
+    assert (built.exit_code, "index the collection below this view" in built.output) == (0, True)
+    checked = runner.invoke(args=["refunds", "check"])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_missing_right_to_list_indexes_is_named(with_access_control: Any) -> None:
+    role = NEEDED | {"purchases": ["find", "update"]}
+    exit_status, checks = with_access_control(role)
+    assert exit_status == 1
+    assert checks["privileges"][1].startswith("The MongoDB user lacks listIndexes on shop.purchases.")
+    assert checks["indexes"][1].startswith("MongoDB answered: not authorized on shop to execute command")
 
 
 # Privileges

@@ -1,6 +1,6 @@
 // Client of the JSON API. The page is served at …/admin/, and all paths are relative to it.
 
-import { usesSession } from "./page_config.js";
+import { tokenHeader, usesSession } from "./page_config.js";
 import * as session from "./session.js";
 
 const READ_TIMEOUT_MS = 30_000;
@@ -41,7 +41,7 @@ export async function postRefund(purchaseId, fields) {
 
 async function send(path, options) {
   const token = session.getToken();
-  const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+  const authorization = token ? tokenHeader(token) : {};
   try {
     const response = await fetch(path, { ...options, headers: { ...options.headers, ...authorization }, cache: "no-store" });
     session.noteResponse(token, response.status !== 401 && !response.redirected);

@@ -6,6 +6,11 @@ export const isTest = dataset.mode === "test";
 export const usesSession = dataset.session === "true";
 export const loginUrl = dataset.loginUrl || null;
 
+/** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */
+export function tokenHeader(token) {
+  return { [dataset.tokenHeader]: `${dataset.tokenType} ${token}`.trim() };
+}
+
 const paymentField = dataset.paymentField.split(".");
 
 /** The payment intent ID of a purchase, or null. */

@@ -33,6 +33,8 @@ class RefundsError(Exception):
     )
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
+    hint: ClassVar[str | None] = None
+    """What the caller can do, for the answer."""
 
     def __init__(self, message: str | None = None, *, refund: Refund | None = None) -> None:
         self.message = message or self.default_message
@@ -49,7 +51,7 @@ class InvalidRequest(RefundsError):
 
 
 class NotAuthenticated(RefundsError):
-    """401: the token is missing or invalid, or its user no longer exists.
+    """401: no user is signed in, the token is invalid, or its user no longer exists.
 
     :param reason: which check failed, for the log; the answer doesn't tell.
     """
@@ -70,6 +72,18 @@ class AdminRequired(RefundsError):
     status = 403
     code = "admin_required"
     default_message = "Admin access required"
+
+
+class CrossSiteRequest(RefundsError):
+    """403: the caller is signed in by session, and another website may have made the request."""
+
+    status = 403
+    code = "cross_site_request"
+    default_message = "Requests from other websites aren't allowed"
+    hint = (
+        "Send the request from a page of this origin, or send a bearer token. Other origins can be allowed "
+        "with REFUNDS_TRUSTED_ORIGINS. A proxy must forward the Host header."
+    )
 
 
 class PurchaseIdAmbiguous(RefundsError):

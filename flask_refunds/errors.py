@@ -22,6 +22,7 @@ class RefundsError(Exception):
 
     :param message: replaces the class's default message.
     :param refund: the refund record that the error is about, if any.
+    :param hint: what to do about it, if more is known than the message says.
     """
 
     status: ClassVar[int] = 500
@@ -34,9 +35,12 @@ class RefundsError(Exception):
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
 
-    def __init__(self, message: str | None = None, *, refund: Refund | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, refund: Refund | None = None, hint: str | None = None
+    ) -> None:
         self.message = message or self.default_message
         self.refund = refund
+        self.hint = hint
         super().__init__(self.message)
 
 
@@ -122,7 +126,7 @@ class RefundFailed(RefundsError):
 
 
 class PaymentIntentMissing(RefundFailed):
-    """400: the purchase has no payment intent, so there is nothing to refund at Stripe."""
+    """400: the purchase holds no payment, so there is nothing to refund at Stripe."""
 
     code = "payment_intent_missing"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, current_app
 
 from .config import Settings, read_settings
+from .core.payments import PaymentResolver
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
@@ -30,6 +31,7 @@ from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.receiver_registry import ReceiverRegistry
 from .storage.reconcile_queue import ReconcileQueue
+from .storage.references import References
 from .storage.search import PurchaseSearch, RefundSearch
 from .storage.server_clock import ServerClock
 from .storage.sweep_state import SweepState
@@ -65,21 +67,26 @@ class Refunds:
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
-        self.purchases = Purchases(purchases, records, settings.payment_field)
+        references = References(majority_collection(database, f"{settings.refunds_collection}.references"))
+        self.purchases = Purchases(purchases, records, references, settings.payment_field)
         self.metrics_query = MetricsQuery(records, purchases, clock)
-        self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
-        self.refund_search = RefundSearch(records)
+        self.purchase_search = PurchaseSearch(purchases, users, contents, references, settings.payment_field)
+        self.refund_search = RefundSearch(records, references)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
-        self.stripe_sync = StripeSync(self.ledger, self.purchases, self.gateway, self.transitions)
+        self.payments = PaymentResolver(self.purchases, self.gateway)
+        self.stripe_sync = StripeSync(
+            self.ledger, self.purchases, self.payments, self.gateway, self.transitions
+        )
         self.service = RefundService(
             ledger=self.ledger,
             purchases=self.purchases,
+            payments=self.payments,
             gateway=self.gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,
             clock=clock,
         )
-        self.previewer = Previewer(self.purchases, self.gateway)
+        self.previewer = Previewer(self.purchases, self.payments, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
         self.reconciler = Reconciler(
             self.ledger, self.queue, self.transitions, self.service, clock, signal_sender.has_listeners

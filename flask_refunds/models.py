@@ -15,7 +15,7 @@ from bson import Binary, ObjectId
 from bson.binary import ALL_UUID_SUBTYPES
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_PAYMENT_INTENT = re.compile(r"pi_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
+_REFERENCE = re.compile(r"(pi|ch|py|cs)_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
 """Not a client secret (``pi_…_secret_…``), which must not be stored or logged."""
 _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -182,6 +182,11 @@ class Refund:
     id: str
     """``<payment_intent>:<number>``, or ``<payment_intent>:<Stripe's ID>`` of an external refund."""
     payment_intent: str
+    """The payment's ID: that of its payment intent, or of its charge if it has none."""
+    references: Sequence[str]
+    """What else its purchases held in their payment field when it was created here."""
+    charge: str | None
+    """The ID of the refunded charge, as reported by Stripe; ``None`` until then."""
     number: int | None
     """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
@@ -257,6 +262,7 @@ class StripeRefund:
 
     id: str
     payment_intent: str
+    """The payment's ID, as in :class:`Refund`."""
     status: RefundStatus
     amount: int
     amount_captured: int
@@ -273,6 +279,8 @@ class StripeRefund:
     """Why Stripe hasn't made it yet, in Stripe's words."""
     is_transfer_kept: bool = False
     """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
+    charge: str | None = None
+    """The ID of the refunded charge."""
     deciding_transaction: str | None = None
     """The balance transaction that tells whether this is a refund or a released authorization, if the object
     itself doesn't tell."""
@@ -349,7 +357,22 @@ def id_text(value: Any) -> str:
 
 def is_payment_intent(text: str) -> bool:
     """Return whether a text can be the ID of a payment intent, and isn't a placeholder of the app's."""
-    return _PAYMENT_INTENT.fullmatch(text) is not None
+    return text.startswith("pi_") and is_reference(text)
+
+
+def is_payment(text: str) -> bool:
+    """Return whether a text can be the ID of a payment: of a payment intent, or of a charge without one."""
+    return is_reference(text) and not text.startswith("cs_")
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a text can refer to a payment: as a payment intent, a charge or a Checkout session."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def payment_parameter(payment: str) -> str:
+    """Return the name of the parameter by which requests to Stripe name this payment."""
+    return "payment_intent" if payment.startswith("pi_") else "charge"
 
 
 def is_bulk_name(text: str) -> bool:

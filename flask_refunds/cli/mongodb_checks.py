@@ -34,7 +34,7 @@ CLOCK_SECONDS = 5
 _MAJORITY_LAG = timedelta(seconds=10)
 _SAMPLE = 1000
 """How many purchases the validator is tried on."""
-_RECORD_ID = re.compile(r"^pi_[0-9A-Za-z_]+:[0-9]+$")
+_RECORD_ID = re.compile(r"^(pi|ch|py)_[0-9A-Za-z_]+:[0-9A-Za-z_]+$")
 
 
 def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetime]) -> Iterator[CheckResult]:
@@ -186,7 +186,7 @@ def _rejected_updates(settings: Settings, database: Database) -> Iterator[str]:
                 f"The unique index {index['name']} of {name} can reject the status {REFUNDED}. "
                 "Exclude refunded purchases with a partialFilterExpression."
             )
-    completed = {"status": COMPLETED, settings.payment_field: {"$regex": "^pi_"}}
+    completed = {"status": COMPLETED, settings.payment_field: {"$regex": "^(pi|ch|py|cs)_"}}
     for each in database.list_collections(filter={"name": purchases.name}):
         rejected = _rejected_by_validator(purchases, completed, each.get("options", {}))
         if rejected is not None:
@@ -249,7 +249,9 @@ def _try_update(purchases: Collection, completed: Mapping[str, Any]) -> None:
 def _counts(settings: Settings, database: Database) -> CheckResult:
     """Compare the refunded purchases with the ledger: they differ after one of them was restored."""
     purchases = majority_collection(database, settings.refunds_purchases_collection)
-    refunded = purchases.count_documents({"status": REFUNDED, settings.payment_field: {"$regex": "^pi_"}})
+    refunded = purchases.count_documents(
+        {"status": REFUNDED, settings.payment_field: {"$regex": "^(pi|ch|py|cs)_"}}
+    )
     marks = {"$size": {"$ifNull": ["$markedPurchaseIds", []]}}
     stages: list[Any] = [
         {"$match": {"status": "succeeded"}},

@@ -17,7 +17,6 @@ from ..errors import (
     DatabaseUnavailable,
     KeyRejected,
     OutcomeUnknown,
-    PaymentIntentMissing,
     PermissionMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -44,6 +43,7 @@ from ..models import (
 )
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from .payments import PaymentResolver
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
 
@@ -123,6 +123,7 @@ class RefundService:
         *,
         ledger: Ledger,
         purchases: Purchases,
+        payments: PaymentResolver,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
         stripe_sync: StripeSync,
@@ -130,6 +131,7 @@ class RefundService:
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
+        self._payments = payments
         self._gateway = gateway
         self._transitions = transitions
         self._stripe_sync = stripe_sync
@@ -143,6 +145,9 @@ class RefundService:
         :raises PurchaseIdAmbiguous: 400; several purchases have an ID with this text.
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400; the purchase isn't completed, or is already refunded.
+        :raises PaymentIntentMissing: 400; it holds no payment.
+        :raises PaymentUnknown: 400; Stripe doesn't know the charge or session that it holds.
+        :raises StripeUnavailable: 503; Stripe didn't tell which payment that is.
         :raises RefundInProgress: 409; another call is working on it.
         :raises RefundFailed: 400; nothing was refunded.
         :raises StripeRateLimited: 503; nothing was refunded.
@@ -157,8 +162,8 @@ class RefundService:
         if purchase.status not in (COMPLETED, REFUNDED):
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
-            raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
-        claimed = self._claim(purchase, purchase.payment_intent, request, call)
+            purchase = self._payments.complete(purchase, call.for_stripe().deadline)
+        claimed = self._claim(purchase, purchase.payment_intent or "", request, call)
         refund = self._finish(claimed, call)
         if claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
@@ -234,6 +239,7 @@ class RefundService:
                     purchase_ids=purchase.ids,
                     to_mark=purchase.completed_ids,
                     request=request,
+                    references=purchase.references,
                 )
             except NumberTaken:
                 refunds = self._ledger.list_for_payment(payment_intent)
@@ -366,6 +372,14 @@ class RefundService:
         """
         if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_whole:
             self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+
+    def add_references(self, refund: Refund) -> None:
+        """Remember the Checkout session of a payment, so that a purchase that holds it is marked, too.
+
+        :raises StripeCallError: Stripe doesn't tell.
+        :raises DatabaseUnavailable: 500.
+        """
+        self._payments.find_sessions(refund.payment_intent, Deadline.after(CALL_SECONDS))
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""

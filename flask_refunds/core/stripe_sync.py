@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment_intent
+from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
+from .payments import PaymentResolver
 from .transitions import RefundTransitions
 
 if TYPE_CHECKING:
@@ -28,33 +29,46 @@ class StripeSync:
         self,
         ledger: Ledger,
         purchases: Purchases,
+        payments: PaymentResolver,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
+        self._payments = payments
         self._gateway = gateway
         self._transitions = transitions
 
-    def is_known_payment(self, payment_intent: str) -> bool:
-        """Return whether a payment belongs to this app.
+    def is_known_payment(self, payment: str, charge: str | None, deadline: Deadline) -> bool:
+        """Return whether a payment belongs to this app: it has a record, or it paid a purchase.
 
+        :param charge: its charge, if that is known.
+        :raises StripeCallError: Stripe doesn't tell of which Checkout session it is.
         :raises DatabaseUnavailable: 500.
         """
-        if not is_payment_intent(payment_intent):
+        if not is_payment(payment):
             return False
-        return bool(self._ledger.list_for_payment(payment_intent) or self._purchases.ids_of(payment_intent))
+        if self._ledger.list_for_payment(payment) or self._purchases.payments_among({payment: charge}):
+            return True
+        is_of_session = self._payments.find_sessions(payment, deadline)
+        return is_of_session and bool(self._purchases.payments_among({payment: charge}))
 
-    def find_known(self, payment_intents: Collection[str]) -> dict[str, list[Refund]]:
-        """Return the refund records of those of these payments that belong to this app, in two queries.
+    def find_known(self, stripe_refunds: Collection[StripeRefund]) -> dict[str, list[Refund]]:
+        """Return the refund records of those of these refunds' payments that belong to this app.
 
-        :param payment_intents: some hundreds at most.
+        :param stripe_refunds: some hundreds at most.
         :return: no records for a payment with one that can't be read, so that its refunds aren't skipped.
         :raises DatabaseUnavailable: 500.
         """
-        refunds = self._ledger.list_for_payments(filter(is_payment_intent, payment_intents))
-        paid = self._purchases.payments_among([each for each in refunds if refunds[each] == []])
+        charges = {it.payment_intent: it.charge for it in stripe_refunds if is_payment(it.payment_intent)}
+        refunds = self._ledger.list_for_payments(charges)
+        unrecorded = {each: charges[each] for each in refunds if refunds[each] == []}
+        paid = self._purchases.payments_among(unrecorded)
         return {each: refunds[each] or [] for each in refunds if refunds[each] != [] or each in paid}
+
+    def find_sessions(self, payment: str, deadline: Deadline) -> bool:
+        """Remember the Checkout session of a payment, as :meth:`PaymentResolver.find_sessions` does."""
+        return self._payments.find_sessions(payment, deadline)
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline
@@ -73,12 +87,12 @@ class StripeSync:
         """
         return self._gateway().retrieve_refund(stripe_refund_id, deadline)
 
-    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
-        """Return the payment intent of a charge, or ``None``.
+    def find_payment(self, charge: str, deadline: Deadline) -> str | None:
+        """Return the payment of a charge.
 
         :raises StripeCallError: the charge isn't available.
         """
-        return self._gateway().find_payment_intent(charge, deadline)
+        return self._gateway().find_payment(charge, deadline)
 
     def upsert_all(self, payment_intent: str, deadline: Deadline, *, actor: str) -> None:
         """Store every refund of a payment that Stripe shows.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import RefundsError, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import StripeRefund
+from ..models import Refund, StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
 from .stripe_sync import StripeSync, find_shown
 
@@ -233,7 +233,7 @@ class _Sweep:
 
         An error with one refund doesn't affect the others.
         """
-        known = self.stripe_sync.find_known({each.payment_intent for each in refunds})
+        known = self._find_known(refunds)
         counts, changed = self.report.counts, defaultdict[str, list[StripeRefund]](list)
         for each in reversed(refunds):
             if each.payment_intent not in known:
@@ -248,6 +248,24 @@ class _Sweep:
         if len(results) < len(changed) or len(self.report.failed) > _MAX_FAILED:
             raise _Interrupted
         return bool(changed)
+
+    def _find_known(self, refunds: Sequence[StripeRefund]) -> dict[str, list[Refund]]:
+        """Return the records of this app's payments. Those of Checkout sessions are looked up once."""
+        known = self.stripe_sync.find_known(refunds)
+        unknown = {each.payment_intent: each for each in refunds if each.payment_intent not in known}
+        found = list(self.run_all(self._find_session, iter(unknown.values())))
+        if len(found) < len(unknown):
+            raise _Interrupted
+        return known | self.stripe_sync.find_known([each for each in found if each is not None])
+
+    def _find_session(self, stripe_refund: StripeRefund) -> StripeRefund | None:
+        try:
+            deadline = Deadline.after(CALL_SECONDS)
+            is_found = self.stripe_sync.find_sessions(stripe_refund.payment_intent, deadline)
+        except StripeCallError as error:
+            self._add_failed(stripe_refund.id, error)
+            return None
+        return stripe_refund if is_found else None
 
     def _store_one(self, stripe_refund: StripeRefund) -> str:
         try:

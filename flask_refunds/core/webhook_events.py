@@ -82,7 +82,7 @@ class EventHandler:
                 return self._handle_thin(kind, event, deadline)
             obj = _read_object(event)
             if kind in CHARGE_EVENTS:
-                return self._upsert_payment(_payment_intent_of(obj), deadline)
+                return self._upsert_payment(obj, deadline)
             return self._upsert_refund(obj, deadline)
         except StripeCallError as error:
             if isinstance(error, RequestRejected) and error.code == _NOT_FOUND:
@@ -98,28 +98,41 @@ class EventHandler:
         if not _OBJECT_ID.fullmatch(object_id):
             return False
         if kind in CHARGE_EVENTS:
-            return self._upsert_payment(self._stripe_sync.find_payment_intent(object_id, deadline), deadline)
+            payment = self._stripe_sync.find_payment(object_id, deadline)
+            return self._upsert_payment({"charge": object_id, "payment_intent": payment}, deadline)
         stripe_refund = self._stripe_sync.retrieve_refund(object_id, deadline)
-        if not self._stripe_sync.is_known_payment(stripe_refund.payment_intent):
+        payment, charge = stripe_refund.payment_intent, stripe_refund.charge
+        if not self._stripe_sync.is_known_payment(payment, charge, deadline):
             return False
         self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
         return True
 
     def _upsert_refund(self, obj: Mapping[str, Any], deadline: Deadline) -> bool:
-        refund_id, payment_intent, status = str(obj.get("id")), _payment_intent_of(obj), obj.get("status")
+        refund_id, status = str(obj.get("id")), obj.get("status")
         if obj.get("object") != "refund" or not _OBJECT_ID.fullmatch(refund_id):
             return False
-        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
+        payment = self._find_known(obj, deadline)
+        if payment is None:
             return False
         status = status if isinstance(status, str) else None
-        self._stripe_sync.upsert_from_event(refund_id, payment_intent, status, deadline)
+        self._stripe_sync.upsert_from_event(refund_id, payment, status, deadline)
         return True
 
-    def _upsert_payment(self, payment_intent: str | None, deadline: Deadline) -> bool:
-        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
+    def _upsert_payment(self, obj: Mapping[str, Any], deadline: Deadline) -> bool:
+        payment = self._find_known(obj, deadline)
+        if payment is None:
             return False
-        self._stripe_sync.upsert_all(payment_intent, deadline, actor="webhook")
+        self._stripe_sync.upsert_all(payment, deadline, actor="webhook")
         return True
+
+    def _find_known(self, obj: Mapping[str, Any], deadline: Deadline) -> str | None:
+        """Return the payment of a refund or charge, if it is this app's."""
+        found = obj.get("payment_intent"), obj.get("id" if obj.get("object") == "charge" else "charge")
+        payment_intent, charge = (each if isinstance(each, str) else None for each in found)
+        payment = payment_intent or charge
+        if payment is None or not self._stripe_sync.is_known_payment(payment, charge, deadline):
+            return None
+        return payment
 
 
 def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -127,12 +140,6 @@ def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
         return expect(event["data"]["object"], dict)
     except (LookupError, TypeError):
         raise rejected("malformed", "The body isn't a Stripe event.", event) from None
-
-
-def _payment_intent_of(obj: Mapping[str, Any]) -> str | None:
-    """Return the payment intent of a refund or charge; without one it can't be this app's."""
-    payment_intent = obj.get("payment_intent")
-    return payment_intent if isinstance(payment_intent, str) else None
 
 
 def rejected(reason: str, message: str, event: Mapping[str, Any] | None = None) -> InvalidRequest:

@@ -19,7 +19,16 @@ from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
-from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
+from ..models import (
+    Failure,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    Source,
+    StripeRefund,
+    payment_parameter,
+)
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
@@ -128,16 +137,18 @@ class Ledger(LedgerNotes):
         purchase_ids: Sequence[Any],
         to_mark: Sequence[Any],
         request: RefundRequest,
+        references: Sequence[str] = (),
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
         :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
+        :param references: what else than the payment's ID its purchases hold.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
         refund_id = f"{payment_intent}:{number}"
         parameters: dict[str, Any] = {
-            "payment_intent": payment_intent,
+            payment_parameter(payment_intent): payment_intent,
             "metadata": {"refund_id": f"{refund_id}:{secrets.token_hex(8)}"},
             "expand": ["charge"],
         }
@@ -158,6 +169,8 @@ class Ledger(LedgerNotes):
             "attempts": 1,
             "leaseExpiresAt": self._clock() + self._lease,
         }
+        if references:
+            document["references"] = list(references)
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
         if not self._insert(document):
@@ -396,6 +409,7 @@ class Ledger(LedgerNotes):
             "amount": stripe_refund.amount,
             "amountCaptured": stripe_refund.amount_captured,
             "currency": stripe_refund.currency,
+            "charge": stripe_refund.charge,
             "settledAt": self._clock() if stripe_refund.status.is_settled else None,
             "failure": failure_document(stripe_refund.failure),
         }

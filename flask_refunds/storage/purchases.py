@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection as AnyCollection
-from collections.abc import Hashable, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Refund, id_text, is_payment_intent
+from ..models import IdText, Refund, id_text, is_payment_intent, is_reference
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
+from .references import References
 from .refund_documents import payment_range, read_payment
 from .stored_ids import matching_ids
 
@@ -26,6 +27,8 @@ _NO_PAYMENT = "flask_refunds:none"
 _RECORDS = "_flask_refunds_records"
 _ADDED = (_SIBLINGS, _PAYMENT, _RECORDS)
 _RESOLVED_AT_ONCE = 500
+_PREFIX = re.compile(r"[a-z]{2,12}_", re.ASCII)
+_EXPECTED = "A payment is a payment intent (pi_…), a charge (ch_… or py_…) or a Checkout session (cs_…)."
 
 
 class _Rejected(Exception):
@@ -36,9 +39,12 @@ class _Rejected(Exception):
 class Purchase:
     """A purchase as the app stored it, with its payment.
 
+    :param payment_intent: the payment's ID, if it is known.
     :param ids: all purchases of the payment.
     :param completed_ids: those that are completed.
     :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
+    :param reference: the charge or Checkout session that it holds in place of a payment intent.
+    :param references: what else than the payment's ID the purchases of the payment may hold.
     """
 
     document: Mapping[str, Any]
@@ -46,6 +52,8 @@ class Purchase:
     ids: Sequence[Any]
     completed_ids: Sequence[Any]
     refunds: Sequence[Refund] = ()
+    reference: str | None = None
+    references: Sequence[str] = ()
 
     @property
     def status(self) -> Any:
@@ -58,18 +66,24 @@ class Purchases:
 
     :param collection: with majority read and write concern, journaled.
     :param records: the ledger, in the same database.
-    :param payment_field: the field that contains the payment intent's ID; may be a dotted path.
+    :param references: what is known about charges and Checkout sessions.
+    :param payment_field: the field that contains the payment's ID; may be a dotted path.
     """
 
-    def __init__(self, collection: Collection, records: Collection, payment_field: str) -> None:
+    def __init__(
+        self, collection: Collection, records: Collection, references: References, payment_field: str
+    ) -> None:
         self._purchases = collection
         self._records = records
+        self.references = references
         self._field = payment_field
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
 
     def find(self, purchase_id: Any) -> Purchase | None:
-        """Return a purchase with its payment's other purchases and refunds, in one round trip.
+        """Return a purchase with its payment's other purchases and refunds.
+
+        If it holds a payment intent, this takes one round trip.
 
         :param purchase_id: a value, or an :class:`IdText`.
         :raises PurchaseIdAmbiguous: 400; several purchases are shown with this text.
@@ -83,11 +97,51 @@ class Purchases:
                 raise PurchaseIdAmbiguous
             purchase = self._read(found[0]) if found else None
             if purchase is None or purchase.payment_intent is None:
-                return purchase
+                return purchase and self._with_known_payment(purchase)
             records = found[0].get(_RECORDS)
             if records is None:
-                records = list(self._records.find({"_id": payment_range(purchase.payment_intent)}))
+                records = self._find_records(purchase.payment_intent)
         return replace(purchase, refunds=read_payment(records)[0])
+
+    def _with_known_payment(self, purchase: Purchase) -> Purchase:
+        known = self.references.find([purchase.reference]) if purchase.reference else {}
+        return self.with_payment(purchase, known[purchase.reference or ""]) if known else purchase
+
+    def with_payment(self, purchase: Purchase, payment: str) -> Purchase:
+        """Return a purchase that holds a reference with its payment's other purchases and refunds.
+
+        :raises RecordUnreadable: 500; one of its refunds can't be read.
+        :raises DatabaseUnavailable: 500.
+        """
+        purchase = self._with_payments([purchase], {purchase.reference or "": payment})[0]
+        with database_timeout():
+            records = self._find_records(payment)
+        return replace(purchase, refunds=read_payment(records)[0])
+
+    def _with_payments(self, purchases: Sequence[Purchase], payments: Mapping[str, str]) -> list[Purchase]:
+        """Return these purchases with the payments of their references, if known, and with their siblings."""
+        references = self.references.of(set(payments.values())) if payments else {}
+        together: dict[str, list[Mapping[str, Any]]] = {each: [] for each in references}
+        holders = {held: payment for payment, all_held in references.items() for held in all_held}
+        with database_timeout(REPORT_SECONDS):
+            query, shown = self._paid_by(list(holders)), {self._field: 1, "status": 1}
+            for each in self._purchases.find(query, shown) if holders else ():
+                together[holders[_at(each, self._field)]].append(each)
+        return [
+            replace(
+                purchase,
+                payment_intent=payment,
+                references=references[payment][1:],
+                ids=[each["_id"] for each in together[payment]],
+                completed_ids=_completed(together[payment]),
+            )
+            if (payment := payments.get(purchase.reference or ""))
+            else purchase
+            for purchase in purchases
+        ]
+
+    def _find_records(self, payment: str) -> list[Any]:
+        return list(self._records.find({"_id": payment_range(payment)}))
 
     def resolve(self, texts: Sequence[str]) -> dict[str, Any]:
         """Return the IDs of existing purchases by the texts that name them.
@@ -118,8 +172,10 @@ class Purchases:
         fields = ("_id", "status", self._field)
         shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
-            found = list(self._purchases.aggregate([*stages, {"$project": shown}]))
-        return {each["_id"]: self._read(each) for each in found}
+            found = [self._read(each) for each in self._purchases.aggregate([*stages, {"$project": shown}])]
+        held = {each.reference for each in found if each.reference}
+        found = self._with_payments(found, self.references.find(held)) if held else found
+        return {each.document["_id"]: each for each in found}
 
     def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
         """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
@@ -166,74 +222,99 @@ class Purchases:
         shown = {"$cond": [is_ordered, f"${_RECORDS}", "$$REMOVE"]}
         return [{"$lookup": records}, {"$set": {_RECORDS: shown}}]
 
-    def ids_of(self, payment_intent: str) -> list[Any]:
+    def references_of(self, payment: str, charges: Iterable[str | None] = ()) -> list[str]:
+        """Return everything that a purchase of this payment may hold, as far as is known; the payment first.
+
+        :param charges: its charges, as Stripe shows them with its refunds.
+        :raises DatabaseUnavailable: 500.
+        """
+        known = self.references.of([payment])[payment]
+        return list(dict.fromkeys([*known, *filter(None, charges)]))
+
+    def hold_sessions(self) -> bool:
+        """Return whether any purchase holds a Checkout session.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        query = {self._field: {"$gte": "cs_", "$lt": "cs`"}}
+        with database_timeout():
+            return self._purchases.find_one(query, {"_id": 1}) is not None
+
+    def ids_of(self, references: Sequence[str]) -> list[Any]:
         """Return the IDs of every purchase of a payment.
 
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
-            found = self._purchases.find(self._paid_by(payment_intent), {"_id": 1})
+            found = self._purchases.find(self._paid_by(references), {"_id": 1})
             return [each["_id"] for each in found]
 
-    def _paid_by(self, payment_intent: str) -> dict[str, Any]:
-        """Match purchases whose field is exactly this payment, and not a list that contains it.
+    def _paid_by(self, references: Sequence[str]) -> dict[str, Any]:
+        """Match purchases whose field is exactly one of these, and not a list that contains it.
 
         The first condition uses the index, but MongoDB also matches a value inside an array.
         """
-        return {
-            self._field: payment_intent,
-            "$expr": {"$eq": [f"${self._field}", {"$literal": payment_intent}]},
-        }
+        field = f"${self._field}"
+        if len(references) == 1:
+            return {self._field: references[0], "$expr": {"$eq": [field, {"$literal": references[0]}]}}
+        # $in in an expression has no meaning for mongomock.
+        exactly = [{"$eq": [field, {"$literal": each}]} for each in references]
+        return {self._field: {"$in": list(references)}, "$expr": {"$or": exactly}}
 
-    def payments_among(self, payment_intents: AnyCollection[str]) -> set[str]:
-        """Return those of these payment intents that paid a purchase.
+    def payments_among(self, charges: Mapping[str, str | None]) -> set[str]:
+        """Return those of these payments that paid a purchase.
 
-        :param payment_intents: some hundreds at most.
+        :param charges: a charge of each payment; some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        if not payment_intents:
+        if not charges:
             return set()
-        query = {self._field: {"$in": list(payment_intents)}}
+        held = {each: payment for payment, every in self.references.of(charges).items() for each in every}
+        held |= {charge: payment for payment, charge in charges.items() if charge}
+        query = {self._field: {"$in": list(held)}}
         with database_timeout():
             found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
-        return {each for each in found if isinstance(each, str)}
+        return {held[each] for each in found if isinstance(each, str)}
 
-    def find_completed(self, payment_intent: str) -> list[Any]:
+    def find_completed(self, references: Sequence[str]) -> list[Any]:
         """Return the IDs of the completed purchases of a payment.
 
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
-            query = {**self._paid_by(payment_intent), "status": COMPLETED}
+            query = {**self._paid_by(references), "status": COMPLETED}
             return [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
 
-    def mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    def mark_refunded(
+        self, references: Sequence[str], purchase_ids: Sequence[Any]
+    ) -> tuple[list[Any], list[Any]]:
         """Mark those of these purchases as refunded that are completed and still have this payment.
 
+        :param references: everything that a purchase of the payment may hold.
         :return: those that aren't refunded with this payment now, and those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        rejected, marked = self._mark(payment_intent, purchase_ids, COMPLETED, REFUNDED)
+        rejected, marked = self._mark(references, purchase_ids, COMPLETED, REFUNDED)
         if marked == len(purchase_ids):
             return [], []
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": REFUNDED}
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(references), "status": REFUNDED}
         with database_timeout():
             refunded = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
         return [each for each in purchase_ids if each not in refunded], rejected
 
-    def mark_completed(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
+    def mark_completed(self, references: Sequence[str], purchase_ids: Sequence[Any]) -> list[Any]:
         """Mark those of these purchases as completed again that are refunded and still have this payment.
 
         :return: those whose new status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, purchase_ids, REFUNDED, COMPLETED)[0]
+        return self._mark(references, purchase_ids, REFUNDED, COMPLETED)[0]
 
     def _mark(
-        self, payment_intent: str, purchase_ids: Sequence[Any], before: str, after: str
+        self, references: Sequence[str], purchase_ids: Sequence[Any], before: str, after: str
     ) -> tuple[list[Any], int]:
         """Return the purchases whose new status MongoDB rejected, and how many were marked at once."""
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": before}
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(references), "status": before}
         marked = self._update(query, after) if purchase_ids else 0
         if marked is not None:
             return [], marked
@@ -253,10 +334,30 @@ class Purchases:
         payment_intent = _at(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.
-            return Purchase(document, None, [document["_id"]], [])
+            is_known = isinstance(payment_intent, str) and is_reference(payment_intent)
+            reference = payment_intent if is_known else None
+            return Purchase(document, None, [document["_id"]], [], reference=reference)
         together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
-        completed = [each["_id"] for each in together if each.get("status") == COMPLETED]
-        return Purchase(document, payment_intent, [each["_id"] for each in together], completed)
+        return Purchase(document, payment_intent, [each["_id"] for each in together], _completed(together))
+
+    def describe_payment(self, purchase: Purchase) -> str:
+        """Return why a purchase's payment isn't usable: the field, and what it holds, without secrets."""
+        return f"Its {self._field} {_describe(_at(purchase.document, self._field))}. {_EXPECTED}"
+
+
+def _describe(value: Any) -> str:
+    if value is None or value == "":
+        return "is missing or empty"
+    if not isinstance(value, str):
+        return f"isn't text, but {type(value).__name__}"
+    if "_secret_" in value:
+        return "holds a client secret"
+    prefix = _PREFIX.match(value)
+    return f"holds {prefix.group()}…" if prefix else "holds other text"
+
+
+def _completed(purchases: Iterable[Mapping[str, Any]]) -> list[Any]:
+    return [each["_id"] for each in purchases if each.get("status") == COMPLETED]
 
 
 def _at(document: Mapping[str, Any], path: str) -> Any:

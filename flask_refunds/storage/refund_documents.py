@@ -33,6 +33,8 @@ def read_record(document: Mapping[str, Any]) -> Refund:
     return Refund(
         id=document["_id"],
         payment_intent=document["paymentIntent"],
+        references=document.get("references", []),
+        charge=document.get("charge"),
         number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
         marked_purchase_ids=document.get("markedPurchaseIds", []),

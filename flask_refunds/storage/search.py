@@ -8,7 +8,7 @@ it is an ObjectId. Other types follow, in MongoDB's order of types.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from bson import ObjectId
 from ..models import Reason, Refund, RefundStatus, id_text
 from .connection import REPORT_SECONDS, Collection, database_timeout
 from .purchase_ids import PurchaseIds, sort_key
+from .references import References
 from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
 from .stored_ids import encodable_id, stored_ids
 
@@ -34,6 +35,7 @@ class PurchaseFilter:
     """Which purchases to find; ``None`` matches all.
 
     :param status: the purchase's status.
+    :param payment_intent: the payment's ID, or a known reference to it.
     :param user: a user's ID or e-mail address.
     :param content: a content's ID.
     :param since: created at this time or later.
@@ -54,6 +56,7 @@ class RefundFilter:
 
     :param needs_review: whether a review is open.
     :param bulk_run: the name of the bulk run that requested it.
+    :param payment_intent: the payment's ID, or a known reference to it.
     :param since: requested, or found at Stripe, at this time or later.
     :param until: before this time.
     """
@@ -96,15 +99,22 @@ RefundPage = Page[Refund, RefundCursor]
 class PurchaseSearch:
     """Finds the app's purchases.
 
-    :param payment_field: the field that contains the payment intent's ID.
+    :param references: what is known about charges and Checkout sessions.
+    :param payment_field: the field that contains the payment's ID.
     """
 
     def __init__(
-        self, purchases: Collection, users: Collection, contents: Collection, payment_field: str
+        self,
+        purchases: Collection,
+        users: Collection,
+        contents: Collection,
+        references: References,
+        payment_field: str,
     ) -> None:
         self._purchases = purchases
         self._users = users
         self._contents = contents
+        self._references = references
         self._field = payment_field
 
     def page(self, filters: PurchaseFilter, limit: int, *, after: Any = None, skip: int = 0) -> PurchasePage:
@@ -151,19 +161,24 @@ class PurchaseSearch:
     def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
         """Return this user's first purchase of this payment, or ``None``.
 
+        :param payment_intent: the payment's ID, or a known reference to it.
         :param owner: the forms in which a purchase may store the user's ID.
         :raises DatabaseUnavailable: 500.
         """
+        own = {self._field: payment_intent, "user": {"$in": list(owner)}}
         with database_timeout():
-            own = {self._field: payment_intent, "user": {"$in": list(owner)}}
-            return self._purchases.find_one(own, sort=[("_id", 1)])
+            found = self._purchases.find_one(own, sort=[("_id", 1)])
+            if found is not None:
+                return found
+            others = {"$in": self._references.around(payment_intent)}
+            return self._purchases.find_one({**own, self._field: others}, sort=[("_id", 1)])
 
     def _query(self, filters: PurchaseFilter) -> dict[str, Any]:
         query: dict[str, Any] = {}
         if filters.status is not None:
             query["status"] = filters.status
         if filters.payment_intent is not None:
-            query[self._field] = filters.payment_intent
+            query[self._field] = {"$in": self._references.around(filters.payment_intent)}
         if filters.user is not None:
             query["user"] = {"$in": self._users_named(filters.user)}
         if filters.content is not None:
@@ -193,8 +208,9 @@ class PurchaseSearch:
 class RefundSearch:
     """Finds refunds in the ledger."""
 
-    def __init__(self, records: Collection) -> None:
+    def __init__(self, records: Collection, references: References) -> None:
         self._records = records
+        self._references = references
 
     def page(self, filters: RefundFilter, limit: int, *, after: RefundCursor | None = None) -> RefundPage:
         """Return the newest refunds.
@@ -203,6 +219,7 @@ class RefundSearch:
         :param after: the cursor of the previous page.
         :raises DatabaseUnavailable: 500.
         """
+        filters = self._with_payment(filters)
         query = _refund_query(filters)
         with database_timeout(REPORT_SECONDS):
             # "Not a duplicate" isn't in any index, so the few duplicates are counted apart.
@@ -218,11 +235,17 @@ class RefundSearch:
 
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        query = _shown(filters)
+        query = _shown(self._with_payment(filters))
         after: RefundCursor | None = None
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
             after = _cursor(found[-1])
+
+    def _with_payment(self, filters: RefundFilter) -> RefundFilter:
+        """Return the filter with the payment of the reference that it names."""
+        named = filters.payment_intent
+        known = self._references.find([named]) if named else {}
+        return replace(filters, payment_intent=known[named or ""]) if known else filters
 
     def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
         span = _both(query, _older_than(after)) if after else query

@@ -28,14 +28,15 @@ from ..errors import (
 )
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Payment, StripeRefund, UnreadableRefund
+from ..models import Payment, StripeRefund, UnreadableRefund, payment_parameter
 from .parsing import (
     RefundPage,
     ReleasedAuthorization,
     WebhookEndpoint,
     parse_amount_received,
-    parse_charge_payment_intent,
+    parse_ids,
     parse_payment,
+    parse_referenced_payment,
     parse_refund,
     parse_refund_page,
     parse_reporting_category,
@@ -47,6 +48,7 @@ from .transport import Transport, request_deadline
 _REFUNDS = "/v1/refunds"
 _PAYMENT_INTENTS = "/v1/payment_intents"
 _CHARGES = "/v1/charges"
+_SESSIONS = "/v1/checkout/sessions"
 _NO_MONEY_MOVED = ("resource_missing", "No money moved by this refund.")
 _PAUSE_SECONDS = 0.5
 _MAX_TEXT = 500
@@ -164,7 +166,8 @@ class Gateway:
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         keyed = {**request, "idempotency_key": key}
         refund = self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
-        if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
+        asked = request.get("payment_intent") or request["charge"]
+        if refund.refund_id != key or refund.payment_intent != asked:
             raise OutcomeUnknown(
                 "answer_mismatch", "Stripe answered with a different refund than the requested one."
             )
@@ -185,7 +188,7 @@ class Gateway:
     def list_refunds(
         self, payment_intent: str, deadline: Deadline
     ) -> tuple[list[StripeRefund], list[UnreadableRefund]]:
-        """Return every refund of a payment intent, oldest first, external ones included.
+        """Return every refund of a payment, oldest first, external ones included.
 
         :return: the refunds, and those in a form that this library doesn't know.
         :raises StripeCallError: the list isn't available, or not completely.
@@ -193,8 +196,9 @@ class Gateway:
         refunds: list[StripeRefund] = []
         unreadable: list[UnreadableRefund] = []
         after: str | None = None
+        filters = {payment_parameter(payment_intent): payment_intent}
         while True:
-            page = self._list_page({"payment_intent": payment_intent}, after, deadline)
+            page = self._list_page(filters, after, deadline)
             refunds += page.refunds
             unreadable += page.unreadable
             if any(each.id is None for each in page.unreadable):
@@ -238,13 +242,23 @@ class Gateway:
             return False
         return category == "partial_capture_reversal"
 
-    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
-        """Return the payment intent of a charge, or ``None``.
+    def find_payment(self, reference: str, deadline: Deadline) -> str | None:
+        """Return the payment of a charge or Checkout session: its payment intent, or the charge itself.
 
-        :raises StripeCallError: the charge isn't available.
+        :return: ``None`` if a session has no payment intent.
+        :raises StripeCallError: it isn't available.
         """
-        path = _at(_CHARGES, charge)
-        return self._request("retrieve_charge", "get", path, {}, deadline, parse_charge_payment_intent)
+        is_session = reference.startswith("cs_")
+        name, path = ("retrieve_checkout_session", _SESSIONS) if is_session else ("retrieve_charge", _CHARGES)
+        return self._request(name, "get", _at(path, reference), {}, deadline, parse_referenced_payment)
+
+    def list_sessions(self, payment_intent: str, deadline: Deadline) -> list[str]:
+        """Return the IDs of the Checkout sessions of a payment intent; there is at most one.
+
+        :raises StripeCallError: they aren't available.
+        """
+        params = {"payment_intent": payment_intent}
+        return self._request("list_checkout_sessions", "get", _SESSIONS, params, deadline, parse_ids)
 
     def retrieve_amount_received(self, payment_intent: str, deadline: Deadline) -> int:
         """Return what a payment intent received, in minor units, before any refund.
@@ -305,15 +319,12 @@ class Gateway:
 
         :raises StripeCallError: it isn't available.
         """
-        params = {"expand": ["latest_charge"]}
-        payment = self._request(
-            "retrieve_payment_intent",
-            "get",
-            _at(_PAYMENT_INTENTS, payment_intent),
-            params,
-            deadline,
-            parse_payment,
+        name, path, params = (
+            ("retrieve_payment_intent", _PAYMENT_INTENTS, {"expand": ["latest_charge"]})
+            if payment_intent.startswith("pi_")
+            else ("retrieve_charge", _CHARGES, {})
         )
+        payment = self._request(name, "get", _at(path, payment_intent), params, deadline, parse_payment)
         if not payment.released or not payment.refunded:
             return payment
         # The charge may count the uncaptured part of the authorization as refunded, so the list decides.

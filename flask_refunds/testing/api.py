@@ -36,7 +36,13 @@ from .objects import JsonObject
 from .params import parse_form
 
 _SECRET_KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
-_KINDS = {"pi_": "payment_intent", "ch_": "charge", "re_": "refund"}
+_KINDS = {
+    "pi_": "payment_intent",
+    "ch_": "charge",
+    "py_": "charge",
+    "re_": "refund",
+    "cs_": "checkout.session",
+}
 _FORM = "application/x-www-form-urlencoded"
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -172,6 +178,7 @@ class Api:
 
 def _check_hidden(endpoint: Endpoint, path: str, params: Mapping[str, Any]) -> Endpoint:
     """Return the endpoint with a check that the request names no hidden object."""
+    path = path.replace("/checkout/", "/")
     named = {"id": path.split("/")[3] if path.count("/") > 2 else ""}
     named |= {name: params[name] for name in ("payment_intent", "charge") if name in params}
 

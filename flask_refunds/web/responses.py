@@ -45,7 +45,7 @@ def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def error_response(error: Exception) -> Response:
-    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` if there is one.
+    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` and ``hint`` if any.
 
     An unexpected exception is logged and sent to the app's ``got_request_exception`` signal. Its response
     doesn't reveal anything about it.
@@ -64,4 +64,6 @@ def error_response(error: Exception) -> Response:
     body: dict[str, Any] = {"error": answer.message, "code": answer.code}
     if answer.refund is not None:
         body["refund"] = render_refund(answer.refund)
+    if answer.hint is not None:
+        body["hint"] = answer.hint
     return json_response(body, answer.status, answer.headers)

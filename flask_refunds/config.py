@@ -27,8 +27,9 @@ _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
-_PURCHASE_FIELDS = {"payment": "stripePaymentIntentId"}
+_PURCHASE_FIELDS = {"payment": "stripePaymentIntentId", "stripe_account": None}
 _USER_FIELDS = {"id": "_id"}
+_STRIPE_OPTIONS = {"reverse_transfer": bool, "refund_application_fee": bool, "instructions_email": str}
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
@@ -46,8 +47,8 @@ class Settings:
     refunds_users_collection: str
     refunds_contents_collection: str
     refunds_collection: str
-    refunds_purchase_fields: Mapping[str, str]
-    refunds_user_fields: Mapping[str, str]
+    refunds_purchase_fields: Mapping[str, Any]
+    refunds_user_fields: Mapping[str, Any]
     refunds_user_loader: Callable[[Mapping[str, Any]], Any] | None
     refunds_is_admin: Callable[[Any], bool] | None
     stripe_secret_key: str = field(repr=False)
@@ -56,6 +57,7 @@ class Settings:
     refunds_stripe_timeout: float
     refunds_stripe_retries: int
     refunds_lease_seconds: float
+    refunds_stripe_options: Mapping[str, Any] | Callable[[Mapping[str, Any]], Any]
     jwt_decode_key: str | None = field(repr=False)
     """The HMAC secret or the public key (PEM), or ``None`` if the keys come from ``jwt_jwks_url``."""
     jwt_jwks_url: str | None
@@ -69,13 +71,21 @@ class Settings:
 
     @property
     def payment_field(self) -> str:
-        """The field of a purchase that contains its payment intent's ID."""
-        return self.refunds_purchase_fields["payment"]
+        """The field of a purchase that contains its payment's ID."""
+        field: str = self.refunds_purchase_fields["payment"]
+        return field
+
+    @property
+    def account_field(self) -> str | None:
+        """The field of a purchase that contains the connected account of a direct charge, if there is one."""
+        field: str | None = self.refunds_purchase_fields["stripe_account"]
+        return field
 
     @property
     def user_id_field(self) -> str:
         """The field of a user that a token's identity claim names."""
-        return self.refunds_user_fields["id"]
+        field: str = self.refunds_user_fields["id"]
+        return field
 
     @property
     def livemode(self) -> bool:
@@ -205,12 +215,12 @@ def _mongo_settings(reader: _Reader) -> dict[str, Any]:
     }
 
 
-def _fields(reader: _Reader, key: str, defaults: Mapping[str, str]) -> Mapping[str, str]:
+def _fields(reader: _Reader, key: str, defaults: Mapping[str, str | None]) -> Mapping[str, Any]:
     """Return the field paths of the app's documents: the setting, merged over the defaults."""
 
     def is_valid(value: Any) -> bool:
         known = isinstance(value, Mapping) and value.keys() <= defaults.keys()
-        return known and all(map(_is_path, value.values()))
+        return known and all(each == defaults[name] or _is_path(each) for name, each in value.items())
 
     known = ", ".join(sorted(defaults))
     return {**defaults, **reader.get(key, {}, is_valid, f"a dict of field paths; its keys can be: {known}")}
@@ -259,6 +269,7 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
         "a whole number from 0 to 5",
     )
     return {
+        "refunds_stripe_options": _stripe_options(reader),
         "stripe_secret_key": key,
         "stripe_webhook_secret": _webhook_secrets(reader),
         "stripe_api_base": base.rstrip("/"),
@@ -267,6 +278,28 @@ def _stripe_settings(reader: _Reader) -> dict[str, Any]:
         # A lease that ends before its call does would let a second call work on the same refund.
         "refunds_lease_seconds": reader.number("REFUNDS_LEASE_SECONDS", 60.0, CALL_SECONDS + 2, 3600.0),
     }
+
+
+def stripe_options_problem(value: Any) -> str | None:
+    """Return what is wrong with a value of ``REFUNDS_STRIPE_OPTIONS``, or ``None``."""
+    if not isinstance(value, Mapping) or not value.keys() <= _STRIPE_OPTIONS.keys():
+        return f"isn't a dict with any of {', '.join(_STRIPE_OPTIONS)}"
+    for name, each in value.items():
+        if each is not None and not isinstance(each, _STRIPE_OPTIONS[name]):
+            return f"has a {name} that isn't {'text' if _STRIPE_OPTIONS[name] is str else 'True or False'}"
+    return None
+
+
+def _stripe_options(reader: _Reader) -> Any:
+    expected = (
+        "a dict with " + ", ".join(_STRIPE_OPTIONS) + ", or a function that isn't async and returns one"
+    )
+    return reader.get(
+        "REFUNDS_STRIPE_OPTIONS",
+        {},
+        lambda value: _is_sync_function(value) or stripe_options_problem(value) is None,
+        expected,
+    )
 
 
 def _webhook_secrets(reader: _Reader) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from .core.preview import Previewer
 from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
 from .core.service import RefundService
+from .core.stripe_options import StripeOptions
 from .core.stripe_sync import StripeSync
 from .core.sweep import RefundSweep
 from .core.transitions import RefundTransitions
@@ -68,7 +69,9 @@ class Refunds:
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
         references = References(majority_collection(database, f"{settings.refunds_collection}.references"))
-        self.purchases = Purchases(purchases, records, references, settings.payment_field)
+        self.purchases = Purchases(
+            purchases, records, references, settings.payment_field, settings.account_field
+        )
         self.metrics_query = MetricsQuery(records, purchases, clock)
         self.purchase_search = PurchaseSearch(purchases, users, contents, references, settings.payment_field)
         self.refund_search = RefundSearch(records, references)
@@ -81,6 +84,7 @@ class Refunds:
             ledger=self.ledger,
             purchases=self.purchases,
             payments=self.payments,
+            options=StripeOptions(settings.refunds_stripe_options, self.gateway),
             gateway=self.gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,

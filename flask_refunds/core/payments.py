@@ -66,17 +66,19 @@ class PaymentResolver:
         if purchase.reference is None:
             raise PaymentIntentMissing(hint=self._purchases.describe_payment(purchase))
         with payment_errors(purchase.reference):
-            payment = self._gateway().find_payment(purchase.reference, deadline)
+            gateway = self._gateway().on(purchase.stripe_account)
+            payment = gateway.find_payment(purchase.reference, deadline)
         if payment is None:
             raise PaymentIntentMissing(hint=_NOT_PAID)
         self._purchases.references.add(payment, [purchase.reference])
         return self._purchases.with_payment(purchase, payment)
 
-    def find_sessions(self, payment: str, deadline: Deadline) -> bool:
+    def find_sessions(self, payment: str, deadline: Deadline, account: str | None = None) -> bool:
         """Remember the Checkout session of a payment intent, which Stripe's refunds don't name.
 
         This reads Stripe only if your app stores Checkout sessions, and once for each payment.
 
+        :param account: the connected account that has the payment.
         :return: whether there is one.
         :raises StripeCallError: Stripe doesn't tell. A key that may not read sessions finds none.
         :raises DatabaseUnavailable: 500.
@@ -86,7 +88,7 @@ class PaymentResolver:
         references = self._purchases.references
         if not references.find([payment]):
             try:
-                sessions = self._gateway().list_sessions(payment, deadline)
+                sessions = self._gateway().on(account).list_sessions(payment, deadline)
             except PermissionMissing as error:
                 log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code)
                 return False

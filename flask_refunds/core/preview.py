@@ -71,4 +71,4 @@ class Previewer:
         deadline = Deadline.after(CALL_SECONDS)
         payment = self._payments.complete(purchase, deadline).payment_intent or ""
         with payment_errors(payment):
-            return self._gateway().retrieve_payment(payment, deadline)
+            return self._gateway().on(purchase.stripe_account).retrieve_payment(payment, deadline)

@@ -44,6 +44,7 @@ from ..models import (
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
 from .payments import PaymentResolver
+from .stripe_options import StripeOptions
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
 
@@ -124,6 +125,7 @@ class RefundService:
         ledger: Ledger,
         purchases: Purchases,
         payments: PaymentResolver,
+        options: StripeOptions,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
         stripe_sync: StripeSync,
@@ -132,6 +134,7 @@ class RefundService:
         self._ledger = ledger
         self._purchases = purchases
         self._payments = payments
+        self._options = options
         self._gateway = gateway
         self._transitions = transitions
         self._stripe_sync = stripe_sync
@@ -205,7 +208,7 @@ class RefundService:
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document)
-        is_written = refund.is_whole and refund.unwritten_since is None
+        is_written = refund.is_full and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, {**purchase.document, "status": REFUNDED})
         current = None
@@ -240,6 +243,8 @@ class RefundService:
                     to_mark=purchase.completed_ids,
                     request=request,
                     references=purchase.references,
+                    stripe_account=purchase.stripe_account,
+                    options=self._options.evaluate(purchase, call.for_stripe().deadline),
                 )
             except NumberTaken:
                 refunds = self._ledger.list_for_payment(payment_intent)
@@ -261,7 +266,9 @@ class RefundService:
         deadline = call.for_stripe().deadline
         try:
             self._stripe_sync.refresh(active, deadline, actor=call.actor)
-            self._stripe_sync.upsert_all(active.payment_intent, deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(
+                active.payment_intent, deadline, actor=call.actor, account=active.stripe_account
+            )
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=active.id, code=error.code)
             raise PurchaseNotRefundable(refund=active) from error
@@ -337,8 +344,12 @@ class RefundService:
 
     def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
-            created = self._gateway().create_refund(
-                refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+            created = (
+                self._gateway()
+                .on(refund.stripe_account)
+                .create_refund(
+                    refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+                )
             )
         except RequestRejected as rejection:
             if rejection.code == _ALREADY_REFUNDED:
@@ -370,8 +381,10 @@ class RefundService:
         :raises StripeCallError: the list isn't available.
         :raises DatabaseUnavailable: 500.
         """
-        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_whole:
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_full:
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
 
     def add_references(self, refund: Refund) -> None:
         """Remember the Checkout session of a payment, so that a purchase that holds it is marked, too.
@@ -379,12 +392,15 @@ class RefundService:
         :raises StripeCallError: Stripe doesn't tell.
         :raises DatabaseUnavailable: 500.
         """
-        self._payments.find_sessions(refund.payment_intent, Deadline.after(CALL_SECONDS))
+        deadline = Deadline.after(CALL_SECONDS)
+        self._payments.find_sessions(refund.payment_intent, deadline, refund.stripe_account)
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
-            listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+            listed, unreadable = self._stripe_sync.list_refunds(
+                refund.payment_intent, call.deadline, account=refund.stripe_account
+            )
         if any(each.refund_id == refund.idempotency_key for each in unreadable):
             raise OutcomeUnknown(UNREADABLE_REFUND, "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.is_requested_by(refund)), None)
@@ -437,7 +453,9 @@ class RefundService:
     def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
         """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
         with _unknown_without_answer():
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
         # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
         rejected = self._mark_rejected(refund, rejection, call)
         self._transitions.sync_purchases(refund.payment_intent)

@@ -96,6 +96,12 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
         Index(users, [("email", 1)], "lists of purchases by e-mail address"),
     ]
+    if settings.account_field is not None:
+        purpose = "events and sweeps of connected accounts"
+        required += [
+            Index(ledger, [("stripeAccount", 1)], purpose, {"sparse": True}),
+            Index(purchases, [(settings.account_field, 1)], purpose),
+        ]
     if user_id not in ("_id", "email") and settings.refunds_user_loader is None:
         required.append(Index(users, [(user_id, 1)], "every request of a user"))
     return required

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -138,11 +139,15 @@ class Ledger(LedgerNotes):
         to_mark: Sequence[Any],
         request: RefundRequest,
         references: Sequence[str] = (),
+        stripe_account: str | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
         :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
         :param references: what else than the payment's ID its purchases hold.
+        :param stripe_account: the connected account that has the payment.
+        :param options: further parameters of the request.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
@@ -154,6 +159,7 @@ class Ledger(LedgerNotes):
         }
         if request.reason is not None:
             parameters["reason"] = request.reason
+        parameters.update(options)
         entry = {"actor": request.actor}
         document = self._new_document(
             refund_id, payment_intent, request.source, RefundStatus.PROCESSING, entry
@@ -171,6 +177,8 @@ class Ledger(LedgerNotes):
         }
         if references:
             document["references"] = list(references)
+        if stripe_account is not None:
+            document["stripeAccount"] = stripe_account
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
         if not self._insert(document):
@@ -195,7 +203,17 @@ class Ledger(LedgerNotes):
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
+        if stripe_refund.stripe_account is not None:
+            document["stripeAccount"] = stripe_refund.stripe_account
         return read_record(document) if self._insert(document) else None
+
+    def find_accounts(self) -> list[str]:
+        """Return the connected accounts of all refunds.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout(REPORT_SECONDS):
+            return list(self._records.distinct("stripeAccount", {"stripeAccount": {"$exists": True}}))
 
     def _new_document(
         self,
@@ -410,6 +428,7 @@ class Ledger(LedgerNotes):
             "amountCaptured": stripe_refund.amount_captured,
             "currency": stripe_refund.currency,
             "charge": stripe_refund.charge,
+            "livemode": stripe_refund.livemode,
             "settledAt": self._clock() if stripe_refund.status.is_settled else None,
             "failure": failure_document(stripe_refund.failure),
         }

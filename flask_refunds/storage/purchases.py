@@ -10,7 +10,7 @@ from typing import Any
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Refund, id_text, is_payment_intent, is_reference
+from ..models import IdText, Refund, id_text, is_account, is_payment_intent, is_reference
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .references import References
 from .refund_documents import payment_range, read_payment
@@ -45,6 +45,7 @@ class Purchase:
     :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
     :param reference: the charge or Checkout session that it holds in place of a payment intent.
     :param references: what else than the payment's ID the purchases of the payment may hold.
+    :param stripe_account: the connected account that has the payment; ``None`` for your own.
     """
 
     document: Mapping[str, Any]
@@ -54,6 +55,7 @@ class Purchase:
     refunds: Sequence[Refund] = ()
     reference: str | None = None
     references: Sequence[str] = ()
+    stripe_account: str | None = None
 
     @property
     def status(self) -> Any:
@@ -68,15 +70,23 @@ class Purchases:
     :param records: the ledger, in the same database.
     :param references: what is known about charges and Checkout sessions.
     :param payment_field: the field that contains the payment's ID; may be a dotted path.
+    :param account_field: the field that contains the connected account of direct charges.
     """
 
     def __init__(
-        self, collection: Collection, records: Collection, references: References, payment_field: str
+        self,
+        collection: Collection,
+        records: Collection,
+        references: References,
+        payment_field: str,
+        account_field: str | None = None,
     ) -> None:
         self._purchases = collection
         self._records = records
         self.references = references
         self._field = payment_field
+        self._account_field = account_field
+        self.names_accounts = account_field is not None
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
 
@@ -170,7 +180,8 @@ class Purchases:
         """
         stages = self._with_siblings({"$in": list(purchase_ids)})
         fields = ("_id", "status", self._field)
-        shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
+        accounts = [self._account_field] if self._account_field else []
+        shown = dict.fromkeys([*fields, *accounts, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
             found = [self._read(each) for each in self._purchases.aggregate([*stages, {"$project": shown}])]
         held = {each.reference for each in found if each.reference}
@@ -240,6 +251,27 @@ class Purchases:
         with database_timeout():
             return self._purchases.find_one(query, {"_id": 1}) is not None
 
+    def find_accounts(self) -> list[str]:
+        """Return the connected accounts of all purchases.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if self._account_field is None:
+            return []
+        with database_timeout(REPORT_SECONDS):
+            found = self._purchases.distinct(self._account_field)
+        return [each for each in found if isinstance(each, str) and is_account(each)]
+
+    def has_account(self, account: str) -> bool:
+        """Return whether a purchase names this connected account.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        if self._account_field is None:
+            return False
+        with database_timeout():
+            return self._purchases.find_one({self._account_field: account}, {"_id": 1}) is not None
+
     def ids_of(self, references: Sequence[str]) -> list[Any]:
         """Return the IDs of every purchase of a payment.
 
@@ -261,17 +293,20 @@ class Purchases:
         exactly = [{"$eq": [field, {"$literal": each}]} for each in references]
         return {self._field: {"$in": list(references)}, "$expr": {"$or": exactly}}
 
-    def payments_among(self, charges: Mapping[str, str | None]) -> set[str]:
+    def payments_among(self, charges: Mapping[str, str | None], account: str | None = None) -> set[str]:
         """Return those of these payments that paid a purchase.
 
         :param charges: a charge of each payment; some hundreds at most.
+        :param account: the connected account that has them, which their purchases must name.
         :raises DatabaseUnavailable: 500.
         """
-        if not charges:
+        if not charges or (account is not None and self._account_field is None):
             return set()
         held = {each: payment for payment, every in self.references.of(charges).items() for each in every}
         held |= {charge: payment for payment, charge in charges.items() if charge}
-        query = {self._field: {"$in": list(held)}}
+        query: dict[str, Any] = {self._field: {"$in": list(held)}}
+        if self._account_field is not None:
+            query[self._account_field] = account  # None matches a missing field, too
         with database_timeout():
             found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
         return {held[each] for each in found if isinstance(each, str)}
@@ -331,18 +366,32 @@ class Purchases:
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key not in _ADDED}
-        payment_intent = _at(document, self._field)
-        if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
+        payment_intent, account = _at(document, self._field), None
+        if self._account_field is not None:
+            account = _at(document, self._account_field) or None
+        if not _is_usable(payment_intent, account):
             # Unrelated purchases may contain the same placeholder.
-            is_known = isinstance(payment_intent, str) and is_reference(payment_intent)
-            reference = payment_intent if is_known else None
-            return Purchase(document, None, [document["_id"]], [], reference=reference)
+            return Purchase(document, None, [document["_id"]], [])
+        if not is_payment_intent(payment_intent):
+            ids, completed = [document["_id"]], _completed([document])
+            return Purchase(document, None, ids, completed, reference=payment_intent, stripe_account=account)
         together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
-        return Purchase(document, payment_intent, [each["_id"] for each in together], _completed(together))
+        ids = [each["_id"] for each in together]
+        return Purchase(document, payment_intent, ids, _completed(together), stripe_account=account)
 
     def describe_payment(self, purchase: Purchase) -> str:
         """Return why a purchase's payment isn't usable: the field, and what it holds, without secrets."""
-        return f"Its {self._field} {_describe(_at(purchase.document, self._field))}. {_EXPECTED}"
+        held = _at(purchase.document, self._field)
+        if self._account_field is not None and _is_usable(held, None):
+            account = _at(purchase.document, self._account_field)
+            return f"Its {self._account_field} {_describe(account)}. A connected account is acct_…."
+        return f"Its {self._field} {_describe(held)}. {_EXPECTED}"
+
+
+def _is_usable(payment: Any, account: Any) -> bool:
+    """Return whether a purchase can be refunded with what its fields contain."""
+    is_own = account is None or (isinstance(account, str) and is_account(account))
+    return isinstance(payment, str) and is_reference(payment) and is_own
 
 
 def _describe(value: Any) -> str:

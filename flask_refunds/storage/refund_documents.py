@@ -35,6 +35,8 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         payment_intent=document["paymentIntent"],
         references=document.get("references", []),
         charge=document.get("charge"),
+        livemode=document.get("livemode"),
+        stripe_account=document.get("stripeAccount"),
         number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
         marked_purchase_ids=document.get("markedPurchaseIds", []),

@@ -66,6 +66,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         pending_reason=_optional_text(answer.get("pending_reason")),
         is_transfer_kept=bool(charge.get("transfer")) and not answer.get("transfer_reversal"),
         charge=_text(charge["id"]),
+        livemode=charge.get("livemode") is True,
         deciding_transaction=_text(_id_of(answer["balance_transaction"])) if may_be_release else None,
     )
 
@@ -166,7 +167,7 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
     :raises LookupError, TypeError: it is neither.
     """
     is_charge = answer["object"] == "charge"
-    charge = answer if is_charge else answer["latest_charge"] or _NO_CHARGE
+    charge = _charge_of(answer)
     received = charge["amount_captured"] or 0 if is_charge else answer["amount_received"]
     return Payment(
         id=expect(answer["id"], str),
@@ -178,6 +179,21 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
         disputed=charge.get("disputed") is True,
         released=_uncaptured(charge),
     )
+
+
+def parse_connect_options(answer: Mapping[str, Any], request_id: str | None) -> frozenset[str]:
+    """Parse which options of refunds a payment supports, from the same objects as :func:`parse_payment`.
+
+    :raises LookupError, TypeError: it is neither.
+    """
+    charge = _charge_of(answer)
+    supported = {"reverse_transfer": "transfer", "refund_application_fee": "application_fee"}
+    return frozenset(option for option, needed in supported.items() if charge.get(needed))
+
+
+def _charge_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = answer if answer["object"] == "charge" else answer["latest_charge"]
+    return found or _NO_CHARGE
 
 
 def _may_be_release(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:

@@ -151,8 +151,8 @@ class Api:
     def _find_account(self, headers: Mapping[str, str], livemode: bool) -> Account:
         """Return the account of ``Stripe-Account`` or ``Stripe-Context``, or the key's own account."""
         platform = self._account(livemode)
-        account_id = headers.get("stripe-account") or headers.get("stripe-context")
-        if not account_id:
+        account_id = read_account(headers)
+        if account_id is None:
             return platform
         for account in platform.with_connected():
             if account.account_id == account_id:
@@ -208,6 +208,11 @@ def read_secret_key(headers: Mapping[str, str]) -> str:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[0]
     except (binascii.Error, UnicodeDecodeError):
         return ""
+
+
+def read_account(headers: Mapping[str, str]) -> str | None:
+    """Return the connected account of ``Stripe-Account`` or ``Stripe-Context``, or None."""
+    return headers.get("stripe-account") or headers.get("stripe-context") or None
 
 
 def read_idempotency_key(request: Request) -> str | None:

@@ -26,6 +26,7 @@ from flask_refunds.core import reconcile, service, webhook_events
 from flask_refunds.core.payments import PaymentResolver
 from flask_refunds.core.reconcile import Reconciler
 from flask_refunds.core.service import CallContext, RefundService
+from flask_refunds.core.stripe_options import StripeOptions
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.core.webhook_events import EventHandler
@@ -240,6 +241,7 @@ class Library:
             ledger=ledger,
             purchases=purchases,
             payments=payments,
+            options=StripeOptions({}, lambda: gateway),
             gateway=lambda: gateway,
             transitions=transitions,
             stripe_sync=stripe_sync,

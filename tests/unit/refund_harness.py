@@ -14,6 +14,7 @@ from bson import ObjectId
 from flask_refunds.clock import Deadline
 from flask_refunds.core.payments import PaymentResolver
 from flask_refunds.core.service import RefundService
+from flask_refunds.core.stripe_options import StripeOptions
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.instrumentation import Observers
@@ -72,6 +73,7 @@ class RefundHarness:
             ledger=self.ledger,
             purchases=purchases,
             payments=payments,
+            options=StripeOptions({}, lambda: gateway),
             gateway=lambda: gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,
@@ -114,7 +116,7 @@ def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     whole = StripeRefund(
         "re_1", PAYMENT, RefundStatus(status), 1999, 1999, "usd", refund_key(), None, failure, START, "req_1"
     )
-    return replace(whole, **{"charge": "ch_1", **fields})
+    return replace(whole, **{"charge": "ch_1", "livemode": False, **fields})
 
 
 def make_refund(**fields: Any) -> Refund:

@@ -96,6 +96,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "amount": 1999,
         "amountCaptured": 1999,
         "charge": "ch_1",
+        "livemode": False,
         "currency": "usd",
         "failure": None,
         "review": None,

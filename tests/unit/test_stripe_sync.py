@@ -49,6 +49,7 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
         "purchaseIds": harness.cart,
         "amountCaptured": 1999,
         "charge": "ch_1",
+        "livemode": False,
         "reason": "duplicate",
         "stripeRefundId": "re_1",
         "amount": 700,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ class CallContext:
 
     def for_stripe(self) -> CallContext:
         """Return the same call with time reserved for the writes after Stripe's answer."""
-        return replace(self, deadline=self.deadline.earlier(_AFTER_STRIPE_SECONDS))
+        return CallContext(self.actor, self.deadline.earlier(_AFTER_STRIPE_SECONDS))
 
 
 class RefundService:
@@ -244,7 +244,7 @@ class RefundService:
                     request=request,
                     references=purchase.references,
                     stripe_account=purchase.stripe_account,
-                    options=self._options.evaluate(purchase, call.for_stripe().deadline),
+                    options=self._options.evaluate(purchase, call.deadline),
                 )
             except NumberTaken:
                 refunds = self._ledger.list_for_payment(payment_intent)

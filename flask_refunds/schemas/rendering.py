@@ -25,7 +25,7 @@ def to_json(value: Any) -> str:
 
 def render(value: Any) -> Any:
     """Return a stored value for JSON: every ``_id`` as text, times as ``2024-03-15T10:30:00.000Z``."""
-    if value is None or isinstance(value, (bool, int, str)):
+    if value is None or isinstance(value, (str, int)):  # also booleans
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from typing import Any
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Refund, id_text, is_account, is_payment_intent, is_reference
+from ..models import IdText, Refund, id_text, is_account, is_reference
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .references import References
 from .refund_documents import payment_range, read_payment
@@ -89,6 +89,8 @@ class Purchases:
         self.names_accounts = account_field is not None
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
+        self._with_siblings = self._sibling_stages()
+        self._with_records = self._record_stages()
 
     def find(self, purchase_id: Any) -> Purchase | None:
         """Return a purchase with its payment's other purchases and refunds.
@@ -100,9 +102,9 @@ class Purchases:
         :raises RecordUnreadable: 500; one of its refunds can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        stages = self._with_siblings({"$in": matching_ids(purchase_id, self._purchases)})
+        wanted = {"$match": {"_id": {"$in": matching_ids(purchase_id, self._purchases)}}}
         with database_timeout():
-            found = list(self._purchases.aggregate([*stages, *self._with_records()]))
+            found = list(self._purchases.aggregate([wanted, *self._with_siblings, *self._with_records]))
             if len(found) > 1:
                 raise PurchaseIdAmbiguous
             purchase = self._read(found[0]) if found else None
@@ -111,7 +113,7 @@ class Purchases:
             records = found[0].get(_RECORDS)
             if records is None:
                 records = self._find_records(purchase.payment_intent)
-        return replace(purchase, refunds=read_payment(records)[0])
+        return replace(purchase, refunds=read_payment(records)[0]) if records else purchase
 
     def _with_known_payment(self, purchase: Purchase) -> Purchase:
         known = self.references.find([purchase.reference]) if purchase.reference else {}
@@ -178,18 +180,19 @@ class Purchases:
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
         """
-        stages = self._with_siblings({"$in": list(purchase_ids)})
+        wanted = {"$match": {"_id": {"$in": list(purchase_ids)}}}
         fields = ("_id", "status", self._field)
         accounts = [self._account_field] if self._account_field else []
         shown = dict.fromkeys([*fields, *accounts, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
-            found = [self._read(each) for each in self._purchases.aggregate([*stages, {"$project": shown}])]
+            stages = [wanted, *self._with_siblings, {"$project": shown}]
+            found = [self._read(each) for each in self._purchases.aggregate(stages)]
         held = {each.reference for each in found if each.reference}
         found = self._with_payments(found, self.references.find(held)) if held else found
         return {each.document["_id"]: each for each in found}
 
-    def _with_siblings(self, wanted: Any) -> list[dict[str, Any]]:
-        """Return the stages that find purchases by ``_id``, each with all purchases of its payment.
+    def _sibling_stages(self) -> list[dict[str, Any]]:
+        """Return the stages that add all purchases of its payment to each purchase.
 
         Purchases without a payment have no siblings: an app may have any number of them.
         """
@@ -208,12 +211,11 @@ class Purchases:
         else:  # mongomock has neither such pipelines nor $type, and compares as Python does
             is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         return [
-            {"$match": {"_id": wanted}},
             {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
             {"$lookup": siblings},
         ]
 
-    def _with_records(self) -> list[dict[str, Any]]:
+    def _record_stages(self) -> list[dict[str, Any]]:
         """Return the stages that add the payment's refund records, or nothing if these must be read apart.
 
         Strings are compared by the collation of the purchases. One with another order than that of the
@@ -372,7 +374,7 @@ class Purchases:
         if not _is_usable(payment_intent, account):
             # Unrelated purchases may contain the same placeholder.
             return Purchase(document, None, [document["_id"]], [])
-        if not is_payment_intent(payment_intent):
+        if not payment_intent.startswith("pi_"):
             ids, completed = [document["_id"]], _completed([document])
             return Purchase(document, None, ids, completed, reference=payment_intent, stripe_account=account)
         together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]

@@ -26,6 +26,7 @@ class ServerClock:
 
     def __init__(self, database: Database, elapsed: Callable[[], float] = elapsed) -> None:
         self._database = database
+        self._is_server = is_server(database)
         self._elapsed = elapsed
         self._lock = threading.Lock()
         self._synced_at = float("-inf")
@@ -36,20 +37,24 @@ class ServerClock:
 
         :raises DatabaseUnavailable: 500.
         """
-        if not is_server(self._database):
+        if not self._is_server:
             return now()
         with self._lock:
-            if self._elapsed() - self._synced_at > SYNC_SECONDS:
-                self._sync()
-            passed = timedelta(milliseconds=int((self._elapsed() - self._synced_at) * 1000))
+            seconds = self._elapsed() - self._synced_at
+            if seconds > SYNC_SECONDS:
+                seconds = self._sync()
+            passed = timedelta(milliseconds=int(seconds * 1000))
             shown = self._server_time + passed
             if not shown < self._last < shown + _MEASURING_ERROR:
                 self._last = shown
             return self._last
 
-    def _sync(self) -> None:
+    def _sync(self) -> float:
+        """Ask MongoDB for its time, and return the seconds since then."""
         with database_timeout():
             began = self._elapsed()
             answered: datetime = self._database.command("hello")["localTime"]
-            self._synced_at = (began + self._elapsed()) / 2
+            ended = self._elapsed()
+        self._synced_at = (began + ended) / 2
         self._server_time = answered if answered.tzinfo else answered.replace(tzinfo=timezone.utc)
+        return ended - self._synced_at

@@ -374,7 +374,7 @@ class Gateway:
 
         def send() -> Any:
             response = self._client.raw_request(method, path, **params)
-            if date := _header(response.headers, "date"):
+            if date := _date_header(response.headers):
                 self._last_date[:] = [(date, time.monotonic())]
             return response
 
@@ -428,11 +428,12 @@ def _read_of(payment: str) -> tuple[str, str, Mapping[str, Any]]:
 def _date_of(answer: StripeCallError) -> datetime | None:
     """Return the time of an answer by Stripe's clock."""
     error = answer.__cause__
-    return _read_date(_header(error.headers, "date")) if isinstance(error, stripe.StripeError) else None
+    return _read_date(_date_header(error.headers)) if isinstance(error, stripe.StripeError) else None
 
 
-def _header(headers: Mapping[str, str] | None, name: str) -> str | None:
-    return next((value for key, value in (headers or {}).items() if key.lower() == name), None)
+def _date_header(headers: Mapping[str, str] | None) -> str | None:
+    headers = headers or {}
+    return headers.get("date") or headers.get("Date")  # a transport's dict may distinguish case
 
 
 def _read_date(date: str | None, seconds_ago: float = 0.0) -> datetime | None:

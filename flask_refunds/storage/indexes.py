@@ -90,6 +90,7 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(
             ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
         ),
+        Index(f"{ledger}.references", [("payment", 1)], "payments of charges and Checkout sessions"),
         Index(purchases, [(settings.payment_field, 1)], "every refund, event and status request"),
         Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
         Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),

@@ -22,7 +22,8 @@ from ..errors import (
 )
 from ..log import LogEvent, log_event
 from ..models import is_payment_intent
-from ..storage.purchases import COMPLETED, Purchase, Purchases
+from ..purchase_fields import COMPLETED
+from ..storage.purchases import Purchase, Purchases
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import PurchaseNotFound, PurchaseNotRefundable
 from ..models import Payment, Refund
-from ..storage.purchases import COMPLETED, Purchase, Purchases
+from ..purchase_fields import COMPLETED
+from ..storage.purchases import Purchase, Purchases
 from .payments import PaymentResolver, payment_errors
 
 if TYPE_CHECKING:

@@ -70,7 +70,7 @@ class StripeSync:
 
         :raises DatabaseUnavailable: 500.
         """
-        if not self._purchases.names_accounts:
+        if self._purchases.fields.stripe_account is None:
             return []
         return sorted({*self._purchases.find_accounts(), *self._ledger.find_accounts()})
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Refund, id_text, is_account, is_reference
+from ..models import IdText, Mark, Refund, id_text, is_account, is_reference
+from ..purchase_fields import PurchaseFields, includes_word, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .references import References
 from .refund_documents import payment_range, read_payment
 from .stored_ids import matching_ids
-
-COMPLETED = "completed"
-REFUNDED = "refunded"
-PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
 _PAYMENT = "_flask_refunds_payment"
@@ -39,9 +36,10 @@ class _Rejected(Exception):
 class Purchase:
     """A purchase as the app stored it, with its payment.
 
+    :param status: ``completed``, ``refunded``, or ``None`` for any other status of the app.
     :param payment_intent: the payment's ID, if it is known.
     :param ids: all purchases of the payment.
-    :param completed_ids: those that are completed.
+    :param completed: those that are completed, with their statuses as stored.
     :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
     :param reference: the charge or Checkout session that it holds in place of a payment intent.
     :param references: what else than the payment's ID the purchases of the payment may hold.
@@ -49,18 +47,14 @@ class Purchase:
     """
 
     document: Mapping[str, Any]
+    status: Literal["completed", "refunded"] | None
     payment_intent: str | None
     ids: Sequence[Any]
-    completed_ids: Sequence[Any]
+    completed: Sequence[Mark]
     refunds: Sequence[Refund] = ()
     reference: str | None = None
     references: Sequence[str] = ()
     stripe_account: str | None = None
-
-    @property
-    def status(self) -> Any:
-        """The purchase's status, as stored."""
-        return self.document.get("status")
 
 
 class Purchases:
@@ -69,24 +63,17 @@ class Purchases:
     :param collection: with majority read and write concern, journaled.
     :param records: the ledger, in the same database.
     :param references: what is known about charges and Checkout sessions.
-    :param payment_field: the field that contains the payment's ID; may be a dotted path.
-    :param account_field: the field that contains the connected account of direct charges.
+    :param fields: the shape of a purchase.
     """
 
     def __init__(
-        self,
-        collection: Collection,
-        records: Collection,
-        references: References,
-        payment_field: str,
-        account_field: str | None = None,
+        self, collection: Collection, records: Collection, references: References, fields: PurchaseFields
     ) -> None:
         self._purchases = collection
         self._records = records
         self.references = references
-        self._field = payment_field
-        self._account_field = account_field
-        self.names_accounts = account_field is not None
+        self.fields = fields
+        self._field = fields.payment
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
         self._with_siblings = self._sibling_stages()
@@ -135,17 +122,17 @@ class Purchases:
         references = self.references.of(set(payments.values())) if payments else {}
         together: dict[str, list[Mapping[str, Any]]] = {each: [] for each in references}
         holders = {held: payment for payment, all_held in references.items() for held in all_held}
+        query, shown = self._paid_by(list(holders)), {self._field: 1, self.fields.status: 1}
         with database_timeout(REPORT_SECONDS):
-            query, shown = self._paid_by(list(holders)), {self._field: 1, "status": 1}
             for each in self._purchases.find(query, shown) if holders else ():
-                together[holders[_at(each, self._field)]].append(each)
+                together[holders[read_field(each, self._field)]].append(each)
         return [
             replace(
                 purchase,
                 payment_intent=payment,
                 references=references[payment][1:],
                 ids=[each["_id"] for each in together[payment]],
-                completed_ids=_completed(together[payment]),
+                completed=self._completed(together[payment]),
             )
             if (payment := payments.get(purchase.reference or ""))
             else purchase
@@ -181,11 +168,11 @@ class Purchases:
         :raises DatabaseUnavailable: 500.
         """
         wanted = {"$match": {"_id": {"$in": list(purchase_ids)}}}
-        fields = ("_id", "status", self._field)
-        accounts = [self._account_field] if self._account_field else []
+        fields = ("_id", self.fields.status, self._field)
+        accounts = [self.fields.stripe_account] if self.fields.stripe_account else []
         shown = dict.fromkeys([*fields, *accounts, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
+        stages = [wanted, *self._with_siblings, {"$project": shown}]
         with database_timeout(REPORT_SECONDS):
-            stages = [wanted, *self._with_siblings, {"$project": shown}]
             found = [self._read(each) for each in self._purchases.aggregate(stages)]
         held = {each.reference for each in found if each.reference}
         found = self._with_payments(found, self.references.find(held)) if held else found
@@ -207,7 +194,7 @@ class Purchases:
         }
         if self._is_server:
             # Whole documents may exceed 16 MB.
-            siblings["pipeline"] = [{"$project": {self._field: 1, "status": 1}}]
+            siblings["pipeline"] = [{"$project": {self._field: 1, self.fields.status: 1}}]
         else:  # mongomock has neither such pipelines nor $type, and compares as Python does
             is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         return [
@@ -258,10 +245,10 @@ class Purchases:
 
         :raises DatabaseUnavailable: 500.
         """
-        if self._account_field is None:
+        if self.fields.stripe_account is None:
             return []
         with database_timeout(REPORT_SECONDS):
-            found = self._purchases.distinct(self._account_field)
+            found = self._purchases.distinct(self.fields.stripe_account)
         return [each for each in found if isinstance(each, str) and is_account(each)]
 
     def has_account(self, account: str) -> bool:
@@ -269,10 +256,10 @@ class Purchases:
 
         :raises DatabaseUnavailable: 500.
         """
-        if self._account_field is None:
+        if self.fields.stripe_account is None:
             return False
         with database_timeout():
-            return self._purchases.find_one({self._account_field: account}, {"_id": 1}) is not None
+            return self._purchases.find_one({self.fields.stripe_account: account}, {"_id": 1}) is not None
 
     def ids_of(self, references: Sequence[str]) -> list[Any]:
         """Return the IDs of every purchase of a payment.
@@ -302,91 +289,109 @@ class Purchases:
         :param account: the connected account that has them, which their purchases must name.
         :raises DatabaseUnavailable: 500.
         """
-        if not charges or (account is not None and self._account_field is None):
+        if not charges or (account is not None and self.fields.stripe_account is None):
             return set()
         held = {each: payment for payment, every in self.references.of(charges).items() for each in every}
         held |= {charge: payment for payment, charge in charges.items() if charge}
         query: dict[str, Any] = {self._field: {"$in": list(held)}}
-        if self._account_field is not None:
-            query[self._account_field] = account  # None matches a missing field, too
+        if self.fields.stripe_account is not None:
+            query[self.fields.stripe_account] = account  # None matches a missing field, too
         with database_timeout():
-            found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
+            found = [read_field(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
         return {held[each] for each in found if isinstance(each, str)}
 
-    def find_completed(self, references: Sequence[str]) -> list[Any]:
-        """Return the IDs of the completed purchases of a payment.
+    def find_completed(self, references: Sequence[str]) -> list[Mark]:
+        """Return the completed purchases of a payment, with their statuses as stored.
 
         :raises DatabaseUnavailable: 500.
         """
+        query = {**self._paid_by(references), **self.fields.is_completed}
         with database_timeout():
-            query = {**self._paid_by(references), "status": COMPLETED}
-            return [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
+            return self._completed(self._purchases.find(query, {self.fields.status: 1}))
 
-    def mark_refunded(
-        self, references: Sequence[str], purchase_ids: Sequence[Any]
-    ) -> tuple[list[Any], list[Any]]:
-        """Mark those of these purchases as refunded that are completed and still have this payment.
+    def _completed(self, documents: Iterable[Mapping[str, Any]]) -> list[Mark]:
+        words, path = self.fields.completed_words, self.fields.status
+        statuses = ((each["_id"], read_field(each, path)) for each in documents)
+        return [Mark(purchase_id, word) for purchase_id, word in statuses if includes_word(words, word)]
+
+    def mark_refunded(self, references: Sequence[str], marks: Sequence[Mark]) -> tuple[list[Any], list[Any]]:
+        """Mark those of these purchases as refunded that still have their status and this payment.
 
         :param references: everything that a purchase of the payment may hold.
         :return: those that aren't refunded with this payment now, and those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        rejected, marked = self._mark(references, purchase_ids, COMPLETED, REFUNDED)
-        if marked == len(purchase_ids):
+        rejected: list[Any] = []
+        count = 0
+        for status, purchase_ids in _by_status(marks):
+            failed, changed = self._change(references, purchase_ids, status, self.fields.refunded_word)
+            rejected += failed
+            count += changed
+        if count == len(marks):
             return [], []
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(references), "status": REFUNDED}
+        purchase_ids = [each.purchase_id for each in marks]
+        query = {"_id": {"$in": purchase_ids}, **self._paid_by(references), **self.fields.is_refunded}
         with database_timeout():
             refunded = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
         return [each for each in purchase_ids if each not in refunded], rejected
 
-    def mark_completed(self, references: Sequence[str], purchase_ids: Sequence[Any]) -> list[Any]:
-        """Mark those of these purchases as completed again that are refunded and still have this payment.
+    def mark_completed(self, references: Sequence[str], marks: Sequence[Mark]) -> list[Any]:
+        """Give those of these purchases their old status again that are refunded and still have this payment.
 
-        :return: those whose new status MongoDB rejected.
+        :return: those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(references, purchase_ids, REFUNDED, COMPLETED)[0]
+        rejected: list[Any] = []
+        for status, purchase_ids in _by_status(reversed(marks)):  # the last status that was found counts
+            rejected += self._change(references, purchase_ids, self.fields.refunded_word, status)[0]
+        return rejected
 
-    def _mark(
-        self, references: Sequence[str], purchase_ids: Sequence[Any], before: str, after: str
+    def _change(
+        self, references: Sequence[str], purchase_ids: Sequence[Any], before: Any, after: Any
     ) -> tuple[list[Any], int]:
-        """Return the purchases whose new status MongoDB rejected, and how many were marked at once."""
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(references), "status": before}
-        marked = self._update(query, after) if purchase_ids else 0
-        if marked is not None:
-            return [], marked
+        """Return the purchases whose new status MongoDB rejected, and how many were changed at once."""
+        path = self.fields.status
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(references), path: before}
+        changed = self._update(query, after)
+        if changed is not None:
+            return [], changed
         # One after the other, so that one rejected status doesn't stop the others.
         return [each for each in purchase_ids if self._update({**query, "_id": each}, after) is None], 0
 
-    def _update(self, query: Mapping[str, Any], status: str) -> int | None:
+    def _update(self, query: Mapping[str, Any], status: Any) -> int | None:
         """Return how many purchases were updated, or ``None`` if MongoDB rejected the status."""
         try:
             with rejections_as(_Rejected), database_timeout():
-                return self._purchases.update_many(query, {"$set": {"status": status}}).matched_count
+                changes = {"$set": {self.fields.status: status}}
+                return self._purchases.update_many(query, changes).matched_count
         except _Rejected:
             return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key not in _ADDED}
-        payment_intent, account = _at(document, self._field), None
-        if self._account_field is not None:
-            account = _at(document, self._account_field) or None
+        status = self.fields.status_of(document)
+        payment_intent, account = read_field(document, self._field), self._account_of(document)
         if not _is_usable(payment_intent, account):
             # Unrelated purchases may contain the same placeholder.
-            return Purchase(document, None, [document["_id"]], [])
+            return Purchase(document, status, None, [document["_id"]], [])
         if not payment_intent.startswith("pi_"):
-            ids, completed = [document["_id"]], _completed([document])
-            return Purchase(document, None, ids, completed, reference=payment_intent, stripe_account=account)
-        together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
+            alone = [document["_id"]], self._completed([document])
+            return Purchase(document, status, None, *alone, reference=payment_intent, stripe_account=account)
+        together = [each for each in found[_SIBLINGS] if read_field(each, self._field) == payment_intent]
         ids = [each["_id"] for each in together]
-        return Purchase(document, payment_intent, ids, _completed(together), stripe_account=account)
+        completed = self._completed(together)
+        return Purchase(document, status, payment_intent, ids, completed, stripe_account=account)
+
+    def _account_of(self, document: Mapping[str, Any]) -> Any:
+        path = self.fields.stripe_account
+        return None if path is None else read_field(document, path) or None
 
     def describe_payment(self, purchase: Purchase) -> str:
         """Return why a purchase's payment isn't usable: the field, and what it holds, without secrets."""
-        held = _at(purchase.document, self._field)
-        if self._account_field is not None and _is_usable(held, None):
-            account = _at(purchase.document, self._account_field)
-            return f"Its {self._account_field} {_describe(account)}. A connected account is acct_…."
+        held = read_field(purchase.document, self._field)
+        if _is_usable(held, None):
+            account = self._account_of(purchase.document)
+            return f"Its {self.fields.stripe_account} {_describe(account)}. A connected account is acct_…."
         return f"Its {self._field} {_describe(held)}. {_EXPECTED}"
 
 
@@ -407,12 +412,9 @@ def _describe(value: Any) -> str:
     return f"holds {prefix.group()}…" if prefix else "holds other text"
 
 
-def _completed(purchases: Iterable[Mapping[str, Any]]) -> list[Any]:
-    return [each["_id"] for each in purchases if each.get("status") == COMPLETED]
-
-
-def _at(document: Mapping[str, Any], path: str) -> Any:
-    value: Any = document
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+def _by_status(marks: Iterable[Mark]) -> Iterable[tuple[Any, list[Any]]]:
+    """Return each status, and the purchases with exactly this one: 1, 1.0 and true are three."""
+    groups: dict[str, tuple[Any, list[Any]]] = {}
+    for purchase_id, status in marks:
+        groups.setdefault(repr(status), (status, []))[1].append(purchase_id)
+    return groups.values()

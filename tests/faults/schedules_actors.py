@@ -34,6 +34,7 @@ from flask_refunds.errors import RefundsError
 from flask_refunds.instrumentation import Observers
 from flask_refunds.log import LogEvent
 from flask_refunds.models import Refund, RefundRequest
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger
@@ -46,7 +47,6 @@ from tests.faults import environments
 from tests.faults.schedules_state import (
     CART,
     EVENTS,
-    FIELD,
     KEY,
     LEDGER,
     PURCHASES,
@@ -232,7 +232,7 @@ class Library:
         ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
         queue = ReconcileQueue(records, self._clock)
         references = References(mongomock.MongoClient().shop.references)
-        purchases = Purchases(purchase_documents, records, references, FIELD)
+        purchases = Purchases(purchase_documents, records, references, PurchaseFields())
         purchases.hold_sessions = lambda: False  # type: ignore[method-assign]
         payments = PaymentResolver(purchases, lambda: gateway)
         transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())

@@ -33,6 +33,10 @@ def read_record(document: Mapping[str, Any]) -> Refund:
     return Refund(
         id=document["_id"],
         payment_intent=document["paymentIntent"],
+        references=document.get("references", []),
+        charge=document.get("charge"),
+        livemode=document.get("livemode"),
+        stripe_account=document.get("stripeAccount"),
         number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
         marks=[Mark(each["purchaseId"], each["status"]) for each in document.get("marks", [])],

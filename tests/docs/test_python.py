@@ -28,7 +28,7 @@ from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_p
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
 
-from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded
+from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded, refunds_bp
 from flask_refunds.storage import connection
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.docs.apps import PageRunner, assert_refunds_once, serve
@@ -471,6 +471,52 @@ def send_event(page: PageRunner, kind: str, refund: Any) -> None:
         assert call("POST", WEBHOOK, headers, body).status == 200
 
 
+def checkout(page: PageRunner) -> None:
+    app = page.add_app(registered=False)
+    run(page, "docs/checkout.md")
+    app.register_blueprint(refunds_bp)
+    payment = page.stripe.create_payment(1999)
+    session = page.stripe.create_checkout_session(payment)
+    purchase, _ = page.add_purchase(checkout={"sessionId": session})
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.find_purchase(purchase)["status"] == "refunded"
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def destination_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Destination charges")
+    payment = page.stripe.create_payment(1999, transfer_to="acct_1Seller", application_fee_amount=200)
+    purchase, _ = page.add_purchase(stripePaymentIntentId=payment)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.transfer(payment)["amount_reversed"] == 1999
+    assert page.stripe.application_fee(payment)["amount_refunded"] == 200
+
+
+def direct_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Direct charges")
+    payment = page.stripe.create_payment(1999, account="acct_1Seller")
+    fields = {"seller": {"stripeAccount": "acct_1Seller"}, "stripePaymentIntentId": payment}
+    purchase, _ = page.add_purchase(**fields)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def options_function(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Options for each purchase")
+    payments = [page.stripe.create_payment(1999, transfer_to="acct_1Seller") for _ in range(2)]
+    for payment, kept in zip(payments, (True, False), strict=True):
+        purchase, _ = page.add_purchase(stripePaymentIntentId=payment, sellerKeepsMoney=kept)
+        with serve(app) as call:
+            assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert [page.stripe.transfer(each)["amount_reversed"] for each in payments] == [0, 1999]
+
+
 def python(page: PageRunner) -> None:
     page.add_app()
     canceled = [page.add_purchase(event="canceled-2024")[0] for _ in range(2)]
@@ -658,6 +704,10 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/extensions.md", "Flask-Limiter"): limiter,
     ("docs/extensions.md", "Flask-SeaSurf"): seasurf,
     ("docs/extensions.md", "Flask-Talisman"): talisman,
+    ("docs/checkout.md", None): checkout,
+    ("docs/connect.md", "Destination charges"): destination_charges,
+    ("docs/connect.md", "Direct charges"): direct_charges,
+    ("docs/connect.md", "Options for each purchase"): options_function,
     ("docs/index.md", None): index,
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,

@@ -65,9 +65,16 @@ class Refunds:
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
-        self.purchases = Purchases(purchases, records, settings.payment_field)
-        self.metrics_query = MetricsQuery(records, purchases, clock)
-        self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
+        self.purchases = Purchases(purchases, records, settings.purchase_fields)
+        self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields)
+        self.purchase_search = PurchaseSearch(
+            purchases,
+            users,
+            contents,
+            fields=settings.purchase_fields,
+            user_fields=settings.refunds_user_fields,
+            content_fields=settings.refunds_content_fields,
+        )
         self.refund_search = RefundSearch(records)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
         self.stripe_sync = StripeSync(self.ledger, self.purchases, self.gateway, self.transitions)

@@ -13,6 +13,7 @@ from ..errors import KeyRejected, PermissionMissing, StripeCallError
 from ..storage.connection import Database
 from .check_result import CheckResult, fail, note, ok
 from .mongodb_checks import check_mongodb
+from .purchase_checks import check_purchases
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -32,6 +33,7 @@ def run_checks(
     yield _mode(settings)
     yield from _stripe(settings, gateway, clock)
     yield from check_mongodb(settings, database, clock)
+    yield from check_purchases(settings, database, gateway)
 
 
 def _mode(settings: Settings) -> CheckResult:

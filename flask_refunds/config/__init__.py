@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
 from ..clock import CALL_SECONDS
+from ..purchase_fields import PurchaseFields
+from .documents import document_settings
 from .reader import (
     Reader,
     as_tuple,
@@ -32,8 +35,6 @@ _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
-_PURCHASE_FIELDS = {"payment": "stripePaymentIntentId"}
-_USER_FIELDS = {"id": "_id"}
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
@@ -54,8 +55,12 @@ class Settings:
     refunds_users_collection: str
     refunds_contents_collection: str
     refunds_collection: str
-    refunds_purchase_fields: Mapping[str, str]
+    refunds_purchase_fields: Mapping[str, str | None]
     refunds_user_fields: Mapping[str, str]
+    refunds_content_fields: Mapping[str, str]
+    refunds_status_completed: tuple[Any, ...]
+    refunds_status_refunded: Any
+    refunds_amount_unit: str
     refunds_user_loader: Callable[[Mapping[str, Any]], Any] | None
     refunds_is_admin: Callable[[Any], bool] | None
     stripe_secret_key: str = field(repr=False)
@@ -67,10 +72,16 @@ class Settings:
     refunds_admin_page: bool
     refunds_login_url: str | None
 
-    @property
-    def payment_field(self) -> str:
-        """The field of a purchase that contains its payment intent's ID."""
-        return self.refunds_purchase_fields["payment"]
+    @cached_property
+    def purchase_fields(self) -> PurchaseFields:
+        """The shape of a purchase."""
+        paths: Any = self.refunds_purchase_fields
+        return PurchaseFields(
+            **paths,
+            completed_words=self.refunds_status_completed,
+            refunded_word=self.refunds_status_refunded,
+            amount_in_minor_units=self.refunds_amount_unit == "minor",
+        )
 
     @property
     def user_id_field(self) -> str:
@@ -129,7 +140,12 @@ def unknown_keys(config: Mapping[str, Any]) -> list[str]:
 
 def _settings(reader: Reader) -> Settings:
     reader.reject_misspelled(_KNOWN_KEYS)
-    return Settings(**_mongo_settings(reader), **_stripe_settings(reader), **_admin_page_settings(reader))
+    return Settings(
+        **_mongo_settings(reader),
+        **document_settings(reader),
+        **_stripe_settings(reader),
+        **_admin_page_settings(reader),
+    )
 
 
 def _mongo_settings(reader: Reader) -> dict[str, Any]:
@@ -157,10 +173,6 @@ def _mongo_settings(reader: Reader) -> dict[str, Any]:
         "refunds_mongo": _mongo(reader),
         **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
-        "refunds_purchase_fields": _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS),
-        "refunds_user_fields": _fields(reader, "REFUNDS_USER_FIELDS", _USER_FIELDS),
-        "refunds_user_loader": reader.function("REFUNDS_USER_LOADER"),
-        "refunds_is_admin": reader.function("REFUNDS_IS_ADMIN"),
     }
 
 
@@ -174,20 +186,6 @@ def _mongo(reader: Reader) -> Any:
         importable=True,
     )
     return given._get_current_object if is_proxy(given) else given
-
-
-def _fields(reader: Reader, key: str, defaults: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the field paths of the app's documents: the setting, merged over the defaults."""
-
-    def is_valid(value: Any) -> bool:
-        known = isinstance(value, Mapping) and value.keys() <= defaults.keys()
-        return known and all(path == "" or is_path(path) for path in value.values())
-
-    known = ", ".join(sorted(defaults))
-    given: Mapping[str, str] = reader.get(
-        key, {}, is_valid, f"a dict of field paths; its keys can be: {known}"
-    )
-    return {**defaults, **{name: path for name, path in given.items() if path != ""}}
 
 
 def is_database(value: Any) -> bool:

@@ -8,6 +8,7 @@ from markupsafe import escape
 from ..config import Settings
 from ..config.tokens import TokenSettings
 from ..extension import current_refunds
+from ..schemas.rendering import render_text, to_json
 from ..web.responses import json_errors
 from .assets import Asset, content_version, find_asset, script_names
 
@@ -60,6 +61,12 @@ def send_asset(version: str, name: str) -> Response:
     return response
 
 
+def _statuses(settings: Settings) -> list[str | None]:
+    """Return the statuses that the page offers as a filter: the app's own, and two that most apps have."""
+    words = (*settings.refunds_status_completed, settings.refunds_status_refunded, "pending", "failed")
+    return list(dict.fromkeys(map(render_text, words)))
+
+
 def _page_settings() -> Settings:
     settings = current_refunds().settings
     if not settings.refunds_admin_page:
@@ -85,8 +92,8 @@ def _render_page(settings: Settings, tokens: TokenSettings) -> str:
         "{{assets}}": base,
         "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
-        "{{payment_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
+        "{{statuses}}": str(escape(to_json(_statuses(settings)))),
         "{{token_header}}": str(escape(tokens.jwt_header_name)),
         "{{token_type}}": str(escape(tokens.jwt_header_type)),
     }

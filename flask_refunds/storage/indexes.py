@@ -80,6 +80,9 @@ def required_indexes(settings: Settings) -> list[Index]:
     """Return every required index, the ledger's first."""
     ledger, purchases = settings.refunds_collection, settings.refunds_purchases_collection
     users, user_id = settings.refunds_users_collection, settings.user_id_field
+    email = settings.refunds_user_fields["email"]
+    fields = settings.purchase_fields
+    newest = fields.newest_first
     required = [
         Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
         Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "lists by status"),
@@ -97,15 +100,16 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(
             ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
         ),
-        Index(purchases, [(settings.payment_field, 1)], "every refund, event and status request"),
-        Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
-        Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),
-        Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
-        Index(users, [("email", 1)], "lists of purchases by e-mail address"),
+        Index(purchases, [(fields.payment, 1)], "every refund, event and status request"),
+        Index(purchases, [(fields.status, 1), *newest], "lists of purchases by status"),
+        Index(purchases, [(fields.user, 1), *newest], "lists of purchases by user"),
+        Index(purchases, [(fields.content, 1), *newest], "bulk runs by content"),
+        Index(purchases, newest, "lists of purchases"),
+        Index(users, [(email, 1)], "lists of purchases by e-mail address"),
     ]
-    if user_id not in ("_id", "email") and settings.refunds_user_loader is None:
+    if user_id != email and settings.refunds_user_loader is None:
         required.append(Index(users, [(user_id, 1)], "every request of a user"))
-    return required
+    return [each for each in required if each.keys[0][0] != "_id"]  # MongoDB builds that one
 
 
 def inspect_indexes(database: Database, required: Iterable[Index]) -> list[IndexStatus]:

@@ -100,15 +100,15 @@ def requirements(page: PageRunner) -> None:
     page.db.users.update_one({"_id": page.user}, {"$set": {"roles": ["refunds"]}})
     purchase, payment = page.add_purchase()
     stored = page.db.purchases.find_one_and_delete({"_id": purchase})
-    del stored["stripePaymentIntentId"]
-    page.db.orders.insert_one({**stored, "stripe": {"paymentIntent": payment}})
+    del stored["stripePaymentIntentId"], stored["status"]
+    page.db.orders.insert_one({**stored, "stripe": {"paymentIntent": payment}, "state": "paid"})
     token = make_token("ada@shop.example", secret=JWT_SECRET)
     with serve(app) as call:
         response = call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers(token))
         assert (response.status, response.json.get("message")) == (200, "Refund successful"), response
         page.db.users.update_one({"_id": page.user}, {"$set": {"roles": []}})
         assert call("GET", LIST, page.admin_headers(token)).status == 403
-    assert page.db.orders.find_one()["status"] == "refunded"
+    assert page.db.orders.find_one()["state"] == "returned"
 
 
 def flask_jwt_extended(page: PageRunner) -> None:
@@ -422,6 +422,27 @@ def several_shops(page: PageRunner) -> None:
         page.db.client.drop_database("north")
 
 
+def mongoengine_documents(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/recipes.md", "Use mongoengine documents")
+    shop = SimpleNamespace(**page.names)
+    try:
+        admin = shop.Customer(login="Ada", email="ada@shop.example", role="admin").save()
+        payment = page.stripe.create_payment(1999, "eur")
+        paid = shop.Payment(intent=payment, amount="19.99", currency="eur")
+        order = shop.Order(customer=admin, payment=paid, state="paid").save()
+        headers = page.admin_headers(make_token(str(admin.id), secret=JWT_SECRET))
+        with serve(app) as call:
+            [listed] = call("GET", "/api/payments/admin/all?user=ada@shop.example", headers).json["purchases"]
+            assert listed["_refunds"]["amountText"] == "19.99 EUR"
+            assert listed["_refunds"]["user"]["name"] == "Ada"
+            assert call("POST", f"/api/payments/admin/refund/{order.id}", headers).status == 200
+        assert order.reload().state == "returned"
+        order.save()
+    finally:
+        shop.me.disconnect()
+
+
 def monitoring(page: PageRunner) -> None:
     app = page.add_app()
     before = set(REGISTRY._collector_to_names)
@@ -499,6 +520,7 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/recipes.md", "Limit the request rate"): rate_limit,
     ("docs/recipes.md", "Run several shops in one process"): several_shops,
     ("docs/recipes.md", "Use an app factory"): app_factory,
+    ("docs/recipes.md", "Use mongoengine documents"): mongoengine_documents,
     ("docs/recipes.md", "Use another URL prefix"): url_prefix,
     ("docs/reconcile.md", None): celery_beat,
     ("docs/requirements.md", "Overview"): requirements,

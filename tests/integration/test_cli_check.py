@@ -77,6 +77,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    indexes",
         "OK    reconcile",
         "OK    counts",
+        "OK    documents",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"
@@ -518,3 +519,53 @@ def test_each_result_is_printed_before_the_next_check(commands: Commands, sandbo
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+# The app's documents
+
+
+@pytest.mark.parametrize(
+    ("unit", "amounts", "currency", "found"),
+    [
+        ("major", (15.5, "4.49"), "eur", ("ok", "add up")),
+        ("minor", (1550, 449), "eur", ("ok", "add up")),
+        ("major", (1550, 449), "eur", ("note", "Set REFUNDS_AMOUNT_UNIT=minor.")),
+        ("minor", (15.5, 4.49), "eur", ("note", "Set REFUNDS_AMOUNT_UNIT=major.")),
+        ("minor", (1000, 999), "jpy", ("ok", "add up")),
+        ("major", (1550, 450), "eur", None),
+        ("major", ({"value": 19.99}, None), "eur", None),
+    ],
+)
+def test_wrong_unit_of_amounts_is_found(
+    database: Any,
+    sandbox: StripeSandbox,
+    unit: str,
+    amounts: Any,
+    currency: str,
+    found: tuple[str, str] | None,
+) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_AMOUNT_UNIT=unit)
+    payment = sandbox.create_payment(1999, currency)
+    for amount in amounts:
+        shop.add_purchase(payment, amount=amount)
+    shop.add_purchase(sandbox.create_payment(5), "pending", amount=5)
+    _, checks = check(shop)
+    if found is None:
+        assert "amounts" not in checks
+    else:
+        assert checks["amounts"][0] == found[0]
+        assert found[1] in checks["amounts"][1]
+
+
+def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox: StripeSandbox) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"payment": "pi"})
+    assert "documents" not in check(shop)[1]
+    for number, status in enumerate(["paid", "paid", True, True, "open", "paid"]):
+        shop.add_purchase(None, status, pi=f"pi_{number}")  # type: ignore[arg-type]
+    status, message = check(shop)[1]["documents"]
+    assert (status, "status has: paid (3), true (2), open (1)." in message) == ("note", True), message
+    shop.add_purchase(None, "refunded", pi="pi_9")
+    assert check(shop)[1]["documents"][0] == "ok"
+    shop.db.purchases.update_many({}, {"$rename": {"pi": "intent"}})
+    status, message = check(shop)[1]["documents"]
+    assert (status, "0 of 7 purchases have a payment intent" in message) == ("note", True), message

@@ -18,6 +18,7 @@ from flask_pymongo import PyMongo
 from flask_refunds import ConfigurationError, check_config, refunds_bp
 from flask_refunds.config import CALL_SECONDS, Settings, check_settings, read_settings, read_token_settings
 from flask_refunds.config.tokens import TokenSettings
+from flask_refunds.purchase_fields import PurchaseFields
 from tests.mount.keys import PUBLIC_KEY_ALGORITHMS, KeyPair, key_pair
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_app
 
@@ -67,8 +68,21 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_users_collection": "users",
         "refunds_contents_collection": "contents",
         "refunds_collection": "flask_refunds",
-        "refunds_purchase_fields": {"payment": "stripePaymentIntentId"},
-        "refunds_user_fields": {"id": "_id"},
+        "refunds_purchase_fields": {
+            "status": "status",
+            "payment": "stripePaymentIntentId",
+            "user": "user",
+            "content": "content",
+            "amount": "amount",
+            "currency": "currency",
+            "created": None,
+            "stripe_account": None,
+        },
+        "refunds_user_fields": {"id": "_id", "name": "name", "email": "email"},
+        "refunds_content_fields": {"title": "title", "type": "type"},
+        "refunds_status_completed": ("completed",),
+        "refunds_status_refunded": "refunded",
+        "refunds_amount_unit": "major",
         "refunds_user_loader": None,
         "refunds_is_admin": None,
         "stripe_secret_key": STRIPE_KEY,
@@ -119,6 +133,10 @@ OPTIONAL = [
     "REFUNDS_COLLECTION",
     "REFUNDS_PURCHASE_FIELDS",
     "REFUNDS_USER_FIELDS",
+    "REFUNDS_CONTENT_FIELDS",
+    "REFUNDS_STATUS_COMPLETED",
+    "REFUNDS_STATUS_REFUNDED",
+    "REFUNDS_AMOUNT_UNIT",
     "REFUNDS_USER_LOADER",
     "REFUNDS_IS_ADMIN",
     "REFUNDS_STRIPE_TIMEOUT",
@@ -149,10 +167,39 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
     ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
     ("REFUNDS_COLLECTION", "refund_ledger", "refunds_collection", "refund_ledger"),
-    ("REFUNDS_PURCHASE_FIELDS", {"payment": "payment.intent"}, "payment_field", "payment.intent"),
-    ("REFUNDS_PURCHASE_FIELDS", {}, "payment_field", "stripePaymentIntentId"),
+    ("REFUNDS_PURCHASE_FIELDS", {}, "purchase_fields", PurchaseFields()),
+    (
+        "REFUNDS_PURCHASE_FIELDS",
+        {"payment": "payment.intent", "status": "payment.state", "user": "buyer.$id", "created": "at"},
+        "purchase_fields",
+        PurchaseFields(payment="payment.intent", status="payment.state", user="buyer.$id", created="at"),
+    ),
+    (
+        "REFUNDS_PURCHASE_FIELDS",
+        {"payment": "_id", "created": None, "stripe_account": "seller.account"},
+        "purchase_fields",
+        PurchaseFields(payment="_id", stripe_account="seller.account"),
+    ),
+    ("REFUNDS_STATUS_COMPLETED", "PAID", "purchase_fields", PurchaseFields(completed_words=("PAID",))),
+    ("REFUNDS_STATUS_COMPLETED", [3, "3"], "refunds_status_completed", (3, "3")),
+    ("REFUNDS_STATUS_COMPLETED", True, "refunds_status_completed", (True,)),
+    ("REFUNDS_STATUS_COMPLETED", (0, False), "refunds_status_completed", (0, False)),
+    ("REFUNDS_STATUS_REFUNDED", -4.5, "purchase_fields", PurchaseFields(refunded_word=-4.5)),
+    ("REFUNDS_AMOUNT_UNIT", "minor", "purchase_fields", PurchaseFields(amount_in_minor_units=True)),
     ("REFUNDS_USER_FIELDS", {"id": "email"}, "user_id_field", "email"),
     ("REFUNDS_USER_FIELDS", {}, "user_id_field", "_id"),
+    (
+        "REFUNDS_USER_FIELDS",
+        {"name": "profile.fullName"},
+        "refunds_user_fields",
+        {"id": "_id", "name": "profile.fullName", "email": "email"},
+    ),
+    (
+        "REFUNDS_CONTENT_FIELDS",
+        {"title": "i18n.en"},
+        "refunds_content_fields",
+        {"title": "i18n.en", "type": "type"},
+    ),
     ("REFUNDS_USER_LOADER", app_function, "refunds_user_loader", app_function),
     ("REFUNDS_IS_ADMIN", app_function, "refunds_is_admin", app_function),
     ("REFUNDS_IS_ADMIN", bool, "refunds_is_admin", bool),
@@ -247,6 +294,7 @@ class Anything:
 
 INVALID_NAMES = [" ", 1, True, b"users", ["users"], "$where", "us\0ers", Anything()]
 INVALID_FIELDS: list[Any] = ["email", 1, True, ["id"], Anything()]
+INVALID_WORDS: list[Any] = ["  ", b"paid", {"status": "paid"}, float("nan"), 2**63, Anything()]
 INVALID_TEXTS = [" \t", 1, True, b"text", ["text"], {"text": 1}]
 INVALID_URLS = [
     "api.stripe.com",
@@ -293,7 +341,20 @@ INVALID: dict[str, list[Any]] = {
         *INVALID_FIELDS,
         *({"payment": name} for name in INVALID_NAMES),
         {"pay": "x"},
+        *({"created": name} for name in INVALID_NAMES),
+        {"user": None},
+        {"status": "_id"},
+        {"status": "amount"},
+        {"status": "paid.state", "payment": "paid.state"},
+        {"amount": "price", "currency": "price.currency"},
+        {"payment": "payment.$id"},
+        {"user": "$id"},
+        {"content": "c.$id.$id"},
     ],
+    "REFUNDS_CONTENT_FIELDS": [*INVALID_FIELDS, {"id": "sku"}, {"title": "a", "type": "a.b"}],
+    "REFUNDS_STATUS_COMPLETED": [*INVALID_WORDS, [], [None, 1], ["paid", ["done"]], "refunded", ["refunded"]],
+    "REFUNDS_STATUS_REFUNDED": [*INVALID_WORDS, ["refunded"], "completed"],
+    "REFUNDS_AMOUNT_UNIT": ["cents", 100, True, ["minor"]],
     "REFUNDS_USER_FIELDS": [*INVALID_FIELDS, *({"id": name} for name in INVALID_NAMES), {"payment": "x"}],
     "REFUNDS_USER_LOADER": ["app_function", 1, True, {}, Anything()],
     "REFUNDS_IS_ADMIN": ["app_function", 1, True, ["ann"], Anything()],
@@ -587,6 +648,10 @@ ALL_INVALID: dict[str, Any] = {
     "REFUNDS_COLLECTION": f"${CANARY}",
     "REFUNDS_PURCHASE_FIELDS": {"payment": f"${CANARY}"},
     "REFUNDS_USER_FIELDS": {CANARY: "email"},
+    "REFUNDS_CONTENT_FIELDS": {CANARY: "title"},
+    "REFUNDS_STATUS_COMPLETED": [CANARY, None],
+    "REFUNDS_STATUS_REFUNDED": {CANARY: CANARY},
+    "REFUNDS_AMOUNT_UNIT": CANARY,
     "REFUNDS_USER_LOADER": CANARY,
     "REFUNDS_IS_ADMIN": CANARY,
     "STRIPE_SECRET_KEY": f"sk_test {CANARY}",

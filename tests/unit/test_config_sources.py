@@ -110,8 +110,7 @@ def test_whole_config_can_come_from_the_environment(
     app.config.from_prefixed_env("SHOP")
     check_config(app)
     settings = get_refunds(app).settings
-    assert settings.refunds_purchase_fields["payment"] == "payment.intent"
-    assert settings.refunds_user_fields["id"] == "_id"
+    assert (settings.purchase_fields.payment, settings.user_id_field) == ("payment.intent", "_id")
     assert (settings.refunds_stripe_timeout, settings.refunds_admin_page) == (4.5, False)
     assert (settings.refunds_user_loader, settings.stripe_webhook_secret) == (bool, ())
     assert settings.refunds_login_url is None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from bson import Binary, ObjectId
@@ -175,6 +175,13 @@ class RefundRequest:
         return ":".join(filter(None, (self.source, self.requested_by)))
 
 
+class Mark(NamedTuple):
+    """A purchase that this library marks as refunded, and its status before."""
+
+    purchase_id: Any
+    status: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Refund:
     """One refund record of the ledger."""
@@ -185,7 +192,7 @@ class Refund:
     number: int | None
     """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
-    marked_purchase_ids: Sequence[Any]
+    marks: Sequence[Mark]
     """The purchases that this library marks as refunded, and may mark as completed again; not the app's own
     marks."""
     status: RefundStatus
@@ -224,6 +231,11 @@ class Refund:
     purchases_verified: bool
     """Whether the purchases were verified to match the record's current status, with no call in progress."""
     history: Sequence[Mapping[str, Any]]
+
+    @property
+    def marked_purchase_ids(self) -> list[Any]:
+        """The purchases of :attr:`marks`."""
+        return [each.purchase_id for each in self.marks]
 
     @property
     def is_whole(self) -> bool:
@@ -414,7 +426,7 @@ def keeps_marks(refunds: Sequence[Refund]) -> bool:
     They do if the refunds still cover what was captured when they were marked: more captured later doesn't
     make a purchase completed again.
     """
-    captured = [each.amount_captured for each in refunds if each.marked_purchase_ids and each.amount_captured]
+    captured = [each.amount_captured for each in refunds if each.marks and each.amount_captured]
     return bool(captured) and min(captured) <= _amount_succeeded(refunds)
 
 

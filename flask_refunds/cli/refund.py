@@ -53,12 +53,13 @@ def refund(
     confirmed.
     """
     request = RefundRequest(requested_by=actor, source="cli", reason=reason, note=parse_note(note))
-    if current_refunds().settings.livemode and not yes:
+    settings = current_refunds().settings
+    if settings.livemode and not yes:
         _confirm(purchase_id)
     result = _refund(purchase_id, request)
     made = result.refund
     if as_json:
-        print_json(render_result(made, result.purchase, result.hint))
+        print_json(render_result(made, result.purchase, result.hint, settings.purchase_fields))
     else:
         message = _MESSAGES[made.status].format(id=made.id, amount=format_amount(made))
         click.echo(" ".join(filter(None, (message, result.hint))))

@@ -21,7 +21,8 @@ from ..errors import (
     StripeUnavailable,
 )
 from ..models import Payment, Refund
-from ..storage.purchases import COMPLETED, Purchases
+from ..purchase_fields import COMPLETED
+from ..storage.purchases import Purchases
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway

@@ -42,8 +42,9 @@ from ..models import (
     is_reserved,
     next_number,
 )
+from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
-from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from ..storage.purchases import Purchase, Purchases
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
 
@@ -79,15 +80,19 @@ _ALREADY_REFUNDED = "charge_already_refunded"
 
 @dataclass(frozen=True, slots=True)
 class RefundResult:
-    """The refund, and the requested purchase as it is now."""
+    """The refund, and the requested purchase as it is now.
+
+    :param is_marked: whether the purchase has the status of refunded ones.
+    """
 
     refund: Refund
     purchase: Mapping[str, Any]
+    is_marked: bool
 
     @property
     def hint(self) -> str | None:
         """Why the purchase isn't marked although the refund succeeded; ``None`` if it is."""
-        if self.refund.status is not RefundStatus.SUCCEEDED or self.purchase.get("status") == REFUNDED:
+        if self.refund.status is not RefundStatus.SUCCEEDED or self.is_marked:
             return None
         review = self.refund.review
         rejected = review is not None and review.code is ReviewCode.PURCHASE_NOT_UPDATED
@@ -154,7 +159,7 @@ class RefundService:
         purchase = self._purchases.find(purchase_id)
         if purchase is None:
             raise PurchaseNotFound
-        if purchase.status not in (COMPLETED, REFUNDED):
+        if purchase.status is None:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
@@ -199,14 +204,15 @@ class RefundService:
             raise _error(refund)
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
-            return RefundResult(refund, purchase.document)
+            return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
         is_written = refund.is_whole and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
-            return RefundResult(refund, {**purchase.document, "status": REFUNDED})
+            return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
         current = None
         with suppress(DatabaseUnavailable):  # money has moved, so the answer isn't an error
             current = self._purchases.find(purchase_id)
-        return RefundResult(refund, (current or purchase).document)
+        current = current or purchase
+        return RefundResult(refund, current.document, current.status == REFUNDED)
 
     # Claim: the record that this call works on.
 
@@ -232,7 +238,7 @@ class RefundService:
                     payment_intent,
                     next_number(refunds),
                     purchase_ids=purchase.ids,
-                    to_mark=purchase.completed_ids,
+                    to_mark=purchase.completed,
                     request=request,
                 )
             except NumberTaken:

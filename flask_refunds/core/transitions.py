@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
 from ..models import (
     Failure,
+    Mark,
     Refund,
     RefundStatus,
     ReviewCode,
@@ -71,7 +71,7 @@ class RefundTransitions:
             return self.request_review(refund, review, actor=actor, stripe_refund=shown)
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
-        planned = refund.marked_purchase_ids if refund.created_here and _is_whole(stripe_refund) else ()
+        planned = refund.marks if refund.created_here and _is_whole(stripe_refund) else ()
         if planned and not self._write(refund, lambda: self._mark_refunded(refund.payment_intent, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
@@ -227,12 +227,12 @@ class RefundTransitions:
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        marked = [it for each in refunds if each.may_have_marked for it in each.marked_purchase_ids]
-        if not marked or keeps_marks(refunds):
+        marks = [mark for each in refunds if each.may_have_marked for mark in each.marks]
+        if not marks or keeps_marks(refunds):
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
         last = refunds[-1]
-        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marked))
+        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marks))
         return is_undone or self._report_rejected(last)
 
     def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:
@@ -266,12 +266,12 @@ class RefundTransitions:
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
-    def _mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> bool:
+    def _mark_refunded(self, payment_intent: str, marks: Sequence[Mark]) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
         :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
         """
-        unmarked, rejected = self._purchases.mark_refunded(payment_intent, purchase_ids)
+        unmarked, rejected = self._purchases.mark_refunded(payment_intent, marks)
         if unmarked:
             self._ledger.remove_marks(payment_intent, unmarked)
         return not rejected

@@ -430,6 +430,8 @@ def bulk_is_true(
 ) -> Broken:
     """A bulk run says about each purchase what is so at that moment, and counts each amount once.
 
+    A run that died has no result for the purchase that it was working on.
+
     :param before: every payment before the run.
     """
     for payment in {each.payment for each in results}:
@@ -437,7 +439,8 @@ def bulk_is_true(
         known = {it.id for it in before[payment].refunds}
         ours = [it for it in after[payment].refunds if it.ours]
         made = [it.id for it in ours if it.id not in known and it.is_live]
-        if made and all(each.result in NOTHING_REFUNDED for each in own):
+        has_all = len(own) == len(after[payment].purchases)
+        if made and has_all and all(each.result in NOTHING_REFUNDED for each in own):
             yield "disagreeing", f"{made} was made, and the run says {[each.result for each in own]}"
         if not ours and any(each.result in ("refunded", "pending") for each in own):
             yield "disagreeing", f"the run says that it refunded {payment}, and Stripe doesn't"

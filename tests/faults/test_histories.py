@@ -198,6 +198,17 @@ def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener)
     assert not decision.is_accepted
 
 
+def test_bulk_run_that_dies_in_a_receiver_has_no_result_for_that_purchase(open_history: Opener) -> None:
+    history = open_history()
+    history.delete_purchase(index=0)
+    history.buy(amount=700, card=CARD, cart=2)
+    history.mark_purchase(index=0, status="archived")
+    history.change_receivers(receivers="hang")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+    history.change_receivers(receivers="work")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=1)
+
+
 def test_restored_purchase_is_marked_again_if_a_pass_marked_it_after_the_backup(open_history: Opener) -> None:
     history = open_history(past="refused")
     history.back_up()

@@ -35,6 +35,7 @@ STRIPE_API_BASE = "https://api.stripe.com"
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
+_STRIPE_OPTIONS = {"reverse_transfer": bool, "refund_application_fee": bool, "instructions_email": str}
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
@@ -73,6 +74,7 @@ class Settings:
     refunds_stripe_timeout: float
     refunds_stripe_retries: int
     refunds_lease_seconds: float
+    refunds_stripe_options: Mapping[str, Any] | Callable[[Mapping[str, Any]], Any]
     refunds_admin_page: bool
     refunds_login_url: str | None
 
@@ -263,7 +265,29 @@ def _stripe_settings(reader: Reader) -> dict[str, Any]:
         "refunds_stripe_retries": retries,
         # A lease that ends before its call does would let a second call work on the same refund.
         "refunds_lease_seconds": reader.number("REFUNDS_LEASE_SECONDS", 60.0, CALL_SECONDS + 2, 3600.0),
+        "refunds_stripe_options": _stripe_options(reader),
     }
+
+
+def stripe_options_problem(value: Any) -> str | None:
+    """Return what is wrong with a value of ``REFUNDS_STRIPE_OPTIONS``, or ``None``."""
+    if not isinstance(value, Mapping) or not value.keys() <= _STRIPE_OPTIONS.keys():
+        return f"isn't a dict with any of {', '.join(_STRIPE_OPTIONS)}"
+    for name, each in value.items():
+        if each is not None and not isinstance(each, _STRIPE_OPTIONS[name]):
+            return f"has a {name} that isn't {'text' if _STRIPE_OPTIONS[name] is str else 'True or False'}"
+    return None
+
+
+def _stripe_options(reader: Reader) -> Any:
+    names = ", ".join(_STRIPE_OPTIONS)
+    return reader.get(
+        "REFUNDS_STRIPE_OPTIONS",
+        {},
+        lambda value: is_sync_function(value) or stripe_options_problem(value) is None,
+        f"a dict with {names}, a function that isn't async and returns one, or its import string",
+        importable=True,
+    )
 
 
 def _webhook_secrets(reader: Reader) -> tuple[str, ...]:

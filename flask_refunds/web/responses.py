@@ -48,7 +48,7 @@ def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def error_response(error: Exception) -> Response:
-    """Return the response for an exception: ``{"error", "code"}``, maybe with ``refund`` or ``hint``.
+    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` and ``hint`` if any.
 
     An unexpected exception is logged and sent to the app's ``got_request_exception`` signal. Its response
     doesn't reveal anything about it.

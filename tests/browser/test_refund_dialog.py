@@ -165,7 +165,7 @@ def test_each_result_has_its_message_and_next_action(admin_page: AdminPage) -> N
     [
         ("insufficient_balance", "refund_failed"),
         ("failed", "refund_failed"),
-        ("drop_after", "processing"),
+        ("response_lost", "processing"),
         ("key_rejected", "stripe_key_rejected"),
         ("rate_limited", "stripe_rate_limited"),
     ],
@@ -194,7 +194,7 @@ def test_refund_that_waits_for_the_customer_has_no_next_action(
     assert admin_page.submit_button.count() == 0
 
 
-@pytest.mark.parametrize("fault", ["drop_before", "rate_limited"])
+@pytest.mark.parametrize("fault", ["request_lost", "rate_limited"])
 def test_preview_loads_again_after_stripe_was_unreachable(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:

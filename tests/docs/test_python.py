@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,7 +28,7 @@ from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_p
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
 
-from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded
+from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded, refunds_bp
 from flask_refunds.storage import connection
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.docs.apps import PageRunner, assert_refunds_once, serve
@@ -383,7 +383,7 @@ def webhooks(page: PageRunner) -> None:
     with serve(app) as call:
         for path, secret in ((WEBHOOK, f"{SECRET}_old"), (WEBHOOK, f"{SECRET}_new"), ("/stripe", SECRET)):
             purchase, payment = page.add_purchase()
-            event = make_event("refund.created", page.stripe.refund_in_dashboard(payment))
+            event = make_event("refund.created", page.stripe.dashboard_refund(payment))
             for used in (f"{SECRET}_wrong", secret):
                 body, headers = signed_event(event, used)
                 assert call("POST", path, headers, body).status == (200 if used == secret else 400)
@@ -449,7 +449,7 @@ def check_redelivery_sends_no_mail(page: PageRunner) -> None:
 
 def check_partial_external_refund_keeps_access(page: PageRunner) -> None:
     purchase, payment = page.add_purchase()
-    send_event(page, "refund.created", page.stripe.refund_in_dashboard(payment, 500))
+    send_event(page, "refund.created", page.stripe.dashboard_refund(payment, 500))
     assert page.db.flask_refunds.find_one({"paymentIntent": payment})["status"] == "succeeded"
     stored = page.find_purchase(purchase)
     assert (stored["status"], stored["accessGranted"]) == ("completed", True)
@@ -469,6 +469,52 @@ def send_event(page: PageRunner, kind: str, refund: Any) -> None:
     body, headers = signed_event(make_event(kind, refund), SECRET)
     with serve(page.names["app"]) as call:
         assert call("POST", WEBHOOK, headers, body).status == 200
+
+
+def checkout(page: PageRunner) -> None:
+    app = page.add_app(registered=False)
+    run(page, "docs/checkout.md")
+    app.register_blueprint(refunds_bp)
+    payment = page.stripe.create_payment(1999)
+    session = page.stripe.create_checkout_session(payment)
+    purchase, _ = page.add_purchase(checkout={"sessionId": session})
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.find_purchase(purchase)["status"] == "refunded"
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def destination_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Destination charges")
+    payment = page.stripe.create_payment(1999, transfer_to="acct_1Seller", application_fee_amount=200)
+    purchase, _ = page.add_purchase(stripePaymentIntentId=payment)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.transfer(payment)["amount_reversed"] == 1999
+    assert page.stripe.application_fee(payment)["amount_refunded"] == 200
+
+
+def direct_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Direct charges")
+    payment = page.stripe.create_payment(1999, account="acct_1Seller")
+    fields = {"seller": {"stripeAccount": "acct_1Seller"}, "stripePaymentIntentId": payment}
+    purchase, _ = page.add_purchase(**fields)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def options_function(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Options for each purchase")
+    payments = [page.stripe.create_payment(1999, transfer_to="acct_1Seller") for _ in range(2)]
+    for payment, kept in zip(payments, (True, False), strict=True):
+        purchase, _ = page.add_purchase(stripePaymentIntentId=payment, sellerKeepsMoney=kept)
+        with serve(app) as call:
+            assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert [page.stripe.transfer(each)["amount_reversed"] for each in payments] == [0, 1999]
 
 
 def python(page: PageRunner) -> None:
@@ -537,7 +583,7 @@ def openapi(page: PageRunner) -> None:
     app = page.add_app()
     run(page, "docs/recipes.md", "Add the endpoints to your own OpenAPI document")
     own = smorest.Blueprint("refunds-of-the-app", "shop")
-    own.add_url_rule("/Refund", "show", dict)
+    own.add_url_rule("/Refund", "show", lambda: "shown")
     page.names["api"].register_blueprint(own)
     served = app.test_client().get("/openapi.json").get_json()
     schemas = {"Refund": {"type": "object"}}
@@ -658,6 +704,10 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/extensions.md", "Flask-Limiter"): limiter,
     ("docs/extensions.md", "Flask-SeaSurf"): seasurf,
     ("docs/extensions.md", "Flask-Talisman"): talisman,
+    ("docs/checkout.md", None): checkout,
+    ("docs/connect.md", "Destination charges"): destination_charges,
+    ("docs/connect.md", "Direct charges"): direct_charges,
+    ("docs/connect.md", "Options for each purchase"): options_function,
     ("docs/index.md", None): index,
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,
@@ -700,24 +750,55 @@ def test_python_blocks_work(page: PageRunner, part: tuple[str, str | None]) -> N
     CHECKS[part](page)
 
 
-def test_tests_of_the_testing_page_pass(tmp_path: Path, sandbox: StripeSandbox) -> None:
-    """Runs the page's files as a project of their own, and its other blocks with a sandbox."""
-    (factory,) = python_of("docs/recipes.md", "Use an app factory")
-    (tmp_path / "shop.py").write_text(factory.text)
-    files = {"conftest.py", "test_refunds.py", "test_webhooks.py"}
-    assert {each.file for each in python_of("docs/testing.md")} == {*files, None}
+def run_testing_page(folder: Path, files: Collection[str], *arguments: str) -> str:
+    """Run files of the page as a project of their own, with the app of ``shop.py``, and return the output."""
     for block in python_of("docs/testing.md"):
-        if block.file:
-            with (tmp_path / block.file).open("a") as file:
-                file.write(block.text)
-        else:
-            exec(block.text, {"stripe": sandbox})
+        if block.file in files:
+            (folder / block.file).write_text(block.text)
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
+        [*command, "-p", "pytest_flask_refunds", *arguments, str(folder)],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    return done.stdout
+
+
+TESTING_FILES = {
+    "conftest.py",
+    "test_refunds.py",
+    "test_faults.py",
+    "test_webhooks.py",
+    "test_time.py",
+    "test_case.py",
+    "test_with_unittest.py",
+}
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["mongomock", "MongoDB"])
+def test_tests_of_the_testing_page_pass(tmp_path: Path, request: pytest.FixtureRequest, server: bool) -> None:
+    (factory,) = python_of("docs/recipes.md", "Use an app factory")
+    (tmp_path / "shop.py").write_text(factory.text)
+    assert {each.file for each in python_of("docs/testing.md")} == {*TESTING_FILES, None}
+    arguments = ["--refunds-mongo", request.getfixturevalue("mongo_uri")] if server else []
+    assert "27 passed" in run_testing_page(tmp_path, TESTING_FILES, *arguments)
+
+
+def test_app_without_a_factory_is_tested_like_one(tmp_path: Path) -> None:
+    (factory,) = python_of("docs/recipes.md", "Use an app factory")
+    create = factory.text.replace("    check_config(app)", "    # check_config(app)")
+    (tmp_path / "shop.py").write_text(f"{create}\napp = create_app({{}})\n")
+    (fixture,) = python_of("docs/testing.md", "Apps without a factory")
+    (tmp_path / "conftest.py").write_text(f"import pytest\nimport shop\n\n{fixture.text}")
+    assert "5 passed" in run_testing_page(tmp_path, {"test_refunds.py"})
+
+
+def test_five_scenarios_take_at_most_35_lines() -> None:
+    files = {"conftest.py", "test_refunds.py"}
+    text = "".join(each.text for each in python_of("docs/testing.md") if each.file in files)
+    lines = [line for line in text.splitlines() if line and not line.startswith("# ")]
+    assert len(lines) <= 35
+    assert sum(line.startswith("def test_") for line in lines) == 5

@@ -49,7 +49,7 @@ def refund(app: Flask, sandbox: StripeSandbox, prefix: str = "/api/payments") ->
 
 
 def send_event(app: Flask, sandbox: StripeSandbox, prefix: str = "/api/payments") -> TestResponse:
-    event = make_event("refund.created", sandbox.refund_in_dashboard(sandbox.create_payment(700)))
+    event = make_event("refund.created", sandbox.dashboard_refund(sandbox.create_payment(700)))
     body, headers = signed_event(event, WEBHOOK_SECRET)
     return app.test_client().post(f"{prefix}/webhook/refunds", data=body, headers=headers)
 

@@ -89,7 +89,7 @@ def test() -> None:
         assert_type(sandbox.url, str)
         payment = assert_type(sandbox.create_payment(1999, "eur"), str)
         assert_type(sandbox.money_refunded(payment), int)
-        sandbox.inject(Fault.DROP_AFTER, times=1)
+        sandbox.inject(Fault.RESPONSE_LOST, times=1)
         event = make_event("refund.created", sandbox.refunds(payment)[0])
     assert_type(signed_event(event, "whsec_test"), tuple[bytes, dict[str, str]])
     assert_type(make_token("42", secret="x" * 32), str)

@@ -94,6 +94,7 @@ def test_optional_keys_have_documented_defaults() -> None:
         "stripe_api_base": "https://api.stripe.com",
         "refunds_stripe_timeout": 8.0,
         "refunds_stripe_retries": 1,
+        "refunds_stripe_options": {},
         "refunds_lease_seconds": 60.0,
         "refunds_admin_page": True,
         "refunds_login_url": None,

@@ -84,7 +84,7 @@ class History(RuleBasedStateMachine):
 
     def _have_past(self, past: str) -> None:
         if past == "unknown":
-            self.inject(fault=Fault.DROP_BEFORE, times=4, creating=True)
+            self.inject(fault=Fault.REQUEST_LOST, times=4, creating=True)
         elif past == "refused":
             self.refuse_updates(index=1, refusal="validator")
         self.refund(0, None, None, "web")
@@ -146,9 +146,9 @@ class History(RuleBasedStateMachine):
         self._with_purchase(index, lambda it: self._refund(it, body, failure, process))
 
     @rule(index=_indexes, amount=st.sampled_from((None, 500, 1)), status=st.sampled_from((None, "pending")))
-    def refund_in_dashboard(self, index: int, amount: int | None, status: str | None) -> None:
+    def dashboard_refund(self, index: int, amount: int | None, status: str | None) -> None:
         self._at_stripe(
-            lambda: self.world.sandbox.refund_in_dashboard(self._payment(index), amount, status=status)
+            lambda: self.world.sandbox.dashboard_refund(self._payment(index), amount, status=status)
         )
 
     @rule(index=_indexes)

@@ -99,14 +99,14 @@ def test_answer_after_money_moved_is_200_even_if_the_purchase_cannot_be_read(
     open_history: Opener, step: int
 ) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     history.inject(fault=Fault.CARD_ERROR, times=1, creating=False)
     history.refund(0, None, CallFailure(DATABASE_UNSENT, step), "web")
 
 
 def test_receivers_are_remembered_while_a_shop_makes_no_refunds(open_history: Opener) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
     history.wait(8 * 24 * 3600)
     history.reconcile(failure=None, process="worker", full=False)
 
@@ -190,7 +190,7 @@ def test_second_change_of_an_amount_needs_another_review(open_history: Opener) -
 def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener) -> None:
     history = open_history(past="returned")
     for _ in range(2):
-        history.inject(fault=Fault.DROP_BEFORE, times=3, creating=True)
+        history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)
         history.refund(0, None, None, "web")
     history.wait(61)
     history.resolve(decision="retry", checks=True, failure=None)

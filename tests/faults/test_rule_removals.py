@@ -24,7 +24,7 @@ def refund(history: History, index: int = 0, process: str = "web") -> None:
 
 
 def external_part_fails_beside_ours(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     refund(history)
     history.settle(index=0, status=FAILED, reason="unknown")
 
@@ -50,7 +50,7 @@ def old_event_arrives_late(history: History) -> None:
 
 
 def support_refunds_in_the_dashboard(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
 
 
 def bank_returns_the_money(history: History) -> None:
@@ -59,15 +59,15 @@ def bank_returns_the_money(history: History) -> None:
 
 
 def machine_gets_no_answer(history: History) -> None:
-    history.inject(fault=Fault.DROP_BEFORE, times=2, creating=True)
+    history.inject(fault=Fault.REQUEST_LOST, times=2, creating=True)
     refund(history, process="worker")
 
 
 def stripe_shows_an_unknown_status(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     history.show_unknown_status(index=0, status="reversing")
     history.buy(amount=700, card=CARD, cart=1)
-    history.refund_in_dashboard(index=1, amount=None, status=None)
+    history.dashboard_refund(index=1, amount=None, status=None)
 
 
 def authorization_is_captured_in_part(history: History) -> None:
@@ -76,7 +76,7 @@ def authorization_is_captured_in_part(history: History) -> None:
 
 
 def answer_is_lost(history: History) -> None:
-    history.inject(fault=Fault.DROP_AFTER, times=2, creating=True)
+    history.inject(fault=Fault.RESPONSE_LOST, times=2, creating=True)
     refund(history)
 
 

@@ -471,7 +471,7 @@ def _refund_everything(world: World, other: Shop) -> None:
 def _refund_in_dashboard(world: World, other: Shop) -> None:
     for payment in world.payments:
         with suppress(ApiError, ValueError):
-            world.sandbox.refund_in_dashboard(payment, 500)
+            world.sandbox.dashboard_refund(payment, 500)
 
 
 def _return_everything(world: World, other: Shop) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from bson import Decimal128
 
 # Stripe's decimals differ from ISO 4217's: Stripe counts ISK and UGX, which have no decimals, in hundredths
 # (https://docs.stripe.com/currencies#special-cases).
@@ -11,6 +15,9 @@ _ZERO_DECIMAL = {
     *("pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"),
 }
 _THREE_DECIMAL = {"bhd", "jod", "kwd", "omr", "tnd"}
+_CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
+_MAX_DIGITS = 20
+_MAX_TEXT = 40
 
 
 def decimal_amount(amount: int, currency: str) -> str:
@@ -19,5 +26,54 @@ def decimal_amount(amount: int, currency: str) -> str:
     :param amount: in Stripe's minor units (https://docs.stripe.com/currencies#minor-units).
     :param currency: a lowercase ISO 4217 code.
     """
-    decimals = 0 if currency in _ZERO_DECIMAL else 3 if currency in _THREE_DECIMAL else 2
+    decimals = _decimals(currency)
     return f"{Decimal(amount).scaleb(-decimals):.{decimals}f}"
+
+
+def stored_amount(amount: Any, currency: Any, *, in_minor_units: bool) -> str | None:
+    """Return an amount that an app stored as text with its currency: ``19.90 EUR``.
+
+    :param amount: a number of any type, or text.
+    :param currency: the currency's code in any case, or anything else.
+    :return: ``None`` if it isn't an amount. Without a known currency, minor units can't be converted.
+    """
+    number = _number(amount)
+    if number is None:
+        return amount[:_MAX_TEXT] if isinstance(amount, str) else None
+    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS:
+        return None
+    code = currency.strip().lower() if isinstance(currency, str) else ""
+    if not _CURRENCY.fullmatch(code):
+        unit = "minor units" if in_minor_units else currency[:_MAX_TEXT] if isinstance(currency, str) else ""
+        return f"{number:f} {unit}".rstrip()
+    decimals = _decimals(code)
+    number = number.scaleb(-decimals) if in_minor_units else number
+    shown = max(decimals, -int(number.normalize().as_tuple().exponent))
+    return f"{number:.{shown}f} {code.upper()}"
+
+
+def minor_amount(amount: Any, currency: str, *, in_minor_units: bool) -> Decimal | None:
+    """Return an amount that an app stored in Stripe's minor units, or ``None`` if it isn't a number.
+
+    :param currency: a lowercase ISO 4217 code.
+    """
+    number = _number(amount)
+    if number is None or not number.is_finite():
+        return None
+    return number if in_minor_units else number.scaleb(_decimals(currency))
+
+
+def _number(amount: Any) -> Decimal | None:
+    if isinstance(amount, Decimal128):
+        return amount.to_decimal()
+    if isinstance(amount, bool) or not isinstance(amount, (int, float, str)):
+        return None
+    try:
+        number = Decimal(str(amount))
+    except InvalidOperation:
+        return None
+    return number.normalize() if isinstance(amount, float) else number
+
+
+def _decimals(currency: str) -> int:
+    return 0 if currency in _ZERO_DECIMAL else 3 if currency in _THREE_DECIMAL else 2

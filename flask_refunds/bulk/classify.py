@@ -9,9 +9,10 @@ from typing import Any
 
 from ..errors import RecordUnreadable
 from ..models import Refund, RefundStatus, find_active
+from ..purchase_fields import COMPLETED, REFUNDED, read_field
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import sort_key
-from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from ..storage.purchases import Purchase, Purchases
 
 BATCH = 200
 
@@ -28,7 +29,7 @@ class Result(str, Enum):
     NOT_COMPLETED = "not_completed"
     """The purchase has another status than completed, such as pending or failed."""
     NO_PAYMENT = "no_payment"
-    """The purchase has no payment intent."""
+    """The purchase has no payment."""
     PAYMENT_UNKNOWN = "payment_unknown"
     """Stripe doesn't know its payment; in plans only."""
     NOT_FOUND = "not_found"
@@ -79,12 +80,13 @@ class BulkResult:
 class BulkItem:
     """A purchase of a run: its result, or ``None`` if it is to be refunded.
 
-    :param payment_intent: the payment to refund.
-    :param is_primary: whether it is the first of the run's completed purchases with this payment.
+    :param purchase: the purchase to refund, which has a payment, or a reference to one.
+    :param is_primary: whether it is the first of the run's completed purchases with this payment, as far as
+        is known.
     """
 
     purchase_id: Any
-    payment_intent: str | None = None
+    purchase: Purchase | None = None
     is_primary: bool = True
     result: BulkResult | None = None
 
@@ -103,7 +105,7 @@ class Classifier:
         self._purchase_ids = purchase_ids
 
     def classify(self, purchase_ids: Sequence[Any]) -> Iterator[BulkItem]:
-        """Yield an item for each of these purchases, in three round trips.
+        """Yield an item for each of these purchases, in a few round trips.
 
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
@@ -142,18 +144,18 @@ class Classifier:
         if refunds is None:
             return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
         active = find_active(refunds)
-        if purchase.status not in (COMPLETED, REFUNDED):
-            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
+        if purchase.status is None:
+            word = read_field(purchase.document, self._purchases.fields.status)
+            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {word}.")
         if active is not None and not _needs_service(active, purchase):
             return BulkItem(purchase_id, result=self.result_for(purchase_id, active))
         if active is None and purchase.status == REFUNDED:
             external = refunds[-1] if refunds and not refunds[-1].created_here else None
             return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
-        if purchase.payment_intent is None:
-            return _classified(purchase_id, Result.NO_PAYMENT, "It has no payment intent.")
-        return BulkItem(
-            purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.completed_ids)
-        )
+        if purchase.payment_intent is None and purchase.reference is None:
+            return _classified(purchase_id, Result.NO_PAYMENT, self._purchases.describe_payment(purchase))
+        completed = [each.purchase_id for each in purchase.completed]
+        return BulkItem(purchase_id, purchase, self._is_primary(purchase_id, completed))
 
     def _is_primary(self, purchase_id: Any, siblings: Iterable[object]) -> bool:
         ids = [each for each in siblings if each in self._purchase_ids]

@@ -9,6 +9,7 @@ import click
 from ..core.service import RefundResult
 from ..errors import (
     DatabaseUnavailable,
+    PaymentIntentMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
     RefundFailed,
@@ -53,12 +54,13 @@ def refund(
     confirmed.
     """
     request = RefundRequest(requested_by=actor, source="cli", reason=reason, note=parse_note(note))
-    if current_refunds().settings.livemode and not yes:
+    settings = current_refunds().settings
+    if settings.livemode and not yes:
         _confirm(purchase_id)
     result = _refund(purchase_id, request)
     made = result.refund
     if as_json:
-        print_json(render_result(made, result.purchase, result.hint))
+        print_json(render_result(made, result.purchase, result.hint, settings.purchase_fields))
     else:
         message = _MESSAGES[made.status].format(id=made.id, amount=format_amount(made))
         click.echo(" ".join(filter(None, (message, result.hint))))
@@ -79,7 +81,7 @@ def _refund(purchase_id: str, request: RefundRequest) -> RefundResult:
     except DatabaseUnavailable:
         raise
     except RefundsError as error:
-        fail(_explain(error))
+        fail(" ".join(filter(None, (_explain(error), error.hint))))
 
 
 def _explain(error: RefundsError) -> str:
@@ -92,6 +94,6 @@ def _explain(error: RefundsError) -> str:
     if isinstance(error, RefundFailed) and found:
         reason = found.failure.message if found.failure else f"The refund is {found.status.value}."
         return f"{error}: {reason} Nothing was refunded. You can try again."
-    if isinstance(error, (PurchaseNotFound, PurchaseNotRefundable, RefundFailed)):
+    if isinstance(error, (PurchaseNotFound, PurchaseNotRefundable, PaymentIntentMissing)):
         return f"{error}. Nothing was refunded."
     return str(error)

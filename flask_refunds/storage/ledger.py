@@ -13,16 +13,34 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
-from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
+from ..models import (
+    Failure,
+    Mark,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    Source,
+    StripeRefund,
+    payment_parameter,
+)
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
-from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
+from .refund_documents import (
+    failure_document,
+    mark_documents,
+    payment_range,
+    read_payment,
+    read_record,
+    read_records,
+)
 
 _IN_FLIGHT = timedelta(minutes=1)
 """How long after a lease a request of its call may still arrive at Stripe, or be missing in a list."""
@@ -126,30 +144,37 @@ class Ledger(LedgerNotes):
         number: int,
         *,
         purchase_ids: Sequence[Any],
-        to_mark: Sequence[Any],
+        to_mark: Sequence[Mark],
         request: RefundRequest,
+        references: Sequence[str] = (),
+        stripe_account: str | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
         :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
+        :param references: what else than the payment's ID its purchases hold.
+        :param stripe_account: the connected account that has the payment.
+        :param options: further parameters of the request.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
         refund_id = f"{payment_intent}:{number}"
         parameters: dict[str, Any] = {
-            "payment_intent": payment_intent,
+            payment_parameter(payment_intent): payment_intent,
             "metadata": {"refund_id": f"{refund_id}:{secrets.token_hex(8)}"},
             "expand": ["charge"],
         }
         if request.reason is not None:
             parameters["reason"] = request.reason
+        parameters.update(options)
         entry = {"actor": request.actor}
         document = self._new_document(
             refund_id, payment_intent, request.source, RefundStatus.PROCESSING, entry
         ) | {
             "number": number,
             "purchaseIds": list(purchase_ids),
-            "markedPurchaseIds": list(to_mark),
+            "marks": mark_documents(to_mark),
             "reason": request.reason,
             "note": request.note,
             "requestedBy": request.requested_by,
@@ -158,6 +183,10 @@ class Ledger(LedgerNotes):
             "attempts": 1,
             "leaseExpiresAt": self._clock() + self._lease,
         }
+        if references:
+            document["references"] = list(references)
+        if stripe_account is not None:
+            document["stripeAccount"] = stripe_account
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
         if not self._insert(document):
@@ -182,7 +211,17 @@ class Ledger(LedgerNotes):
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
+        if stripe_refund.stripe_account is not None:
+            document["stripeAccount"] = stripe_refund.stripe_account
         return read_record(document) if self._insert(document) else None
+
+    def find_accounts(self) -> list[str]:
+        """Return the connected accounts of all refunds.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout(REPORT_SECONDS):
+            return list(self._records.distinct("stripeAccount", {"stripeAccount": {"$exists": True}}))
 
     def _new_document(
         self,
@@ -278,14 +317,14 @@ class Ledger(LedgerNotes):
         }
         return self._change(refund.id, same_version(refund), changes, entry)
 
-    def add_marks(self, refund: Refund, purchase_ids: Sequence[Any]) -> None:
+    def add_marks(self, refund: Refund, marks: Sequence[Mark]) -> None:
         """Store that these purchases are about to be marked as refunded.
 
         :raises DatabaseUnavailable: 500; nothing may be marked.
         """
         with database_timeout():
             self._records.update_one(
-                {"_id": refund.id}, {"$addToSet": {"markedPurchaseIds": {"$each": list(purchase_ids)}}}
+                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
             )
 
     def remove_marks(self, payment_intent: str, purchase_ids: Sequence[Any]) -> None:
@@ -293,10 +332,11 @@ class Ledger(LedgerNotes):
 
         :raises DatabaseUnavailable: 500; they still count as marked.
         """
+        removed = {"$in": list(purchase_ids)}
         with database_timeout():
             self._records.update_many(
-                {"_id": payment_range(payment_intent), "markedPurchaseIds": {"$in": list(purchase_ids)}},
-                {"$pullAll": {"markedPurchaseIds": list(purchase_ids)}},
+                {"_id": payment_range(payment_intent), "marks.purchaseId": removed},
+                {"$pull": {"marks": {"purchaseId": removed}}},
             )
 
     def mark_rejected(
@@ -396,6 +436,8 @@ class Ledger(LedgerNotes):
             "amount": stripe_refund.amount,
             "amountCaptured": stripe_refund.amount_captured,
             "currency": stripe_refund.currency,
+            "charge": stripe_refund.charge,
+            "livemode": stripe_refund.livemode,
             "settledAt": self._clock() if stripe_refund.status.is_settled else None,
             "failure": failure_document(stripe_refund.failure),
         }

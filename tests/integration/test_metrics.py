@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from flask_refunds.metrics.aggregation import MetricsQuery
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.schemas.rendering import render_report
 from flask_refunds.storage.connection import majority_collection
 from flask_refunds.testing import StripeSandbox
@@ -27,7 +28,7 @@ def get(shop: Shop, caller: Any = None, **query: str) -> Any:
 def test_report_equals_the_oracles(database: Any, documents: Documents) -> None:
     documents.insert_into(database)
     collections = (majority_collection(database, name) for name in ("flask_refunds", "purchases"))
-    report = MetricsQuery(*collections, lambda: NOW).report(documents.start, documents.end)
+    report = MetricsQuery(*collections, lambda: NOW, PurchaseFields()).report(documents.start, documents.end)
     assert render_report(report) == compute_report(documents)
 
 
@@ -46,7 +47,7 @@ def test_report_shows_the_refunds_that_were_made(any_shop: Shop, sandbox: Stripe
     shop.refund(purchases[0], json={"reason": "duplicate"})
     shop.refund(purchases[1])
     shop.refund(purchases[2])
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     shop.refund(purchases[3])
 
     response = get(shop)

@@ -11,7 +11,6 @@ import pytest
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown, PurchaseNotRefundable, RefundsError
-from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
@@ -48,6 +47,8 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
         "purchasesVerified": False,
         "purchaseIds": harness.cart,
         "amountCaptured": 1999,
+        "charge": "ch_1",
+        "livemode": False,
         "reason": "duplicate",
         "stripeRefundId": "re_1",
         "amount": 700,
@@ -152,7 +153,7 @@ def test_mark_is_the_apps_own_again_after_the_undo_was_verified(harness: RefundH
     harness.refund((*CREATE, (200, refund_object())))
     store(harness, "failed")
     harness.transitions.verify_purchases(harness.record())
-    assert harness.record().marked_purchase_ids == []
+    assert harness.record().marks == []
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
     harness.transitions.verify_purchases(harness.record())
     assert harness.statuses() == {"refunded"}
@@ -202,13 +203,14 @@ def test_unchanged_report_leaves_the_apps_marks_alone(harness: RefundHarness) ->
 def test_payment_with_refunds_and_deleted_purchases_is_known(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     harness.db.purchases.delete_many({})
-    assert harness.stripe_sync.is_known_payment(PAYMENT)
-    assert not harness.stripe_sync.is_known_payment("pi_2")
+    assert harness.stripe_sync.is_known_payment(PAYMENT, None, Deadline.after(10))
+    assert not harness.stripe_sync.is_known_payment("pi_2", None, Deadline.after(10))
 
 
 def test_payment_of_a_purchase_is_known_and_a_placeholder_is_not(harness: RefundHarness) -> None:
     harness.db.purchases.insert_one({"status": "completed", "stripePaymentIntentId": "free"})
-    assert [harness.stripe_sync.is_known_payment(each) for each in (PAYMENT, "free")] == [True, False]
+    assert harness.stripe_sync.is_known_payment(PAYMENT, None, Deadline.after(10))
+    assert not harness.stripe_sync.is_known_payment("free", None, Deadline.after(10))
 
 
 @pytest.mark.parametrize("other_status", ["pending", "failed"])
@@ -320,11 +322,11 @@ def test_refund_that_was_recorded_elsewhere_first_counts_once(harness: RefundHar
     assert (ours.id, ours.stripe_refund_id, ours.status.value) == (REFUND_ID, "re_1", "succeeded")
     [only] = harness.ledger.list_for_payment(PAYMENT)
     assert (only.id, only.review) == (REFUND_ID, None)
-    search = RefundSearch(harness.db.flask_refunds)
+    search = RefundSearch(harness.db.flask_refunds, harness.references)
     page = search.page(RefundFilter(), limit=10)
     assert ([each.id for each in page.items], page.total) == ([REFUND_ID], 1)
     assert [each.id for each in search.stream(RefundFilter())] == [REFUND_ID]
-    report = MetricsQuery(harness.db.flask_refunds, harness.db.purchases, lambda: harness.now).report()
+    report = harness.report()
     assert (report.total.refunds, report.total.currencies["usd"].amount) == (1, 1999)
 
 
@@ -359,7 +361,7 @@ def test_hidden_record_is_not_unfinished(harness: RefundHarness) -> None:
     queue = ReconcileQueue(harness.db.flask_refunds, lambda: harness.now)
     found = queue.find_unfinished(before=harness.now, looked_before=harness.now, limit=5)
     assert [each.refund_id for each in found] == [REFUND_ID]
-    report = MetricsQuery(harness.db.flask_refunds, harness.db.purchases, lambda: harness.now).report()
+    report = harness.report()
     assert report.backlog.open.total() == 1
 
 
@@ -369,7 +371,7 @@ def test_open_review_of_a_hidden_record_stays_in_the_list_of_reviews(harness: Re
     harness.ledger.request_review(external, ReviewCode.BALANCE_TOO_LOW, actor="webhook")
     harness.transitions.apply(harness.record(), stripe_refund("pending"), actor="webhook")
     [refund] = harness.ledger.hide_duplicates(PAYMENT)
-    search = RefundSearch(harness.db.flask_refunds)
+    search = RefundSearch(harness.db.flask_refunds, harness.references)
     page = search.page(RefundFilter(needs_review=True), limit=10)
     assert (refund.id, [each.id for each in page.items], page.total) == (REFUND_ID, [external.id], 1)
 

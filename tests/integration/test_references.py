@@ -140,7 +140,7 @@ def test_two_purchases_of_one_payment_are_refunded_once_and_both_marked(
     assert [shop.status_of(each) for each in purchases] == ["refunded"] * 2
     assert len(sandbox.refunds(payment)) == 1
     assert [each["_id"] for each in shop.records()] == [f"{payment}:1"]
-    assert sorted(shop.records()[0]["markedPurchaseIds"]) == sorted(purchases)
+    assert sorted(each["purchaseId"] for each in shop.records()[0]["marks"]) == sorted(purchases)
 
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     learn(shop, sandbox, "webhook")

@@ -22,7 +22,7 @@ class RefundsError(Exception):
 
     :param message: replaces the class's default message.
     :param refund: the refund record that the error is about, if any.
-    :param hint: what to do about it, if more is known than the message says.
+    :param hint: replaces the class's hint.
     """
 
     status: ClassVar[int] = 500
@@ -34,13 +34,16 @@ class RefundsError(Exception):
     )
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
+    hint: str | None = None
+    """What the caller can do, for the answer."""
 
     def __init__(
         self, message: str | None = None, *, refund: Refund | None = None, hint: str | None = None
     ) -> None:
         self.message = message or self.default_message
         self.refund = refund
-        self.hint = hint
+        if hint is not None:
+            self.hint = hint
         super().__init__(self.message)
 
 

@@ -22,7 +22,7 @@ class RefundsError(Exception):
 
     :param message: replaces the class's default message.
     :param refund: the refund record that the error is about, if any.
-    :param hint: replaces the class's hint.
+    :param hint: what to do about it, if more is known than the message says.
     """
 
     status: ClassVar[int] = 500
@@ -34,7 +34,7 @@ class RefundsError(Exception):
     )
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
-    hint: str | None = None
+    default_hint: ClassVar[str | None] = None
     """What the caller can do, for the answer."""
 
     def __init__(
@@ -42,8 +42,7 @@ class RefundsError(Exception):
     ) -> None:
         self.message = message or self.default_message
         self.refund = refund
-        if hint is not None:
-            self.hint = hint
+        self.hint = hint or self.default_hint
         super().__init__(self.message)
 
 
@@ -56,7 +55,7 @@ class InvalidRequest(RefundsError):
 
 
 class NotAuthenticated(RefundsError):
-    """401: the token is missing or invalid, or its user no longer exists.
+    """401: no user is signed in, the token is invalid, or its user no longer exists.
 
     :param reason: which check failed, for the log; the answer doesn't tell.
     """
@@ -77,6 +76,18 @@ class AdminRequired(RefundsError):
     status = 403
     code = "admin_required"
     default_message = "Admin access required"
+
+
+class CrossSiteRequest(RefundsError):
+    """403: the caller is signed in by session, and another website may have made the request."""
+
+    status = 403
+    code = "cross_site_request"
+    default_message = "Requests from other websites aren't allowed"
+    default_hint = (
+        "Send the request from a page of this origin, or send a bearer token. Other origins can be allowed "
+        "with REFUNDS_TRUSTED_ORIGINS. A proxy must forward the Host header."
+    )
 
 
 class PurchaseIdAmbiguous(RefundsError):

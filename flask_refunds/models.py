@@ -259,6 +259,18 @@ class Refund:
         return self.attempts == 1 and len(actors) == 2 and actors[0] == actors[1]
 
     @property
+    def may_have_marked(self) -> bool:
+        """Whether this library may have marked purchases because of it.
+
+        Not without a refund at Stripe, nor while it is open and Stripe accepted it at once: any mark is then
+        the app's own.
+        """
+        if self.stripe_refund_id is None:
+            return False
+        has_succeeded = any(entry["status"] == RefundStatus.SUCCEEDED for entry in self.history)
+        return self.status.is_settled or has_succeeded or not self.was_accepted_at_once
+
+    @property
     def created_here(self) -> bool:
         """Whether this ledger requested the refund, rather than found it at Stripe."""
         return self.source != "external"
@@ -433,6 +445,12 @@ def is_refunded(refunds: Sequence[Refund]) -> bool:
     return 0 < _amount_captured(refunds) <= _amount_succeeded(refunds)
 
 
+def is_reserved(refunds: Sequence[Refund]) -> bool:
+    """Return whether nothing of a payment remains to refund: its refunds succeeded, or are open at Stripe."""
+    live = [each for each in refunds if not each.status.is_failed_or_canceled]
+    return 0 < _amount_captured(refunds) <= _total(live)
+
+
 def exceeds_payment(refunds: Sequence[Refund]) -> bool:
     """Return whether the succeeded refunds of a payment add up to more than it captured."""
     return _amount_succeeded(refunds) > _amount_captured(refunds)
@@ -453,8 +471,9 @@ def _amount_captured(refunds: Sequence[Refund]) -> int:
 
 
 def _amount_succeeded(refunds: Sequence[Refund]) -> int:
-    """Return the sum of the succeeded refunds, each refund at Stripe once."""
-    amounts = {
-        each.stripe_refund_id: each.amount or 0 for each in refunds if each.status is RefundStatus.SUCCEEDED
-    }
-    return sum(amounts.values())
+    return _total([each for each in refunds if each.status is RefundStatus.SUCCEEDED])
+
+
+def _total(refunds: Sequence[Refund]) -> int:
+    """Return the sum of refunds, each refund at Stripe once."""
+    return sum({each.stripe_refund_id: each.amount or 0 for each in refunds}.values())

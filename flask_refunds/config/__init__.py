@@ -7,13 +7,14 @@ invalid key, without the values.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
 from ..clock import CALL_SECONDS
+from ..origins import Origin, parse_origin
 from ..purchase_fields import PurchaseFields
 from .documents import document_settings
 from .reader import (
@@ -58,6 +59,9 @@ class Settings:
     refunds_collection: str
     refunds_purchase_fields: Mapping[str, str | None]
     refunds_user_fields: Mapping[str, str]
+    refunds_current_user: Callable[[], Any] | None
+    """Returns the user who is signed in by session, maybe as a ``LocalProxy``."""
+    refunds_trusted_origins: frozenset[Origin]
     refunds_content_fields: Mapping[str, str]
     refunds_status_completed: tuple[Any, ...]
     refunds_status_refunded: Any
@@ -144,6 +148,7 @@ def _settings(reader: Reader) -> Settings:
     reader.reject_misspelled(_KNOWN_KEYS)
     return Settings(
         **_mongo_settings(reader),
+        **_session_settings(reader),
         **document_settings(reader),
         **_stripe_settings(reader),
         **_admin_page_settings(reader),
@@ -175,6 +180,26 @@ def _mongo_settings(reader: Reader) -> dict[str, Any]:
         "refunds_mongo": _mongo(reader),
         **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
+    }
+
+
+def _session_settings(reader: Reader) -> dict[str, Any]:
+    user: Any = reader.get(
+        "REFUNDS_CURRENT_USER",
+        None,
+        lambda value: is_proxy(value) or is_sync_function(value),
+        "a LocalProxy, a function that isn't async, or its import string",
+        importable=True,
+    )
+    origins: Sequence[str] = reader.get(
+        "REFUNDS_TRUSTED_ORIGINS",
+        [],
+        lambda value: isinstance(value, (list, tuple)) and all(map(parse_origin, value)),
+        'a list of origins, such as ["https://admin.example"]: each without a path',
+    )
+    return {
+        "refunds_current_user": user._get_current_object if is_proxy(user) else user,
+        "refunds_trusted_origins": frozenset(filter(None, map(parse_origin, origins))),
     }
 
 

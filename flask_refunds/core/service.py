@@ -38,7 +38,7 @@ from ..models import (
     ReviewCode,
     StripeRefund,
     find_active,
-    is_refunded,
+    is_reserved,
     next_number,
 )
 from ..purchase_fields import COMPLETED, REFUNDED
@@ -265,7 +265,7 @@ class RefundService:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
 
         :return: the payment's refunds as they are now.
-        :raises PurchaseNotRefundable: 400; the payment is refunded, or Stripe doesn't show what remains.
+        :raises PurchaseNotRefundable: 400; nothing of the payment remains, or Stripe doesn't show what does.
         """
         if self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=active)
@@ -280,7 +280,7 @@ class RefundService:
             raise PurchaseNotRefundable(refund=active) from error
         self._transitions.sync_purchases(active.payment_intent)
         refunds = self._ledger.list_for_payment(active.payment_intent)
-        if is_refunded(refunds):
+        if is_reserved(refunds):
             raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
         return refunds
 

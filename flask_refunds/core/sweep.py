@@ -202,10 +202,9 @@ class _Sweep:
         if not self.is_full:
             return
         if since is None or not is_resumed:
-            since, newest, after = start, None, None
-        newest = self._sweep_fully(since, newest, after)
-        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": clock()}
-        self._save(newest=max(newest, known or newest), **done)
+            since, after = start, None
+        newest = self._sweep_fully(since, after)
+        self._save(newest=max(newest, known or newest), fullSince=None, fullCompletedAt=clock())
 
     def _sweep_new(self, known: datetime) -> datetime:
         """Read what was created since then, and return the time of the newest refund."""
@@ -221,12 +220,12 @@ class _Sweep:
         self._save(newest=newest)
         return newest
 
-    def _sweep_fully(self, since: datetime, newest: datetime | None, after: str | None) -> datetime:
-        """Read everything created since then, and return the time of the refund that was the newest at first.
+    def _sweep_fully(self, since: datetime, after: str | None) -> datetime:
+        """Read everything created since then, and return the time of the newest refund that was read.
 
-        :param newest: that time, if an interrupted sweep continues.
-        :param after: the ID of the last refund that it has read.
+        :param after: the ID of the last refund that an interrupted sweep has read.
         """
+        newest = None
         for page in self._pages(since, after):
             if newest is None:
                 newest = max((each.created for each in page.refunds), default=since)

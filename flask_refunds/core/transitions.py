@@ -153,11 +153,11 @@ class RefundTransitions:
     ) -> Refund:
         """Request a review of a refund, unless one is open, or a person just closed the same one.
 
-        :param stripe_refund: what Stripe shows, if that is the reason.
+        :param stripe_refund: what Stripe shows, if that is the reason. Then it isn't the same one.
         :return: the refund as it is now.
         :raises DatabaseUnavailable: 500.
         """
-        if _was_closed(refund, code):
+        if stripe_refund is None and _was_closed(refund, code):
             return refund
         updated = self._ledger.request_review(refund, code, actor=actor, stripe_refund=stripe_refund)
         if updated is None:
@@ -187,12 +187,7 @@ class RefundTransitions:
 
         :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
-        # Without a refund at Stripe, or with an open one that Stripe accepted at once, this library never
-        # marked a purchase: any mark is the app's own.
-        may_be_marked = refund.stripe_refund_id is not None and (
-            refund.status.is_settled or not refund.was_accepted_at_once
-        )
-        if may_be_marked and not self.sync_purchases(refund.payment_intent):
+        if refund.may_have_marked and not self.sync_purchases(refund.payment_intent):
             return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
         self._forget_undone_marks(refunds)
@@ -235,7 +230,7 @@ class RefundTransitions:
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        marks = [mark for each in refunds for mark in each.marks]
+        marks = [mark for each in refunds if each.may_have_marked for mark in each.marks]
         if not marks or keeps_marks(refunds):
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
@@ -373,9 +368,16 @@ def _log_review(refund: Refund) -> None:
 
 
 def _was_closed(refund: Refund, code: ReviewCode) -> bool:
-    """Return whether a person closed this review, and nothing has changed since."""
-    *_, requested, closed = {}, *refund.history
-    return requested.get("review") == code.value and "comment" in closed and closed["actor"] != "reconcile"
+    """Return whether a person closed this review, and the refund's status hasn't changed since."""
+    is_closed = False
+    for entry in reversed(refund.history):
+        if entry["status"] != refund.status.value:
+            break
+        if entry.get("review") == code.value:
+            return is_closed
+        if "comment" in entry:  # the next one after the request closed it
+            is_closed = entry["actor"] != "reconcile"
+    return False
 
 
 def _is_any_processing(refunds: Sequence[Refund]) -> bool:

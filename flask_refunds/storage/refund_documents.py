@@ -102,7 +102,7 @@ def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], 
     found: dict[str, Refund] = {}
     duplicates: dict[str, str] = {}
     for each in refunds:
-        original = requested.get(each.stripe_refund_id) if each.stripe_refund_id else None
+        original = requested.get(each.stripe_refund_id)
         if original is None or each.created_here:
             found.setdefault(each.id, each)
             continue

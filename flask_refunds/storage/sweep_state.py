@@ -27,7 +27,7 @@ class SweepPosition:
     :param newest: every refund created up to then has been read; ``None`` before the first full sweep.
     :param full_completed_at: when the last full sweep ended, or ``None``.
     :param full_since: the lower bound of an unfinished full sweep, or ``None``.
-    :param full_newest: the newest refund when that sweep started.
+    :param full_newest: the newest refund when that sweep started; used until ``newest`` is known.
     :param full_after: the last refund that it has read.
     :param failed: the IDs at Stripe of refunds that were read and couldn't be stored.
     """

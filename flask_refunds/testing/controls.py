@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from .account import Account
+from .account import FAILED_OR_CANCELED, Account
 from .api_versions import API_VERSION
-from .cards import UNKNOWN_CARD_HELP, find_card
+from .cards import UNKNOWN_CARD_HELP, Cards, find_card
 from .clock import Clock
 from .errors import ApiError
 from .events import ApiCall, StoredEvent
@@ -40,6 +40,8 @@ class AccountControls:
         self._changed = threading.Condition()
         self._clock = Clock(clock)
         self._accounts = self._new_accounts()
+        self.after_change: Callable[[], None] = lambda: None
+        """Called after each change that a method of this class made, in the thread that called it."""
 
     # Payments
 
@@ -47,7 +49,7 @@ class AccountControls:
         self,
         amount: int,
         currency: str = "usd",
-        card: str = "4242424242424242",
+        card: str = Cards.SUCCEEDS,
         metadata: Mapping[str, str] | None = None,
         *,
         livemode: bool | None = None,
@@ -62,7 +64,8 @@ class AccountControls:
         """Pay with a test card.
 
         :param amount: in minor units, at least 1.
-        :param card: a card number, or an ID such as ``pm_card_pendingRefund``.
+        :param card: one of :class:`~flask_refunds.testing.Cards`, another number, or an ID such as
+            ``pm_card_pendingRefund``.
         :param livemode: by default, the mode of ``secret_key`` or else test mode.
         :param capture: ``manual`` only authorizes the payment; see :meth:`capture`.
         :param account: the connected account that the payment is made on (a direct charge). A new ID
@@ -109,7 +112,9 @@ class AccountControls:
                     raise
                 created = declined.error["payment_intent"]
             self._changed.notify_all()
-            return str(created["id" if intent else "latest_charge"])
+            payment = str(created["id" if intent else "latest_charge"])
+        self.after_change()
+        return payment
 
     def create_checkout_session(
         self, payment_intent: str | None = None, *, mode: str = "payment", account: str | None = None
@@ -276,7 +281,23 @@ class AccountControls:
             intent = self._intent_of(payment_intent)
             return sum(account.money_refunded(intent) for account in self._all_accounts())
 
-    def refund_in_dashboard(
+    def assert_refunded_once(self, payment_intent: str, amount: int | None = None) -> None:
+        """Fail unless the payment has exactly one refund that is neither failed nor canceled.
+
+        :param amount: what it must have returned, in minor units; by default all that was captured.
+        :raises AssertionError: lists the payment's refunds.
+        """
+        expected = self.charge(payment_intent)["amount_captured"] if amount is None else amount
+        refunds = self.refunds(payment_intent)
+        alive = [each["amount"] for each in refunds if each["status"] not in FAILED_OR_CANCELED]
+        if alive != [expected]:
+            shown = [f"{each['id']} {each['amount']} {each['status']}" for each in refunds]
+            raise AssertionError(
+                f"{payment_intent} should be refunded once, {expected}. "
+                f"Its refunds: {', '.join(shown) or 'none'}"
+            )
+
+    def dashboard_refund(
         self,
         payment_intent: str,
         amount: int | None = None,
@@ -351,6 +372,7 @@ class AccountControls:
             self._clock.advance(seconds)
             self._apply_due_transitions()
             self._changed.notify_all()
+        self.after_change()
 
     def now(self) -> float:
         """Return the sandbox's time, in seconds since the epoch."""
@@ -398,7 +420,8 @@ class AccountControls:
             self._apply_due_transitions()
             changed = self._in_any_account(change)
             self._changed.notify_all()
-            return changed
+        self.after_change()
+        return changed
 
     def _in_any_account(self, action: Callable[[Account], JsonObject]) -> JsonObject:
         """Run an action on the account and mode that has the object."""

@@ -31,6 +31,11 @@ class ReceivedRequest:
     status: int | None = None
     account: str | None = None
 
+    def __str__(self) -> str:
+        params = "".join(f" {name}={value}" for name, value in self.params.items())
+        fault = f"  [{self.fault}]" if self.fault else ""
+        return f"{self.method} {self.path}{params} -> {self.status or 'no answer'}{fault}"
+
 
 class RequestLog:
     """The last 200,000 requests, oldest first."""
@@ -55,6 +60,16 @@ class RequestLog:
         return [
             replace(request, params=copy_json(request.params)) for request in self._matching(method, path)
         ]
+
+    def last_post(self) -> ReceivedRequest:
+        """Return a copy of the latest POST request.
+
+        :raises LookupError: there was none.
+        """
+        for request in reversed(self._requests):
+            if request.method == "POST":
+                return replace(request, params=copy_json(request.params))
+        raise LookupError("The sandbox has received no POST request.")
 
     def clear(self) -> None:
         """Delete all requests."""

@@ -17,8 +17,11 @@ from ..schemas.rendering import render_refund, to_json
 def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a JSON response that caches must not store."""
-    return no_store(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
+    """Return a JSON response that caches must not store, and that other websites can't embed."""
+    response = Response(to_json(body), status=status, mimetype="application/json", headers=headers)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return no_store(response)
 
 
 def no_store(response: Response) -> Response:

@@ -125,7 +125,7 @@ def test_event_of_a_connected_account_is_applied(
 ) -> None:
     payment = sandbox.create_payment(1999, account=SELLER)
     purchase = sell(shop, refer(sandbox, kind, payment))
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
 
     for event in connect_events(sandbox, thin=thin):
         assert send(shop, event).status_code == 200
@@ -150,7 +150,7 @@ def test_event_of_another_account_is_ignored(
     sandbox.connect_account(OTHER)
     payment = sandbox.create_payment(1999, account=stored)
     purchase = sell(shop, payment, stored)
-    refund = sandbox.refund_in_dashboard(payment)
+    refund = sandbox.dashboard_refund(payment)
     for kind, obj in (("refund.created", refund), ("charge.refunded", sandbox.charge(payment))):
         event = make_event(f"v1.{kind}" if thin else kind, obj) | {"account": account, "context": account}
         if account is None:
@@ -163,7 +163,7 @@ def test_event_of_another_account_is_ignored(
 
 def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999, account=OTHER)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     for event in [*sandbox.events, *sandbox.thin_events]:
         assert send(shop, event).status_code == 200
     assert sandbox.requests == []
@@ -173,8 +173,8 @@ def test_sweep_reads_every_account_in_use(shop: Shop, sandbox: StripeSandbox) ->
     payments = {each: sandbox.create_payment(1999, account=each) for each in (None, SELLER, OTHER)}
     purchases = {each: sell(shop, payment, each) for each, payment in payments.items()}
     for payment in payments.values():
-        sandbox.refund_in_dashboard(payment)
-    sandbox.refund_in_dashboard(sandbox.create_payment(5, account="acct_1Unused"))
+        sandbox.dashboard_refund(payment)
+    sandbox.dashboard_refund(sandbox.create_payment(5, account="acct_1Unused"))
 
     assert reconcile(shop, "--full").exit_code == 0
 
@@ -202,7 +202,7 @@ def test_account_that_was_disconnected_does_not_stop_the_others(shop: Shop, sand
     sell(shop, "pi_gone", "acct_0Gone")
     payment = sandbox.create_payment(1999, account=SELLER)
     purchase = sell(shop, payment)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     for _ in range(2):
         assert reconcile(shop, "--full").exit_code == 0
     assert shop.status_of(purchase) == "refunded"
@@ -212,7 +212,7 @@ def test_error_of_one_account_is_reported_after_the_others(shop: Shop, sandbox: 
     payments = {each: sandbox.create_payment(1999, account=each) for each in (SELLER, OTHER)}
     purchases = [sell(shop, payment, each) for each, payment in payments.items()]
     for payment in payments.values():
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
     sandbox.inject("key_forbidden", method="GET", after=1)
 
     assert "permission_denied" in reconcile(shop, "--full").output

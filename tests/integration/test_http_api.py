@@ -151,16 +151,16 @@ def test_refund_that_requires_action_is_pending(shop: Shop, sandbox: StripeSandb
 
 
 UNKNOWN = [
-    "drop_before",
-    "drop_after",
-    "error_500",
-    "error_500_after",
-    "error_502_html",
-    "error_503",
+    "request_lost",
+    "response_lost",
+    "server_error_before",
+    "server_error_after",
+    "bad_gateway",
+    "service_unavailable",
     "conflict",
-    "garbage",
-    "truncated",
-    "empty",
+    "unreadable_response",
+    "truncated_response",
+    "empty_response",
     "wrong_object",
 ]
 
@@ -177,7 +177,7 @@ def test_unknown_outcome_is_resumed_at_the_next_call(shop: Shop, sandbox: Stripe
     assert response.json["refund"]["status"] == "processing"
     assert response.json["purchase"]["status"] == "completed"
 
-    if fault == "error_500":
+    if fault == "server_error_before":
         # Stripe replays a stored 500 until it forgets the key.
         sandbox.advance(25 * 3600)
         return
@@ -189,7 +189,7 @@ def test_unknown_outcome_is_resumed_at_the_next_call(shop: Shop, sandbox: Stripe
 
 def test_one_lost_response_is_retried_within_the_call(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
-    sandbox.inject("drop_after")
+    sandbox.inject("response_lost")
     assert shop.refund(shop.add_purchase(payment)).status_code == 200
     assert sandbox.money_refunded(payment) == 1999
 
@@ -202,7 +202,7 @@ def test_refund_is_resumed_after_stripe_timed_out(database: Any, sandbox: Stripe
         REFUNDS_STRIPE_RETRIES=0,
     )
     shop = Shop(app, database)
-    for fault in ("hang_before", "hang_after", "slow_drip"):
+    for fault in ("timeout_before_refund", "timeout_after_refund", "endless_response"):
         payment = sandbox.create_payment(1999)
         purchase = shop.add_purchase(payment)
         sandbox.inject(fault)
@@ -259,7 +259,7 @@ def test_database_error_before_the_request_refunds_nothing(
 def test_refund_with_an_active_lease_is_in_progress(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     shop.refund(purchase)
     in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
     shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": in_a_minute}})
@@ -367,7 +367,7 @@ def test_rejected_retry_after_a_lost_response_is_unknown(
 ) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_after")
+    sandbox.inject("response_lost")
     sandbox.inject(later, after=1)
     response = shop.refund(purchase)
     assert (response.status_code, response.json["message"]) == (202, "Refund submitted")
@@ -395,7 +395,7 @@ def test_all_completed_purchases_of_a_payment_are_refunded(shop: Shop, sandbox: 
 def test_payment_refunded_in_the_dashboard_is_not_refunded_again(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
-    made = [sandbox.refund_in_dashboard(payment, amount) for amount in (1000, 3000)]
+    made = [sandbox.dashboard_refund(payment, amount) for amount in (1000, 3000)]
 
     response = shop.refund(purchase)
 
@@ -416,7 +416,7 @@ def test_payment_refunded_in_the_dashboard_is_not_refunded_again(shop: Shop, san
 def test_partial_dashboard_refund_reduces_the_amount(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment, 1000)
+    sandbox.dashboard_refund(payment, 1000)
     response = shop.refund(purchase)
     assert response.status_code == 200
     assert response.json["refund"]["amount"] == 3000
@@ -426,7 +426,7 @@ def test_partial_dashboard_refund_reduces_the_amount(shop: Shop, sandbox: Stripe
 def test_record_older_than_23_hours_needs_review_and_is_not_sent(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     shop.refund(purchase)
     a_day_ago = datetime.now(timezone.utc) - timedelta(hours=23, minutes=1)
     shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_day_ago}})
@@ -443,7 +443,7 @@ def test_record_older_than_23_hours_needs_review_and_is_not_sent(shop: Shop, san
 def test_old_record_adopts_the_refund_that_stripe_lists(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     shop.refund(purchase)
     a_week_ago = datetime.now(timezone.utc) - timedelta(days=7)
     shop.db.flask_refunds.update_one({}, {"$set": {"createdAt": a_week_ago}})

@@ -173,7 +173,7 @@ def test_refund_in_the_dashboard_is_found(
     purchase = sell(shop, held)
     foreign = sandbox.create_payment(500)
     for each in (payment, foreign):
-        sandbox.refund_in_dashboard(each)
+        sandbox.dashboard_refund(each)
 
     learn(shop, sandbox, channel)
 
@@ -191,7 +191,7 @@ def test_foreign_payment_is_looked_up_once_and_only_by_a_checkout_shop(
     def sessions_listed() -> int:
         return sum(it.path == "/v1/checkout/sessions" for it in sandbox.requests)
 
-    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    sandbox.dashboard_refund(sandbox.create_payment(500))
     learn(shop, sandbox, "webhook")
     assert sessions_listed() == 0
     sell(shop, pay(sandbox, "session")[0])
@@ -209,7 +209,7 @@ def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
     known = sandbox.create_payment(700)
     purchase = sell(shop, known)
     for each in (payment, known):
-        sandbox.refund_in_dashboard(each)
+        sandbox.dashboard_refund(each)
     sandbox.inject("key_forbidden", method="GET", path="/v1/checkout/sessions", times=None)
 
     learn(shop, sandbox, "webhook")

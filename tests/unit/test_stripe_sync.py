@@ -241,6 +241,10 @@ def test_record_that_other_calls_keep_changing_is_left_to_them(
     with pytest.raises(OutcomeUnknown) as busy:
         harness.stripe_sync.upsert_from_event("re_1", PAYMENT, "succeeded", Deadline.after(10))
     assert busy.value.code == "ledger_busy"
+    harness.stripe.script[:] = [(*RETRIEVE, (200, refund_object()))] * 3
+    with pytest.raises(OutcomeUnknown) as busy:
+        harness.stripe_sync.refresh(harness.record(), Deadline.after(10), actor="reconcile")
+    assert (busy.value.code, harness.stripe.script) == ("ledger_busy", [])
 
 
 def test_refund_with_another_apps_refund_id_is_external(harness: RefundHarness) -> None:
@@ -263,6 +267,7 @@ def test_two_refunds_with_one_key_are_two_records_and_need_review(
     ]
     assert first.review is not None
     assert first.review.code is ReviewCode.MADE_TWICE
+    assert first.history[-1]["actor"] == "webhook"
 
 
 def test_refunds_without_metadata_are_external_and_need_no_review(harness: RefundHarness) -> None:

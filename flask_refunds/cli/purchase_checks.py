@@ -59,7 +59,7 @@ def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) ->
     if not any(_held_by(each, fields) for each in sample):
         return note(
             "documents",
-            f"0 of {count} purchases have a payment (pi_…, ch_…, py_… or cs_…) in the field "
+            f"0 of {count} purchases have a payment intent, charge or Checkout session in the field "
             f"{fields.payment}. "
             'Set REFUNDS_PURCHASE_FIELDS["payment"].',
         )

@@ -592,7 +592,7 @@ def openapi(page: PageRunner) -> None:
     )
     for spec in (served, merged):
         OpenAPIV31SpecValidator(spec).validate()
-        assert spec["paths"]["/api/payments/admin/all"]["get"]["security"] == [{"bearer": []}]
+        assert spec["paths"]["/api/payments/admin/all"]["get"]["security"] == [{"bearer": []}, {"session": []}]
     assert "/Refund" in served["paths"]
     assert merged["components"]["schemas"].items() > schemas.items()
 

@@ -161,6 +161,23 @@ def test_event_of_another_account_is_ignored(
     assert all(each.path != "/v1/refunds" for each in sandbox.requests)
 
 
+@pytest.mark.parametrize("purchases", ["kept", "deleted"])
+def test_event_about_a_recorded_refund_must_have_the_records_account(
+    shop: Shop, sandbox: StripeSandbox, purchases: str
+) -> None:
+    payment = sandbox.create_payment(1999, account=SELLER)
+    shop.refund(sell(shop, payment))
+    if purchases == "deleted":
+        shop.db.purchases.delete_many({})
+    failed = sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    event = make_event("refund.failed", failed, account=SELLER)
+    for account in (None, OTHER):
+        assert send(shop, event | {"account": account}).status_code == 200
+        assert [each["status"] for each in shop.records()] == ["succeeded"]
+    assert send(shop, event).status_code == 200
+    assert [each["status"] for each in shop.records()] == ["failed"]
+
+
 def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999, account=OTHER)
     sandbox.dashboard_refund(payment)

@@ -222,6 +222,15 @@ def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
     assert {each["paymentIntent"] for each in shop.records()} == {known, payment}
 
 
+def test_check_reports_a_key_that_may_not_read_sessions(database: Any, sandbox: StripeSandbox) -> None:
+    shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+    shop.add_purchase(sandbox.create_checkout_session(sandbox.create_payment(1999)))
+    assert "Checkout Sessions" not in shop.flask("check").output
+    sandbox.inject("key_forbidden", method="GET", path="/v1/checkout/sessions", times=None)
+    result = shop.flask("check")
+    assert (result.exit_code, "the permission read for Checkout Sessions" in result.output) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("held", "described"),
     [

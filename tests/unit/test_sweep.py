@@ -377,7 +377,7 @@ def test_payment_of_purchases_in_a_list_is_unknown(harness: RefundHarness, sweep
     assert run(harness, sweep, page(external())).counts["foreign"] == 1
 
 
-def test_placeholder_of_a_purchase_is_no_payment(harness: RefundHarness, sweep: RefundSweep) -> None:
+def test_placeholder_of_a_purchase_is_not_a_payment(harness: RefundHarness, sweep: RefundSweep) -> None:
     harness.db.purchases.update_many({}, {"$set": {"stripePaymentIntentId": "free"}})
     assert run(harness, sweep, page(external(payment_intent="free"))).counts["foreign"] == 1
 

@@ -4,10 +4,11 @@ Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it i
 """
 
 from .api import bulk_refund, plan_bulk_refund
-from .blueprint import refunds_bp
+from .blueprint import make_blueprint, refunds_bp
 from .errors import (
     AdminRequired,
     ConfigurationError,
+    CrossSiteRequest,
     DatabaseUnavailable,
     IdentityProviderUnavailable,
     InvalidRequest,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdminRequired",
     "ConfigurationError",
+    "CrossSiteRequest",
     "DatabaseUnavailable",
     "IdentityProviderUnavailable",
     "InvalidRequest",
@@ -58,6 +60,7 @@ __all__ = [
     "check_config",
     "current_user",
     "handle_event",
+    "make_blueprint",
     "plan_bulk_refund",
     "refund_failed",
     "refund_needs_review",

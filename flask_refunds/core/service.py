@@ -17,7 +17,6 @@ from ..errors import (
     DatabaseUnavailable,
     KeyRejected,
     OutcomeUnknown,
-    PaymentIntentMissing,
     PermissionMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -39,12 +38,14 @@ from ..models import (
     ReviewCode,
     StripeRefund,
     find_active,
-    is_refunded,
+    is_reserved,
     next_number,
 )
 from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import Purchase, Purchases
+from .payments import PaymentResolver
+from .stripe_options import StripeOptions
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
 
@@ -128,6 +129,8 @@ class RefundService:
         *,
         ledger: Ledger,
         purchases: Purchases,
+        payments: PaymentResolver,
+        options: StripeOptions,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
         stripe_sync: StripeSync,
@@ -135,6 +138,8 @@ class RefundService:
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
+        self._payments = payments
+        self._options = options
         self._gateway = gateway
         self._transitions = transitions
         self._stripe_sync = stripe_sync
@@ -148,6 +153,9 @@ class RefundService:
         :raises PurchaseIdAmbiguous: 400; several purchases have an ID with this text.
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400; the purchase isn't completed, or is already refunded.
+        :raises PaymentIntentMissing: 400; it holds no payment.
+        :raises PaymentUnknown: 400; Stripe doesn't know the charge or session that it holds.
+        :raises StripeUnavailable: 503; Stripe didn't tell which payment that is.
         :raises RefundInProgress: 409; another call is working on it.
         :raises RefundFailed: 400; nothing was refunded.
         :raises StripeRateLimited: 503; nothing was refunded.
@@ -162,8 +170,8 @@ class RefundService:
         if purchase.status is None:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
-            raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
-        claimed = self._claim(purchase, purchase.payment_intent, request, call)
+            purchase = self._payments.complete(purchase, call.for_stripe().deadline)
+        claimed = self._claim(purchase, purchase.payment_intent or "", request, call)
         refund = self._finish(claimed, call)
         if claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
@@ -205,7 +213,7 @@ class RefundService:
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
-        is_written = refund.is_whole and refund.unwritten_since is None
+        is_written = refund.is_full and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
         current = None
@@ -240,6 +248,9 @@ class RefundService:
                     purchase_ids=purchase.ids,
                     to_mark=purchase.completed,
                     request=request,
+                    references=purchase.references,
+                    stripe_account=purchase.stripe_account,
+                    options=self._options.evaluate(purchase, call.deadline),
                 )
             except NumberTaken:
                 refunds = self._ledger.list_for_payment(payment_intent)
@@ -254,20 +265,22 @@ class RefundService:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
 
         :return: the payment's refunds as they are now.
-        :raises PurchaseNotRefundable: 400; the payment is refunded, or Stripe doesn't show what remains.
+        :raises PurchaseNotRefundable: 400; nothing of the payment remains, or Stripe doesn't show what does.
         """
         if self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=active)
         deadline = call.for_stripe().deadline
         try:
             self._stripe_sync.refresh(active, deadline, actor=call.actor)
-            self._stripe_sync.upsert_all(active.payment_intent, deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(
+                active.payment_intent, deadline, actor=call.actor, account=active.stripe_account
+            )
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=active.id, code=error.code)
             raise PurchaseNotRefundable(refund=active) from error
         self._transitions.sync_purchases(active.payment_intent)
         refunds = self._ledger.list_for_payment(active.payment_intent)
-        if is_refunded(refunds):
+        if is_reserved(refunds):
             raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
         return refunds
 
@@ -337,8 +350,12 @@ class RefundService:
 
     def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
-            created = self._gateway().create_refund(
-                refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+            created = (
+                self._gateway()
+                .on(refund.stripe_account)
+                .create_refund(
+                    refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+                )
             )
         except RequestRejected as rejection:
             if rejection.code == _ALREADY_REFUNDED:
@@ -370,13 +387,26 @@ class RefundService:
         :raises StripeCallError: the list isn't available.
         :raises DatabaseUnavailable: 500.
         """
-        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_whole:
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_full:
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
+
+    def add_references(self, refund: Refund) -> None:
+        """Remember the Checkout session of a payment, so that a purchase that holds it is marked, too.
+
+        :raises StripeCallError: Stripe doesn't tell.
+        :raises DatabaseUnavailable: 500.
+        """
+        deadline = Deadline.after(CALL_SECONDS)
+        self._payments.find_sessions(refund.payment_intent, deadline, refund.stripe_account)
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
-            listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+            listed, unreadable = self._stripe_sync.list_refunds(
+                refund.payment_intent, call.deadline, account=refund.stripe_account
+            )
         if any(each.refund_id == refund.idempotency_key for each in unreadable):
             raise OutcomeUnknown(UNREADABLE_REFUND, "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.is_requested_by(refund)), None)
@@ -429,7 +459,9 @@ class RefundService:
     def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
         """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
         with _unknown_without_answer():
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
         # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
         rejected = self._mark_rejected(refund, rejection, call)
         self._transitions.sync_purchases(refund.payment_intent)

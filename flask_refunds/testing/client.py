@@ -121,7 +121,9 @@ class RefundsClient:
 
     def headers(self, user_id: Any) -> dict[str, str]:
         """Return request headers with a fresh token of a user."""
-        return {"Authorization": f"Bearer {_sign(self._refunds.verifier.settings, str(user_id), 3600)}"}
+        settings = self._refunds.verifier.settings
+        token = _sign(settings, str(user_id), 3600)
+        return {settings.jwt_header_name: f"{settings.jwt_header_type} {token}".lstrip()}
 
     # Purchases and refunds
 

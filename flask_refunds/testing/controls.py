@@ -59,6 +59,7 @@ class AccountControls:
         transfer_to: str | None = None,
         transfer_amount: int | None = None,
         application_fee_amount: int | None = None,
+        intent: bool = True,
     ) -> str:
         """Pay with a test card.
 
@@ -73,7 +74,9 @@ class AccountControls:
             an ``instructions_email`` and wait for the customer.
         :param transfer_to: the connected account that gets the money (a destination charge).
         :param transfer_amount: how much of it; by default all.
-        :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
+        :param intent: False makes a charge without a payment intent, as the older Charges API did.
+        :return: the payment intent's ID, or the charge's. If the card is declined, the payment intent is
+            unpaid.
         :raises ValueError: the amount, card or ``capture`` is invalid.
         :raises ApiError: ``application_fee_amount`` without a connected account.
         """
@@ -94,22 +97,44 @@ class AccountControls:
         with self._changed:
             chosen = self._account(self._livemode if livemode is None else livemode, account)
             try:
-                intent = chosen.create_payment_intent(
+                created = chosen.create_payment_intent(
                     amount=amount,
                     currency=currency.lower(),
                     card=test_card,
                     confirm=True,
                     metadata=dict(metadata or {}),
                     application_fee_amount=application_fee_amount,
+                    is_shown=intent,
                     **options,
                 )
             except ApiError as declined:
                 if "payment_intent" not in declined.error:
                     raise
-                intent = declined.error["payment_intent"]
+                created = declined.error["payment_intent"]
             self._changed.notify_all()
+            payment = str(created["id" if intent else "latest_charge"])
         self.after_change()
-        return str(intent["id"])
+        return payment
+
+    def create_checkout_session(
+        self, payment_intent: str | None = None, *, mode: str = "payment", account: str | None = None
+    ) -> str:
+        """Create the Checkout session that a payment was made with.
+
+        The other methods also take its ID in place of the payment intent's.
+
+        :param payment_intent: by default none: the session isn't paid, or it started a subscription.
+        :param mode: ``payment``, ``setup`` or ``subscription``.
+        :param account: the connected account of a session without a payment.
+        :return: the session's ID, ``cs_…``.
+        :raises LookupError: the payment intent is unknown.
+        """
+        if payment_intent is not None:
+            session = self._modify(lambda each: each.create_checkout_session(payment_intent, mode=mode))
+            return str(session["id"])
+        with self._changed:
+            chosen = self._account(self._livemode, account)
+            return str(chosen.create_checkout_session(None, mode=mode)["id"])
 
     def capture(
         self,
@@ -157,7 +182,9 @@ class AccountControls:
         :param inquiry: the customer's bank only asks; refunds are still possible.
         :return: a copy of the dispute.
         """
-        return self._modify(lambda account: account.dispute(payment_intent, reason=reason, inquiry=inquiry))
+        return self._modify(
+            lambda account: account.dispute(account.intent_of(payment_intent), reason=reason, inquiry=inquiry)
+        )
 
     def payment_intent(self, payment_intent: str) -> JsonObject:
         """Return a copy of a payment intent.
@@ -171,7 +198,7 @@ class AccountControls:
 
         :raises LookupError: the ID is unknown, or the payment intent has no charge.
         """
-        charge = self.payment_intent(payment_intent)["latest_charge"]
+        charge = self.payment_intent(self._intent_of(payment_intent))["latest_charge"]
         return self._read(lambda account: account.at_version(account.charge(charge)))
 
     def transfer(self, payment_intent: str) -> JsonObject:
@@ -207,17 +234,18 @@ class AccountControls:
     def hide(self, identifier: str) -> None:
         """Answer requests that name this object with 404, as Stripe does for objects of another account.
 
-        :param identifier: a payment intent (with its charge and its refunds) or a refund.
+        :param identifier: a payment (with its charge and its refunds) or a refund.
         :raises LookupError: the payment intent is unknown.
         """
         with self._changed:
             for account in self._all_accounts():
                 account.hidden.add(identifier)
-        if identifier.startswith("pi_"):
+        if not identifier.startswith(("re_", "pyr_")):
+            intent = self._intent_of(identifier)
             refunds = [refund["id"] for refund in self.refunds(identifier)]
-            for each in (self.payment_intent(identifier)["latest_charge"], *refunds):
-                if each is not None:
-                    self.hide(each)
+            charge = self.payment_intent(intent)["latest_charge"]
+            for account in self._all_accounts():
+                account.hidden.update(filter(None, [charge, *refunds]))
 
     def unhide(self) -> None:
         """Undo every :meth:`hide`."""
@@ -232,16 +260,17 @@ class AccountControls:
 
         :raises LookupError: the ID is unknown.
         """
-        return self._read(lambda account: account.refund(refund_id))
+        return self._read(lambda account: dict(account.at_version(account.refund(refund_id))))
 
     def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
-        """Return copies of a payment intent's refunds, or of all refunds; oldest first."""
+        """Return copies of a payment's refunds, or of all refunds; oldest first."""
         with self._changed:
             self._apply_due_transitions()
+            intent = payment_intent and self._intent_of(payment_intent)
             found = [
-                copy_json(refund)
+                copy_json(account.at_version(refund))
                 for account in self._all_accounts()
-                for refund in account.refunds_of(payment_intent)
+                for refund in account.refunds_of(intent)
             ]
         return sorted(found, key=lambda refund: int(refund["created"]))
 
@@ -249,7 +278,8 @@ class AccountControls:
         """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
         with self._changed:
             self._apply_due_transitions()
-            return sum(account.money_refunded(payment_intent) for account in self._all_accounts())
+            intent = self._intent_of(payment_intent)
+            return sum(account.money_refunded(intent) for account in self._all_accounts())
 
     def assert_refunded_once(self, payment_intent: str, amount: int | None = None) -> None:
         """Fail unless the payment has exactly one refund that is neither failed nor canceled.
@@ -287,7 +317,7 @@ class AccountControls:
         call = ApiCall(forced_status=status)
         return self._modify(
             lambda account: account.create_refund(
-                payment_intent=payment_intent,
+                payment_intent=account.intent_of(payment_intent),
                 amount=amount,
                 instructions_email=instructions_email,
                 call=call,
@@ -362,6 +392,12 @@ class AccountControls:
         account = Account(now=self._clock, livemode=livemode, account_id=account_id, **self._account_options)
         account.events.on_event = partial(self._publish, account)
         return account
+
+    def _intent_of(self, payment: str) -> str:
+        """Return the payment intent of a charge or Checkout session."""
+        if payment.startswith("pi_"):
+            return payment
+        return str(self._read(lambda account: {"id": account.intent_of(payment)})["id"])
 
     def _account(self, livemode: bool, account_id: str | None = None) -> Account:
         platform = self._accounts[livemode]

@@ -15,6 +15,7 @@ from .api import (
     Api,
     error_response,
     parse_parameters,
+    read_account,
     read_idempotency_key,
     read_secret_key,
     store_response,
@@ -147,6 +148,7 @@ class RequestHandler:
             read_idempotency_key(request),
             new_id("req"),
             self._faults.pick(request.method, request.path),
+            account=read_account(request.headers),
         )
         self._request_log.add(log_entry)
         self._changed.notify_all()

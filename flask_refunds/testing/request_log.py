@@ -18,7 +18,8 @@ class ReceivedRequest:
     """A request that the sandbox received.
 
     ``status`` is the status of the response. It is None while the request is running, and stays None
-    if no response was sent. ``fault`` is the fault that was applied to the request.
+    if no response was sent. ``fault`` is the fault that was applied to the request. ``account`` is the
+    connected account that the request names.
     """
 
     method: str
@@ -28,6 +29,7 @@ class ReceivedRequest:
     request_id: str
     fault: Fault | None = None
     status: int | None = None
+    account: str | None = None
 
     def __str__(self) -> str:
         params = "".join(f" {name}={value}" for name, value in self.params.items())

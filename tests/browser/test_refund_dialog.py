@@ -133,6 +133,8 @@ RESULTS = [
     (400, None, "invalid_request", "This purchase can't be refunded", "The server's message.", None),
     (401, None, "not_authenticated", "Your session expired", "your input is kept", "Refund now"),
     (403, None, "admin_required", "Admin access required", "not as an admin", None),
+    (403, None, "cross_site_request", "Request rejected", "Nothing was refunded.", None),
+    (429, None, "rejected_elsewhere", "Request rejected", "Most likely, nothing was sent", "Try again"),
     (404, None, "purchase_not_found", "Purchase not found", "no longer exists", None),
     (409, None, "refund_in_progress", "Refund already in progress", "in 5 seconds", "Check again"),
     (503, None, "stripe_rate_limited", "Stripe is busy", "The server's message. Wait 5", "Try again"),

@@ -173,8 +173,8 @@ def messages_in_the_code() -> str:
     return "\n".join(found)
 
 
-OTHER_LIBRARIES = ("No such command",)
-"""Messages on the troubleshooting page that come from click."""
+OTHER_LIBRARIES = ("No such command", "The setup method")
+"""Messages on the troubleshooting page that come from click and Flask."""
 
 
 def test_troubleshooting_page_quotes_existing_messages() -> None:

@@ -20,7 +20,7 @@ from flask_refunds.storage.sweep_state import LEASE
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.parsing import RefundPage
-from tests.faults.histories import without_logging
+from tests.faults.history_runs import without_logging
 from tests.faults.in_process import (
     DATABASE_LOST,
     KILLED_AFTER,

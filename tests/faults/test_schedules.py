@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from flask_refunds.clock import Deadline
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.models import Refund
 from flask_refunds.storage import ledger
@@ -81,7 +82,7 @@ def test_schedule_that_returns_to_a_state_is_reported() -> None:
 
     def loop(library: Library) -> CallerResult:
         while True:
-            library.events._stripe_sync.is_known_payment("pi_1")
+            library.events._stripe_sync.is_known_payment("pi_1", None, Deadline.after(1))
 
     with pytest.raises(UnexpectedBehavior, match="find"):
         explore(Setting("loop", (Actor("loop", loop),), crashes=0))

@@ -26,7 +26,7 @@ def assert_error(response: TestResponse, status: int, error: str, code: str) -> 
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json["error"] == error
     assert response.json["code"] == code
-    assert set(response.json) <= {"error", "code", "refund"}
+    assert set(response.json) <= {"error", "code", "refund", "hint"}
 
 
 def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -75,6 +75,10 @@ def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandb
         "source": "api",
         "bulkRun": None,
         "stripeRefundId": sandbox.refunds(payment)[0]["id"],
+        "charge": sandbox.charge(payment)["id"],
+        "stripeAccount": None,
+        "livemode": False,
+        "isFull": True,
         "failure": None,
         "review": None,
     }
@@ -318,7 +322,7 @@ def test_rejection_has_the_code_of_stripe(shop: Shop, sandbox: StripeSandbox) ->
         assert response.json["refund"]["failure"]["code"] == code
 
 
-@pytest.mark.parametrize("payment", [None, "", 42, "free", "ch_123", "pi_1:1", "pi_", "pi_\0"])
+@pytest.mark.parametrize("payment", [None, "", 42, "free", "ch_", "pi_1:1", "pi_", "pi_\0"])
 def test_purchase_without_payment_intent_is_rejected(
     shop: Shop, sandbox: StripeSandbox, payment: Any
 ) -> None:

@@ -278,6 +278,10 @@ class Scenario:
         def broken(user: Any) -> bool:
             raise RuntimeError(MESSAGE, user)
 
+        by_session = self._open(REFUNDS_MONGO=self.database, REFUNDS_CURRENT_USER=lambda: {"_id": EMAIL})
+        headers = {"Origin": "https://canary.example", "Sec-Fetch-Site": "cross-site"}
+        [fields] = self.expect(self.refund(ID, by_session, headers=headers), 403, LogEvent.CROSS_SITE_REQUEST)
+        assert fields.keys() == {"event", "endpoint"}
         broken_rule = self._open(REFUNDS_MONGO=self.database, REFUNDS_IS_ADMIN=broken)
         self.expect(self.refund(ID, broken_rule), 500, LogEvent.REQUEST_FAILED)
 

@@ -385,22 +385,26 @@ def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(shop: Shop, sa
 
 
 def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: StripeSandbox) -> None:
-    purchases = [shop.add_purchase(sandbox.create_payment(1999)) for _ in range(3)]
+    purchases = [shop.add_purchase(sandbox.create_payment(1999)) for _ in range(4)]
     for purchase in purchases:
         shop.refund(purchase)
     age(shop, minutes=2)
-    assert "3 followed up" in reconcile(shop).output
-    for purchase, days in zip(purchases, (0, 5, 20), strict=True):
-        settled = datetime.now(timezone.utc) - timedelta(days=days)
-        shop.db.flask_refunds.update_one({"purchaseIds": purchase}, {"$set": {"settledAt": settled}})
+    assert "4 followed up" in reconcile(shop).output
+    for purchase, settled, looked in zip(purchases, (0, 5, 20, 20), (0, 20, 20, 9), strict=True):
+        settled_at, looked_at = (
+            datetime.now(timezone.utc) - timedelta(days=it, minutes=2) for it in (settled, looked)
+        )
+        times = {"settledAt": settled_at, "updatedAt": settled_at, "lookedAt": looked_at}
+        shop.db.flask_refunds.update_one({"purchaseIds": purchase}, {"$set": times})
     shop.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     assert reconcile(shop).output.startswith("0 processed")
     since = f"{datetime.now(timezone.utc) - timedelta(days=10):%Y-%m-%d}"
     result = reconcile(shop, "--all", "--since", since)
-    assert f"Checking again: 2 settled since {since} 00:00:00Z.\n" in result.output
-    assert "2 followed up" in result.stdout
+    line = f"Checking again: 3 that changed or were checked since {since} 00:00:00Z.\n"
+    assert line in result.output
+    assert "3 followed up" in result.stdout
     assert "(the last 60 days)" in result.stdout
-    assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]
+    assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed", "refunded"]
 
 
 def test_missing_daily_sweep_is_reported_after_25_hours(

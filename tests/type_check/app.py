@@ -16,6 +16,7 @@ from flask_refunds import (
     check_config,
     current_user,
     handle_event,
+    make_blueprint,
     plan_bulk_refund,
     refund_needs_review,
     refund_succeeded,
@@ -28,6 +29,7 @@ from flask_refunds.testing import Fault, StripeSandbox, make_event, make_token, 
 app = Flask(__name__)
 app.register_blueprint(refunds_bp, url_prefix="/payments")
 assert_type(refunds_bp, Blueprint)
+assert_type(make_blueprint(), Blueprint)
 assert_type(check_config(app), None)
 instrument(app)
 

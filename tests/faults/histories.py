@@ -96,7 +96,7 @@ class History(RuleBasedStateMachine):
         elif past == "low balance":
             self.run_out_of_balance(index=0)
         elif past == "too much":
-            self.refund_in_dashboard(index=0, amount=500, status=None)
+            self.dashboard_refund(index=0, amount=500, status=None)
         self.wait(WAIT_SECONDS[0])
         self.reconcile(failure=None, process="web", full=True)
 

@@ -91,7 +91,7 @@ def test_unusable_account_is_refused_naming_the_field(
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("fault", ["drop_after", "drop_before"])
+@pytest.mark.parametrize("fault", ["response_lost", "request_lost"])
 def test_refund_with_an_unknown_outcome_is_finished_on_its_account(
     shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:
@@ -265,7 +265,7 @@ def test_destination_charge_is_paid_by_the_connected_account(
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=options if as_function else FLAGS)
     payment = sandbox.create_payment(1999, transfer_to=SELLER, application_fee_amount=200)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["message"] == "Refund submitted"
     age(shop, minutes=2)
     assert reconcile(shop).exit_code == 0
@@ -352,7 +352,7 @@ def test_options_are_read_once_and_stay_in_the_record(database_of_shop: Any, san
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=lambda purchase: next(answers))
     payment = sandbox.create_payment(1999, method="konbini")
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     assert shop.refund(purchase).status_code == 202
     assert shop.refund(purchase).status_code == 202
     assert [each["instructions_email"] for each in sandbox.refunds(payment)] == ["first@example.org"]

@@ -278,11 +278,11 @@ def test_session_without_a_payment_is_refused_and_asked_again(
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
-        ("drop_before", 503, "stripe_unavailable"),
+        ("request_lost", 503, "stripe_unavailable"),
         ("rate_limited", 503, "stripe_rate_limited"),
         ("key_forbidden", 500, "stripe_key_rejected"),
         ("key_rejected", 500, "stripe_key_rejected"),
-        ("garbage", 503, "stripe_unavailable"),
+        ("unreadable_response", 503, "stripe_unavailable"),
     ],
 )
 @pytest.mark.parametrize("call", ["refund", "preview"])
@@ -373,7 +373,7 @@ def test_crash_between_reading_the_reference_and_the_record_loses_nothing(
 def test_refund_with_an_unknown_outcome_is_finished(shop: Shop, sandbox: StripeSandbox, kind: str) -> None:
     held, payment = pay(sandbox, kind)
     purchase = sell(shop, held)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["message"] == "Refund submitted"
 
     age(shop, minutes=2)
@@ -386,7 +386,7 @@ def test_refund_with_an_unknown_outcome_is_finished(shop: Shop, sandbox: StripeS
 def test_purchase_that_gets_another_payment_is_not_marked(shop: Shop, sandbox: StripeSandbox) -> None:
     held, _ = pay(sandbox, "session")
     purchase = sell(shop, held)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     shop.refund(purchase)
     shop.db.purchases.update_one({"_id": purchase}, {"$set": {"stripe.paid": pay(sandbox, "session")[0]}})
 

@@ -153,6 +153,22 @@ class ReviewRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a payment to refund, and what its caller saw of the payment before.
+
+    :param amount: in minor units.
+    :param refundable: what was left of the payment, in minor units.
+    :param number: the number that the refund would get; ``None`` for callers that know only amounts.
+    :param mark_refunded: whether the named purchase is refunded by this part, although a rest remains.
+    """
+
+    amount: int
+    refundable: int
+    number: int | None = None
+    mark_refunded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RefundRequest:
     """What a caller requests, apart from the purchase.
 
@@ -161,6 +177,7 @@ class RefundRequest:
     :param note: text for the ledger only; at most 500 characters.
     :param bulk_run: the name of the bulk run that makes this request (:func:`is_bulk_name`). A refund that
         exists already keeps the name that it was created with.
+    :param part: a part of the payment; ``None`` for all that is left of it.
     """
 
     requested_by: str | None
@@ -168,6 +185,7 @@ class RefundRequest:
     reason: Reason | None = None
     note: str | None = None
     bulk_run: str | None = None
+    part: Part | None = None
 
     @property
     def actor(self) -> str:
@@ -207,6 +225,8 @@ class Refund:
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
+    part: Part | None
+    """What the caller requested, if it is a part of the payment."""
     request: Mapping[str, Any]
     """The parameters sent to Stripe. Every later attempt sends exactly the same."""
     lease_token: str | None
@@ -229,6 +249,19 @@ class Refund:
     def is_whole(self) -> bool:
         """Whether this refund alone returns everything that the payment had captured."""
         return 0 < (self.amount_captured or 0) <= (self.amount or 0)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it was requested for all that was left of the payment; of an external refund, whether it
+        returns everything that the payment had captured."""
+        if not self.created_here:
+            return self.is_whole
+        return self.part is None or self.part.amount >= self.part.refundable
+
+    @property
+    def closed_purchase_ids(self) -> Sequence[Any]:
+        """The purchase that this part marks as refunded by itself, whatever the payment's other refunds."""
+        return self.purchase_ids if self.part is not None and self.part.mark_refunded else ()
 
     @property
     def was_accepted_at_once(self) -> bool:
@@ -374,10 +407,17 @@ def next_number(refunds: Sequence[Refund]) -> int:
     return max((each.number or 0 for each in refunds), default=0) + 1
 
 
-def find_active(refunds: Sequence[Refund]) -> Refund | None:
-    """Return the last refund created here that didn't fail, if any: it may prevent another one."""
+def find_active(refunds: Sequence[Refund], bulk_run: str | None = None) -> Refund | None:
+    """Return the last refund created here that didn't fail, if any: it may prevent another one.
+
+    :param bulk_run: prefers a refund of this bulk run, which refunds each payment once.
+    """
     active = (each for each in refunds if each.created_here and not each.status.is_failed_or_canceled)
-    return max(active, key=lambda each: each.number or 0, default=None)
+
+    def rank(refund: Refund) -> tuple[bool, int]:
+        return bulk_run is not None and refund.bulk_run == bulk_run, refund.number or 0
+
+    return max(active, key=rank, default=None)
 
 
 def is_refunded(refunds: Sequence[Refund]) -> bool:
@@ -396,8 +436,25 @@ def keeps_marks(refunds: Sequence[Refund]) -> bool:
     They do if the refunds still cover what was captured when they were marked: more captured later doesn't
     make a purchase completed again.
     """
-    captured = [each.amount_captured for each in refunds if each.marked_purchase_ids and each.amount_captured]
+    captured = [each.amount_captured for each in refunds if each.amount_captured and _marks_by_sum(each)]
     return bool(captured) and min(captured) <= _amount_succeeded(refunds)
+
+
+def _marks_by_sum(refund: Refund) -> bool:
+    return any(each not in refund.closed_purchase_ids for each in refund.marked_purchase_ids)
+
+
+def find_unjustified_marks(refunds: Sequence[Refund]) -> list[Any]:
+    """Return the purchases that were marked as refunded, and that no refund justifies any more.
+
+    A part that closed its purchase justifies that mark until it fails itself.
+    """
+    if keeps_marks(refunds):
+        return []
+    live = [each for each in refunds if not each.status.is_failed_or_canceled]
+    closed = [purchase_id for each in live for purchase_id in each.closed_purchase_ids]
+    marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
+    return [each for each in marked if each not in closed]
 
 
 def _amount_captured(refunds: Sequence[Refund]) -> int:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..core.service import RefundResult
+from ..core.results import RefundResult
 from ..errors import (
     DatabaseUnavailable,
     PurchaseNotFound,

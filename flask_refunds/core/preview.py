@@ -7,36 +7,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import (
-    KeyRejected,
-    OutcomeUnknown,
-    PaymentIntentMissing,
-    PaymentUnknown,
-    PurchaseNotFound,
-    PurchaseNotRefundable,
-    RateLimited,
-    RequestRejected,
-    StripeKeyRejected,
-    StripeRateLimited,
-    StripeUnavailable,
-)
-from ..models import Payment, Refund
+from ..errors import PaymentIntentMissing, PurchaseNotFound, PurchaseNotRefundable
+from ..models import Payment, Refund, next_number
 from ..storage.purchases import COMPLETED, Purchases
+from .partial import retrieve_payment
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
 
-_UNAVAILABLE = (
-    "Stripe couldn't be reached to look up this payment. Nothing was refunded. Try again in a few seconds."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The payment that would be refunded, and the refunds that it had so far."""
+    """The payment that would be refunded, and the refunds that it had so far.
+
+    The refunds were read before the payment, so that :attr:`number` can lock what is left of it.
+    """
 
     payment: Payment
     refunds: Sequence[Refund]
+
+    @property
+    def number(self) -> int:
+        """The number that the payment's next refund gets."""
+        return next_number(self.refunds)
 
 
 class Previewer:
@@ -80,13 +73,4 @@ class Previewer:
         :raises StripeRateLimited: 503.
         :raises StripeKeyRejected: 500.
         """
-        try:
-            return self._gateway().retrieve_payment(payment_intent, Deadline.after(CALL_SECONDS))
-        except RequestRejected as rejection:
-            raise PaymentUnknown from rejection
-        except RateLimited as limited:
-            raise StripeRateLimited.by_code(limited.code) from limited
-        except KeyRejected as rejected:
-            raise StripeKeyRejected from rejected
-        except OutcomeUnknown as unknown:
-            raise StripeUnavailable(_UNAVAILABLE) from unknown
+        return retrieve_payment(self._gateway(), payment_intent, Deadline.after(CALL_SECONDS))

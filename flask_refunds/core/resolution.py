@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from ..clock import CALL_SECONDS, Deadline
 from ..errors import NothingToResolve, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
-from .service import UNREADABLE_REFUND, RefundResult, RefundService
+from .results import RefundResult
+from .service import UNREADABLE_REFUND, RefundService
 from .transitions import RefundTransitions
 
 
@@ -104,6 +107,12 @@ class ManualReview:
         if refund.status is RefundStatus.PROCESSING:
             actor = request.actor
             self._give_up(refund, actor=actor, comment=comment, checked=checked, keep_review=True)
+        if refund.part is not None:
+            refunds, deadline = (
+                self._ledger.list_for_payment(refund.payment_intent),
+                Deadline.after(CALL_SECONDS),
+            )
+            request = replace(request, part=self._service.partial.repeat(refund.part, refunds, deadline))
         result = self._service.refund(purchase_id, request)
         current = self._ledger.get(refund_id)
         if current.review is not None and result.refund.status is not RefundStatus.PROCESSING:

@@ -2,8 +2,9 @@
 
 The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that insert the same number
 meet MongoDB's unique index on ``_id``, on any number of machines. A caller inserts number n+1 only after
-reading that every refund created here up to n has failed or was canceled, which is final, so the reading
-stays valid. An external refund has Stripe's ID in place of the number, so any number of calls can record it.
+reading that no refund up to n has an unknown outcome, and, if one of them didn't fail, then at Stripe that
+something is left of the payment. Any refund that another call creates meanwhile takes that number. An
+external refund has Stripe's ID in place of the number, so any number of calls can record it.
 
 Records are never deleted. They change only by conditional updates, each of which names the state it requires.
 """
@@ -22,7 +23,14 @@ from ..errors import RecordUnreadable
 from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
-from .refund_documents import failure_document, payment_range, read_payment, read_record, read_records
+from .refund_documents import (
+    failure_document,
+    part_document,
+    payment_range,
+    read_payment,
+    read_record,
+    read_records,
+)
 
 _IN_FLIGHT = timedelta(minutes=1)
 """How long after a lease a request of its call may still arrive at Stripe, or be missing in a list."""
@@ -158,6 +166,9 @@ class Ledger(LedgerNotes):
             "attempts": 1,
             "leaseExpiresAt": self._clock() + self._lease,
         }
+        if request.part is not None:
+            parameters["amount"] = request.part.amount
+            document["part"] = part_document(request.part)
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
         if not self._insert(document):

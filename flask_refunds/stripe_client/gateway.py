@@ -164,7 +164,8 @@ class Gateway:
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         keyed = {**request, "idempotency_key": key}
         refund = self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
-        if refund.refund_id != key or refund.payment_intent != request["payment_intent"]:
+        requested = (key, request["payment_intent"], request.get("amount", refund.amount))
+        if (refund.refund_id, refund.payment_intent, refund.amount) != requested:
             raise OutcomeUnknown(
                 "answer_mismatch", "Stripe answered with a different refund than the requested one."
             )

@@ -1,0 +1,168 @@
+"""Decide whether a part of a payment may be refunded. Nothing here moves money.
+
+A caller says what it saw: how much was left, and the number of the next refund. The order makes this a
+lock: the payment's refunds are read first, then Stripe's charge. If both are as the caller saw them, the
+refund takes the next number of the refunds that were read. A call that finds that number taken starts again
+from the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..clock import Deadline
+from ..errors import (
+    InvalidRequest,
+    KeyRejected,
+    OutcomeUnknown,
+    PaymentUnknown,
+    PurchaseNotRefundable,
+    RateLimited,
+    RefundableChanged,
+    RefundAmbiguous,
+    RefundInProgress,
+    RequestRejected,
+    StripeKeyRejected,
+    StripeRateLimited,
+    StripeUnavailable,
+)
+from ..models import Part, Payment, Refund, RefundRequest, RefundStatus, next_number
+from ..money import require_multiple
+from ..storage.purchases import COMPLETED, Purchase
+
+if TYPE_CHECKING:
+    from ..stripe_client.gateway import Gateway
+
+_UNAVAILABLE = (
+    "Stripe couldn't be reached to look up this payment. Nothing was refunded. Try again in a few seconds."
+)
+
+
+class PartialRefunds:
+    """Compares what the caller of a partial refund saw with the payment as it is now.
+
+    :param gateway: returns the gateway, which is created when first needed.
+    """
+
+    def __init__(self, gateway: Callable[[], Gateway]) -> None:
+        self._gateway = gateway
+
+    def find_earlier(
+        self,
+        purchase: Purchase,
+        payment_intent: str,
+        refunds: Sequence[Refund],
+        request: RefundRequest,
+        deadline: Deadline,
+    ) -> Refund | None:
+        """Return the refund that an earlier, equal call made, or ``None`` if a new one may be made.
+
+        :param refunds: all of the payment's, read before this call.
+        :raises RefundInProgress: 409; the outcome of an earlier refund is unknown.
+        :raises PurchaseNotRefundable: 400.
+        :raises RefundableChanged: 409; the caller saw something else.
+        :raises RefundAmbiguous: 409; there is an equal refund, and the caller's view fits another one.
+        :raises InvalidRequest: 400; Stripe doesn't accept the amount in the payment's currency.
+        :raises RefundsError: as :func:`retrieve_payment` does.
+        """
+        part = _part_of(request)
+        earlier = _find_equal(refunds, purchase.document["_id"], request)
+        if earlier is not None and (part.number or earlier.status is RefundStatus.PROCESSING):
+            return earlier
+        require_none_processing(refunds)
+        if purchase.status != COMPLETED:
+            if earlier is not None:
+                return earlier
+            raise PurchaseNotRefundable(refund=refunds[-1] if refunds else None)
+        payment = retrieve_payment(self._gateway(), payment_intent, deadline)
+        if earlier is None:
+            _require_same_view(part, payment, next_number(refunds))
+        elif payment.refundable == part.refundable:
+            raise RefundAmbiguous(refund=earlier)
+        return earlier
+
+    def is_anything_left(self, refunds: Sequence[Refund], deadline: Deadline) -> bool:
+        """Return whether something is left of a payment. Pending refunds reserve their amounts.
+
+        :param refunds: all of the payment's, which don't add up to what it captured.
+        :raises StripeCallError: Stripe doesn't tell.
+        """
+        if all(each.status.is_settled for each in refunds):
+            return True
+        return self._gateway().retrieve_payment(refunds[0].payment_intent, deadline).refundable > 0
+
+    def repeat(self, part: Part, refunds: Sequence[Refund], deadline: Deadline) -> Part:
+        """Return the same part of the payment as it is now.
+
+        :param refunds: all of the payment's, read before this call.
+        :raises RefundsError: as :func:`retrieve_payment` does.
+        """
+        payment = retrieve_payment(self._gateway(), refunds[0].payment_intent, deadline)
+        return replace(part, refundable=payment.refundable, number=next_number(refunds))
+
+
+def require_none_processing(refunds: Sequence[Refund]) -> None:
+    """Check that the outcome of each of a payment's refunds is known.
+
+    :raises RefundInProgress: 409.
+    """
+    for each in refunds:
+        if each.status is RefundStatus.PROCESSING:
+            raise RefundInProgress(refund=each)
+
+
+def retrieve_payment(gateway: Gateway, payment_intent: str, deadline: Deadline) -> Payment:
+    """Return a payment as Stripe shows it now.
+
+    :raises PaymentUnknown: 400; Stripe doesn't know the payment.
+    :raises StripeUnavailable: 503.
+    :raises StripeRateLimited: 503.
+    :raises StripeKeyRejected: 500.
+    """
+    try:
+        return gateway.retrieve_payment(payment_intent, deadline)
+    except RequestRejected as rejection:
+        raise PaymentUnknown from rejection
+    except RateLimited as limited:
+        raise StripeRateLimited.by_code(limited.code) from limited
+    except KeyRejected as rejected:
+        raise StripeKeyRejected from rejected
+    except OutcomeUnknown as unknown:
+        raise StripeUnavailable(_UNAVAILABLE) from unknown
+
+
+def _part_of(request: RefundRequest) -> Part:
+    if request.part is None:
+        raise ValueError("The request is for all that is left of the payment.")
+    return request.part
+
+
+def _find_equal(refunds: Sequence[Refund], purchase_id: Any, request: RefundRequest) -> Refund | None:
+    """Return the last refund that an equal call of the same caller made, unless it failed."""
+    found = (each for each in refunds if not each.status.is_failed_or_canceled)
+    equal = (each for each in found if _is_equal(each, purchase_id, request))
+    return max(equal, key=lambda each: each.number or 0, default=None)
+
+
+def _is_equal(refund: Refund, purchase_id: Any, request: RefundRequest) -> bool:
+    made, part = refund.part, _part_of(request)
+    if made is None or part.number not in (None, made.number, refund.number):
+        return False
+    return (
+        (refund.source, refund.requested_by) == (request.source, request.requested_by)
+        and (refund.request.get("reason"), refund.note) == (request.reason, request.note)
+        and (made.amount, made.refundable) == (part.amount, part.refundable)
+        and made.mark_refunded == part.mark_refunded
+        and list(refund.purchase_ids) == [purchase_id]
+    )
+
+
+def _require_same_view(part: Part, payment: Payment, number: int) -> None:
+    if payment.refundable != part.refundable or part.number not in (None, number):
+        raise RefundableChanged(refundable=payment.refundable, number=number)
+    try:
+        require_multiple(part.amount, payment.currency)
+    except ValueError as error:
+        raise InvalidRequest(f"amount must be {error}. Nothing was refunded.") from None

@@ -15,7 +15,7 @@ from typing import Any
 from bson.datetime_ms import DatetimeMS
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Failure, Payment, Refund, ReviewRequest, id_text
+from ..models import Failure, Part, Payment, Refund, ReviewRequest, id_text
 
 
 def to_json(value: Any) -> str:
@@ -75,6 +75,8 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "requestedBy": refund.requested_by,
         "source": refund.source,
         "bulkRun": refund.bulk_run,
+        "isFull": refund.is_full,
+        "part": _render_part(refund.part),
         "stripeRefundId": refund.stripe_refund_id,
         "failure": _render_failure(refund.failure),
         "review": _render_review(refund.review),
@@ -103,6 +105,17 @@ def render_payment(payment: Payment) -> dict[str, Any]:
         "card": {"brand": card.brand, "last4": card.last4} if card else None,
         "livemode": payment.livemode,
         "disputed": payment.disputed,
+    }
+
+
+def _render_part(part: Part | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    return {
+        "amount": part.amount,
+        "refundable": part.refundable,
+        "number": part.number,
+        "markRefunded": part.mark_refunded,
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Response, request
 
 from ..errors import PurchaseNotFound, RefundNotFound
@@ -26,13 +28,16 @@ _ANSWERS = {
 
 @json_errors
 def refund_purchase(purchase_id: str) -> Response:
-    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full."""
+    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full, or in part."""
     caller = get_admin()
-    reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
-    refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
+    allow_partial = current_refunds().settings.refunds_allow_partial
+    reason, note, part = parse_refund_request(read_body(MAX_BODY_BYTES), allow_partial=allow_partial)
+    refund_request = RefundRequest(caller.identity, "api", reason, note, part=part)
     result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
     body = {"message": message, **render_result(result.refund, result.purchase, result.hint)}
+    if result.replayed:
+        body["replayed"] = True
     return json_response(body, status)
 
 
@@ -43,11 +48,13 @@ def preview_refund(purchase_id: str) -> Response:
     refunds = current_refunds()
     preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
-    body = {
+    body: dict[str, Any] = {
         "payment": render_payment(preview.payment),
         "purchases": [render_purchase(purchase) for purchase in purchases.items],
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
+    if refunds.settings.refunds_allow_partial:
+        body["number"] = preview.number
     return json_response(body)
 
 

@@ -62,6 +62,8 @@ def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandb
         "requestedBy": str(shop.admin_id),
         "source": "api",
         "bulkRun": None,
+        "isFull": True,
+        "part": None,
         "stripeRefundId": sandbox.refunds(payment)[0]["id"],
         "failure": None,
         "review": None,

@@ -33,7 +33,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_refunds.models import Failure, RefundStatus, ReviewCode, ReviewRequest
+from flask_refunds.models import Failure, Part, RefundStatus, ReviewCode, ReviewRequest
 from flask_refunds.schemas.rendering import render, render_refund, to_json
 from tests.unit.refund_harness import make_refund
 
@@ -194,6 +194,7 @@ REFUND = make_refund(
     created_at=AT,
     updated_at=AT,
     settled_at=None,
+    part=Part(500, 1999, 1, mark_refunded=True),
     request={"payment_intent": "pi_1"},
     lease_token="secret-lease-token",
     attempts=1,
@@ -217,6 +218,8 @@ def test_refund_is_rendered_for_the_api() -> None:
         "requestedBy": ID,
         "source": "api",
         "bulkRun": "recall-2024",
+        "isFull": False,
+        "part": {"amount": 500, "refundable": 1999, "number": 1, "markRefunded": True},
         "stripeRefundId": "re_1",
         "failure": {"code": "card_declined", "message": "No."},
         "review": {

@@ -28,7 +28,7 @@ from ..errors import (
     StripeRateLimited,
     StripeUnavailable,
 )
-from ..models import Part, Payment, Refund, RefundRequest, RefundStatus, next_number
+from ..models import Part, Payment, Refund, RefundRequest, RefundStatus, find_active, next_number
 from ..money import require_multiple
 from ..storage.purchases import COMPLETED, Purchase
 
@@ -68,7 +68,8 @@ class PartialRefunds:
         :raises RefundsError: as :func:`retrieve_payment` does.
         """
         part = _part_of(request)
-        earlier = _find_equal(refunds, purchase.document["_id"], request)
+        equal = [each for each in refunds if _is_equal(each, purchase.document["_id"], request)]
+        earlier = find_active(equal)
         if earlier is not None and (part.number or earlier.status is RefundStatus.PROCESSING):
             return earlier
         require_none_processing(refunds)
@@ -78,7 +79,7 @@ class PartialRefunds:
             raise PurchaseNotRefundable(refund=refunds[-1] if refunds else None)
         payment = retrieve_payment(self._gateway(), payment_intent, deadline)
         if earlier is None:
-            _require_same_view(part, payment, next_number(refunds))
+            _require_same_view(part, payment, next_number(refunds), is_repeated=bool(equal))
         elif payment.refundable == part.refundable:
             raise RefundAmbiguous(refund=earlier)
         return earlier
@@ -139,14 +140,8 @@ def _part_of(request: RefundRequest) -> Part:
     return request.part
 
 
-def _find_equal(refunds: Sequence[Refund], purchase_id: Any, request: RefundRequest) -> Refund | None:
-    """Return the last refund that an equal call of the same caller made, unless it failed."""
-    found = (each for each in refunds if not each.status.is_failed_or_canceled)
-    equal = (each for each in found if _is_equal(each, purchase_id, request))
-    return max(equal, key=lambda each: each.number or 0, default=None)
-
-
 def _is_equal(refund: Refund, purchase_id: Any, request: RefundRequest) -> bool:
+    """Return whether an equal call of the same caller requested a refund."""
     made, part = refund.part, _part_of(request)
     if made is None or part.number not in (None, made.number, refund.number):
         return False
@@ -159,8 +154,14 @@ def _is_equal(refund: Refund, purchase_id: Any, request: RefundRequest) -> bool:
     )
 
 
-def _require_same_view(part: Part, payment: Payment, number: int) -> None:
-    if payment.refundable != part.refundable or part.number not in (None, number):
+def _require_same_view(part: Part, payment: Payment, number: int, *, is_repeated: bool) -> None:
+    """Check that a caller saw the payment as it is now.
+
+    :param number: the number of the payment's next refund.
+    :param is_repeated: whether the same call made a refund that failed: then its number is taken.
+    """
+    is_same_number = part.number in (None, number) or is_repeated
+    if payment.refundable != part.refundable or not is_same_number:
         raise RefundableChanged(refundable=payment.refundable, number=number)
     try:
         require_multiple(part.amount, payment.currency)

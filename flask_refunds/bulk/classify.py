@@ -141,7 +141,7 @@ class Classifier:
     def _classify(self, purchase_id: Any, purchase: Purchase, refunds: Sequence[Refund] | None) -> BulkItem:
         if refunds is None:
             return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
-        active = find_active(refunds)
+        active = find_active(refunds, self._name)
         if purchase.status not in (COMPLETED, REFUNDED):
             return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
         if active is not None and not _needs_service(active, purchase):
@@ -161,11 +161,12 @@ class Classifier:
 
 
 def _needs_service(active: Refund, purchase: Purchase) -> bool:
-    """Return whether the service must continue an existing refund: its outcome is unknown, or a crash left
-    the purchase unmarked."""
+    """Return whether the service must continue an existing refund, or refund what a part left: its outcome is
+    unknown, or the purchase is still completed."""
     if active.status is RefundStatus.PROCESSING:
         return True
-    return active.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED
+    may_be_left = active.status is RefundStatus.SUCCEEDED or active.part is not None
+    return may_be_left and purchase.status == COMPLETED
 
 
 def _classified(purchase_id: Any, result: Result, message: str, refund: Refund | None = None) -> BulkItem:

@@ -24,6 +24,8 @@ class BulkPlan:
     :param payments: how many payments those have.
     :param amounts: what would be refunded, in minor units by currency; ``None`` if Stripe wasn't asked.
     :param others: how many purchases would have another result, by result.
+    :param partly_refunded: how many of the payments to refund were refunded in part before.
+    :param refunded_before: what those refunds return, in minor units by currency.
     """
 
     name: str
@@ -32,6 +34,8 @@ class BulkPlan:
     payments: int = 0
     amounts: Counter[str] | None = None
     others: Counter[Result] = field(default_factory=Counter)
+    partly_refunded: int = 0
+    refunded_before: Counter[str] = field(default_factory=Counter)
 
     def add(self, item: BulkItem, payment: Payment | None) -> None:
         """Count a purchase.
@@ -45,6 +49,9 @@ class BulkPlan:
         self.payments += item.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
+            if payment.refunded:
+                self.partly_refunded += 1
+                self.refunded_before[payment.currency] += payment.refunded
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
@@ -55,6 +62,8 @@ class BulkPlan:
             "payments": self.payments,
             "amounts": None if self.amounts is None else dict(sorted(self.amounts.items())),
             "others": count_by_value(self.others),
+            "partlyRefunded": self.partly_refunded,
+            "refundedBefore": dict(sorted(self.refunded_before.items())),
         }
 
 

@@ -18,7 +18,7 @@ from .options import filter_options
 
 COLUMNS = (
     *("id", "paymentIntent", "purchaseIds", "status", "amount", "currency", "amountDecimal"),
-    *("reason", "note", "requestedBy", "source", "bulkRun", "stripeRefundId"),
+    *("reason", "note", "requestedBy", "source", "bulkRun", "isFull", "stripeRefundId"),
     *("failureCode", "failureMessage", "reviewCode", "createdAt", "updatedAt", "settledAt"),
 )
 

@@ -87,10 +87,12 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
     return rendered | ({"history": render(refund.history)} if history else {})
 
 
-def render_result(refund: Refund, purchase: Mapping[str, Any], hint: str | None) -> dict[str, Any]:
+def render_result(
+    refund: Refund, purchase: Mapping[str, Any], hint: str | None, *, replayed: bool
+) -> dict[str, Any]:
     """Return a refund that was made, the purchase as it is now, and a hint if these don't match."""
     rendered = {"purchase": render_purchase(purchase), "refund": render_refund(refund)}
-    return rendered | ({"hint": hint} if hint else {})
+    return rendered | ({"hint": hint} if hint else {}) | ({"replayed": True} if replayed else {})
 
 
 def render_payment(payment: Payment) -> dict[str, Any]:

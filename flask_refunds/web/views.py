@@ -35,10 +35,8 @@ def refund_purchase(purchase_id: str) -> Response:
     refund_request = RefundRequest(caller.identity, "api", reason, note, part=part)
     result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
-    body = {"message": message, **render_result(result.refund, result.purchase, result.hint)}
-    if result.replayed:
-        body["replayed"] = True
-    return json_response(body, status)
+    rendered = render_result(result.refund, result.purchase, result.hint, replayed=result.replayed)
+    return json_response({"message": message, **rendered}, status)
 
 
 @json_errors

@@ -23,6 +23,7 @@ from ..errors import (
     PurchaseNotFound,
     PurchaseNotRefundable,
     RateLimited,
+    RefundableChanged,
     RefundInProgress,
     RequestRejected,
     StripeCallError,
@@ -228,13 +229,19 @@ class RefundService:
         to_mark = named if request.part is not None and request.part.mark_refunded else []
         deadline = call.for_stripe().deadline
         for _ in range(_CLAIM_ATTEMPTS):
-            earlier = self.partial.find_earlier(purchase, payment_intent, refunds, request, deadline)
-            if earlier is not None:
-                return self._acquire_lease(earlier, actor=request.actor)
-            created = self._create(payment_intent, refunds, named, to_mark, request)
-            if created is not None:
-                return created
-            refunds = self._ledger.list_for_payment(payment_intent)
+            changed: RefundableChanged | None = None
+            try:
+                earlier = self.partial.find_earlier(purchase, payment_intent, refunds, request, deadline)
+                if earlier is not None:
+                    return self._acquire_lease(earlier, actor=request.actor)
+                created = self._create(payment_intent, refunds, named, to_mark, request)
+                if created is not None:
+                    return created
+            except RefundableChanged as error:
+                changed = error
+            before, refunds = refunds, self._ledger.list_for_payment(payment_intent)
+            if changed is not None and next_number(before) == next_number(refunds):
+                raise changed  # and not by a refund that was made between the two readings
         raise RefundInProgress
 
     def _create(

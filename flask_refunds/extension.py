@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from .config import Settings, read_settings
+from .config import Settings, check_settings, read_settings, read_token_settings
+from .config.tokens import TokenSettings
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
@@ -51,7 +52,7 @@ class Refunds:
         self._observers = observers
         self._lock = threading.Lock()
         self.settings = settings
-        self.database = database = connect(settings)
+        self.database = database = connect(settings, app.app_context)
         clock = ServerClock(database)
         records = majority_collection(database, settings.refunds_collection)
         users = majority_collection(database, settings.refunds_users_collection)
@@ -59,15 +60,21 @@ class Refunds:
         purchases = majority_collection(database, settings.refunds_purchases_collection)
         lease = timedelta(seconds=settings.refunds_lease_seconds)
         signal_sender = SignalSender(app)
-        self.verifier = TokenVerifier(settings)
         self.users = Users(users, settings)
         state = majority_collection(database, f"{settings.refunds_collection}.state")
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
-        self.purchases = Purchases(purchases, records, settings.payment_field)
-        self.metrics_query = MetricsQuery(records, purchases, clock)
-        self.purchase_search = PurchaseSearch(purchases, users, contents, settings.payment_field)
+        self.purchases = Purchases(purchases, records, settings.purchase_fields)
+        self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields)
+        self.purchase_search = PurchaseSearch(
+            purchases,
+            users,
+            contents,
+            fields=settings.purchase_fields,
+            user_fields=settings.refunds_user_fields,
+            content_fields=settings.refunds_content_fields,
+        )
         self.refund_search = RefundSearch(records)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
         self.stripe_sync = StripeSync(self.ledger, self.purchases, self.gateway, self.transitions)
@@ -91,6 +98,14 @@ class Refunds:
             clock=clock,
         )
         self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
+
+    @cached_property
+    def verifier(self) -> TokenVerifier:
+        """Verifies tokens. Its settings are read at first use, because commands need no tokens.
+
+        :raises ConfigurationError: 500; nothing is kept, as in :func:`get_refunds`.
+        """
+        return TokenVerifier(token_settings_of(self._app))
 
     def gateway(self) -> Gateway:
         """Return the gateway to Stripe. The first call imports Stripe's library, which is slow."""
@@ -219,5 +234,19 @@ def check_config(app: Flask) -> None:
     """
     from .stripe_client import gateway  # noqa: F401
 
+    if _state_of(app).refunds is None:
+        check_settings(app.config, with_flask_jwt=_has_flask_jwt(app))
     with app.app_context():
-        get_refunds(app)
+        get_refunds(app).verifier  # noqa: B018 - reads the settings for tokens
+
+
+def token_settings_of(app: Flask) -> TokenSettings:
+    """Read the settings for tokens.
+
+    :raises ConfigurationError: names every invalid key, without its value.
+    """
+    return read_token_settings(app.config, with_flask_jwt=_has_flask_jwt(app))
+
+
+def _has_flask_jwt(app: Flask) -> bool:
+    return "flask-jwt-extended" in app.extensions

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from bson import Binary, ObjectId
@@ -193,6 +193,13 @@ class RefundRequest:
         return ":".join(filter(None, (self.source, self.requested_by)))
 
 
+class Mark(NamedTuple):
+    """A purchase that this library marks as refunded, and its status before."""
+
+    purchase_id: Any
+    status: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Refund:
     """One refund record of the ledger."""
@@ -203,7 +210,7 @@ class Refund:
     number: int | None
     """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
-    marked_purchase_ids: Sequence[Any]
+    marks: Sequence[Mark]
     """The purchases that this library marks as refunded, and may mark as completed again; not the app's own
     marks."""
     status: RefundStatus
@@ -244,6 +251,11 @@ class Refund:
     purchases_verified: bool
     """Whether the purchases were verified to match the record's current status, with no call in progress."""
     history: Sequence[Mapping[str, Any]]
+
+    @property
+    def marked_purchase_ids(self) -> list[Any]:
+        """The purchases of :attr:`marks`."""
+        return [each.purchase_id for each in self.marks]
 
     @property
     def is_whole(self) -> bool:
@@ -444,8 +456,8 @@ def _marks_by_sum(refund: Refund) -> bool:
     return any(each not in refund.closed_purchase_ids for each in refund.marked_purchase_ids)
 
 
-def find_unjustified_marks(refunds: Sequence[Refund]) -> list[Any]:
-    """Return the purchases that were marked as refunded, and that no refund justifies any more.
+def find_unjustified_marks(refunds: Sequence[Refund]) -> list[Mark]:
+    """Return the marks of purchases as refunded that no refund justifies any more.
 
     A part that closed its purchase justifies that mark until it fails itself.
     """
@@ -453,8 +465,7 @@ def find_unjustified_marks(refunds: Sequence[Refund]) -> list[Any]:
         return []
     live = [each for each in refunds if not each.status.is_failed_or_canceled]
     closed = [purchase_id for each in live for purchase_id in each.closed_purchase_ids]
-    marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
-    return [each for each in marked if each not in closed]
+    return [mark for each in refunds for mark in each.marks if mark.purchase_id not in closed]
 
 
 def _amount_captured(refunds: Sequence[Refund]) -> int:

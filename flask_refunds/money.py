@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from bson import Decimal128
 
 # Stripe's decimals differ from ISO 4217's: Stripe counts ISK and UGX, which have no decimals, in hundredths
 # (https://docs.stripe.com/currencies#special-cases).
@@ -14,6 +17,9 @@ _ZERO_DECIMAL = {
 _THREE_DECIMAL = {"bhd", "jod", "kwd", "omr", "tnd"}
 _WHOLE_ONLY = {"isk", "ugx"}
 _MAJOR_UNITS = re.compile(r"(\d{1,16})(?:\.(\d{1,3}))?", re.ASCII)
+_CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
+_MAX_DIGITS = 20
+_MAX_TEXT = 40
 
 
 def decimal_amount(amount: int, currency: str) -> str:
@@ -54,6 +60,51 @@ def require_multiple(amount: int, currency: str) -> None:
     step = 100 if currency in _WHOLE_ONLY else 10 if currency in _THREE_DECIMAL else 1
     if amount % step:
         raise ValueError(f"a multiple of {decimal_amount(step, currency)} {currency.upper()}")
+
+
+def stored_amount(amount: Any, currency: Any, *, in_minor_units: bool) -> str | None:
+    """Return an amount that an app stored as text with its currency: ``19.90 EUR``.
+
+    :param amount: a number of any type, or text.
+    :param currency: the currency's code in any case, or anything else.
+    :return: ``None`` if it isn't an amount. Without a known currency, minor units can't be converted.
+    """
+    number = _number(amount)
+    if number is None:
+        return amount[:_MAX_TEXT] if isinstance(amount, str) else None
+    if not number.is_finite() or abs(number.adjusted()) > _MAX_DIGITS:
+        return None
+    code = currency.strip().lower() if isinstance(currency, str) else ""
+    if not _CURRENCY.fullmatch(code):
+        unit = "minor units" if in_minor_units else currency[:_MAX_TEXT] if isinstance(currency, str) else ""
+        return f"{number:f} {unit}".rstrip()
+    decimals = _decimals(code)
+    number = number.scaleb(-decimals) if in_minor_units else number
+    shown = max(decimals, -int(number.normalize().as_tuple().exponent))
+    return f"{number:.{shown}f} {code.upper()}"
+
+
+def minor_amount(amount: Any, currency: str, *, in_minor_units: bool) -> Decimal | None:
+    """Return an amount that an app stored in Stripe's minor units, or ``None`` if it isn't a number.
+
+    :param currency: a lowercase ISO 4217 code.
+    """
+    number = _number(amount)
+    if number is None or not number.is_finite():
+        return None
+    return number if in_minor_units else number.scaleb(_decimals(currency))
+
+
+def _number(amount: Any) -> Decimal | None:
+    if isinstance(amount, Decimal128):
+        return amount.to_decimal()
+    if isinstance(amount, bool) or not isinstance(amount, (int, float, str)):
+        return None
+    try:
+        number = Decimal(str(amount))
+    except InvalidOperation:
+        return None
+    return number.normalize() if isinstance(amount, float) else number
 
 
 def _decimals(currency: str) -> int:

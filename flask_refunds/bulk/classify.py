@@ -9,9 +9,10 @@ from typing import Any
 
 from ..errors import RecordUnreadable
 from ..models import Refund, RefundStatus, find_active
+from ..purchase_fields import COMPLETED, REFUNDED, read_field
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import sort_key
-from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from ..storage.purchases import Purchase, Purchases
 
 BATCH = 200
 
@@ -142,8 +143,9 @@ class Classifier:
         if refunds is None:
             return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
         active = find_active(refunds, self._name)
-        if purchase.status not in (COMPLETED, REFUNDED):
-            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {purchase.status}.")
+        if purchase.status is None:
+            word = read_field(purchase.document, self._purchases.fields.status)
+            return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {word}.")
         if active is not None and not _needs_service(active, purchase):
             return BulkItem(purchase_id, result=self.result_for(purchase_id, active))
         if active is None and purchase.status == REFUNDED:
@@ -151,9 +153,8 @@ class Classifier:
             return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
         if purchase.payment_intent is None:
             return _classified(purchase_id, Result.NO_PAYMENT, "It has no payment intent.")
-        return BulkItem(
-            purchase_id, purchase.payment_intent, self._is_primary(purchase_id, purchase.completed_ids)
-        )
+        completed = [each.purchase_id for each in purchase.completed]
+        return BulkItem(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, completed))
 
     def _is_primary(self, purchase_id: Any, siblings: Iterable[object]) -> bool:
         ids = [each for each in siblings if each in self._purchase_ids]

@@ -45,6 +45,7 @@ COMMANDS = tuple(
         "resolve": "resolve:resolve",
         "init-db": "init_db:init_db",
         "check": "check:check",
+        "config": "config:config",
         "token": "token:token",
     }.items()
 )

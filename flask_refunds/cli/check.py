@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 
 import click
+from flask import Flask, current_app
 
 from ..clock import now
 from ..errors import ConfigurationError, DatabaseUnavailable
-from ..extension import current_refunds
-from .check_result import CheckResult, Status
+from ..extension import check_config, current_refunds
+from .app_checks import check_app
+from .check_result import CheckResult, Status, fail, ok
 from .diagnostics import run_checks
 from .errors import EXIT_NEEDS_REVIEW, refunds_command
 from .options import as_json_option
@@ -20,7 +22,7 @@ from .output import print_json, printable
 @refunds_command("check")
 @as_json_option
 def check(as_json: bool) -> None:
-    """Check the config, Stripe's key and events, the clock, MongoDB and its indexes.
+    """Check the config, your app's own webhook, Stripe's key and events, the clock, MongoDB and its indexes.
 
     Each line is OK, a NOTE, or a FAIL with what to do. No money moves: the key is checked with a payment that
     can't exist. Exits with 1 if a check failed, else with 0.
@@ -30,25 +32,30 @@ def check(as_json: bool) -> None:
         results.append(result)
         if not as_json:
             click.echo(f"{result.status.value.upper():4}  {result.name:11}  {printable(result.message)}")
-    ok = all(each.status is not Status.FAIL for each in results)
+    passed = all(each.status is not Status.FAIL for each in results)
     if as_json:
         checks = [
             {"name": each.name, "status": each.status.value, "message": each.message} for each in results
         ]
-        print_json({"ok": ok, "checks": checks})
-    if not ok:
+        print_json({"ok": passed, "checks": checks})
+    if not passed:
         sys.exit(EXIT_NEEDS_REVIEW)
 
 
 def _run() -> Iterator[CheckResult]:
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
-        refunds = current_refunds()
+        check_config(app)
+        yield ok("config", "Every setting is valid.")
     except ConfigurationError as error:
         for key, problem in error.problems.items():
-            yield CheckResult(key, Status.FAIL, problem)
-        return
+            yield fail(key, problem)
     except DatabaseUnavailable:
-        yield CheckResult("MongoDB", Status.FAIL, "The host name in MONGO_URI can't be resolved.")
+        yield fail("MongoDB", "The host name in MONGO_URI can't be resolved.")
         return
-    yield CheckResult("config", Status.OK, "Every setting is valid.")
+    try:
+        refunds = current_refunds()
+    except ConfigurationError:
+        return  # otherwise only settings for tokens are invalid, on which nothing below depends
+    yield from check_app(app, refunds.settings)
     yield from run_checks(refunds.settings, refunds.database, refunds.gateway, now)

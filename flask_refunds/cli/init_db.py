@@ -60,6 +60,8 @@ def _print(database: Database, ledger: str, found: Sequence[IndexStatus]) -> Non
 def _remark(found: IndexStatus) -> str:
     if found.state is State.NAME_CONFLICT:
         return f"{found.served_by} has other fields or options; drop or rename it"
+    if found.state is State.VIEW:
+        return "index the collection below this view"
     if found.state is State.MISSING and found.similar:
         return f"{', '.join(found.similar)} has other options, and stays"
     return f"as {found.served_by}" if found.served_by not in (None, found.index.name) else ""

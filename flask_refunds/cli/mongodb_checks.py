@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bson import CodecOptions, ObjectId
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from ..clock import now
 from ..config import Settings
 from ..core.sweep import FULL_SWEEP_OVERDUE
 from ..errors import DatabaseUnavailable
+from ..purchase_fields import PurchaseFields, includes_word
 from ..storage.connection import (
     REPORT_SECONDS,
     Collection,
@@ -23,12 +24,14 @@ from ..storage.connection import (
     majority_collection,
 )
 from ..storage.indexes import State, inspect_indexes, required_indexes
-from ..storage.purchases import COMPLETED, REFUNDED
 from ..storage.sweep_state import SweepState
 from .check_result import CheckResult, fail, note, ok
 from .errors import mongodb_answer
 
 OLDEST_MONGODB = 6
+_OLDEST_WIRE_VERSION = 17
+"""The wire version of that release."""
+_NOT_IN_STABLE_API = 323
 CLOCK_SECONDS = 5
 """How far MongoDB's clock may differ from this machine's."""
 _MAJORITY_LAG = timedelta(seconds=10)
@@ -47,13 +50,13 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
         return
     try:
         with database_timeout():
-            version = database.command("buildInfo")["version"]
             hello = database.command("hello", codec_options=CodecOptions(tz_aware=True))
             ahead = clock() - hello["localTime"]
+            version = _version(database, hello)
     except DatabaseUnavailable as error:
         yield fail("MongoDB", _reason(error))
         return
-    yield _version(version)
+    yield version
     yield _topology(hello, livemode=settings.livemode)
     if "lastWrite" in hello:
         yield _majority(hello["lastWrite"])
@@ -63,6 +66,9 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
             with database_timeout(REPORT_SECONDS):
                 problems = list(find_problems(settings, database))
         except (DatabaseUnavailable, DuplicateKeyError) as error:
+            if _is_beyond_stable_api(error.__cause__):
+                yield note(name, "Can't be checked: the client's Stable API is strict and doesn't offer it.")
+                continue
             problems = [_reason(error)]
         yield fail(name, " ".join(problems)) if problems else ok(name, message)
     try:
@@ -80,10 +86,20 @@ def _reason(error: Exception) -> str:
     )
 
 
-def _version(version: str) -> CheckResult:
-    if int(version.partition(".")[0]) < OLDEST_MONGODB:
-        return fail("MongoDB", f"The version is {version}. Upgrade to {OLDEST_MONGODB} or later.")
-    return ok("MongoDB", f"The version is {version}.")
+def _version(database: Database, hello: Mapping[str, Any]) -> CheckResult:
+    try:
+        version = f"The version is {database.command('buildInfo')['version']}."
+    except OperationFailure as error:
+        if not _is_beyond_stable_api(error):
+            raise
+        version = "The client's Stable API is strict, and doesn't tell the version."
+    if hello["maxWireVersion"] < _OLDEST_WIRE_VERSION:
+        return fail("MongoDB", f"{version} Upgrade to {OLDEST_MONGODB} or later.")
+    return ok("MongoDB", version)
+
+
+def _is_beyond_stable_api(error: BaseException | None) -> bool:
+    return isinstance(error, OperationFailure) and error.code == _NOT_IN_STABLE_API
 
 
 def _topology(hello: Mapping[str, Any], *, livemode: bool) -> CheckResult:
@@ -178,65 +194,74 @@ def _wrong_collections(settings: Settings, database: Database) -> Iterator[str]:
 
 def _rejected_updates(settings: Settings, database: Database) -> Iterator[str]:
     """Find what would reject the status ``refunded``: a unique index, a validator, or anything else."""
-    purchases = majority_collection(database, settings.refunds_purchases_collection)
-    name = f"{database.name}.{purchases.name}"
+    purchases, fields = _purchases(settings, database), settings.purchase_fields
+    name, word = f"{database.name}.{purchases.name}", fields.refunded_word
     for index in purchases.list_indexes():
-        if _can_reject(index, settings.payment_field):
+        if _can_reject(index, fields):
             yield (
-                f"The unique index {index['name']} of {name} can reject the status {REFUNDED}. "
+                f"The unique index {index['name']} of {name} can reject the status {word}. "
                 "Exclude refunded purchases with a partialFilterExpression."
             )
-    completed = {"status": COMPLETED, settings.payment_field: {"$regex": "^pi_"}}
     for each in database.list_collections(filter={"name": purchases.name}):
-        rejected = _rejected_by_validator(purchases, completed, each.get("options", {}))
+        rejected = _rejected_by_validator(purchases, fields, each.get("options", {}))
         if rejected is not None:
             yield (
-                f"The validator of {name} rejects the status {REFUNDED}, for example of {rejected}. "
+                f"The validator of {name} rejects the status {word}, for example of {rejected}. "
                 "Change the validator, or the purchase."
             )
             return
-    _try_update(purchases, completed)
+    _try_update(purchases, fields)
 
 
-def _can_reject(index: Mapping[str, Any], payment_field: str) -> bool:
+def _purchases(settings: Settings, database: Database) -> Collection:
+    return majority_collection(database, settings.refunds_purchases_collection)
+
+
+def _paid(fields: PurchaseFields) -> dict[str, Any]:
+    return {fields.payment: {"$regex": "^pi_"}}
+
+
+def _can_reject(index: Mapping[str, Any], fields: PurchaseFields) -> bool:
     """Return whether an index can reject a purchase that changes from completed to refunded."""
     keys, condition = index["key"], index.get("partialFilterExpression", {})
-    if not index.get("unique") or keys.keys() & {"_id", payment_field}:
+    if not index.get("unique") or keys.keys() & {"_id", fields.payment}:
         return False
-    enters = _admits(condition, REFUNDED) and not _admits(condition, COMPLETED)
-    return enters or ("status" in keys and _admits(condition, REFUNDED))
+    expected = condition.get(fields.status)
+    if not _admits(expected, fields.refunded_word):
+        return False
+    return fields.status in keys or not all(_admits(expected, each) for each in fields.completed_words)
 
 
-def _admits(condition: Mapping[str, Any], status: str) -> bool:
-    expected = condition.get("status", status)
+def _admits(expected: Any, status: Any) -> bool:
+    """Return whether an index's condition on the status, or ``None``, includes purchases with a status."""
     if isinstance(expected, Mapping):
-        expected = expected.get("$eq", expected.get("$in", status))
-    return status in expected if isinstance(expected, list) else bool(status == expected)
+        expected = expected.get("$eq", expected.get("$in"))
+    words = expected if isinstance(expected, list) else [expected]
+    return expected is None or includes_word(words, status)
 
 
-def _rejected_by_validator(
-    purchases: Collection, completed: Mapping[str, Any], options: Mapping[str, Any]
-) -> Any:
+def _rejected_by_validator(purchases: Collection, fields: PurchaseFields, options: Mapping[str, Any]) -> Any:
     """Return the ID of a purchase whose refund the collection's validator would reject, or ``None``."""
     validator, level = options.get("validator"), options.get("validationLevel")
     if not validator or level == "off" or options.get("validationAction") == "warn":
         return None
     stages: list[dict[str, Any]] = [
-        {"$match": completed},
+        {"$match": {**fields.is_completed, **_paid(fields)}},
         {"$sort": {"_id": -1}},
         {"$limit": _SAMPLE},
         {"$match": validator if level == "moderate" else {}},  # it ignores documents that are invalid already
-        {"$set": {"status": REFUNDED}},
+        {"$set": {fields.status: {"$literal": fields.refunded_word}}},
         {"$match": {"$nor": [validator]}},
         {"$limit": 1},
     ]
     return next((each["_id"] for each in purchases.aggregate(stages)), None)
 
 
-def _try_update(purchases: Collection, completed: Mapping[str, Any]) -> None:
+def _try_update(purchases: Collection, fields: PurchaseFields) -> None:
     """Mark the newest purchase in a transaction and abort it; on a standalone, update nothing."""
-    client, change = purchases.database.client, {"$set": {"status": REFUNDED}}
+    client, change = purchases.database.client, {"$set": {fields.status: fields.refunded_word}}
     hello = client.admin.command("hello")
+    completed = {**fields.is_completed, **_paid(fields)}
     newest = purchases.find_one(completed, {"_id": 1}, sort=[("_id", -1)])
     if newest is None or ("setName" not in hello and hello.get("msg") != "isdbgrid"):
         purchases.update_one({"_id": ObjectId()}, change)
@@ -248,9 +273,9 @@ def _try_update(purchases: Collection, completed: Mapping[str, Any]) -> None:
 
 def _counts(settings: Settings, database: Database) -> CheckResult:
     """Compare the refunded purchases with the ledger: they differ after one of them was restored."""
-    purchases = majority_collection(database, settings.refunds_purchases_collection)
-    refunded = purchases.count_documents({"status": REFUNDED, settings.payment_field: {"$regex": "^pi_"}})
-    marks = {"$size": {"$ifNull": ["$markedPurchaseIds", []]}}
+    purchases, fields = _purchases(settings, database), settings.purchase_fields
+    refunded = purchases.count_documents({**fields.is_refunded, **_paid(fields)})
+    marks = {"$size": {"$ifNull": ["$marks", []]}}
     stages: list[Any] = [
         {"$match": {"status": "succeeded"}},
         {"$group": {"_id": None, "count": {"$sum": marks}}},
@@ -271,7 +296,7 @@ def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:
     missing = [
         each
         for each in inspect_indexes(database, required_indexes(settings))
-        if each.state is not State.PRESENT
+        if each.state in (State.MISSING, State.NAME_CONFLICT)
     ]
     if missing:
         names = "; ".join(f"{each.index} ({each.index.purpose})" for each in missing)
@@ -291,7 +316,7 @@ def _overdue_sweep(settings: Settings, database: Database) -> Iterator[str]:
 _CHECKS: Mapping[str, tuple[Callable[[Settings, Database], Iterator[str]], str]] = {
     "privileges": (_missing_privileges, "The MongoDB user can read and write what refunds need."),
     "collections": (_wrong_collections, "The ledger and the purchases can be updated."),
-    "purchases": (_rejected_updates, "No index or validator rejects the status refunded."),
+    "purchases": (_rejected_updates, "No index or validator rejects the status of refunded purchases."),
     "indexes": (_missing_indexes, "Every required index exists."),
     "reconcile": (_overdue_sweep, "No daily list of Stripe's refunds is overdue."),
 }

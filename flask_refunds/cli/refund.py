@@ -78,12 +78,17 @@ def refund(
     options = {"number": number, "markRefunded": mark_refunded or None}
     part = read_part(purchase_id, _given(texts), _given(options))
     request = RefundRequest(actor, "cli", reason, parse_note(note), part=part)
-    if current_refunds().settings.livemode and not yes:
+    settings = current_refunds().settings
+    if settings.livemode and not yes:
         _confirm(purchase_id, amount)
     result = _refund(purchase_id, request)
     made = result.refund
     if as_json:
-        print_json(render_result(made, result.purchase, result.hint, replayed=result.replayed))
+        print_json(
+            render_result(
+                made, result.purchase, result.hint, settings.purchase_fields, replayed=result.replayed
+            )
+        )
     else:
         message = _MESSAGES[made.status].format(id=made.id, amount=format_amount(made))
         replayed = "An earlier, equal command requested it." if result.replayed else None

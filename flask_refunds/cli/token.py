@@ -8,7 +8,7 @@ from typing import Any
 import click
 import jwt
 
-from ..config import Settings
+from ..config.tokens import TokenSettings
 from ..extension import Refunds, current_refunds
 from .errors import fail, refunds_command
 from .options import as_json_option
@@ -32,7 +32,9 @@ def token(user: str, expires: int, as_json: bool) -> None:
     It isn't available with a live Stripe key, or if only an identity provider can sign tokens.
     """
     refunds = current_refunds()
-    signed = _sign(refunds.settings, user, expires)
+    if refunds.settings.livemode:
+        fail("The Stripe key is live. Sign in to your app to get a token.")
+    signed = _sign(refunds.verifier.settings, user, expires)
     _print_access(refunds, signed)
     if as_json:
         print_json({"token": signed, "user": user, "expiresIn": expires})
@@ -40,19 +42,17 @@ def token(user: str, expires: int, as_json: bool) -> None:
         click.echo(signed)
 
 
-def _sign(settings: Settings, user: str, expires: int) -> str:
-    if settings.livemode:
-        fail("The Stripe key is live. Sign in to your app to get a token.")
-    algorithm, key = settings.jwt_decode_algorithms[0], settings.jwt_decode_key
-    if key is None or not algorithm.startswith("HS"):
+def _sign(settings: TokenSettings, user: str, expires: int) -> str:
+    algorithm = settings.jwt_decode_algorithms[0]
+    if not settings.jwt_decode_keys or not algorithm.startswith("HS"):
         fail(f"Tokens are signed with {algorithm} by another service. Sign in there to get a token.")
     now = int(time.time())
     claims: dict[str, Any] = {settings.jwt_identity_claim: user, "iat": now, "exp": now + expires}
-    if audience := settings.jwt_decode_audience:
-        claims["aud"] = audience if isinstance(audience, str) else list(audience)
+    if settings.jwt_decode_audience:
+        claims["aud"] = list(settings.jwt_decode_audience)
     if settings.jwt_decode_issuer:
-        claims["iss"] = settings.jwt_decode_issuer
-    return jwt.encode(claims, key, algorithm=algorithm)
+        claims["iss"] = settings.jwt_decode_issuer[0]
+    return jwt.encode(claims, settings.jwt_decode_keys[0], algorithm=algorithm)
 
 
 def _print_access(refunds: Refunds, signed: str) -> None:

@@ -6,7 +6,9 @@ from flask import Response, abort, request
 from markupsafe import escape
 
 from ..config import Settings
+from ..config.tokens import TokenSettings
 from ..extension import current_refunds
+from ..schemas.rendering import render_text, to_json
 from ..web.responses import json_errors
 from .assets import Asset, content_version, find_asset, script_names
 
@@ -38,10 +40,11 @@ _IMMUTABLE = "public, max-age=31536000, immutable"
 def show_page() -> Response:
     """``GET /admin/``: return the page. It contains no data: its scripts load that with the admin's token."""
     settings = _page_settings()
+    tokens = current_refunds().verifier.settings
     if not request.path.endswith("/"):
         # Relative, like the links of the page, so that it is correct behind any proxy.
         return Response(status=308, headers={"Location": "admin/"})
-    response = _asset_response(Asset(_render_page(settings).encode(), "text/html"))
+    response = _asset_response(Asset(_render_page(settings, tokens).encode(), "text/html"))
     response.headers.update(_PAGE_HEADERS)
     return response
 
@@ -56,6 +59,12 @@ def send_asset(version: str, name: str) -> Response:
     response = _asset_response(asset)
     response.headers["Cache-Control"] = _IMMUTABLE
     return response
+
+
+def _statuses(settings: Settings) -> list[str | None]:
+    """Return the statuses that the page offers as a filter: the app's own, and two that most apps have."""
+    words = (*settings.refunds_status_completed, settings.refunds_status_refunded, "pending", "failed")
+    return list(dict.fromkeys(map(render_text, words)))
 
 
 def _page_settings() -> Settings:
@@ -75,7 +84,7 @@ def _asset_response(asset: Asset) -> Response:
     return response
 
 
-def _render_page(settings: Settings) -> str:
+def _render_page(settings: Settings, tokens: TokenSettings) -> str:
     """Fill the placeholders of the page. Jinja isn't used because its environment is your app's."""
     base = f"assets/{content_version()}"
     preloads = "\n".join(f'<link rel="modulepreload" href="{base}/{name}">' for name in script_names())
@@ -83,8 +92,10 @@ def _render_page(settings: Settings) -> str:
         "{{assets}}": base,
         "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
-        "{{payment_field}}": str(escape(settings.payment_field)),
         "{{preloads}}": preloads,
+        "{{statuses}}": str(escape(to_json(_statuses(settings)))),
+        "{{token_header}}": str(escape(tokens.jwt_header_name)),
+        "{{token_type}}": str(escape(tokens.jwt_header_type)),
     }
     page = find_asset("index.html")
     assert page is not None  # noqa: S101 - part of this package

@@ -30,7 +30,8 @@ from ..errors import (
 )
 from ..models import Part, Payment, Refund, RefundRequest, RefundStatus, find_active, next_number
 from ..money import require_multiple
-from ..storage.purchases import COMPLETED, Purchase
+from ..purchase_fields import COMPLETED
+from ..storage.purchases import Purchase
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway

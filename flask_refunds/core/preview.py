@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import PaymentIntentMissing, PurchaseNotFound, PurchaseNotRefundable
 from ..models import Payment, Refund, next_number
-from ..storage.purchases import COMPLETED, Purchases
+from ..purchase_fields import COMPLETED
+from ..storage.purchases import Purchases
 from .partial import retrieve_payment
 
 if TYPE_CHECKING:

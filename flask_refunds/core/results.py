@@ -16,7 +16,6 @@ from ..errors import (
     StripeRateLimited,
 )
 from ..models import Refund, RefundStatus, ReviewCode
-from ..storage.purchases import REFUNDED
 
 ALREADY_REFUNDED = "charge_already_refunded"
 """Stripe's code for a payment of which nothing is left."""
@@ -34,18 +33,20 @@ _NOT_MARKED_YET = (
 class RefundResult:
     """The refund, and the requested purchase as it is now.
 
+    :param is_marked: whether the purchase has the status of refunded ones.
     :param replayed: whether an earlier call requested this part, and this one only repeated it.
     """
 
     refund: Refund
     purchase: Mapping[str, Any]
+    is_marked: bool
     replayed: bool = False
 
     @property
     def hint(self) -> str | None:
         """Why the purchase isn't marked although the refund succeeded; ``None`` if it is, or needn't be."""
         refund = self.refund
-        if refund.status is not RefundStatus.SUCCEEDED or self.purchase.get("status") == REFUNDED:
+        if refund.status is not RefundStatus.SUCCEEDED or self.is_marked:
             return None
         if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
             return _STATUS_REJECTED

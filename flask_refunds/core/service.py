@@ -31,6 +31,7 @@ from ..errors import (
 from ..log import LogEvent, log_event
 from ..models import (
     Failure,
+    Mark,
     Refund,
     RefundRequest,
     RefundStatus,
@@ -40,8 +41,9 @@ from ..models import (
     is_refunded,
     next_number,
 )
+from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
-from ..storage.purchases import COMPLETED, REFUNDED, Purchase, Purchases
+from ..storage.purchases import Purchase, Purchases
 from .partial import PartialRefunds, require_none_processing
 from .results import ALREADY_REFUNDED, RefundResult, error_of
 from .stripe_sync import StripeSync
@@ -136,7 +138,7 @@ class RefundService:
         purchase = self._purchases.find(purchase_id)
         if purchase is None:
             raise PurchaseNotFound
-        if purchase.status not in (COMPLETED, REFUNDED):
+        if purchase.status is None:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
@@ -183,15 +185,16 @@ class RefundService:
             raise error_of(refund)
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
-            return RefundResult(refund, purchase.document)
+            return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
         decides_alone = refund.is_whole or purchase_id in refund.closed_purchase_ids
         is_written = decides_alone and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
-            return RefundResult(refund, {**purchase.document, "status": REFUNDED})
+            return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
         current = None
         with suppress(DatabaseUnavailable):  # money has moved, so the answer isn't an error
             current = self._purchases.find(purchase_id)
-        return RefundResult(refund, (current or purchase).document)
+        current = current or purchase
+        return RefundResult(refund, current.document, current.status == REFUNDED)
 
     # Claim: the record that this call works on.
 
@@ -214,7 +217,7 @@ class RefundService:
                 if request.bulk_run is not None and active.bulk_run == request.bulk_run:
                     raise PurchaseNotRefundable(refund=active)
                 continue
-            created = self._create(payment_intent, refunds, purchase.ids, purchase.completed_ids, request)
+            created = self._create(payment_intent, refunds, purchase.ids, purchase.completed, request)
             if created is not None:
                 return created
             refunds = self._ledger.list_for_payment(payment_intent)
@@ -226,7 +229,8 @@ class RefundService:
         """Return the record of a part: a new one, or that of an earlier, equal call."""
         refunds = purchase.refunds
         named = [purchase.document["_id"]]
-        to_mark = named if request.part is not None and request.part.mark_refunded else []
+        is_closing = request.part is not None and request.part.mark_refunded
+        to_mark = [each for each in purchase.completed if is_closing and each.purchase_id in named]
         deadline = call.for_stripe().deadline
         for _ in range(_CLAIM_ATTEMPTS):
             changed: RefundableChanged | None = None
@@ -249,7 +253,7 @@ class RefundService:
         payment_intent: str,
         refunds: Sequence[Refund],
         purchase_ids: Sequence[Any],
-        to_mark: Sequence[Any],
+        to_mark: Sequence[Mark],
         request: RefundRequest,
     ) -> Refund | None:
         """Return a new record, or ``None`` if another call took its number since the refunds were read."""

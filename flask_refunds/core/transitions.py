@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
 from ..models import (
     Failure,
+    Mark,
     Refund,
     RefundStatus,
     ReviewCode,
@@ -235,12 +235,12 @@ class RefundTransitions:
             return False
         if not all(map(self._mark_closed, refunds)):
             return False
-        marked = find_unjustified_marks(refunds)
-        if not marked:
+        marks = find_unjustified_marks(refunds)
+        if not marks:
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
         last = refunds[-1]
-        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marked))
+        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marks))
         return is_undone or self._report_rejected(last)
 
     def _mark_closed(self, refund: Refund) -> bool:
@@ -249,7 +249,7 @@ class RefundTransitions:
         if not (was_rejected and refund.closed_purchase_ids and refund.status is RefundStatus.SUCCEEDED):
             return True
         completed = self._purchases.find_completed(refund.payment_intent)
-        closed = [each for each in completed if each in refund.closed_purchase_ids]
+        closed = [each for each in completed if each.purchase_id in refund.closed_purchase_ids]
         if closed:
             self._ledger.add_marks(refund, closed)
         return self._write(refund, lambda: self._mark_refunded(refund.payment_intent, closed))
@@ -272,7 +272,7 @@ class RefundTransitions:
         """Leave purchases that were marked as completed again to the app."""
         undone = [] if _is_any_processing(refunds) else find_unjustified_marks(refunds)
         if undone:
-            self._ledger.remove_marks(refunds[0].payment_intent, undone)
+            self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
 
     def _close_replaced(self, refund: Refund, refunds: Sequence[Refund], *, actor: str) -> None:
         """Close the reviews of failed refunds that this later one replaces, once Stripe has accepted it."""
@@ -287,12 +287,12 @@ class RefundTransitions:
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
-    def _mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> bool:
+    def _mark_refunded(self, payment_intent: str, marks: Sequence[Mark]) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
         :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
         """
-        unmarked, rejected = self._purchases.mark_refunded(payment_intent, purchase_ids)
+        unmarked, rejected = self._purchases.mark_refunded(payment_intent, marks)
         if unmarked:
             self._ledger.remove_marks(payment_intent, unmarked)
         return not rejected
@@ -314,14 +314,14 @@ class RefundTransitions:
             self.request_review(refund, code, actor="reconcile")
 
 
-def _marks_alone(refund: Refund, stripe_refund: StripeRefund) -> Sequence[Any]:
-    """Return the purchases that a refund marks without regard to the payment's other refunds."""
+def _marks_alone(refund: Refund, stripe_refund: StripeRefund) -> Sequence[Mark]:
+    """Return what a refund marks without regard to the payment's other refunds."""
     if not refund.created_here or stripe_refund.status is not RefundStatus.SUCCEEDED:
         return ()
     if refund.part is not None:
-        return [each for each in refund.marked_purchase_ids if each in refund.closed_purchase_ids]
+        return [each for each in refund.marks if each.purchase_id in refund.closed_purchase_ids]
     is_whole = 0 < stripe_refund.amount_captured <= stripe_refund.amount
-    return refund.marked_purchase_ids if is_whole else ()
+    return refund.marks if is_whole else ()
 
 
 def _is_same_part(refund: Refund, earlier: Refund) -> bool:

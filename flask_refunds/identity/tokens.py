@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jwt
 
-from ..config import Settings
+from ..config.tokens import TokenSettings
 from ..errors import IdentityProviderUnavailable, NotAuthenticated
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ _MAX_TOKEN_LENGTH = 8192
 class TokenVerifier:
     """Verifies tokens by the settings of one app."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: TokenSettings) -> None:
+        self.settings = settings
+        self._required = [settings.jwt_identity_claim, *(["exp"] if settings.require_expiry else [])]
         self._key_set = _connect(settings.jwt_jwks_url)
 
     def verify(self, token: str) -> Mapping[str, Any]:
@@ -48,38 +49,52 @@ class TokenVerifier:
 
         :raises NotAuthenticated: 401; the claim is missing, or isn't text or an integer.
         """
-        identity = claims.get(self._settings.jwt_identity_claim)
+        identity = claims.get(self.settings.jwt_identity_claim)
         if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
             raise NotAuthenticated(reason="claims")
         return identity
 
     def _decode(self, token: str) -> Mapping[str, Any]:
-        settings = self._settings
+        *fallbacks, last = self._verification_keys(token)
+        for key in fallbacks:
+            try:
+                return self._decode_with(key, token)
+            except jwt.InvalidSignatureError:
+                pass  # another key may have signed it
+        return self._decode_with(last, token)
+
+    def _decode_with(self, key: Any, token: str) -> Mapping[str, Any]:
+        settings = self.settings
         claims: Mapping[str, Any] = jwt.decode(
             token,
-            self._verification_key(token),
+            key,
             algorithms=list(settings.jwt_decode_algorithms),
             audience=settings.jwt_decode_audience,
             issuer=settings.jwt_decode_issuer,
             leeway=settings.jwt_decode_leeway,
-            options={"require": ["exp", settings.jwt_identity_claim], "enforce_minimum_key_length": True},
+            options={
+                "require": self._required,
+                "enforce_minimum_key_length": True,
+                "verify_aud": settings.verify_audience,
+                "verify_sub": settings.jwt_verify_sub,
+            },
         )
         return claims
 
-    def _verification_key(self, token: str) -> Any:
-        """Return the key that verifies a token's signature."""
+    def _verification_keys(self, token: str) -> Sequence[Any]:
+        """Return the keys that may verify a token's signature, at least one."""
         if self._key_set is None:
-            return self._settings.jwt_decode_key
+            return self.settings.jwt_decode_keys
         header = jwt.get_unverified_header(token)
         key_id = header.get("kid")
         # Don't fetch keys for a token that can't be valid.
-        if not isinstance(key_id, str) or header.get("alg") not in self._settings.jwt_decode_algorithms:
+        if not isinstance(key_id, str) or header.get("alg") not in self.settings.jwt_decode_algorithms:
             raise NotAuthenticated(reason="key")
         jwk = self._key_set.find(key_id)
         if jwk is None:
             raise NotAuthenticated(reason="key")
         # Not the PyJWK itself: a published key may omit its algorithm, and PyJWT would guess one.
-        return jwk.key
+        return (jwk.key,)
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (

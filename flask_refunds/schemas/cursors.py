@@ -14,7 +14,7 @@ from bson.codec_options import DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.errors import BSONError
 
-from ..storage.search import RefundCursor
+from ..storage.search import PurchaseCursor, RefundCursor
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -52,31 +52,65 @@ def read_cursor(text: str) -> RefundCursor:
     raise ValueError(_EXPECTED)
 
 
+def write_purchase_cursor(cursor: PurchaseCursor | None) -> str | None:
+    """Return the cursor of a page of purchases as ``nextCursor`` shows it."""
+    if cursor is None:
+        return None
+    date = {} if cursor.created is None else {"created": cursor.created}
+    return _to_text(encode(_id_document(cursor.id) | date))
+
+
+def read_purchase_cursor(text: str) -> PurchaseCursor:
+    """Read the ``after`` of a page of purchases.
+
+    :raises ValueError: it isn't a cursor of this library.
+    """
+    document = _decode(text)
+    created = document.pop("created", None)
+    if created is not None and not isinstance(created, (datetime, DatetimeMS)):
+        raise ValueError(_EXPECTED)
+    return PurchaseCursor(_read_id(document), created)
+
+
 def write_id(purchase_id: Any) -> str:
-    """Return an ID with its type as opaque text: the cursor of a page of purchases is the last one's.
+    """Return an ID with its type as opaque text.
 
     :param purchase_id: a scalar, or a document of scalars.
     """
-    # BSON has no type for a UUID that a codec has decoded.
-    is_uuid = isinstance(purchase_id, UUID)
-    return _to_text(encode({"uuid": purchase_id.bytes} if is_uuid else {"id": purchase_id}))
+    return _to_text(encode(_id_document(purchase_id)))
 
 
 def read_id(text: str) -> Any:
-    """Read what :func:`write_id` returned, such as the ``after`` of a page of purchases.
+    """Read what :func:`write_id` returned.
 
     :raises ValueError: it isn't from there.
     """
+    return _read_id(_decode(text))
+
+
+def _id_document(purchase_id: Any) -> dict[str, Any]:
+    # BSON has no type for a UUID that a codec has decoded.
+    return {"uuid": purchase_id.bytes} if isinstance(purchase_id, UUID) else {"id": purchase_id}
+
+
+def _decode(text: str) -> dict[str, Any]:
     try:
-        [(name, value)] = decode(_to_bytes(text), _ANY_DATE).items()
+        return decode(_to_bytes(text), _ANY_DATE)
+    except (ValueError, TypeError, OverflowError, RecursionError, BSONError):
+        raise ValueError(_EXPECTED) from None
+
+
+def _read_id(document: Mapping[str, Any]) -> Any:
+    try:
+        [(name, value)] = document.items()
         if name == "uuid":
             return UUID(bytes=value)
-        parts = value.values() if isinstance(value, Mapping) else [value]
-        if name == "id" and all(isinstance(each, _SCALARS) for each in parts):
-            return value
-    except (ValueError, TypeError, OverflowError, RecursionError, BSONError):
-        pass
-    raise ValueError(_EXPECTED)
+    except (ValueError, TypeError):
+        raise ValueError(_EXPECTED) from None
+    parts = value.values() if isinstance(value, Mapping) else [value]
+    if name != "id" or not all(isinstance(each, _SCALARS) for each in parts):
+        raise ValueError(_EXPECTED)
+    return value
 
 
 def _to_text(plain: bytes) -> str:

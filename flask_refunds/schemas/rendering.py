@@ -12,10 +12,15 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Failure, Part, Payment, Refund, ReviewRequest, id_text
+from ..models import Failure, Part, Payment, Refund, ReviewRequest, id_text, is_payment_intent
+from ..money import stored_amount
+from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
+from ..storage.search import FoundPurchase
 
 
 def to_json(value: Any) -> str:
@@ -44,10 +49,86 @@ def render_id(value: Any) -> Any:
     return id_text(value) if isinstance(value, (int, float)) else render(value)
 
 
-def render_purchase(purchase: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a purchase as stored, for JSON; the IDs of its user and content as text."""
-    references = {name: render_id(purchase[name]) for name in ("user", "content") if name in purchase}
-    return {**render(purchase), **references}
+def render_purchase(purchase: Mapping[str, Any], fields: PurchaseFields) -> dict[str, Any]:
+    """Return a purchase as stored, for JSON, with what this library reads from it as ``_refunds``."""
+    rendered = render(purchase)
+    for path in (fields.user, fields.content):
+        reference = read_field(purchase, path)
+        if isinstance(reference, (int, float)):
+            rendered = with_field(rendered, path, id_text(reference))
+    user, content = (_render_reference(purchase, path) for path in (fields.user, fields.content))
+    return {**rendered, "_refunds": _render_fields(purchase, fields, user, content)}
+
+
+def render_found(found: FoundPurchase, fields: PurchaseFields) -> dict[str, Any]:
+    """Return a purchase as stored, for JSON, with its user and content in place of their IDs."""
+    user, content = (
+        each and {"id" if name == "_id" else name: render_text(value) for name, value in each.items()}
+        for each in (found.user, found.content)
+    )
+    rendered = _with_reference(render(found.document), fields.user, render(found.user))
+    rendered = _with_reference(rendered, fields.content, render(found.content))
+    return {**rendered, "_refunds": _render_fields(found.document, fields, user, content)}
+
+
+def _render_fields(
+    purchase: Mapping[str, Any],
+    fields: PurchaseFields,
+    user: Mapping[str, Any] | None,
+    content: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what this library reads from a purchase, under names that don't depend on the app.
+
+    :param user: ``id``, and ``name`` and ``email`` if it was looked up.
+    :param content: ``id``, and ``title`` and ``type`` if it was looked up.
+    """
+    status = fields.status_of(purchase)
+    payment = read_field(purchase, fields.payment)
+    payment = payment if isinstance(payment, str) and is_payment_intent(payment) else None
+    return {
+        "id": id_text(purchase["_id"]),
+        "status": status or render_text(read_field(purchase, fields.status)),
+        "refundable": status == COMPLETED and payment is not None,
+        "paymentIntent": payment,
+        "payment": payment,
+        "user": user,
+        "content": content,
+        "amountText": stored_amount(
+            read_field(purchase, fields.amount),
+            read_field(purchase, fields.currency),
+            in_minor_units=fields.amount_in_minor_units,
+        ),
+        "createdAt": _render_created(purchase, fields.created),
+    }
+
+
+def _render_created(purchase: Mapping[str, Any], path: str | None) -> str | None:
+    purchase_id = purchase["_id"]
+    if path is not None:
+        created = read_field(purchase, path)
+    else:
+        created = purchase_id.generation_time if isinstance(purchase_id, ObjectId) else None
+    return _render_time(created) if isinstance(created, datetime) else None
+
+
+def _render_reference(purchase: Mapping[str, Any], path: str) -> dict[str, Any] | None:
+    value = read_field(purchase, path)
+    text = render_text(value.id if isinstance(value, DBRef) else value)
+    return None if text is None else {"id": text}
+
+
+def _with_reference(rendered: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Replace a reference to another document. A path that the purchase doesn't have isn't created."""
+    is_replaced = "." not in path or read_field(rendered, path) is not None
+    return with_field(rendered, path, value) if is_replaced else rendered
+
+
+def render_text(value: Any) -> str | None:
+    """Return a scalar as text. Documents and lists have none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = render_id(value)
+    return text if isinstance(text, str) else None
 
 
 def _render_time(value: datetime | DatetimeMS) -> str:
@@ -88,10 +169,15 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
 
 
 def render_result(
-    refund: Refund, purchase: Mapping[str, Any], hint: str | None, *, replayed: bool
+    refund: Refund,
+    purchase: Mapping[str, Any],
+    hint: str | None,
+    fields: PurchaseFields,
+    *,
+    replayed: bool = False,
 ) -> dict[str, Any]:
     """Return a refund that was made, the purchase as it is now, and a hint if these don't match."""
-    rendered = {"purchase": render_purchase(purchase), "refund": render_refund(refund)}
+    rendered = {"purchase": render_purchase(purchase, fields), "refund": render_refund(refund)}
     return rendered | ({"hint": hint} if hint else {}) | ({"replayed": True} if replayed else {})
 
 

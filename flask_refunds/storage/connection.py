@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context
 from typing import Any
 
 import pymongo
@@ -11,12 +12,13 @@ import pymongo.collection
 import pymongo.database
 from bson import CodecOptions
 from bson.codec_options import DatetimeConversion
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from ..config import Settings, is_database, is_pymongo
+from ..config.reader import is_proxy
 from ..errors import ConfigurationError, DatabaseUnavailable
 
 Collection = pymongo.collection.Collection[dict[str, Any]]
@@ -103,16 +105,17 @@ def _codec_for(database: Any) -> CodecOptions[dict[str, Any]]:
     )
 
 
-def connect(settings: Settings) -> Database:
+def connect(settings: Settings, app_context: Callable[[], AbstractContextManager[object]]) -> Database:
     """Return the app's database: from ``REFUNDS_MONGO``, or a new connection to ``MONGO_URI``.
 
+    :param app_context: makes an app context, for a function of the app.
     :raises ConfigurationError: 500; the setting doesn't lead to a database.
     """
     given = settings.refunds_mongo
     if given is None:
         return _connect_to(settings.mongo_uri)
     if not is_database(given) and not is_pymongo(given):
-        given = given()
+        given = Context().run(_call, given, app_context)
     if is_pymongo(given):
         given = given.db
     if not is_database(given):
@@ -121,6 +124,22 @@ def connect(settings: Settings) -> Database:
         )
     database: Database = given
     return database
+
+
+def _call(function: Callable[[], Any], app_context: Callable[[], AbstractContextManager[object]]) -> Any:
+    """Call a function of the app outside of any request, because its result is kept for all requests."""
+    try:
+        with app_context():
+            result = function()
+            return result._get_current_object() if is_proxy(result) else result
+    except ConnectionFailure as error:
+        raise DatabaseUnavailable from error
+    except Exception as error:
+        problem = (
+            f"raised {type(error).__name__} when it was called in an app context, without a request; "
+            "it can't depend on a request, so create one app for each tenant with its own database"
+        )
+        raise ConfigurationError({"REFUNDS_MONGO": problem}) from error
 
 
 def _connect_to(uri: str | None) -> Database:

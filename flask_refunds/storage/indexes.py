@@ -10,12 +10,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from pymongo.errors import OperationFailure
+
 from ..config import Settings
+from ..errors import DatabaseUnavailable
 from .connection import Database, database_timeout, majority_collection
 from .refund_documents import UNSETTLED
 
 Keys = Sequence[tuple[str, int]]
 
+_NOT_ON_A_VIEW = 166
+"""The error code of a command that views don't support."""
 _RELEVANT_OPTIONS = ("sparse", "partialFilterExpression", "hidden")
 """Options that decide whether MongoDB can use an index for these queries."""
 _UNSETTLED = {"partialFilterExpression": {"status": {"$in": UNSETTLED}}}
@@ -52,6 +57,8 @@ class State(str, Enum):
     MISSING = "missing"
     NAME_CONFLICT = "name_conflict"
     """Another index has its name, and is left unchanged."""
+    VIEW = "view"
+    """The collection is a view, which uses the indexes of the collection below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,9 @@ def required_indexes(settings: Settings) -> list[Index]:
     """Return every required index, the ledger's first."""
     ledger, purchases = settings.refunds_collection, settings.refunds_purchases_collection
     users, user_id = settings.refunds_users_collection, settings.user_id_field
+    email = settings.refunds_user_fields["email"]
+    fields = settings.purchase_fields
+    newest = fields.newest_first
     required = [
         Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
         Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "lists by status"),
@@ -90,15 +100,16 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(
             ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
         ),
-        Index(purchases, [(settings.payment_field, 1)], "every refund, event and status request"),
-        Index(purchases, [("status", 1), ("_id", -1)], "lists of purchases by status"),
-        Index(purchases, [("user", 1), ("_id", -1)], "lists of purchases by user"),
-        Index(purchases, [("content", 1), ("_id", -1)], "bulk runs by content"),
-        Index(users, [("email", 1)], "lists of purchases by e-mail address"),
+        Index(purchases, [(fields.payment, 1)], "every refund, event and status request"),
+        Index(purchases, [(fields.status, 1), *newest], "lists of purchases by status"),
+        Index(purchases, [(fields.user, 1), *newest], "lists of purchases by user"),
+        Index(purchases, [(fields.content, 1), *newest], "bulk runs by content"),
+        Index(purchases, newest, "lists of purchases"),
+        Index(users, [(email, 1)], "lists of purchases by e-mail address"),
     ]
-    if user_id not in ("_id", "email") and settings.refunds_user_loader is None:
+    if user_id != email and settings.refunds_user_loader is None:
         required.append(Index(users, [(user_id, 1)], "every request of a user"))
-    return required
+    return [each for each in required if each.keys[0][0] != "_id"]  # MongoDB builds that one
 
 
 def inspect_indexes(database: Database, required: Iterable[Index]) -> list[IndexStatus]:
@@ -106,16 +117,21 @@ def inspect_indexes(database: Database, required: Iterable[Index]) -> list[Index
 
     :raises DatabaseUnavailable: 500.
     """
-    existing: dict[str, list[Mapping[str, Any]]] = {}
-    found = []
-    for index in required:
-        if index.collection not in existing:
-            with database_timeout():
-                existing[index.collection] = list(
-                    majority_collection(database, index.collection).list_indexes()
-                )
-        found.append(_compare(index, existing[index.collection]))
-    return found
+    required = list(required)
+    names = {index.collection for index in required}
+    existing = {name: _list_indexes(database, name) for name in names}
+    return [_compare(index, existing[index.collection]) for index in required]
+
+
+def _list_indexes(database: Database, name: str) -> list[Mapping[str, Any]] | None:
+    """Return a collection's indexes, or ``None`` for a view."""
+    try:
+        with database_timeout():
+            return list(majority_collection(database, name).list_indexes())
+    except DatabaseUnavailable as error:
+        if isinstance(error.__cause__, OperationFailure) and error.__cause__.code == _NOT_ON_A_VIEW:
+            return None
+        raise
 
 
 def build(database: Database, index: Index) -> None:
@@ -134,7 +150,9 @@ def _only(flag: str) -> dict[str, Any]:
     return {"partialFilterExpression": {flag: False}}
 
 
-def _compare(index: Index, existing: Sequence[Mapping[str, Any]]) -> IndexStatus:
+def _compare(index: Index, existing: Sequence[Mapping[str, Any]] | None) -> IndexStatus:
+    if existing is None:
+        return IndexStatus(index, State.VIEW, None, [])
     same_fields = [each for each in existing if _covers(list(each["key"].items()), index.keys)]
     served_by = next((each["name"] for each in same_fields if _serves(each, index)), None)
     similar = [each["name"] for each in same_fields if not _serves(each, index)]

@@ -20,11 +20,12 @@ from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
-from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
+from ..models import Failure, Mark, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import (
     failure_document,
+    mark_documents,
     part_document,
     payment_range,
     read_payment,
@@ -134,7 +135,7 @@ class Ledger(LedgerNotes):
         number: int,
         *,
         purchase_ids: Sequence[Any],
-        to_mark: Sequence[Any],
+        to_mark: Sequence[Mark],
         request: RefundRequest,
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
@@ -157,7 +158,7 @@ class Ledger(LedgerNotes):
         ) | {
             "number": number,
             "purchaseIds": list(purchase_ids),
-            "markedPurchaseIds": list(to_mark),
+            "marks": mark_documents(to_mark),
             "reason": request.reason,
             "note": request.note,
             "requestedBy": request.requested_by,
@@ -289,14 +290,14 @@ class Ledger(LedgerNotes):
         }
         return self._change(refund.id, same_version(refund), changes, entry)
 
-    def add_marks(self, refund: Refund, purchase_ids: Sequence[Any]) -> None:
+    def add_marks(self, refund: Refund, marks: Sequence[Mark]) -> None:
         """Store that these purchases are about to be marked as refunded.
 
         :raises DatabaseUnavailable: 500; nothing may be marked.
         """
         with database_timeout():
             self._records.update_one(
-                {"_id": refund.id}, {"$addToSet": {"markedPurchaseIds": {"$each": list(purchase_ids)}}}
+                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
             )
 
     def remove_marks(self, payment_intent: str, purchase_ids: Sequence[Any]) -> None:
@@ -304,10 +305,11 @@ class Ledger(LedgerNotes):
 
         :raises DatabaseUnavailable: 500; they still count as marked.
         """
+        removed = {"$in": list(purchase_ids)}
         with database_timeout():
             self._records.update_many(
-                {"_id": payment_range(payment_intent), "markedPurchaseIds": {"$in": list(purchase_ids)}},
-                {"$pullAll": {"markedPurchaseIds": list(purchase_ids)}},
+                {"_id": payment_range(payment_intent), "marks.purchaseId": removed},
+                {"$pull": {"marks": {"purchaseId": removed}}},
             )
 
     def mark_rejected(

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection as AnyCollection
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import pymongo.collection
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Refund, id_text, is_payment_intent
+from ..models import IdText, Mark, Refund, id_text, is_payment_intent
+from ..purchase_fields import PurchaseFields, includes_word, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .refund_documents import payment_range, read_payment
 from .stored_ids import matching_ids
-
-COMPLETED = "completed"
-REFUNDED = "refunded"
-PURCHASE_STATUSES = ("pending", COMPLETED, "failed", REFUNDED)
 
 _SIBLINGS = "_flask_refunds_siblings"
 _PAYMENT = "_flask_refunds_payment"
@@ -36,21 +33,18 @@ class _Rejected(Exception):
 class Purchase:
     """A purchase as the app stored it, with its payment.
 
+    :param status: ``completed``, ``refunded``, or ``None`` for any other status of the app.
     :param ids: all purchases of the payment.
-    :param completed_ids: those that are completed.
+    :param completed: those that are completed, with their statuses as stored.
     :param refunds: the payment's refunds, as :meth:`Ledger.list_for_payment` returns them.
     """
 
     document: Mapping[str, Any]
+    status: Literal["completed", "refunded"] | None
     payment_intent: str | None
     ids: Sequence[Any]
-    completed_ids: Sequence[Any]
+    completed: Sequence[Mark]
     refunds: Sequence[Refund] = ()
-
-    @property
-    def status(self) -> Any:
-        """The purchase's status, as stored."""
-        return self.document.get("status")
 
 
 class Purchases:
@@ -58,13 +52,14 @@ class Purchases:
 
     :param collection: with majority read and write concern, journaled.
     :param records: the ledger, in the same database.
-    :param payment_field: the field that contains the payment intent's ID; may be a dotted path.
+    :param fields: the shape of a purchase.
     """
 
-    def __init__(self, collection: Collection, records: Collection, payment_field: str) -> None:
+    def __init__(self, collection: Collection, records: Collection, fields: PurchaseFields) -> None:
         self._purchases = collection
         self._records = records
-        self._field = payment_field
+        self.fields = fields
+        self._field = fields.payment
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
         self._with_siblings = self._sibling_stages()
@@ -117,7 +112,7 @@ class Purchases:
         :raises DatabaseUnavailable: 500.
         """
         wanted = {"$match": {"_id": {"$in": list(purchase_ids)}}}
-        fields = ("_id", "status", self._field)
+        fields = ("_id", self.fields.status, self._field)
         shown = dict.fromkeys([*fields, *(f"{_SIBLINGS}.{each}" for each in fields)], 1)
         with database_timeout(REPORT_SECONDS):
             found = list(self._purchases.aggregate([wanted, *self._with_siblings, {"$project": shown}]))
@@ -139,7 +134,7 @@ class Purchases:
         }
         if self._is_server:
             # Whole documents may exceed 16 MB.
-            siblings["pipeline"] = [{"$project": {self._field: 1, "status": 1}}]
+            siblings["pipeline"] = [{"$project": {self._field: 1, self.fields.status: 1}}]
         else:  # mongomock has neither such pipelines nor $type, and compares as Python does
             is_paid = {"$and": [{"$gte": [field, "pi_0"]}, {"$lt": [field, "pi`"]}]}
         return [
@@ -196,72 +191,90 @@ class Purchases:
             return set()
         query = {self._field: {"$in": list(payment_intents)}}
         with database_timeout():
-            found = [_at(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
+            found = [read_field(each, self._field) for each in self._purchases.find(query, {self._field: 1})]
         return {each for each in found if isinstance(each, str)}
 
-    def find_completed(self, payment_intent: str) -> list[Any]:
-        """Return the IDs of the completed purchases of a payment.
+    def find_completed(self, payment_intent: str) -> list[Mark]:
+        """Return the completed purchases of a payment, with their statuses as stored.
 
         :raises DatabaseUnavailable: 500.
         """
+        query = {**self._paid_by(payment_intent), **self.fields.is_completed}
         with database_timeout():
-            query = {**self._paid_by(payment_intent), "status": COMPLETED}
-            return [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
+            return self._completed(self._purchases.find(query, {self.fields.status: 1}))
 
-    def mark_refunded(self, payment_intent: str, purchase_ids: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Mark those of these purchases as refunded that are completed and still have this payment.
+    def _completed(self, documents: Iterable[Mapping[str, Any]]) -> list[Mark]:
+        words, path = self.fields.completed_words, self.fields.status
+        statuses = ((each["_id"], read_field(each, path)) for each in documents)
+        return [Mark(purchase_id, word) for purchase_id, word in statuses if includes_word(words, word)]
+
+    def mark_refunded(self, payment_intent: str, marks: Sequence[Mark]) -> tuple[list[Any], list[Any]]:
+        """Mark those of these purchases as refunded that still have their status and this payment.
 
         :return: those that aren't refunded with this payment now, and those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        rejected, marked = self._mark(payment_intent, purchase_ids, COMPLETED, REFUNDED)
-        if marked == len(purchase_ids):
+        rejected: list[Any] = []
+        count = 0
+        for status, purchase_ids in _by_status(marks):
+            failed, changed = self._change(payment_intent, purchase_ids, status, self.fields.refunded_word)
+            rejected += failed
+            count += changed
+        if count == len(marks):
             return [], []
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": REFUNDED}
+        purchase_ids = [each.purchase_id for each in marks]
+        query = {"_id": {"$in": purchase_ids}, **self._paid_by(payment_intent), **self.fields.is_refunded}
         with database_timeout():
             refunded = [each["_id"] for each in self._purchases.find(query, {"_id": 1})]
         return [each for each in purchase_ids if each not in refunded], rejected
 
-    def mark_completed(self, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
-        """Mark those of these purchases as completed again that are refunded and still have this payment.
+    def mark_completed(self, payment_intent: str, marks: Sequence[Mark]) -> list[Any]:
+        """Give those of these purchases their old status again that are refunded and still have this payment.
 
-        :return: those whose new status MongoDB rejected.
+        :return: those whose status MongoDB rejected.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
-        return self._mark(payment_intent, purchase_ids, REFUNDED, COMPLETED)[0]
+        rejected: list[Any] = []
+        for status, purchase_ids in _by_status(reversed(marks)):  # the last status that was found counts
+            rejected += self._change(payment_intent, purchase_ids, self.fields.refunded_word, status)[0]
+        return rejected
 
-    def _mark(
-        self, payment_intent: str, purchase_ids: Sequence[Any], before: str, after: str
+    def _change(
+        self, payment_intent: str, purchase_ids: Sequence[Any], before: Any, after: Any
     ) -> tuple[list[Any], int]:
-        """Return the purchases whose new status MongoDB rejected, and how many were marked at once."""
-        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), "status": before}
-        marked = self._update(query, after) if purchase_ids else 0
-        if marked is not None:
-            return [], marked
+        """Return the purchases whose new status MongoDB rejected, and how many were changed at once."""
+        path = self.fields.status
+        query = {"_id": {"$in": list(purchase_ids)}, **self._paid_by(payment_intent), path: before}
+        changed = self._update(query, after)
+        if changed is not None:
+            return [], changed
         # One after the other, so that one rejected status doesn't stop the others.
         return [each for each in purchase_ids if self._update({**query, "_id": each}, after) is None], 0
 
-    def _update(self, query: Mapping[str, Any], status: str) -> int | None:
+    def _update(self, query: Mapping[str, Any], status: Any) -> int | None:
         """Return how many purchases were updated, or ``None`` if MongoDB rejected the status."""
         try:
             with rejections_as(_Rejected), database_timeout():
-                return self._purchases.update_many(query, {"$set": {"status": status}}).matched_count
+                changes = {"$set": {self.fields.status: status}}
+                return self._purchases.update_many(query, changes).matched_count
         except _Rejected:
             return None
 
     def _read(self, found: Mapping[str, Any]) -> Purchase:
         document = {key: value for key, value in found.items() if key not in _ADDED}
-        payment_intent = _at(document, self._field)
+        status = self.fields.status_of(document)
+        payment_intent = read_field(document, self._field)
         if not isinstance(payment_intent, str) or not is_payment_intent(payment_intent):
             # Unrelated purchases may contain the same placeholder.
-            return Purchase(document, None, [document["_id"]], [])
-        together = [each for each in found[_SIBLINGS] if _at(each, self._field) == payment_intent]
-        completed = [each["_id"] for each in together if each.get("status") == COMPLETED]
-        return Purchase(document, payment_intent, [each["_id"] for each in together], completed)
+            return Purchase(document, status, None, [document["_id"]], [])
+        together = [each for each in found[_SIBLINGS] if read_field(each, self._field) == payment_intent]
+        ids = [each["_id"] for each in together]
+        return Purchase(document, status, payment_intent, ids, self._completed(together))
 
 
-def _at(document: Mapping[str, Any], path: str) -> Any:
-    value: Any = document
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+def _by_status(marks: Iterable[Mark]) -> Iterable[tuple[Any, list[Any]]]:
+    """Return each status, and the purchases with exactly this one: 1, 1.0 and true are three."""
+    groups: dict[str, tuple[Any, list[Any]]] = {}
+    for purchase_id, status in marks:
+        groups.setdefault(repr(status), (status, []))[1].append(purchase_id)
+    return groups.values()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
-from ..models import Failure, Part, Refund, RefundStatus, ReviewCode, ReviewRequest
+from ..models import Failure, Mark, Part, Refund, RefundStatus, ReviewCode, ReviewRequest
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         payment_intent=document["paymentIntent"],
         number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
-        marked_purchase_ids=document.get("markedPurchaseIds", []),
+        marks=[Mark(each["purchaseId"], each["status"]) for each in document.get("marks", [])],
         status=RefundStatus(document["status"]),
         amount=document.get("amount"),
         currency=document.get("currency"),
@@ -120,14 +120,18 @@ def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], 
             found.setdefault(each.id, each)
             continue
         duplicates[each.id] = original.id
-        marked = [*original.marked_purchase_ids, *each.marked_purchase_ids]
-        found[original.id] = replace(original, marked_purchase_ids=marked)
+        found[original.id] = replace(original, marks=[*original.marks, *each.marks])
     return list(found.values()), duplicates
 
 
 def payment_range(payment_intent: str) -> dict[str, str]:
     """Return the range of ``_id`` that holds a payment's records, so that no other index is needed."""
     return {"$gte": f"{payment_intent}:", "$lt": f"{payment_intent};"}  # ";" is the byte after ":"
+
+
+def mark_documents(marks: Iterable[Mark]) -> list[dict[str, Any]]:
+    """Return marks as a record stores them."""
+    return [{"purchaseId": each.purchase_id, "status": each.status} for each in marks]
 
 
 def failure_document(failure: Failure | None) -> dict[str, Any] | None:

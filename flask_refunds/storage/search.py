@@ -1,8 +1,9 @@
 """Search purchases and refunds: filtered, newest first, page by page.
 
 A cursor contains the last item of a page, so every page costs the same; the cost of a page number grows with
-it. Refunds are sorted by :attr:`Refund.created_at`, purchases by their ``_id``, which begins with its time if
-it is an ObjectId. Other types follow, in MongoDB's order of types.
+it. Refunds are sorted by :attr:`Refund.created_at`. Purchases are sorted by their date, and those without one
+follow. Within the same date, and where the app names no field with a date, the ``_id`` decides. An ObjectId
+begins with its time. Other types follow, in MongoDB's order of types.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
-from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
 
 from ..models import Reason, Refund, RefundStatus, id_text
+from ..purchase_fields import PurchaseFields, one_of, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout
 from .purchase_ids import PurchaseIds, sort_key
 from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
-from .stored_ids import encodable_id, stored_ids
+from .stored_ids import encodable_id, stored_ids, stored_words
 
 STREAM_BATCH = 500
 ID_BATCH = 5000
@@ -26,14 +29,16 @@ ID_BATCH = 5000
 _T = TypeVar("_T")
 _C = TypeVar("_C")
 _NEWEST = [("createdAt", -1), ("_id", -1)]
-_FIRST, _LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1970, 2200))
+_YEAR_1, _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=timezone.utc) for year in (1, 1970, 2200))
+_DATES = (datetime, DatetimeMS)
+_Conditions = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class PurchaseFilter:
     """Which purchases to find; ``None`` matches all.
 
-    :param status: the purchase's status.
+    :param status: the purchase's status as the app stores it, or its text.
     :param user: a user's ID or e-mail address.
     :param content: a content's ID.
     :param since: created at this time or later.
@@ -69,6 +74,30 @@ class RefundFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class PurchaseCursor:
+    """The purchase after which a page starts.
+
+    :param created: its date; ``None`` if it has none, or the app names no field with it.
+    """
+
+    id: Any
+    created: datetime | DatetimeMS | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPurchase:
+    """A purchase as stored, with what is shown of its user and its content.
+
+    :param user: ``_id``, ``name`` and ``email``; a missing user has only an ID.
+    :param content: ``_id``, ``title`` and ``type``, likewise.
+    """
+
+    document: Mapping[str, Any]
+    user: Mapping[str, Any] | None
+    content: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class RefundCursor:
     """The refund after which a page starts."""
 
@@ -89,39 +118,51 @@ class Page(Generic[_T, _C]):
     next: _C | None
 
 
-PurchasePage = Page[Mapping[str, Any], Any]
+PurchasePage = Page[FoundPurchase, PurchaseCursor]
 RefundPage = Page[Refund, RefundCursor]
 
 
 class PurchaseSearch:
     """Finds the app's purchases.
 
-    :param payment_field: the field that contains the payment intent's ID.
+    :param fields: the shape of a purchase.
+    :param user_fields: the paths of a user's name and e-mail address.
+    :param content_fields: the paths of a content's title and type.
     """
 
     def __init__(
-        self, purchases: Collection, users: Collection, contents: Collection, payment_field: str
+        self,
+        purchases: Collection,
+        users: Collection,
+        contents: Collection,
+        *,
+        fields: PurchaseFields,
+        user_fields: Mapping[str, str],
+        content_fields: Mapping[str, str],
     ) -> None:
         self._purchases = purchases
         self._users = users
         self._contents = contents
-        self._field = payment_field
+        self._fields = fields
+        self._user_fields = {name: user_fields[name] for name in ("name", "email")}
+        self._content_fields = content_fields
 
-    def page(self, filters: PurchaseFilter, limit: int, *, after: Any = None, skip: int = 0) -> PurchasePage:
-        """Return the newest purchases, with users and contents in place of their IDs.
+    def page(
+        self, filters: PurchaseFilter, limit: int, *, after: PurchaseCursor | None = None, skip: int = 0
+    ) -> PurchasePage:
+        """Return the newest purchases.
 
         :param limit: the maximum number; at least 1.
-        :param after: the last ID of the previous page.
+        :param after: the cursor of the previous page.
         :param skip: how many to skip, at a cost that grows with the number.
         :raises DatabaseUnavailable: 500.
         """
         query = self._query(filters)
-        span = query if after is None else _both(query, self._below(after))
         with database_timeout(REPORT_SECONDS):
             total = self._count(query)
-            found = list(self._purchases.find(span).sort("_id", -1).skip(skip).limit(limit + 1))
+            found = self._find(query, limit + 1, after=after, skip=skip)
         items, more = found[:limit], len(found) > limit
-        return Page(self._populate(items), total, items[-1]["_id"] if more else None)
+        return Page(self._populate(items), total, self._cursor(items[-1]) if more else None)
 
     def find_ids(self, filters: PurchaseFilter) -> PurchaseIds:
         """Return the IDs of all matches, however many.
@@ -135,14 +176,53 @@ class PurchaseSearch:
         return PurchaseIds(self._stream_ids(filters))
 
     def _stream_ids(self, filters: PurchaseFilter) -> Iterator[Any]:
-        query = span = self._query(filters)
+        query, after = self._query(filters), None
+        shown = {field: 1 for field, _ in self._fields.newest_first}
         while True:
             with database_timeout(REPORT_SECONDS):
-                found = list(self._purchases.find(span, {"_id": 1}).sort("_id", -1).limit(ID_BATCH))
-            if not found:
-                return
+                found = self._find(query, ID_BATCH, after=after, shown=shown)
             yield from (each["_id"] for each in found)
-            span = _both(query, self._below(found[-1]["_id"]))
+            if len(found) < ID_BATCH:
+                return
+            after = self._cursor(found[-1])
+
+    def _find(
+        self,
+        query: _Conditions,
+        limit: int,
+        *,
+        after: PurchaseCursor | None,
+        skip: int = 0,
+        shown: Mapping[str, int] | None = None,
+    ) -> list[Mapping[str, Any]]:
+        found: list[Mapping[str, Any]] = []
+        for part, order in self._parts(after):
+            matched = _all_of([*query, *part])
+            page = list(self._purchases.find(matched, shown).sort(order).skip(skip).limit(limit - len(found)))
+            found += page
+            if len(found) == limit:
+                break
+            # All matches of this part were skipped, unless a page begins with some of them.
+            skip = skip - self._purchases.count_documents(matched) if skip and not page else 0
+        return found
+
+    def _parts(self, after: PurchaseCursor | None) -> Iterator[tuple[_Conditions, list[tuple[str, int]]]]:
+        """Yield the parts of a list that follow a cursor, each with its conditions and its order."""
+        created = self._fields.created
+        below = [self._below(after.id)] if after else []
+        if created is None:
+            yield below, self._fields.newest_first
+            return
+        # $not, because a list of dates is sorted by its latest one, and any of them satisfies $lt.
+        if after is None or after.created is not None:
+            earlier = [_not_after(created, after.created, below)] if after else []
+            yield [{created: {"$gte": _YEAR_1}}, *earlier], self._fields.newest_first
+            below = []
+        yield [{created: {"$not": {"$gte": _YEAR_1}}}, *below], [("_id", -1)]
+
+    def _cursor(self, purchase: Mapping[str, Any]) -> PurchaseCursor:
+        path = self._fields.created
+        return PurchaseCursor(purchase["_id"], _date(read_field(purchase, path)) if path else None)
 
     def _below(self, purchase_id: Any) -> dict[str, Any]:
         """Match what is sorted after an ID. Unlike in a query, ``$lt`` in ``$expr`` compares across types."""
@@ -154,40 +234,48 @@ class PurchaseSearch:
         :param owner: the forms in which a purchase may store the user's ID.
         :raises DatabaseUnavailable: 500.
         """
+        own: _Conditions = [{self._fields.payment: payment_intent}, {self._fields.user: {"$in": list(owner)}}]
         with database_timeout():
-            own = {self._field: payment_intent, "user": {"$in": list(owner)}}
-            return self._purchases.find_one(own, sort=[("_id", 1)])
+            return self._purchases.find_one(_all_of(own), sort=[("_id", 1)])
 
-    def _query(self, filters: PurchaseFilter) -> dict[str, Any]:
-        query: dict[str, Any] = {}
+    def _query(self, filters: PurchaseFilter) -> _Conditions:
+        fields = self._fields
+        query: list[Mapping[str, Any]] = []
         if filters.status is not None:
-            query["status"] = filters.status
+            query.append({fields.status: one_of(stored_words(filters.status))})
         if filters.payment_intent is not None:
-            query[self._field] = filters.payment_intent
+            query.append({fields.payment: filters.payment_intent})
         if filters.user is not None:
-            query["user"] = {"$in": self._users_named(filters.user)}
+            query.append({fields.user: {"$in": self._users_named(filters.user)}})
         if filters.content is not None:
-            query["content"] = {"$in": stored_ids(filters.content, self._purchases)}
-        made = _span(filters.since, filters.until, ObjectId.from_datetime)
-        return query | ({"_id": made} if made else {})
+            query.append({fields.content: {"$in": stored_ids(filters.content, self._purchases)}})
+        if made := fields.created_in(filters.since, filters.until):
+            query.append(made)
+        return query
 
     def _users_named(self, name: str) -> list[Any]:
         forms = stored_ids(name, self._users)
         if "@" in name:
             with database_timeout():
-                found = list(self._users.find({"email": name}, {"_id": 1}))
+                found = list(self._users.find({self._user_fields["email"]: name}, {"_id": 1}))
             forms += [form for user in found for form in stored_ids(user["_id"], self._users)]
         return forms
 
-    def _count(self, query: Mapping[str, Any]) -> int:
+    def _count(self, query: _Conditions) -> int:
         # Counting every purchase of a large app takes longer than reading a page.
-        return self._purchases.count_documents(query) if query else self._purchases.estimated_document_count()
+        if not query:
+            return self._purchases.estimated_document_count()
+        return self._purchases.count_documents(_all_of(query))
 
-    def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        users = _find_all(self._users, [each.get("user") for each in purchases], ("name", "email"))
-        contents = _find_all(self._contents, [each.get("content") for each in purchases], ("title", "type"))
-        found = zip(purchases, users, contents, strict=True)
-        return [{**each, "user": user, "content": content} for each, user, content in found]
+    def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[FoundPurchase]:
+        users, contents = (
+            _find_all(collection, [_reference(read_field(each, path)) for each in purchases], fields)
+            for collection, path, fields in (
+                (self._users, self._fields.user, self._user_fields),
+                (self._contents, self._fields.content, self._content_fields),
+            )
+        )
+        return [FoundPurchase(*each) for each in zip(purchases, users, contents, strict=True)]
 
 
 class RefundSearch:
@@ -230,23 +318,35 @@ class RefundSearch:
             return list(self._records.find(span).sort(_NEWEST).limit(limit))
 
 
-def _find_all(collection: Collection, ids: Sequence[Any], fields: Sequence[str]) -> list[Any]:
+def _find_all(collection: Collection, ids: Sequence[Any], fields: Mapping[str, str]) -> list[Any]:
     """Return the document of each ID, in one query; missing ones have only the ID.
 
     A purchase may store an ID as text. If two documents match, the one whose ID has the same type counts.
+
+    :param fields: what to return of a document, and the paths to it.
     """
     wanted = [form for each in ids if each is not None for form in stored_ids(each, collection)]
     found: dict[Any, Mapping[str, Any]] = {}
     if wanted:
         with database_timeout():
-            for each in collection.find({"_id": {"$in": wanted}}, dict.fromkeys(fields, 1)):
+            for each in collection.find({"_id": {"$in": wanted}}, dict.fromkeys(fields.values(), 1)):
                 found[sort_key(each["_id"])] = found[id_text(each["_id"])] = each
 
     def populate(each: Any) -> dict[str, Any]:
-        document = found.get(sort_key(each)) or found.get(id_text(each), {})
-        return {"_id": each, **dict.fromkeys(fields), **document}
+        document = found.get(sort_key(each)) or found.get(id_text(each), {"_id": each})
+        return {"_id": document["_id"], **{name: read_field(document, path) for name, path in fields.items()}}
 
     return [None if each is None else populate(each) for each in ids]
+
+
+def _reference(value: Any) -> Any:
+    return value.id if isinstance(value, DBRef) else value
+
+
+def _date(value: Any) -> datetime | DatetimeMS | None:
+    """Return the date by which MongoDB sorts a value, if it has one: the latest of a list."""
+    dates = [it for it in (value if isinstance(value, list) else [value]) if isinstance(it, _DATES)]
+    return max(dates, default=None, key=lambda it: int(DatetimeMS(it) if isinstance(it, datetime) else it))
 
 
 def _refund_query(filters: RefundFilter) -> dict[str, Any]:
@@ -271,13 +371,10 @@ def _shown(filters: RefundFilter) -> dict[str, Any]:
     return query if filters.needs_review else {**query, **NOT_DUPLICATE}
 
 
-def _span(since: datetime | None, until: datetime | None, bound: Any) -> dict[str, Any] | None:
-    span = {}
-    if since is not None:
-        span["$gte"] = bound(since)
-    if until is not None:
-        span["$lt"] = bound(until)
-    return span or None
+def _not_after(field: str, created: Any, below: _Conditions) -> dict[str, Any]:
+    """Match what is older, or equally old and sorted after the ID."""
+    same = [{field: {"$not": {"$gte": created}}}, *below]
+    return {"$and": [{field: {"$not": {"$gt": created}}}, {"$or": same}]}
 
 
 def _older_than(cursor: RefundCursor) -> dict[str, Any]:
@@ -288,6 +385,12 @@ def _older_than(cursor: RefundCursor) -> dict[str, Any]:
 
 def _both(query: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return {"$and": [query, more]} if query else dict(more)
+
+
+def _all_of(conditions: _Conditions) -> Mapping[str, Any]:
+    if len(conditions) < 2:
+        return conditions[0] if conditions else {}
+    return {"$and": list(conditions)}
 
 
 def _cursor(document: Mapping[str, Any]) -> RefundCursor:

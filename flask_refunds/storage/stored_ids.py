@@ -36,6 +36,12 @@ def stored_ids(identity: Any, collection: Collection) -> list[Any]:
     return [own, *(each for each in _shown_as(id_text(identity), collection) if each != own)]
 
 
+def stored_words(text: str) -> tuple[Any, ...]:
+    """Return the statuses that are shown as a text: text, a whole number, true or false."""
+    integer = [int(text)] if _is_integer(text) else []
+    return (text, *integer, *([text == "true"] if text in ("true", "false") else []))
+
+
 def encodable_id(value: Any, collection: Collection | Database) -> Any:
     """Return an ID that the codec can encode: without a representation of UUIDs, it rejects a ``UUID``."""
     return Binary.from_uuid(value) if isinstance(value, UUID) and not _representation(collection) else value
@@ -46,13 +52,17 @@ def _shown_as(text: str, collection: Collection) -> list[Any]:
     object_id = find_object_id(text)
     if object_id is not None:
         forms.append(object_id)
-    if _INTEGER.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+    if _is_integer(text):
         forms.append(int(text))
     if _UUID.fullmatch(text):
         # The codec tells the byte order of the legacy subtype; without such a codec, it can be any.
         legacy = {_representation(collection)} & _LEGACY or _LEGACY
         forms += [Binary.from_uuid(UUID(text), each) for each in sorted({STANDARD} | legacy)]
     return forms
+
+
+def _is_integer(text: str) -> bool:
+    return _INTEGER.fullmatch(text) is not None and -(2**63) <= int(text) < 2**63
 
 
 def _representation(collection: Collection | Database) -> int:

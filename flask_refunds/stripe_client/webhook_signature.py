@@ -33,6 +33,12 @@ def is_signed(body: bytes, header: str, secrets: Sequence[str], now: float) -> b
     return any(matches)
 
 
+def sign(body: bytes, secret: str, now: float) -> str:
+    """Return the ``Stripe-Signature`` of a body, for a request to one's own webhook."""
+    timestamp = str(int(now))
+    return f"t={timestamp},v1={_sign(secret, timestamp, body).decode()}"
+
+
 def _sign(secret: str, timestamp: str, body: bytes) -> bytes:
     return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from flask import Response, request
 from werkzeug.local import LocalProxy
 
+from ..config.tokens import TokenSettings
 from ..errors import AdminRequired, NotAuthenticated
 from ..extension import current_refunds
 from ..log import LogEvent, log_event
@@ -58,21 +59,22 @@ def _known_caller() -> Caller | None:
 
 def _authenticate() -> Caller:
     refunds = current_refunds()
-    claims = refunds.verifier.verify(_bearer_token())
-    identity = refunds.verifier.identity(claims)
+    verifier = refunds.verifier
+    claims = verifier.verify(_bearer_token(verifier.settings))
+    identity = verifier.identity(claims)
     user = refunds.users.find(identity, claims)
     if user is None:
         raise NotAuthenticated(reason="user_not_found")
     return Caller(str(identity), user)
 
 
-def _bearer_token() -> str:
-    """Return the token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1)."""
-    header = request.headers.get("Authorization")
+def _bearer_token(settings: TokenSettings) -> str:
+    """Return the token of ``Authorization: Bearer <token>`` (RFC 6750, section 2.1) or the app's header."""
+    header = request.headers.get(settings.jwt_header_name)
     if header is None:
         raise NotAuthenticated(reason="missing")
-    scheme, _, token = header.partition(" ")
-    if scheme.lower() != "bearer" or token.split() != [token]:
+    scheme, _, token = header.partition(" ") if settings.jwt_header_type else ("", "", header)
+    if scheme.lower() != settings.jwt_header_type.lower() or token.split() != [token]:
         raise NotAuthenticated
     return token
 

@@ -1,6 +1,6 @@
 """Parse query parameters strictly.
 
-Unknown, repeated and invalid parameters are errors: a misspelled ``status`` must not return every purchase.
+Unknown, repeated and invalid parameters are errors: a misspelled name must not return every purchase.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from werkzeug.datastructures import MultiDict
 from ..errors import InvalidRequest
 from ..metrics.report import check_range
 from ..models import Reason, RefundStatus
-from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_id
+from ..schemas.cursors import DEFAULT_LIMIT, MAX_LIMIT, read_cursor, read_purchase_cursor
 from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
-from ..storage.purchases import PURCHASE_STATUSES
-from ..storage.search import PurchaseFilter, RefundCursor, RefundFilter
+from ..storage.search import PurchaseCursor, PurchaseFilter, RefundCursor, RefundFilter
 
 MAX_PAGE = 1_000_000
 _MAX_TEXT = 320
@@ -37,8 +36,7 @@ class PurchaseQuery:
     limit: int
     page: int | None
     """From 1."""
-    after: Any
-    """The ID of the previous page's last purchase, or ``None``."""
+    after: PurchaseCursor | None
 
     @property
     def skip(self) -> int:
@@ -94,14 +92,14 @@ def parse_purchase_query(params: QueryParams) -> PurchaseQuery:
     """
     since, until = _parse_range(params)
     filters = PurchaseFilter(
-        status=params.read("status", _one_of(PURCHASE_STATUSES)),
+        status=params.read("status", _text),
         user=params.read("user", _text),
         payment_intent=params.read("paymentIntent", _text),
         since=since,
         until=until,
     )
     page = params.read("page", _whole_number(MAX_PAGE))
-    after = params.read("after", read_id)
+    after = params.read("after", read_purchase_cursor)
     query = PurchaseQuery(filters, _parse_limit(params), page, after)
     params.end()
     if page is not None and after is not None:

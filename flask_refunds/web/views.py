@@ -9,9 +9,16 @@ from flask import Response, request
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
-from ..schemas.cursors import MAX_LIMIT, write_cursor, write_id
+from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
-from ..schemas.rendering import render_payment, render_purchase, render_refund, render_report, render_result
+from ..schemas.rendering import (
+    render_found,
+    render_payment,
+    render_purchase,
+    render_refund,
+    render_report,
+    render_result,
+)
 from ..storage.search import PurchaseFilter
 from .auth import get_admin, get_caller
 from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
@@ -30,12 +37,15 @@ _ANSWERS = {
 def refund_purchase(purchase_id: str) -> Response:
     """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full, or in part."""
     caller = get_admin()
-    allow_partial = current_refunds().settings.refunds_allow_partial
+    refunds = current_refunds()
+    allow_partial = refunds.settings.refunds_allow_partial
     reason, note, part = parse_refund_request(read_body(MAX_BODY_BYTES), allow_partial=allow_partial)
     refund_request = RefundRequest(caller.identity, "api", reason, note, part=part)
-    result = current_refunds().service.refund(parse_purchase_id(purchase_id), refund_request)
+    result = refunds.service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
-    rendered = render_result(result.refund, result.purchase, result.hint, replayed=result.replayed)
+    rendered = render_result(
+        result.refund, result.purchase, result.hint, refunds.purchases.fields, replayed=result.replayed
+    )
     return json_response({"message": message, **rendered}, status)
 
 
@@ -48,7 +58,7 @@ def preview_refund(purchase_id: str) -> Response:
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
     body: dict[str, Any] = {
         "payment": render_payment(preview.payment),
-        "purchases": [render_purchase(purchase) for purchase in purchases.items],
+        "purchases": [render_found(each, refunds.purchases.fields) for each in purchases.items],
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
     if refunds.settings.refunds_allow_partial:
@@ -61,14 +71,14 @@ def list_purchases() -> Response:
     """``GET /admin/all``: list purchases, newest first."""
     get_admin()
     query = parse_purchase_query(QueryParams(request.args))
-    search = current_refunds().purchase_search
-    page = search.page(query.filters, query.limit, after=query.after, skip=query.skip)
+    refunds = current_refunds()
+    page = refunds.purchase_search.page(query.filters, query.limit, after=query.after, skip=query.skip)
     body = {
-        "purchases": [render_purchase(purchase) for purchase in page.items],
+        "purchases": [render_found(each, refunds.purchases.fields) for each in page.items],
         "totalPages": -(-page.total // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
         "totalPurchases": page.total,
-        "nextCursor": None if page.next is None else write_id(page.next),
+        "nextCursor": write_purchase_cursor(page.next),
     }
     return json_response(body)
 
@@ -85,7 +95,7 @@ def show_purchase(payment_intent_id: str) -> Response:
     purchase = refunds.purchase_search.find_own(payment_intent_id, owner)
     if purchase is None:
         raise PurchaseNotFound
-    return json_response({"purchase": render_purchase(purchase)})
+    return json_response({"purchase": render_purchase(purchase, refunds.purchases.fields)})
 
 
 @json_errors

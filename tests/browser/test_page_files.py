@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import html
+import json
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -57,11 +59,26 @@ def test_page_contains_the_escaped_settings() -> None:
     page = make_client(
         REFUNDS_LOGIN_URL='/in?"><b>',
         STRIPE_SECRET_KEY="rk_live_1",
-        REFUNDS_PURCHASE_FIELDS={"payment": "paid.by"},
+        REFUNDS_STATUS_COMPLETED=['"><b>', 3, True],
     ).get("/api/payments/admin/")
-    assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-payment-field="paid.by"' in (
-        page.text
-    )
+    assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-statuses="' in page.text
+    [statuses] = re.findall('data-statuses="(.*?)"', page.text)
+    expected = ['"><b>', "3", "true", "refunded", "pending", "failed"]
+    assert json.loads(html.unescape(statuses)) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "attributes"),
+    [
+        ({}, 'data-token-header="Authorization" data-token-type="Bearer"'),
+        (
+            {"JWT_HEADER_NAME": "X-Token", "JWT_HEADER_TYPE": ""},
+            'data-token-header="X-Token" data-token-type=""',
+        ),
+    ],
+)
+def test_page_contains_the_header_of_tokens(config: dict[str, str], attributes: str) -> None:
+    assert attributes in make_client(**config).get("/api/payments/admin/").text
 
 
 @pytest.mark.parametrize("prefix", ["/api/payments", "/money/back", "/v1/pay/refunds"])

@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 
 from flask_refunds import check_config, config, refunds_bp
-from flask_refunds.config import read_settings
+from flask_refunds.config import documents, read_settings, read_token_settings, tokens
 from tests.docs.pages import read
 from tests.mount.jwks import key_endpoint
 from tests.mount.keys import claims, key_pair
@@ -27,9 +27,13 @@ UNSET = "none"
 DESCRIBED = {
     "JWT_ALGORITHM": ("`HS256`", "jwt_decode_algorithms", ("HS256",)),
     "JWT_DECODE_ALGORITHMS": ("`[JWT_ALGORITHM]`", "jwt_decode_algorithms", ("HS256",)),
-    "JWT_PUBLIC_KEY": (UNSET, "jwt_decode_key", None),
-    "JWT_SECRET_KEY": (UNSET, "jwt_decode_key", None),
+    "JWT_ACCESS_TOKEN_EXPIRES": (UNSET, "require_expiry", True),
+    "JWT_PUBLIC_KEY": (UNSET, "jwt_decode_keys", None),
+    "JWT_SECRET_KEY": (UNSET, "jwt_decode_keys", None),
+    "JWT_SECRET_KEY_FALLBACKS": (UNSET, "jwt_decode_keys", None),
     "REFUNDS_IS_ADMIN": ('`user["role"] == "admin"`', "refunds_is_admin", None),
+    "REFUNDS_PURCHASE_FIELDS": ("see below", "refunds_purchase_fields", None),
+    "REFUNDS_STATUS_COMPLETED": ("`completed`", "refunds_status_completed", ("completed",)),
     "REFUNDS_MONGO": ("`MONGO_URI`'s", "refunds_mongo", None),
     "REFUNDS_USER_LOADER": ('find by `REFUNDS_USER_FIELDS["id"]`', "refunds_user_loader", None),
     "STRIPE_SECRET_KEY": ("none; required", "stripe_secret_key", None),
@@ -51,9 +55,9 @@ class RecordingConfig(dict[str, Any]):
 
 
 def keys_in_the_code() -> set[str]:
-    """Return the string literals of the config module that look like a key."""
-    tree = ast.parse(inspect.getsource(config))
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    """Return the string literals of the settings' modules that look like a key."""
+    trees = [ast.parse(inspect.getsource(module)) for module in (config, documents, tokens)]
+    texts = {node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     return {text for text in texts if re.fullmatch(r"(MONGO|JWT|STRIPE|REFUNDS)_[A-Z_]+", str(text))}
 
 
@@ -65,7 +69,8 @@ def test_every_key_has_exactly_one_entry() -> None:
 
 @pytest.mark.parametrize("key", ENTRIES)
 def test_documented_default_is_the_real_one(key: str) -> None:
-    defaults = dataclasses.asdict(read_settings(make_config(MONGO_URI="mongodb://localhost/shop")))
+    config = make_config(MONGO_URI="mongodb://localhost/shop")
+    defaults = dataclasses.asdict(read_settings(config)) | dataclasses.asdict(read_token_settings(config))
     documented = ENTRIES[key][0]
     if key in DESCRIBED:
         description, field, default = DESCRIBED[key]
@@ -80,6 +85,12 @@ def test_documented_default_is_the_real_one(key: str) -> None:
         assert ast.literal_eval(documented.strip("`")) == value
     else:
         assert documented == (f"`{value:g}`" if isinstance(value, float) else f"`{value}`")
+
+
+def test_fields_of_a_purchase_are_the_real_ones() -> None:
+    documented = re.findall(r"^\| `([a-z_]+)` \| `(\w+)` \| ", read("docs/config.md"), re.MULTILINE)
+    fields = read_settings(make_config(MONGO_URI="mongodb://localhost/shop")).refunds_purchase_fields
+    assert documented == [(name, str(path)) for name, path in fields.items()]
 
 
 def test_every_key_is_read_at_first_use_and_at_no_other_time() -> None:
@@ -105,8 +116,13 @@ def test_every_key_is_read_at_first_use_and_at_no_other_time() -> None:
     assert keys_read == ENTRIES.keys()
 
 
+@pytest.mark.parametrize("key", ENTRIES)
+def test_documented_time_of_reading_is_the_real_one(key: str) -> None:
+    assert ENTRIES[key][1].partition(";")[0] == ("first token" if key.startswith("JWT_") else "first use")
+
+
 def test_documented_functions_and_urls_are_called_when_documented() -> None:
-    called_later = {key for key, (_, when) in ENTRIES.items() if when != "first use"}
+    called_later = {key for key, (_, when) in ENTRIES.items() if ";" in when}
     assert called_later == {"REFUNDS_MONGO", "REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "JWT_JWKS_URL"}
     calls: list[str] = []
     database = mongomock.MongoClient(tz_aware=True).shop

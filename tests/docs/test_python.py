@@ -22,6 +22,7 @@ import pytest
 from bson import ObjectId
 from celery import current_app as celery_current_app
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
 
 from flask_refunds import ConfigurationError, prometheus, refund_succeeded
@@ -99,15 +100,15 @@ def requirements(page: PageRunner) -> None:
     page.db.users.update_one({"_id": page.user}, {"$set": {"roles": ["refunds"]}})
     purchase, payment = page.add_purchase()
     stored = page.db.purchases.find_one_and_delete({"_id": purchase})
-    del stored["stripePaymentIntentId"]
-    page.db.orders.insert_one({**stored, "stripe": {"paymentIntent": payment}})
+    del stored["stripePaymentIntentId"], stored["status"]
+    page.db.orders.insert_one({**stored, "stripe": {"paymentIntent": payment}, "state": "paid"})
     token = make_token("ada@shop.example", secret=JWT_SECRET)
     with serve(app) as call:
         response = call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers(token))
         assert (response.status, response.json.get("message")) == (200, "Refund successful"), response
         page.db.users.update_one({"_id": page.user}, {"$set": {"roles": []}})
         assert call("GET", LIST, page.admin_headers(token)).status == 403
-    assert page.db.orders.find_one()["status"] == "refunded"
+    assert page.db.orders.find_one()["state"] == "returned"
 
 
 def flask_jwt_extended(page: PageRunner) -> None:
@@ -389,6 +390,25 @@ def rate_limit(page: PageRunner) -> None:
         assert {call("POST", WEBHOOK, headers, body).status for _ in range(61)} == {200}
 
 
+def openapi(page: PageRunner) -> None:
+    smorest = pytest.importorskip("flask_smorest", reason="flask-smorest is missing: install the extra test")
+    app = page.add_app()
+    run(page, "docs/recipes.md", "Add the endpoints to your own OpenAPI document")
+    own = smorest.Blueprint("refunds-of-the-app", "shop")
+    own.add_url_rule("/Refund", "show", dict)
+    page.names["api"].register_blueprint(own)
+    served = app.test_client().get("/openapi.json").get_json()
+    schemas = {"Refund": {"type": "object"}}
+    merged = page.names["add_refund_endpoints"](
+        {**served, "paths": {}, "components": {"schemas": dict(schemas)}, "security": []}
+    )
+    for spec in (served, merged):
+        OpenAPIV31SpecValidator(spec).validate()
+        assert spec["paths"]["/api/payments/admin/all"]["get"]["security"] == [{"bearer": []}]
+    assert "/Refund" in served["paths"]
+    assert merged["components"]["schemas"].items() > schemas.items()
+
+
 def several_shops(page: PageRunner) -> None:
     page.add_app()
     run(page, "docs/recipes.md", "Run several shops in one process")
@@ -400,6 +420,27 @@ def several_shops(page: PageRunner) -> None:
             assert call("GET", f"/south{LIST}", north.admin_headers()).status == 401
     finally:
         page.db.client.drop_database("north")
+
+
+def mongoengine_documents(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/recipes.md", "Use mongoengine documents")
+    shop = SimpleNamespace(**page.names)
+    try:
+        admin = shop.Customer(login="Ada", email="ada@shop.example", role="admin").save()
+        payment = page.stripe.create_payment(1999, "eur")
+        paid = shop.Payment(intent=payment, amount="19.99", currency="eur")
+        order = shop.Order(customer=admin, payment=paid, state="paid").save()
+        headers = page.admin_headers(make_token(str(admin.id), secret=JWT_SECRET))
+        with serve(app) as call:
+            [listed] = call("GET", "/api/payments/admin/all?user=ada@shop.example", headers).json["purchases"]
+            assert listed["_refunds"]["amountText"] == "19.99 EUR"
+            assert listed["_refunds"]["user"]["name"] == "Ada"
+            assert call("POST", f"/api/payments/admin/refund/{order.id}", headers).status == 200
+        assert order.reload().state == "returned"
+        order.save()
+    finally:
+        shop.me.disconnect()
 
 
 def monitoring(page: PageRunner) -> None:
@@ -450,8 +491,8 @@ def celery_beat(page: PageRunner) -> None:
     [entry] = page.names["celery"].conf.beat_schedule.values()
     assert entry["task"] in page.names["celery"].tasks
     page.names["reconcile_refunds"]()
-    os.environ["SHOP_JWT_SECRET_KEY"] = "short"
-    with pytest.raises(RuntimeError, match="JWT_SECRET_KEY"):
+    os.environ["SHOP_STRIPE_SECRET_KEY"] = "short"
+    with pytest.raises(RuntimeError, match="STRIPE_SECRET_KEY"):
         page.names["reconcile_refunds"]()
 
 
@@ -475,9 +516,11 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,
     ("docs/python.md", None): python,
+    ("docs/recipes.md", "Add the endpoints to your own OpenAPI document"): openapi,
     ("docs/recipes.md", "Limit the request rate"): rate_limit,
     ("docs/recipes.md", "Run several shops in one process"): several_shops,
     ("docs/recipes.md", "Use an app factory"): app_factory,
+    ("docs/recipes.md", "Use mongoengine documents"): mongoengine_documents,
     ("docs/recipes.md", "Use another URL prefix"): url_prefix,
     ("docs/reconcile.md", None): celery_beat,
     ("docs/requirements.md", "Overview"): requirements,

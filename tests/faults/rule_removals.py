@@ -16,7 +16,7 @@ from flask_refunds.core import transitions
 from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import DatabaseUnavailable
-from flask_refunds.models import Refund, RefundStatus
+from flask_refunds.models import Mark, Refund, RefundStatus
 from flask_refunds.storage import purchases
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client import gateway, parsing
@@ -40,8 +40,9 @@ def every_mark_is_taken_back() -> AbstractContextManager[object]:
     """Rule 2: when a refund fails, every refunded purchase of the payment becomes completed."""
     mark_completed = Purchases.mark_completed
 
-    def mark(self: Purchases, payment_intent: str, purchase_ids: Sequence[Any]) -> list[Any]:
-        return mark_completed(self, payment_intent, self.ids_of(payment_intent))
+    def mark(self: Purchases, payment_intent: str, marks: Sequence[Mark]) -> list[Any]:
+        every = [Mark(each, "completed") for each in self.ids_of(payment_intent)]
+        return mark_completed(self, payment_intent, every)
 
     return mock.patch.object(Purchases, "mark_completed", mark)
 

@@ -31,6 +31,7 @@ from flask_refunds.errors import RefundsError
 from flask_refunds.instrumentation import Observers
 from flask_refunds.log import LogEvent
 from flask_refunds.models import Part, Refund, RefundRequest
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger
@@ -42,7 +43,6 @@ from tests.faults import environments
 from tests.faults.schedules_state import (
     CART,
     EVENTS,
-    FIELD,
     KEY,
     LEDGER,
     PURCHASES,
@@ -227,7 +227,7 @@ class Library:
         signal_sender = SignalSender(app)
         ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
         queue = ReconcileQueue(records, self._clock)
-        purchases = Purchases(purchase_documents, records, FIELD)
+        purchases = Purchases(purchase_documents, records, PurchaseFields())
         transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())
         stripe_sync = StripeSync(ledger, purchases, lambda: gateway, transitions)
         self.service = RefundService(

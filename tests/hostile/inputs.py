@@ -127,8 +127,6 @@ QUERIES: Mapping[str, tuple[str, ...]] = {
     "/admin/all": (
         "status[$ne]=completed",
         "status[]=completed",
-        "status=%7B%22$ne%22:1%7D",
-        "status=Completed",
         "status=",
         "status=completed&status=pending",
         "status=completed%00",

@@ -11,6 +11,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from pymongo.server_api import ServerApi
 
 from flask_refunds.cli import check as check_command
 from flask_refunds.cli.check_result import Status
@@ -60,6 +61,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
     assert result.exit_code == 0, result.output
     assert [line[:17].rstrip() for line in result.stdout.splitlines()] == [
         "OK    config",
+        "OK    own webhook",
         "OK    mode",
         "OK    key",
         "OK    clock",
@@ -75,6 +77,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    indexes",
         "OK    reconcile",
         "OK    counts",
+        "OK    documents",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"
@@ -230,15 +233,6 @@ def test_majority_fails_if_it_lags_by_more_than_10_seconds() -> None:
     assert "120 s behind the primary" in lagging.message
 
 
-@pytest.mark.parametrize("secret", [f"{SECRET}\n", [SECRET, f" {SECRET}"]])
-def test_webhook_secret_with_blanks_around_it_fails(
-    database: Any, sandbox: StripeSandbox, secret: str | list[str]
-) -> None:
-    exit_status, checks = check(make_shop(database, sandbox, STRIPE_WEBHOOK_SECRET=secret))
-    assert (exit_status, checks["webhook"][0]) == (1, "fail")
-    assert "starts or ends with a blank" in checks["webhook"][1]
-
-
 @pytest.mark.parametrize(("seconds", "status"), [(3, "ok"), (9, "fail"), (-9, "fail")])
 def test_mongodb_clock_fails_from_5_seconds_difference(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, seconds: float, status: str
@@ -376,6 +370,54 @@ def test_restored_ledger_or_purchases_are_a_note(
     assert f"{refunded}. Marked by refunds of the ledger: {marked}. They differ" in checks["counts"][1]
 
 
+# Restricted clients, and views
+
+
+def test_strict_stable_api_is_noted_and_the_rest_is_checked(mongo_uri: str, sandbox: StripeSandbox) -> None:
+    sandbox.add_webhook(URL, SECRET, EVENTS, livemode=False)
+    strict = ServerApi("1", strict=True)
+    with pymongo.MongoClient[Any](mongo_uri, server_api=strict, tz_aware=True) as client:
+        shop = make_shop(client.get_default_database(), sandbox)
+        assert shop.flask("init-db").exit_code == 0
+        assert shop.refund(shop.add_purchase(sandbox.create_payment(700, "eur"))).status_code == 200
+        exit_status, checks = check(shop)
+    assert exit_status == 0, checks
+    assert checks["MongoDB"][1] == "The client's Stable API is strict, and doesn't tell the version."
+    assert checks["privileges"] == (
+        "note",
+        "Can't be checked: the client's Stable API is strict and doesn't offer it.",
+    )
+    assert {name for name, (status, _) in checks.items() if status == "note"} == {"privileges"}
+
+
+def test_old_server_fails(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_refunds.cli.mongodb_checks._OLDEST_WIRE_VERSION", 10_000)
+    exit_status, checks = check(shop)
+    assert (exit_status, checks["MongoDB"][0]) == (1, "fail")
+    assert checks["MongoDB"][1].endswith("Upgrade to 6 or later.")
+
+
+def test_users_and_contents_may_be_views(database: Any, sandbox: StripeSandbox) -> None:
+    database.create_collection("accounts")
+    database.create_collection("users", viewOn="accounts", pipeline=[])
+    database.create_collection("contents", viewOn="courses", pipeline=[])
+    sandbox.add_webhook(URL, SECRET, EVENTS, livemode=False)
+    config = {"STRIPE_API_BASE": sandbox.url, "STRIPE_WEBHOOK_SECRET": SECRET}
+    runner = make_app(REFUNDS_MONGO=database, **config).test_cli_runner()
+    built = runner.invoke(args=["refunds", "init-db"])
+    assert (built.exit_code, "index the collection below this view" in built.output) == (0, True)
+    checked = runner.invoke(args=["refunds", "check"])
+    assert checked.exit_code == 0, checked.output
+
+
+def test_missing_right_to_list_indexes_is_named(with_access_control: Any) -> None:
+    role = NEEDED | {"purchases": ["find", "update"]}
+    exit_status, checks = with_access_control(role)
+    assert exit_status == 1
+    assert checks["privileges"][1].startswith("The MongoDB user lacks listIndexes on shop.purchases.")
+    assert checks["indexes"][1].startswith("MongoDB answered: not authorized on shop to execute command")
+
+
 # Privileges
 
 
@@ -477,3 +519,53 @@ def test_each_result_is_printed_before_the_next_check(commands: Commands, sandbo
         watchdog.cancel()
         process.kill()
         process.communicate()
+
+
+# The app's documents
+
+
+@pytest.mark.parametrize(
+    ("unit", "amounts", "currency", "found"),
+    [
+        ("major", (15.5, "4.49"), "eur", ("ok", "add up")),
+        ("minor", (1550, 449), "eur", ("ok", "add up")),
+        ("major", (1550, 449), "eur", ("note", "Set REFUNDS_AMOUNT_UNIT=minor.")),
+        ("minor", (15.5, 4.49), "eur", ("note", "Set REFUNDS_AMOUNT_UNIT=major.")),
+        ("minor", (1000, 999), "jpy", ("ok", "add up")),
+        ("major", (1550, 450), "eur", None),
+        ("major", ({"value": 19.99}, None), "eur", None),
+    ],
+)
+def test_wrong_unit_of_amounts_is_found(
+    database: Any,
+    sandbox: StripeSandbox,
+    unit: str,
+    amounts: Any,
+    currency: str,
+    found: tuple[str, str] | None,
+) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_AMOUNT_UNIT=unit)
+    payment = sandbox.create_payment(1999, currency)
+    for amount in amounts:
+        shop.add_purchase(payment, amount=amount)
+    shop.add_purchase(sandbox.create_payment(5), "pending", amount=5)
+    _, checks = check(shop)
+    if found is None:
+        assert "amounts" not in checks
+    else:
+        assert checks["amounts"][0] == found[0]
+        assert found[1] in checks["amounts"][1]
+
+
+def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox: StripeSandbox) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"payment": "pi"})
+    assert "documents" not in check(shop)[1]
+    for number, status in enumerate(["paid", "paid", True, True, "open", "paid"]):
+        shop.add_purchase(None, status, pi=f"pi_{number}")  # type: ignore[arg-type]
+    status, message = check(shop)[1]["documents"]
+    assert (status, "status has: paid (3), true (2), open (1)." in message) == ("note", True), message
+    shop.add_purchase(None, "refunded", pi="pi_9")
+    assert check(shop)[1]["documents"][0] == "ok"
+    shop.db.purchases.update_many({}, {"$rename": {"pi": "intent"}})
+    status, message = check(shop)[1]["documents"]
+    assert (status, "0 of 7 purchases have a payment intent" in message) == ("note", True), message

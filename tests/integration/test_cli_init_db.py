@@ -9,12 +9,13 @@ from typing import Any
 
 import pymongo
 import pytest
+from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import monitoring
 
 from flask_refunds.testing import StripeSandbox
 from tests.mongod import failing
-from tests.shop import Shop, make_app
+from tests.shop import PAID_AT, Shop, make_app
 
 # The bounds in an explained plan can be dates outside of Python's range.
 _ANY_DATE = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_AUTO)
@@ -51,13 +52,34 @@ def logged_shop(mongo_uri: str, sandbox: StripeSandbox, queries: QueryLog) -> It
         yield Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
 
 
+SHAPE = {
+    "REFUNDS_PURCHASE_FIELDS": {
+        "status": "order.state",
+        "payment": "stripe.intent",
+        "user": "customer.$id",
+        "content": "item",
+        "created": "order.placedAt",
+    },
+    "REFUNDS_USER_FIELDS": {"email": "contact.mail"},
+    "REFUNDS_STATUS_COMPLETED": ["paid", 3],
+    "REFUNDS_STATUS_REFUNDED": False,
+}
+
+
+@pytest.fixture
+def shaped_shop(logged_shop: Shop, sandbox: StripeSandbox) -> Shop:
+    """A shop with other fields, whose queries are recorded."""
+    database = logged_shop.db
+    return Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, **SHAPE), database)
+
+
 def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
     """Run every query whose cost grows with the collections."""
     payment = sandbox.create_payment(1999)
-    purchase = shop.add_purchase(payment)
+    purchase = add_purchase(shop, payment)
     assert shop.refund(purchase).status_code == 200
     sandbox.refund_in_dashboard(other := sandbox.create_payment(500))
-    assert shop.refund(shop.add_purchase(other)).status_code == 400
+    assert shop.refund(add_purchase(shop, other)).status_code == 400
     ann = shop.add_user(email="ann@example.org")
     shop.client.get(f"/api/payments/status/{payment}", headers=shop.headers(ann))
     for query in ({}, {"status": "completed"}, {"user": "ann@example.org"}, {"paymentIntent": payment}):
@@ -70,6 +92,12 @@ def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
     for arguments in ((), ("--all", "--since", march)):
         result = shop.flask("reconcile", "--older-than", "0", "--rate", "1000", *arguments)
         assert (result.exit_code, "3 processed" in result.output) == (0, True), result.output
+
+
+def add_purchase(shop: Shop, payment: str) -> ObjectId:
+    """Add a purchase in both shapes, with the date of each."""
+    order = {"state": "paid", "placedAt": PAID_AT}
+    return shop.add_purchase(payment, order=order, stripe={"intent": payment})
 
 
 def scans(database: Any, commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,12 +116,14 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
 
 
+@pytest.mark.parametrize("name", ["logged_shop", "shaped_shop"])
 def test_every_query_uses_an_index_after_init_db(
-    logged_shop: Shop, sandbox: StripeSandbox, queries: QueryLog, database: Any
+    request: pytest.FixtureRequest, sandbox: StripeSandbox, queries: QueryLog, database: Any, name: str
 ) -> None:
-    assert logged_shop.flask("init-db").exit_code == 0
+    shop: Shop = request.getfixturevalue(name)
+    assert shop.flask("init-db").exit_code == 0
     queries.commands.clear()
-    run_every_query(logged_shop, sandbox)
+    run_every_query(shop, sandbox)
     assert len(queries.commands) > 30
     assert scans(database, queries.commands) == []
 

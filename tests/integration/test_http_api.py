@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from werkzeug.test import TestResponse
 
 from flask_refunds.prometheus import instrument
+from flask_refunds.schemas.rendering import render
 from flask_refunds.testing import StripeSandbox
 from tests.integration.webhooks import PENDING_CARD
 from tests.mongod import failing
@@ -45,6 +46,17 @@ def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandb
         "stripePaymentIntentId": payment,
         "status": "refunded",
         "createdAt": "2024-03-15T10:30:00.000Z",
+        "_refunds": {
+            "id": str(purchase),
+            "status": "refunded",
+            "refundable": False,
+            "paymentIntent": payment,
+            "payment": payment,
+            "user": {"id": str(user)},
+            "content": {"id": str(content)},
+            "amountText": "19.99",
+            "createdAt": render(purchase.generation_time),
+        },
     }
     refund = response.json["refund"]
     times = [refund.pop(name) for name in ("createdAt", "settledAt", "updatedAt")]

@@ -11,6 +11,7 @@ from bson import ObjectId
 from pymongo import monitoring
 from werkzeug.test import TestResponse
 
+from flask_refunds.schemas.rendering import render
 from flask_refunds.testing import StripeSandbox
 from tests.shop import Shop, make_app
 
@@ -66,6 +67,7 @@ def test_purchases_are_listed_newest_first_with_user_and_content(shop: Shop) -> 
     assert response.headers["Cache-Control"] == "no-store"
     user = {"_id": str(ann), "name": "Ann", "email": "ann@example.org"}
     common = {"amount": 19.99, "createdAt": "2024-03-15T10:30:00.000Z", "user": user}
+    shown = {"amountText": "19.99", "user": {"id": str(ann), "name": "Ann", "email": "ann@example.org"}}
     assert response.json == {
         "purchases": [
             {
@@ -73,6 +75,16 @@ def test_purchases_are_listed_newest_first_with_user_and_content(shop: Shop) -> 
                 "stripePaymentIntentId": "pi_2",
                 "status": "pending",
                 "content": {"_id": str(deleted), "title": None, "type": None},
+                "_refunds": {
+                    "id": str(newer),
+                    "status": "pending",
+                    "refundable": False,
+                    "paymentIntent": "pi_2",
+                    "payment": "pi_2",
+                    "content": {"id": str(deleted), "title": None, "type": None},
+                    "createdAt": render(newer.generation_time),
+                    **shown,
+                },
                 **common,
             },
             {
@@ -80,6 +92,16 @@ def test_purchases_are_listed_newest_first_with_user_and_content(shop: Shop) -> 
                 "stripePaymentIntentId": "pi_1",
                 "status": "completed",
                 "content": {"_id": str(course), "title": "Pruning", "type": "course"},
+                "_refunds": {
+                    "id": str(older),
+                    "status": "completed",
+                    "refundable": True,
+                    "paymentIntent": "pi_1",
+                    "payment": "pi_1",
+                    "content": {"id": str(course), "title": "Pruning", "type": "course"},
+                    "createdAt": render(older.generation_time),
+                    **shown,
+                },
                 **common,
             },
         ],
@@ -193,7 +215,9 @@ def test_user_sees_the_own_purchase(shop: Shop) -> None:
     ann, content = shop.add_user(), ObjectId()
     purchase = shop.add_purchase("pi_1", user=ann, content=content)
     shop.add_purchase("pi_1", user=ann)
-    assert get(shop, "/status/pi_1", ann).json == {
+    own = get(shop, "/status/pi_1", ann).json["purchase"]
+    assert own.pop("_refunds")["user"] == {"id": str(ann)}
+    assert {"purchase": own} == {
         "purchase": {
             "_id": str(purchase),
             "user": str(ann),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from flask_refunds.metrics.aggregation import MetricsQuery
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.schemas.rendering import render_report
 from flask_refunds.storage.connection import majority_collection
 from flask_refunds.testing import StripeSandbox
@@ -27,7 +28,7 @@ def get(shop: Shop, caller: Any = None, **query: str) -> Any:
 def test_report_equals_the_oracles(database: Any, documents: Documents) -> None:
     documents.insert_into(database)
     collections = (majority_collection(database, name) for name in ("flask_refunds", "purchases"))
-    report = MetricsQuery(*collections, lambda: NOW).report(documents.start, documents.end)
+    report = MetricsQuery(*collections, lambda: NOW, PurchaseFields()).report(documents.start, documents.end)
     assert render_report(report) == compute_report(documents)
 
 

@@ -250,4 +250,4 @@ def test_answer_shows_a_purchase_that_got_another_payment_meanwhile(
     shown = response.json["purchase"]
     assert (shown["status"], shown["stripePaymentIntentId"]) == ("completed", "pi_new")
     assert "changed" in response.json["hint"]
-    assert shop.records()[0]["markedPurchaseIds"] == []
+    assert shop.records()[0]["marks"] == []

@@ -696,7 +696,7 @@ def test_failing_database_function_is_called_again(shop: WatchedShop, sandbox: S
 
     app = make_app(REFUNDS_MONGO=get_database, STRIPE_API_BASE=sandbox.url)
     response = app.test_client().post(REFUND_PATH)
-    assert_error(response, 500, "internal_error")
+    assert_error(response, 500, "configuration_error")
     assert "canary" not in response.text
     refund_one(Shop(app, shop.db), sandbox)
 

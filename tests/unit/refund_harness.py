@@ -16,7 +16,10 @@ from flask_refunds.core.service import RefundService
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.instrumentation import Observers
-from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.metrics.aggregation import MetricsQuery
+from flask_refunds.metrics.report import MetricsReport
+from flask_refunds.models import Failure, Mark, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import (
     SignalSender,
     refund_failed,
@@ -56,9 +59,7 @@ class RefundHarness:
         self.gateway = gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         signal_sender = SignalSender(self.app)
         lease = timedelta(seconds=60)
-        self.purchases = purchases = Purchases(
-            self.db.purchases, self.db.flask_refunds, "stripePaymentIntentId"
-        )
+        self.purchases = purchases = Purchases(self.db.purchases, self.db.flask_refunds, PurchaseFields())
         self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
         observers = Observers()
         observers.add(self)
@@ -73,12 +74,20 @@ class RefundHarness:
             clock=lambda: self.now,
         )
 
+    def report(self) -> MetricsReport:
+        collections = (self.db.flask_refunds, self.db.purchases)
+        return MetricsQuery(*collections, lambda: self.now, PurchaseFields()).report()
+
     def refund(self, *script: Any) -> Any:
         self.stripe.script[:] = script
         try:
             return self.service.refund(self.cart[0], REQUEST)
         finally:
             self.stripe.assert_done()
+
+    @property
+    def marks(self) -> list[Mark]:
+        return [Mark(each, "completed") for each in self.cart]
 
     def statuses(self) -> set[str]:
         return {purchase["status"] for purchase in self.db.purchases.find()}
@@ -123,7 +132,8 @@ def listed(*refunds: dict[str, Any]) -> Any:
 
 
 def create_record(harness: RefundHarness) -> Refund:
-    return harness.ledger.create(PAYMENT, 1, purchase_ids=harness.cart, to_mark=harness.cart, request=REQUEST)
+    purchases: dict[str, Any] = {"purchase_ids": harness.cart, "to_mark": harness.marks}
+    return harness.ledger.create(PAYMENT, 1, **purchases, request=REQUEST)
 
 
 def suspend_after_creating(

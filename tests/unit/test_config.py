@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,9 @@ from flask import Flask, current_app
 from flask_pymongo import PyMongo
 
 from flask_refunds import ConfigurationError, check_config, refunds_bp
-from flask_refunds.config import CALL_SECONDS, Settings, read_settings
+from flask_refunds.config import CALL_SECONDS, Settings, check_settings, read_settings, read_token_settings
+from flask_refunds.config.tokens import TokenSettings
+from flask_refunds.purchase_fields import PurchaseFields
 from tests.mount.keys import PUBLIC_KEY_ALGORITHMS, KeyPair, key_pair
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_app
 
@@ -31,10 +34,14 @@ def read(**changes: Any) -> Settings:
     return read_settings(GOOD | changes)
 
 
+def read_tokens(**changes: Any) -> TokenSettings:
+    return read_token_settings(GOOD | changes)
+
+
 def problems(**changes: Any) -> dict[str, str]:
     """Return the problems of a config that is valid except for these changes."""
     with pytest.raises(ConfigurationError) as caught:
-        read(**changes)
+        check_settings(GOOD | changes, with_flask_jwt=False)
     return caught.value.problems
 
 
@@ -61,8 +68,21 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_users_collection": "users",
         "refunds_contents_collection": "contents",
         "refunds_collection": "flask_refunds",
-        "refunds_purchase_fields": {"payment": "stripePaymentIntentId"},
-        "refunds_user_fields": {"id": "_id"},
+        "refunds_purchase_fields": {
+            "status": "status",
+            "payment": "stripePaymentIntentId",
+            "user": "user",
+            "content": "content",
+            "amount": "amount",
+            "currency": "currency",
+            "created": None,
+            "stripe_account": None,
+        },
+        "refunds_user_fields": {"id": "_id", "name": "name", "email": "email"},
+        "refunds_content_fields": {"title": "title", "type": "type"},
+        "refunds_status_completed": ("completed",),
+        "refunds_status_refunded": "refunded",
+        "refunds_amount_unit": "major",
         "refunds_user_loader": None,
         "refunds_is_admin": None,
         "stripe_secret_key": STRIPE_KEY,
@@ -72,15 +92,22 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_stripe_timeout": 8.0,
         "refunds_stripe_retries": 1,
         "refunds_lease_seconds": 60.0,
-        "jwt_decode_key": JWT_SECRET,
+        "refunds_admin_page": True,
+        "refunds_login_url": None,
+    }
+    assert dataclasses.asdict(read_tokens()) == {
+        "jwt_decode_keys": (JWT_SECRET,),
         "jwt_jwks_url": None,
         "jwt_decode_algorithms": ("HS256",),
         "jwt_decode_audience": None,
+        "verify_audience": True,
         "jwt_decode_issuer": None,
         "jwt_decode_leeway": 0.0,
         "jwt_identity_claim": "sub",
-        "refunds_admin_page": True,
-        "refunds_login_url": None,
+        "jwt_verify_sub": True,
+        "jwt_header_name": "Authorization",
+        "jwt_header_type": "Bearer",
+        "require_expiry": True,
     }
 
 
@@ -94,6 +121,11 @@ OPTIONAL = [
     "JWT_DECODE_LEEWAY",
     "JWT_IDENTITY_CLAIM",
     "JWT_JWKS_URL",
+    "JWT_VERIFY_SUB",
+    "JWT_HEADER_NAME",
+    "JWT_HEADER_TYPE",
+    "JWT_ACCESS_TOKEN_EXPIRES",
+    "JWT_SECRET_KEY_FALLBACKS",
     "STRIPE_WEBHOOK_SECRET",
     "STRIPE_API_BASE",
     "REFUNDS_PURCHASES_COLLECTION",
@@ -102,6 +134,10 @@ OPTIONAL = [
     "REFUNDS_COLLECTION",
     "REFUNDS_PURCHASE_FIELDS",
     "REFUNDS_USER_FIELDS",
+    "REFUNDS_CONTENT_FIELDS",
+    "REFUNDS_STATUS_COMPLETED",
+    "REFUNDS_STATUS_REFUNDED",
+    "REFUNDS_AMOUNT_UNIT",
     "REFUNDS_USER_LOADER",
     "REFUNDS_IS_ADMIN",
     "REFUNDS_STRIPE_TIMEOUT",
@@ -116,6 +152,7 @@ OPTIONAL = [
 def test_none_means_not_set() -> None:
     """Flask-JWT-Extended sets several keys to ``None``."""
     assert read(**dict.fromkeys(OPTIONAL)) == read()
+    assert read_tokens(**dict.fromkeys(OPTIONAL)) == read_tokens()
 
 
 def test_keys_of_other_libraries_are_ignored() -> None:
@@ -132,10 +169,39 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
     ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
     ("REFUNDS_COLLECTION", "refund_ledger", "refunds_collection", "refund_ledger"),
-    ("REFUNDS_PURCHASE_FIELDS", {"payment": "payment.intent"}, "payment_field", "payment.intent"),
-    ("REFUNDS_PURCHASE_FIELDS", {}, "payment_field", "stripePaymentIntentId"),
+    ("REFUNDS_PURCHASE_FIELDS", {}, "purchase_fields", PurchaseFields()),
+    (
+        "REFUNDS_PURCHASE_FIELDS",
+        {"payment": "payment.intent", "status": "payment.state", "user": "buyer.$id", "created": "at"},
+        "purchase_fields",
+        PurchaseFields(payment="payment.intent", status="payment.state", user="buyer.$id", created="at"),
+    ),
+    (
+        "REFUNDS_PURCHASE_FIELDS",
+        {"payment": "_id", "created": None, "stripe_account": "seller.account"},
+        "purchase_fields",
+        PurchaseFields(payment="_id", stripe_account="seller.account"),
+    ),
+    ("REFUNDS_STATUS_COMPLETED", "PAID", "purchase_fields", PurchaseFields(completed_words=("PAID",))),
+    ("REFUNDS_STATUS_COMPLETED", [3, "3"], "refunds_status_completed", (3, "3")),
+    ("REFUNDS_STATUS_COMPLETED", True, "refunds_status_completed", (True,)),
+    ("REFUNDS_STATUS_COMPLETED", (0, False), "refunds_status_completed", (0, False)),
+    ("REFUNDS_STATUS_REFUNDED", -4.5, "purchase_fields", PurchaseFields(refunded_word=-4.5)),
+    ("REFUNDS_AMOUNT_UNIT", "minor", "purchase_fields", PurchaseFields(amount_in_minor_units=True)),
     ("REFUNDS_USER_FIELDS", {"id": "email"}, "user_id_field", "email"),
     ("REFUNDS_USER_FIELDS", {}, "user_id_field", "_id"),
+    (
+        "REFUNDS_USER_FIELDS",
+        {"name": "profile.fullName"},
+        "refunds_user_fields",
+        {"id": "_id", "name": "profile.fullName", "email": "email"},
+    ),
+    (
+        "REFUNDS_CONTENT_FIELDS",
+        {"title": "i18n.en"},
+        "refunds_content_fields",
+        {"title": "i18n.en", "type": "type"},
+    ),
     ("REFUNDS_USER_LOADER", app_function, "refunds_user_loader", app_function),
     ("REFUNDS_IS_ADMIN", app_function, "refunds_is_admin", app_function),
     ("REFUNDS_IS_ADMIN", bool, "refunds_is_admin", bool),
@@ -166,11 +232,19 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_STRIPE_RETRIES", 5, "refunds_stripe_retries", 5),
     ("REFUNDS_LEASE_SECONDS", 20, "refunds_lease_seconds", 20),
     ("REFUNDS_LEASE_SECONDS", 3600, "refunds_lease_seconds", 3600),
-    ("JWT_DECODE_AUDIENCE", "shop", "jwt_decode_audience", "shop"),
+    ("JWT_DECODE_AUDIENCE", "shop", "jwt_decode_audience", ("shop",)),
     ("JWT_DECODE_AUDIENCE", ["shop", "admin"], "jwt_decode_audience", ("shop", "admin")),
-    ("JWT_DECODE_ISSUER", "https://login.example", "jwt_decode_issuer", "https://login.example"),
+    ("JWT_DECODE_ISSUER", "https://login.example", "jwt_decode_issuer", ("https://login.example",)),
+    ("JWT_DECODE_ISSUER", ["one", "two"], "jwt_decode_issuer", ("one", "two")),
     ("JWT_DECODE_LEEWAY", 0, "jwt_decode_leeway", 0),
     ("JWT_DECODE_LEEWAY", 300.0, "jwt_decode_leeway", 300.0),
+    ("JWT_DECODE_LEEWAY", timedelta(minutes=2), "jwt_decode_leeway", 120.0),
+    ("JWT_VERIFY_SUB", False, "jwt_verify_sub", False),
+    ("JWT_HEADER_NAME", "X-Access-Token", "jwt_header_name", "X-Access-Token"),
+    ("JWT_HEADER_TYPE", "JWT", "jwt_header_type", "JWT"),
+    ("JWT_HEADER_TYPE", "", "jwt_header_type", ""),
+    ("JWT_ACCESS_TOKEN_EXPIRES", False, "require_expiry", False),
+    ("JWT_ACCESS_TOKEN_EXPIRES", 900, "require_expiry", True),
     ("JWT_IDENTITY_CLAIM", "uid", "jwt_identity_claim", "uid"),
     ("JWT_ALGORITHM", "HS256", "jwt_decode_algorithms", ("HS256",)),
     ("JWT_DECODE_ALGORITHMS", ["HS256"], "jwt_decode_algorithms", ("HS256",)),
@@ -180,7 +254,8 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
 
 @pytest.mark.parametrize(("key", "value", "field", "expected"), ACCEPTED)
 def test_valid_value_is_accepted(key: str, value: Any, field: str, expected: Any) -> None:
-    assert getattr(read(**{key: value}), field) == expected
+    settings = read_tokens(**{key: value}) if key.startswith("JWT_") else read(**{key: value})
+    assert getattr(settings, field) == expected
 
 
 @pytest.mark.parametrize(
@@ -220,11 +295,11 @@ class Anything:
     """An object that isn't valid for any key."""
 
 
-INVALID_NAMES = ["", " ", 1, True, b"users", ["users"], "$where", "us\0ers", Anything()]
+INVALID_NAMES = [" ", 1, True, b"users", ["users"], "$where", "us\0ers", Anything()]
 INVALID_FIELDS: list[Any] = ["email", 1, True, ["id"], Anything()]
-INVALID_TEXTS = ["", " \t", 1, True, b"text", ["text"], {"text": 1}]
+INVALID_WORDS: list[Any] = ["  ", b"paid", {"status": "paid"}, float("nan"), 2**63, Anything()]
+INVALID_TEXTS = [" \t", 1, True, b"text", ["text"], {"text": 1}]
 INVALID_URLS = [
-    "",
     "api.stripe.com",
     "http://api.stripe.com",
     "http://127.0.0.1.evil.example",
@@ -248,7 +323,6 @@ INVALID_URLS = [
 ]
 INVALID: dict[str, list[Any]] = {
     "MONGO_URI": [
-        "",
         " ",
         1,
         b"mongodb://localhost/shop",
@@ -259,10 +333,9 @@ INVALID: dict[str, list[Any]] = {
         "mongodb://localhost/?w=1",
         "mongodb:///shop",
         "mongodb://local host/shop",
-        "mongodb://localhost/shop\n",
         "mongodb://localhost/a/b",
     ],
-    "REFUNDS_MONGO": ["", "mongodb://localhost/shop", 1, True, {}, [DATABASE], Anything()],
+    "REFUNDS_MONGO": ["mongodb://localhost/shop", 1, True, {}, [DATABASE], Anything()],
     "REFUNDS_PURCHASES_COLLECTION": INVALID_NAMES,
     "REFUNDS_USERS_COLLECTION": INVALID_NAMES,
     "REFUNDS_CONTENTS_COLLECTION": INVALID_NAMES,
@@ -271,7 +344,20 @@ INVALID: dict[str, list[Any]] = {
         *INVALID_FIELDS,
         *({"payment": name} for name in INVALID_NAMES),
         {"pay": "x"},
+        *({"created": name} for name in INVALID_NAMES),
+        {"user": None},
+        {"status": "_id"},
+        {"status": "amount"},
+        {"status": "paid.state", "payment": "paid.state"},
+        {"amount": "price", "currency": "price.currency"},
+        {"payment": "payment.$id"},
+        {"user": "$id"},
+        {"content": "c.$id.$id"},
     ],
+    "REFUNDS_CONTENT_FIELDS": [*INVALID_FIELDS, {"id": "sku"}, {"title": "a", "type": "a.b"}],
+    "REFUNDS_STATUS_COMPLETED": [*INVALID_WORDS, [], [None, 1], ["paid", ["done"]], "refunded", ["refunded"]],
+    "REFUNDS_STATUS_REFUNDED": [*INVALID_WORDS, ["refunded"], "completed"],
+    "REFUNDS_AMOUNT_UNIT": ["cents", 100, True, ["minor"]],
     "REFUNDS_USER_FIELDS": [*INVALID_FIELDS, *({"id": name} for name in INVALID_NAMES), {"payment": "x"}],
     "REFUNDS_USER_LOADER": ["app_function", 1, True, {}, Anything()],
     "REFUNDS_IS_ADMIN": ["app_function", 1, True, ["ann"], Anything()],
@@ -283,8 +369,6 @@ INVALID: dict[str, list[Any]] = {
         "sk_test_",
         "sk_51Abc",
         "sk_test_51 Abc",
-        "sk_test_51Abc\n",
-        " sk_test_51Abc",
         "sk_test_51Abc\r\nX-Evil: 1",
         "Sk_test_51Abc",
     ],
@@ -312,7 +396,7 @@ INVALID: dict[str, list[Any]] = {
     "REFUNDS_STRIPE_RETRIES": [-1, 6, 1.0, 1.5, "1", True, float("nan"), [1]],
     "REFUNDS_LEASE_SECONDS": [0, 19.9, 3601, -60, "60", True, float("nan"), float("inf"), [60]],
     "JWT_SECRET_KEY": [*INVALID_TEXTS, "short"],
-    "JWT_ALGORITHM": ["", "none", "None", "hs256", "HS257", "RSA", "HS256,RS256", 1, True, b"HS256"],
+    "JWT_ALGORITHM": ["none", "None", "hs256", "HS257", "RSA", "HS256,RS256", 1, True, b"HS256"],
     "JWT_DECODE_ALGORITHMS": [
         [],
         (),
@@ -328,14 +412,20 @@ INVALID: dict[str, list[Any]] = {
         {"HS256": True},
         1,
     ],
-    "JWT_DECODE_AUDIENCE": [*INVALID_TEXTS[:5], [], [""], ["shop", ""], ["shop", 1], {"shop": 1}, {"shop"}],
-    "JWT_DECODE_ISSUER": INVALID_TEXTS,
-    "JWT_DECODE_LEEWAY": [-1, 301, "10", True, float("nan"), float("inf"), [10]],
+    "JWT_DECODE_AUDIENCE": [*INVALID_TEXTS[:4], [], [""], ["shop", ""], ["shop", 1], {"shop": 1}, {"shop"}],
+    "JWT_DECODE_ISSUER": [*INVALID_TEXTS[:4], [], [""], {"iss": 1}],
+    "JWT_VERIFY_SUB": [1, "False", "no"],
+    "JWT_HEADER_NAME": ["X Token", "X-Token:", " ", 1, ["Authorization"]],
+    "JWT_HEADER_TYPE": ["Bearer token", " ", 1, ["Bearer", "JWT"]],
+    "JWT_SECRET_KEY_FALLBACKS": ["short", ["short"], [None], [""], 1],
+    "JWT_DECODE_LEEWAY": [
+        *(-1, 301, "10", True, float("nan"), float("inf"), [10]),
+        *(timedelta(seconds=-1), timedelta(minutes=6)),
+    ],
     "JWT_IDENTITY_CLAIM": INVALID_TEXTS,
-    "REFUNDS_ADMIN_PAGE": [0, 1, "no", "", []],
-    "REFUNDS_ALLOW_PARTIAL": [0, 1, "yes", "", []],
+    "REFUNDS_ADMIN_PAGE": [0, 1, "no", []],
+    "REFUNDS_ALLOW_PARTIAL": [0, 1, "yes", []],
     "REFUNDS_LOGIN_URL": [
-        "",
         "sign-in",
         "//elsewhere.example/sign-in",
         "/\\elsewhere.example",
@@ -439,9 +529,9 @@ def test_async_function_is_rejected(key: str, function: Any) -> None:
 
 @pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
 def test_public_key_is_accepted(algorithm: str) -> None:
-    settings = read(**public_key(algorithm))
+    settings = read_tokens(**public_key(algorithm))
     assert settings.jwt_decode_algorithms == (algorithm,)
-    assert settings.jwt_decode_key == key_pair(algorithm).public_pem
+    assert settings.jwt_decode_keys == (key_pair(algorithm).public_pem,)
 
 
 @pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
@@ -474,7 +564,7 @@ def test_weak_rsa_key_is_rejected() -> None:
 @pytest.mark.parametrize(("algorithm", "length"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
 def test_hmac_secret_shorter_than_its_digest_is_rejected(algorithm: str, length: int) -> None:
     secret = "é" + "x" * (length - 2)  # bytes count, not characters
-    assert read(JWT_ALGORITHM=algorithm, JWT_SECRET_KEY=secret).jwt_decode_key == secret
+    assert read_tokens(JWT_ALGORITHM=algorithm, JWT_SECRET_KEY=secret).jwt_decode_keys == (secret,)
     invalid = problems(JWT_ALGORITHM=algorithm, JWT_SECRET_KEY=secret[:-1])
     assert "too short" in invalid["JWT_SECRET_KEY"]
     assert "secrets.token_urlsafe" in invalid["JWT_SECRET_KEY"]
@@ -482,7 +572,7 @@ def test_hmac_secret_shorter_than_its_digest_is_rejected(algorithm: str, length:
 
 def test_hmac_secret_must_be_long_enough_for_every_algorithm() -> None:
     secret = "x" * 48
-    assert read(JWT_DECODE_ALGORITHMS=["HS256", "HS384"], JWT_SECRET_KEY=secret)
+    assert read_tokens(JWT_DECODE_ALGORITHMS=["HS256", "HS384"], JWT_SECRET_KEY=secret)
     invalid = problems(JWT_DECODE_ALGORITHMS=["HS256", "HS384", "HS512"], JWT_SECRET_KEY=secret)
     assert "HS512" in invalid["JWT_SECRET_KEY"]
 
@@ -516,13 +606,13 @@ def test_hmac_and_public_key_algorithms_cannot_be_mixed(mixed: list[str]) -> Non
 
 
 def test_public_key_algorithms_of_one_key_can_be_combined() -> None:
-    settings = read(**public_key("RS256"), JWT_DECODE_ALGORITHMS=["RS256", "PS256"])
+    settings = read_tokens(**public_key("RS256"), JWT_DECODE_ALGORITHMS=["RS256", "PS256"])
     assert settings.jwt_decode_algorithms == ("RS256", "PS256")
     assert problems(**public_key("RS256"), JWT_DECODE_ALGORITHMS=["RS256", "ES256"])
 
 
 def test_jwt_algorithm_is_always_accepted_for_decoding() -> None:
-    settings = read(JWT_ALGORITHM="HS512", JWT_DECODE_ALGORITHMS=["HS256"], JWT_SECRET_KEY="x" * 64)
+    settings = read_tokens(JWT_ALGORITHM="HS512", JWT_DECODE_ALGORITHMS=["HS256"], JWT_SECRET_KEY="x" * 64)
     assert set(settings.jwt_decode_algorithms) == {"HS256", "HS512"}
 
 
@@ -533,13 +623,13 @@ JWKS = "https://login.example/jwks.json"
 
 @pytest.mark.parametrize("algorithm", PUBLIC_KEY_ALGORITHMS)
 def test_jwks_url_replaces_the_decode_key(algorithm: str) -> None:
-    settings = read(JWT_SECRET_KEY=None, JWT_ALGORITHM=algorithm, JWT_JWKS_URL=JWKS)
+    settings = read_tokens(JWT_SECRET_KEY=None, JWT_ALGORITHM=algorithm, JWT_JWKS_URL=JWKS)
     assert settings.jwt_jwks_url == JWKS
-    assert settings.jwt_decode_key is None
+    assert settings.jwt_decode_keys == ()
 
 
 def test_secret_key_is_ignored_with_a_jwks_url() -> None:
-    assert read(JWT_ALGORITHM="RS256", JWT_JWKS_URL=JWKS).jwt_decode_key is None
+    assert read_tokens(JWT_ALGORITHM="RS256", JWT_JWKS_URL=JWKS).jwt_decode_keys == ()
 
 
 @pytest.mark.parametrize(
@@ -562,6 +652,10 @@ ALL_INVALID: dict[str, Any] = {
     "REFUNDS_COLLECTION": f"${CANARY}",
     "REFUNDS_PURCHASE_FIELDS": {"payment": f"${CANARY}"},
     "REFUNDS_USER_FIELDS": {CANARY: "email"},
+    "REFUNDS_CONTENT_FIELDS": {CANARY: "title"},
+    "REFUNDS_STATUS_COMPLETED": [CANARY, None],
+    "REFUNDS_STATUS_REFUNDED": {CANARY: CANARY},
+    "REFUNDS_AMOUNT_UNIT": CANARY,
     "REFUNDS_USER_LOADER": CANARY,
     "REFUNDS_IS_ADMIN": CANARY,
     "STRIPE_SECRET_KEY": f"sk_test {CANARY}",
@@ -570,11 +664,16 @@ ALL_INVALID: dict[str, Any] = {
     "REFUNDS_STRIPE_TIMEOUT": CANARY,
     "REFUNDS_STRIPE_RETRIES": CANARY,
     "REFUNDS_LEASE_SECONDS": CANARY,
+    "REFUNDS_USERS_COLECTION": CANARY,
     "JWT_SECRET_KEY": CANARY,
+    "JWT_SECRET_KEY_FALLBACKS": [CANARY],
+    "JWT_HEADER_NAME": f"{CANARY}:",
+    "JWT_HEADER_TYPE": f"Bearer {CANARY}",
+    "JWT_VERIFY_SUB": CANARY,
     "JWT_ALGORITHM": CANARY,
     "JWT_DECODE_ALGORITHMS": [CANARY],
     "JWT_DECODE_AUDIENCE": [CANARY, 1],
-    "JWT_DECODE_ISSUER": [CANARY],
+    "JWT_DECODE_ISSUER": [CANARY, 1],
     "JWT_DECODE_LEEWAY": CANARY,
     "JWT_IDENTITY_CLAIM": [CANARY],
 }
@@ -588,7 +687,7 @@ def shown_by(error: BaseException) -> str:
 
 def test_error_names_every_invalid_key_without_values() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_settings(ALL_INVALID)
+        check_settings(ALL_INVALID, with_flask_jwt=False)
     assert caught.value.problems.keys() == ALL_INVALID.keys()
     for key in ALL_INVALID:
         assert f"  {key}: " in str(caught.value)
@@ -597,7 +696,7 @@ def test_error_names_every_invalid_key_without_values() -> None:
 
 def test_error_response_does_not_name_keys() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read_settings(ALL_INVALID)
+        check_settings(ALL_INVALID, with_flask_jwt=False)
     assert not any(key in caught.value.message for key in ALL_INVALID)
     assert (caught.value.status, caught.value.code) == (500, "configuration_error")
 
@@ -607,7 +706,8 @@ def test_each_invalid_key_is_reported_once() -> None:
         JWT_ALGORITHM="HS512", JWT_DECODE_ALGORITHMS=["HS256", "HS384"], JWT_SECRET_KEY="short"
     )
     assert list(invalid) == ["JWT_SECRET_KEY"]
-    assert problems(JWT_SECRET_KEY=1) == {"JWT_SECRET_KEY": "must be a non-empty string"}
+    expected = "must be a non-empty string, or a list of them during a rotation"
+    assert problems(JWT_SECRET_KEY=1) == {"JWT_SECRET_KEY": expected}
 
 
 @pytest.mark.parametrize(
@@ -629,7 +729,7 @@ def test_each_invalid_key_is_reported_once() -> None:
 )
 def test_error_does_not_contain_secrets(canary: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        read(**canary)
+        check_settings(GOOD | canary, with_flask_jwt=False)
     shown = shown_by(caught.value)
     assert CANARY not in shown
     assert "BEGIN" not in shown
@@ -640,18 +740,21 @@ def test_settings_repr_does_not_contain_secrets() -> None:
         MONGO_URI=f"mongodb://{CANARY}:{CANARY}@host/shop",
         STRIPE_SECRET_KEY=f"sk_live_{CANARY}",
         STRIPE_WEBHOOK_SECRET=[f"whsec_{CANARY}0123456789", f"whsec_{CANARY}9876543210"],
-        JWT_SECRET_KEY=f"{CANARY}-and-more-so-that-it-is-long-enough",
         REFUNDS_MONGO=mongomock.MongoClient()[CANARY],
     )
-    assert CANARY not in repr(settings)
-    assert CANARY not in str(settings)
-    assert key_pair("RS256").public_pem[40:60] not in repr(read(**public_key("RS256")))
+    tokens = read_tokens(
+        JWT_SECRET_KEY=f"{CANARY}-and-more-so-that-it-is-long-enough",
+        JWT_SECRET_KEY_FALLBACKS=[f"{CANARY}-that-was-used-before-the-rotation"],
+    )
+    assert CANARY not in f"{settings!r}{settings}{tokens!r}{tokens}"
+    assert key_pair("RS256").public_pem[40:60] not in repr(read_tokens(**public_key("RS256")))
 
 
 @pytest.mark.parametrize("key", ["STRIPE_API_BASE", "JWT_JWKS_URL"])
 def test_url_with_password_is_rejected(key: str) -> None:
+    config = GOOD | public_key("RS256") | {key: f"https://user:{CANARY}@login.example/keys"}
     with pytest.raises(ConfigurationError) as caught:
-        read(**public_key("RS256"), **{key: f"https://user:{CANARY}@login.example/keys"})
+        check_settings(config, with_flask_jwt=False)
     assert key in caught.value.problems
     assert CANARY not in str(caught.value)
 

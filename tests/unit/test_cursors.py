@@ -14,8 +14,15 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_refunds.schemas.cursors import read_cursor, read_id, write_cursor, write_id
-from flask_refunds.storage.search import RefundCursor
+from flask_refunds.schemas.cursors import (
+    read_cursor,
+    read_id,
+    read_purchase_cursor,
+    write_cursor,
+    write_id,
+    write_purchase_cursor,
+)
+from flask_refunds.storage.search import PurchaseCursor, RefundCursor
 
 MOMENT = datetime(2024, 3, 15, 10, 30, 0, 123000, tzinfo=timezone.utc)
 UUID_1 = UUID("0b9ad7c1-6d2e-4f57-9e3a-5d1c8f7a2b60")
@@ -37,6 +44,29 @@ def test_id_is_read_back_with_its_type(purchase_id: Any) -> None:
     assert read == purchase_id
     assert isinstance(read, bool) == isinstance(purchase_id, bool)
     assert getattr(read, "subtype", 0) == getattr(purchase_id, "subtype", 0)
+
+
+@pytest.mark.parametrize("created", [None, MOMENT, DatetimeMS(2**50), DatetimeMS(-(2**62))])
+@pytest.mark.parametrize("purchase_id", IDS, ids=repr)
+def test_purchase_cursor_is_read_back(purchase_id: Any, created: Any) -> None:
+    cursor = PurchaseCursor(purchase_id, created)
+    assert read_purchase_cursor(write_purchase_cursor(cursor) or "") == cursor
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"id": 1, "created": "2024-03-15"},
+        {"id": 1, "created": {"$gt": MOMENT}},
+        {"id": 1, "created": [MOMENT]},
+        {"created": MOMENT},
+        {"created": MOMENT, "id": {"a": [1]}},
+        {"id": 1, "created": MOMENT, "more": 1},
+    ],
+)
+def test_forged_purchase_cursor_is_rejected(forged: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="nextCursor of another page"):
+        read_purchase_cursor(forge(forged))
 
 
 @pytest.mark.parametrize("refund_id", ["pi_1:1", "a foreign\nid", "\u00e4" * 1000])
@@ -66,13 +96,14 @@ def test_refund_cursor_is_read_back(refund_id: str) -> None:
     ],
 )
 def test_forged_id_is_rejected(text: str) -> None:
-    with pytest.raises(ValueError, match="nextCursor of another page"):
-        read_id(text)
+    for read in (read_id, read_purchase_cursor):
+        with pytest.raises(ValueError, match="nextCursor of another page"):
+            read(text)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: encode({"id": 1})[:8] + tail))
 def test_any_bytes_are_read_or_rejected(plain: bytes) -> None:
-    for read in (read_id, read_cursor):
+    for read in (read_id, read_cursor, read_purchase_cursor):
         with suppress(ValueError):
             read(urlsafe_b64encode(plain).decode())  # type: ignore[operator]

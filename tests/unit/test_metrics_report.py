@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from flask_refunds.errors import InvalidRequest
 from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.metrics.report import Durations, resolve_range
+from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.schemas.rendering import render_report
 from tests.metrics_oracle import NOW, Documents, compute_report, documents
 
@@ -24,7 +25,7 @@ def day(year: int, month: int, day: int) -> datetime:
 def test_report_equals_the_oracles(documents: Documents) -> None:
     database = mongomock.MongoClient(tz_aware=True).shop
     documents.insert_into(database)
-    query = MetricsQuery(database.flask_refunds, database.purchases, lambda: NOW)
+    query = MetricsQuery(database.flask_refunds, database.purchases, lambda: NOW, PurchaseFields())
     assert render_report(query.report(documents.start, documents.end)) == compute_report(documents)
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from flask_refunds.money import decimal_amount, parse_amount
+import pytest
+from bson import Decimal128, Int64
+
+from flask_refunds.money import decimal_amount, parse_amount, stored_amount
 
 # The lists of https://docs.stripe.com/currencies (zero-decimal, three-decimal, special cases).
 ZERO_DECIMAL = (
@@ -71,3 +74,32 @@ def test_typed_amount_is_parsed_in_the_decimals_of_the_currency(
 def test_typed_amount_that_the_currency_does_not_have_is_rejected(text: str, currency: str) -> None:
     with pytest.raises(ValueError, match=f"{currency.upper()}"):
         parse_amount(text, currency)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "in_major", "in_minor"),
+    [
+        (1950, "EUR", "1950.00 EUR", "19.50 EUR"),
+        (19.5, "eur", "19.50 EUR", "0.195 EUR"),
+        (19.999, " usd ", "19.999 USD", "0.19999 USD"),
+        (5, "jpy", "5 JPY", "5 JPY"),
+        (5120, "KWD", "5120.000 KWD", "5.120 KWD"),
+        (Int64(-250), "isk", "-250.00 ISK", "-2.50 ISK"),
+        (Decimal128("20.10"), "chf", "20.10 CHF", "0.201 CHF"),
+        ("7.5", "usd", "7.50 USD", "0.075 USD"),
+        (0, "usd", "0.00 USD", "0.00 USD"),
+        (48.0, None, "48", "48 minor units"),
+        (19.99, "", "19.99", "19.99 minor units"),
+        (3, "\u20ac", "3 \u20ac", "3 minor units"),
+        (3, 978, "3", "3 minor units"),
+        ("19,50 \u20ac", "eur", "19,50 \u20ac", "19,50 \u20ac"),
+        ("9" * 99 + "x", None, "9" * 40, "9" * 40),
+        *((each, "usd", None, None) for each in (None, True, [], {}, float("nan"), float("inf"), "1e99")),
+        *((Decimal128(each), "usd", None, None) for each in ("NaN", "sNaN", "-Infinity", "1E-6000")),
+    ],
+)
+def test_stored_amount_is_text_whatever_its_type(
+    amount: Any, currency: Any, in_major: str | None, in_minor: str | None
+) -> None:
+    assert stored_amount(amount, currency, in_minor_units=False) == in_major
+    assert stored_amount(amount, currency, in_minor_units=True) == in_minor

@@ -47,7 +47,7 @@ INVALID = {
     "limit=+5": LIMIT,
     "limit=%D9%A5": LIMIT,
     "limit=": LIMIT,
-    "status=refundet": "status must be one of ",
+    "status=": "status must be ",
     "status=pending&status=failed": "status is repeated.",
     "from=yesterday": TIME,
     "from=2024-02-30": "from must be an existing day or time.",

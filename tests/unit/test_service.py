@@ -69,7 +69,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "signalsSent": True,
         "purchasesVerified": True,
         "purchaseIds": harness.cart,
-        "markedPurchaseIds": harness.cart,
+        "marks": [{"purchaseId": each, "status": "completed"} for each in harness.cart],
         "reason": "duplicate",
         "note": "paid twice",
         "requestedBy": "admin",

@@ -11,7 +11,6 @@ import pytest
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown, PurchaseNotRefundable, RefundsError
-from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
@@ -152,7 +151,7 @@ def test_mark_is_the_apps_own_again_after_the_undo_was_verified(harness: RefundH
     harness.refund((*CREATE, (200, refund_object())))
     store(harness, "failed")
     harness.transitions.verify_purchases(harness.record())
-    assert harness.record().marked_purchase_ids == []
+    assert harness.record().marks == []
     harness.db.purchases.update_many({}, {"$set": {"status": "refunded"}})
     harness.transitions.verify_purchases(harness.record())
     assert harness.statuses() == {"refunded"}
@@ -319,7 +318,7 @@ def test_refund_that_was_recorded_elsewhere_first_counts_once(harness: RefundHar
     page = search.page(RefundFilter(), limit=10)
     assert ([each.id for each in page.items], page.total) == ([REFUND_ID], 1)
     assert [each.id for each in search.stream(RefundFilter())] == [REFUND_ID]
-    report = MetricsQuery(harness.db.flask_refunds, harness.db.purchases, lambda: harness.now).report()
+    report = harness.report()
     assert (report.total.refunds, report.total.currencies["usd"].amount) == (1, 1999)
 
 
@@ -354,7 +353,7 @@ def test_hidden_record_is_not_unfinished(harness: RefundHarness) -> None:
     queue = ReconcileQueue(harness.db.flask_refunds, lambda: harness.now)
     found = queue.find_unfinished(before=harness.now, looked_before=harness.now, limit=5)
     assert [each.refund_id for each in found] == [REFUND_ID]
-    report = MetricsQuery(harness.db.flask_refunds, harness.db.purchases, lambda: harness.now).report()
+    report = harness.report()
     assert report.backlog.open.total() == 1
 
 

@@ -12,14 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import jwt
-import mongomock
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_refunds import IdentityProviderUnavailable, NotAuthenticated
-from flask_refunds.config import read_settings
+from flask_refunds.config import read_token_settings
 from flask_refunds.identity.tokens import TokenVerifier
 from flask_refunds.testing import make_token
 from tests.mount.jwks import KeyEndpoint, key_endpoint
@@ -33,14 +32,13 @@ from tests.mount.keys import (
     forge,
     key_pair,
 )
-from tests.shop import JWT_SECRET, STRIPE_KEY
+from tests.shop import JWT_SECRET
 
 ANN = "64b5f2c8e13e4a5b6c7d8e9f"
 
 
 def verifier(**config: Any) -> TokenVerifier:
-    good = {"JWT_SECRET_KEY": JWT_SECRET, "STRIPE_SECRET_KEY": STRIPE_KEY}
-    return TokenVerifier(read_settings({"REFUNDS_MONGO": mongomock.MongoClient().shop, **good, **config}))
+    return TokenVerifier(read_token_settings({"JWT_SECRET_KEY": JWT_SECRET, **config}))
 
 
 def identify(token: str, **config: Any) -> str:

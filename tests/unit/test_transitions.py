@@ -444,9 +444,8 @@ def test_review_that_a_person_closed_stays_closed(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     if code == "purchase_not_updated":
-        monkeypatch.setattr(
-            Purchases, "mark_refunded", lambda self, payment, purchase_ids: (purchase_ids, purchase_ids)
-        )
+        rejected = harness.cart
+        monkeypatch.setattr(Purchases, "mark_refunded", lambda self, payment, marks: (rejected, rejected))
     harness.refund((*CREATE, (200, refund_object())))
     number: int | str = 1
     if code == "amounts_disagree":

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, ServerSelectionTimeoutError
 
 from flask_refunds import DatabaseUnavailable, NotAuthenticated
-from flask_refunds.config import read_settings
+from flask_refunds.config import read_settings, read_token_settings
 from flask_refunds.identity.tokens import TokenVerifier
 from flask_refunds.identity.users import Users
 from tests.mount.keys import claims, forge
@@ -153,7 +153,7 @@ def test_any_identity_is_queried_as_a_value_only(identity: str) -> None:
 
 def known(identity: Any, collection: Any) -> bool:
     """Return whether a token with this identity finds a user."""
-    verifier = TokenVerifier(read_settings(GOOD | {"JWT_IDENTITY_CLAIM": "uid"}))
+    verifier = TokenVerifier(read_token_settings(GOOD | {"JWT_IDENTITY_CLAIM": "uid"}))
     token_claims = verifier.verify(forge(claims("ann", uid=identity)))
     try:
         return users(collection).find(verifier.identity(token_claims), token_claims) is not None

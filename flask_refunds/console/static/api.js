@@ -1,5 +1,6 @@
 // Client of the JSON API. The page is served at …/admin/, and all paths are relative to it.
 
+import { tokenHeader } from "./page_config.js";
 import * as session from "./session.js";
 
 const READ_TIMEOUT_MS = 30_000;
@@ -31,7 +32,7 @@ export async function postRefund(purchaseId, fields) {
 
 async function send(path, { headers = {}, ...options }) {
   const token = session.getToken();
-  const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+  const authorization = token ? tokenHeader(token) : {};
   try {
     const response = await fetch(path, { ...options, headers: { ...headers, ...authorization }, cache: "no-store" });
     // Keep a newer token that was set during this request.

@@ -2,7 +2,7 @@
 
 import { dateTime, relativeTime } from "./format.js";
 import { errorMessage, SEVERITY, STATUS } from "./messages.js";
-import { dashboardUrl, paymentOf } from "./page_config.js";
+import { dashboardUrl } from "./page_config.js";
 import { href } from "./router.js";
 import { html } from "./ui.js";
 
@@ -27,27 +27,25 @@ export const ErrorNote = ({ error, onRetry }) =>
 
 export const Loading = ({ children }) => html`<p class="loading"><span class="spinner" aria-hidden="true"></span>${children}</p>`;
 
+// A purchase is shown by its `_refunds`, whose names don't depend on your app.
+
 /** The customer of a purchase. Only the ID is left of a deleted user. */
-export function Customer({ purchase }) {
-  const { user } = purchase;
+export function Customer({ purchase: { user } }) {
   if (!user) return "—";
-  return html`${user.name ?? html`<span class="code">${user._id}</span>`}${user.email && html`<small>${user.email}</small>`}`;
+  return html`${user.name ?? html`<span class="code">${user.id}</span>`}${user.email && html`<small>${user.email}</small>`}`;
 }
 
-export const purchaseTitle = ({ content }) => content?.title ?? (content ? `Content ${content._id}` : "Purchase");
+export const purchaseTitle = ({ content }) => content?.title ?? (content ? `Content ${content.id}` : "Purchase");
 
 /** The title of a purchase, with a link to its payment. */
 export function PurchaseLink({ purchase }) {
-  const payment = paymentOf(purchase);
+  const { payment, content } = purchase;
   const title = purchaseTitle(purchase);
-  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${purchase.content?.type && html`<small>${purchase.content.type}</small>`}`;
+  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${content?.type && html`<small>${content.type}</small>`}`;
 }
 
-/** The amount that your app stores. Its unit is unknown, so it isn't formatted. */
-export const PurchaseAmount = ({ purchase }) =>
-  purchase.amount === null || purchase.amount === undefined
-    ? "—"
-    : html`<span title="As stored by your shop">${String(purchase.amount)}${typeof purchase.currency === "string" && html` <small class="unit">${purchase.currency}</small>`}</span>`;
+export const PurchaseAmount = ({ purchase: { amountText } }) =>
+  amountText ? html`<span title="As stored by your shop">${amountText}</span>` : "—";
 
 /**
  * A table that is shown as cards on a narrow screen.

@@ -51,12 +51,6 @@ export function duration(seconds) {
   return new Intl.NumberFormat(undefined, options).format(seconds / size);
 }
 
-/** The creation time in an ObjectId; `null` for other IDs, which have none. */
-export function objectIdTime(id) {
-  if (!/^[0-9a-f]{24}$/.test(id)) return null;
-  return new Date(Number.parseInt(id.slice(0, 8), 16) * 1000).toISOString();
-}
-
 /** The API's `from` for a day in the browser's time zone: its first midnight. */
 export function startOfDay(day) {
   return day && new Date(`${day}T00:00`).toISOString();

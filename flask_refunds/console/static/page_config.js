@@ -5,13 +5,13 @@ const { dataset } = document.documentElement;
 export const isTest = dataset.mode === "test";
 export const loginUrl = dataset.loginUrl || null;
 
-const paymentField = dataset.paymentField.split(".");
-
-/** The payment intent ID of a purchase, or null. */
-export function paymentOf(purchase) {
-  const value = paymentField.reduce((document, name) => document?.[name], purchase);
-  return typeof value === "string" && value.startsWith("pi_") ? value : null;
+/** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */
+export function tokenHeader(token) {
+  return { [dataset.tokenHeader]: `${dataset.tokenType} ${token}`.trim() };
 }
+
+/** The statuses by which purchases can be filtered. */
+export const purchaseStatuses = JSON.parse(dataset.statuses);
 
 export function dashboardUrl(paymentIntent) {
   return `https://dashboard.stripe.com/${isTest ? "test/" : ""}payments/${encodeURIComponent(paymentIntent)}`;

@@ -13,6 +13,7 @@ const LIMIT = 50;
  * @prop items, total the names of the items and of their number in the response
  * @prop noun the singular of the items
  * @prop children (items, isLoading) => content
+ * @prop select (item in the response) => the item to show
  * @prop update (item, refund) => the item after a change of the refund
  * @prop empty the content if nothing was found
  */
@@ -20,10 +21,10 @@ export class PagedList extends DataView {
   query = ({ params }) => params;
 
   async fetch(signal, cursor) {
-    const { path, params, items, total } = this.props;
+    const { path, params, items, total, select = (item) => item } = this.props;
     const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
     const before = cursor ? this.state.data.items : [];
-    return { items: [...before, ...page[items]], total: page[total], nextCursor: page.nextCursor };
+    return { items: [...before, ...page[items].map(select)], total: page[total], nextCursor: page.nextCursor };
   }
 
   refundChanged(refund) {

@@ -19,7 +19,7 @@ export class Payment extends DataView {
       get("refunds", { ...query, history: "true" }, signal),
     ]);
     refunds.forEach(pollUntilSettled);
-    return { purchases, refunds };
+    return { purchases: purchases.map((each) => each._refunds), refunds };
   }
 
   refundChanged(refund) {
@@ -40,13 +40,13 @@ export class Payment extends DataView {
 
 function Purchases({ purchases, refunds: [latest], openRefundDialog }) {
   const items = purchases.map((purchase) => {
-    if (!latest || purchase.status !== "completed") return purchase;
+    if (!latest || !purchase.refundable) return purchase;
     return { ...purchase, refundStatus: applyRefund(purchase, latest).refundStatus };
   });
   return html`<h2>${purchases.length === 1 ? "1 purchase" : `${purchases.length} purchases`}</h2>
     ${purchases.length > 1 && html`<p class="muted">They were paid together, so they are refunded together.</p>`}
     ${purchases.length > 0
-      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each._id} />`
+      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} />`
       : html`<div class="empty"><p>No purchases in this shop use this payment.</p></div>`}`;
 }
 

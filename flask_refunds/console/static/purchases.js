@@ -2,15 +2,15 @@
 
 import { Customer, PurchaseAmount, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
 import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
-import { endOfDay, objectIdTime, startOfDay } from "./format.js";
+import { endOfDay, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
-import { paymentOf } from "./page_config.js";
+import { purchaseStatuses } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
 import { isSettled } from "./polling.js";
 import { setParam } from "./router.js";
 import { html } from "./ui.js";
 
-const STATUSES = [["", "Any status"], ["completed", "Completed"], ["refunded", "Refunded"], ["pending", "Pending"], ["failed", "Failed"]];
+const STATUSES = [["", "Any status"], ...purchaseStatuses.map((each) => [each, each[0].toUpperCase() + each.slice(1)])];
 
 /** The API's parameters for the filters. */
 function toQuery({ q = "", status, from, to }) {
@@ -26,17 +26,17 @@ export function Purchases({ params, openRefundDialog }) {
       <${SelectField} label="Status" options=${STATUSES} value=${params.status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${toQuery(params)} update=${applyRefund}
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${toQuery(params)} select=${(each) => each._refunds} update=${applyRefund}
       empty=${html`<p>No purchases match.</p><p class="muted">Enter the email address exactly as your shop stores it.</p>`}>
-      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each._id} isLoading=${isLoading} />`}
+      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
     <//>`;
 }
 
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
 export function applyRefund(purchase, refund) {
-  if (!refund.purchaseIds.includes(purchase._id)) return purchase;
-  if (refund.status === "succeeded") return { ...purchase, status: "refunded", refundStatus: null };
-  if (isSettled(refund)) return { ...purchase, status: "completed", refundStatus: null };
+  if (!refund.purchaseIds.includes(purchase.id)) return purchase;
+  if (refund.status === "succeeded") return { ...purchase, status: "refunded", refundable: false, refundStatus: null };
+  if (isSettled(refund)) return { ...purchase, status: "completed", refundable: Boolean(purchase.payment), refundStatus: null };
   return { ...purchase, refundStatus: refund.status };
 }
 
@@ -44,13 +44,13 @@ export const columns = (openRefundDialog) => [
   ["Item", (each) => html`<${PurchaseLink} purchase=${each} />`],
   ["Customer", (each) => html`<${Customer} purchase=${each} />`],
   ["Amount", (each) => html`<${PurchaseAmount} purchase=${each} />`, "number"],
-  ["Date", (each) => html`<${Time} iso=${each.createdAt ?? objectIdTime(each._id)} />`, "muted"],
+  ["Date", (each) => html`<${Time} iso=${each.createdAt} />`, "muted"],
   ["Status", (each) => html`<${Status} status=${each.status} />${each.refundStatus && html` <small class="warning-text">refund ${STATUS[each.refundStatus]}</small>`}`],
   ["Refund", (each) => html`<${RefundButton} purchase=${each} openRefundDialog=${openRefundDialog} />`, "action"],
 ];
 
 function RefundButton({ purchase, openRefundDialog }) {
-  if (purchase.status !== "completed" || !paymentOf(purchase)) return null;
+  if (!purchase.refundable) return null;
   const label = `Refund: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
-  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase._id)}>Refund…</button>`;
+  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>Refund…</button>`;
 }

@@ -89,10 +89,11 @@ export class RefundDialog extends DataView {
   }
 }
 
-function Preview({ payment, purchases, isDone }) {
+function Preview({ payment, purchases: documents, isDone }) {
+  const purchases = documents.map((each) => each._refunds);
   const user = purchases.find((each) => each.user)?.user;
   return html`<dl class="details">
-      ${user && html`<div><dt>To</dt><dd>${[user.name, user.email].filter(Boolean).join(", ") || user._id}</dd></div>`}
+      ${user && html`<div><dt>To</dt><dd>${[user.name, user.email].filter(Boolean).join(", ") || user.id}</dd></div>`}
       <div><dt>Card</dt><dd>${payment.card ? card(payment.card) : "None: the original payment method"}</dd></div>
       <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}${payment.refunded > 0 && html`, ${money(payment.refunded, payment.currency)} already refunded`}</dd></div>
       <div><dt>For</dt><dd>${purchases.length === 1 ? purchaseTitle(purchases[0]) : html`<ul>${purchases.map((each) => html`<li>${purchaseTitle(each)}</li>`)}</ul>`}</dd></div>

@@ -18,7 +18,7 @@ export class SignIn extends Component {
 
   submit = (event) => {
     event.preventDefault();
-    const token = this.state.text.trim().replace(/^Bearer\s+/i, "");
+    const token = this.state.text.trim().replace(/^.*\s/, "");
     if (token) session.setToken(token);
   };
 

@@ -437,6 +437,16 @@ def is_refunded(refunds: Sequence[Refund]) -> bool:
     return 0 < _amount_captured(refunds) <= _amount_succeeded(refunds)
 
 
+def amount_refunded(refunds: Sequence[Refund], purchase_id: Any) -> int:
+    """Return what the succeeded refunds of a purchase return, in minor units.
+
+    A refund that isn't a part belongs to every purchase of its payment, with its whole amount.
+
+    :param refunds: all of its payment's.
+    """
+    return _amount_succeeded([each for each in refunds if purchase_id in each.purchase_ids])
+
+
 def exceeds_payment(refunds: Sequence[Refund]) -> bool:
     """Return whether the succeeded refunds of a payment add up to more than it captured."""
     return _amount_succeeded(refunds) > _amount_captured(refunds)

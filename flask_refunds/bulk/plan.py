@@ -62,8 +62,8 @@ class BulkPlan:
             "payments": self.payments,
             "amounts": None if self.amounts is None else dict(sorted(self.amounts.items())),
             "others": count_by_value(self.others),
-            "partlyRefunded": self.partly_refunded,
-            "refundedBefore": dict(sorted(self.refunded_before.items())),
+            "partlyRefunded": None if self.amounts is None else self.partly_refunded,
+            "refundedBefore": None if self.amounts is None else dict(sorted(self.refunded_before.items())),
         }
 
 

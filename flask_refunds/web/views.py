@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Response, request
 
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import RefundRequest, RefundStatus
+from ..models import RefundRequest, RefundStatus, amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
 from ..schemas.rendering import (
@@ -73,14 +74,29 @@ def list_purchases() -> Response:
     query = parse_purchase_query(QueryParams(request.args))
     refunds = current_refunds()
     page = refunds.purchase_search.page(query.filters, query.limit, after=query.after, skip=query.skip)
+    purchases = [render_found(each, refunds.purchases.fields) for each in page.items]
+    if refunds.settings.refunds_allow_partial:
+        _add_refunded_amounts(purchases, [each.document["_id"] for each in page.items])
     body = {
-        "purchases": [render_found(each, refunds.purchases.fields) for each in page.items],
+        "purchases": purchases,
         "totalPages": -(-page.total // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
         "totalPurchases": page.total,
         "nextCursor": write_purchase_cursor(page.next),
     }
     return json_response(body)
+
+
+def _add_refunded_amounts(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
+    """Add what each purchase got back so far; ``None`` if one of its refunds can't be read."""
+    summaries = [each["_refunds"] for each in purchases]
+    payments = {each["paymentIntent"] for each in summaries if each["paymentIntent"]}
+    found = current_refunds().ledger.list_for_payments(payments)
+    for summary, purchase_id in zip(summaries, purchase_ids, strict=True):
+        refunds = found.get(summary["paymentIntent"], [])
+        currencies = [each.currency for each in refunds or [] if each.currency]
+        summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
+        summary["refundedCurrency"] = next(iter(currencies), None)
 
 
 @json_errors

@@ -272,6 +272,34 @@ def test_pending_parts_are_reserved(shop: Shop, sandbox: StripeSandbox) -> None:
     assert shop.status_of(purchase) == "refunded"
 
 
+def test_list_shows_what_each_purchase_got_back(shop: Shop, database: Any, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(AMOUNT, "eur")
+    named, other = shop.add_purchase(payment), shop.add_purchase(payment)
+    whole, untouched = shop.add_purchase(sandbox.create_payment(700)), shop.add_purchase(None)
+    refund(shop, named, 500, AMOUNT, 1)
+    shop.refund(whole)
+    sandbox.settle(refund(shop, other, 300, AMOUNT - 500, 2).json["refund"]["stripeRefundId"], "failed")
+    send(shop, sandbox.events[-1])
+    shown = list_purchases(shop)
+    assert [(shown[each]["refundedAmount"], shown[each]["refundedCurrency"]) for each in (named, other)] == [
+        (500, "eur"),
+        (0, "eur"),
+    ]
+    assert (shown[whole]["refundedAmount"], shown[untouched]["refundedAmount"]) == (700, 0)
+    refund(shop, other, AMOUNT - 500, AMOUNT - 500, 3)
+    assert list_purchases(shop)[other]["refundedAmount"] == AMOUNT - 500
+    database.flask_refunds.update_one({"_id": f"{payment}:3"}, {"$set": {"status": "unheard of"}})
+    assert list_purchases(shop)[other]["refundedAmount"] is None
+    plain = make_shop(database, sandbox, REFUNDS_ALLOW_PARTIAL=False)
+    assert "refundedAmount" not in list_purchases(plain)[named]
+
+
+def list_purchases(shop: Shop) -> dict[ObjectId, Any]:
+    """Return what the list says of each purchase."""
+    listed = shop.client.get("/api/payments/admin/all", headers=shop.headers()).json["purchases"]
+    return {ObjectId(each["_id"]): each["_refunds"] for each in listed}
+
+
 # Refunds of the rest
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .core.results import RefundResult
 from .extension import current_refunds
 from .models import Part, Reason, RefundRequest
 from .schemas.inputs import parse_note, parse_part, parse_reason, require_many
@@ -14,7 +15,6 @@ from .storage.stored_ids import encodable_id
 
 if TYPE_CHECKING:
     from .bulk import BulkPlan, BulkResult, BulkSummary
-    from .core.results import RefundResult
 
 
 def refund_purchase(

@@ -4,11 +4,12 @@ Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it i
 """
 
 from .api import bulk_refund, plan_bulk_refund, refund_purchase
-from .blueprint import refunds_bp
+from .blueprint import make_blueprint, refunds_bp
 from .errors import (
     AdminRequired,
     AmountTooLarge,
     ConfigurationError,
+    CrossSiteRequest,
     DatabaseUnavailable,
     IdentityProviderUnavailable,
     InvalidRequest,
@@ -40,6 +41,7 @@ __all__ = [
     "AdminRequired",
     "AmountTooLarge",
     "ConfigurationError",
+    "CrossSiteRequest",
     "DatabaseUnavailable",
     "IdentityProviderUnavailable",
     "InvalidRequest",
@@ -64,6 +66,7 @@ __all__ = [
     "check_config",
     "current_user",
     "handle_event",
+    "make_blueprint",
     "plan_bulk_refund",
     "refund_failed",
     "refund_needs_review",

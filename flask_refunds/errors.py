@@ -22,6 +22,7 @@ class RefundsError(Exception):
 
     :param message: replaces the class's default message.
     :param refund: the refund record that the error is about, if any.
+    :param hint: what to do about it, if more is known than the message says.
     """
 
     status: ClassVar[int] = 500
@@ -35,10 +36,15 @@ class RefundsError(Exception):
     """Extra headers of the answer."""
     details: Mapping[str, int] = {}
     """Extra fields of the answer."""
+    default_hint: ClassVar[str | None] = None
+    """What the caller can do, for the answer."""
 
-    def __init__(self, message: str | None = None, *, refund: Refund | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, refund: Refund | None = None, hint: str | None = None
+    ) -> None:
         self.message = message or self.default_message
         self.refund = refund
+        self.hint = hint or self.default_hint
         super().__init__(self.message)
 
 
@@ -51,7 +57,7 @@ class InvalidRequest(RefundsError):
 
 
 class NotAuthenticated(RefundsError):
-    """401: the token is missing or invalid, or its user no longer exists.
+    """401: no user is signed in, the token is invalid, or its user no longer exists.
 
     :param reason: which check failed, for the log; the answer doesn't tell.
     """
@@ -72,6 +78,18 @@ class AdminRequired(RefundsError):
     status = 403
     code = "admin_required"
     default_message = "Admin access required"
+
+
+class CrossSiteRequest(RefundsError):
+    """403: the caller is signed in by session, and another website may have made the request."""
+
+    status = 403
+    code = "cross_site_request"
+    default_message = "Requests from other websites aren't allowed"
+    default_hint = (
+        "Send the request from a page of this origin, or send a bearer token. Other origins can be allowed "
+        "with REFUNDS_TRUSTED_ORIGINS. A proxy must forward the Host header."
+    )
 
 
 class PurchaseIdAmbiguous(RefundsError):
@@ -159,7 +177,7 @@ class RefundFailed(RefundsError):
 
 
 class PaymentIntentMissing(RefundFailed):
-    """400: the purchase has no payment intent, so there is nothing to refund at Stripe."""
+    """400: the purchase holds no payment, so there is nothing to refund at Stripe."""
 
     code = "payment_intent_missing"
 

@@ -13,10 +13,12 @@ from flask import Flask, current_app
 
 from .config import Settings, check_settings, read_settings, read_token_settings
 from .config.tokens import TokenSettings
+from .core.payments import PaymentResolver
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
 from .core.resolution import ManualReview
 from .core.service import RefundService
+from .core.stripe_options import StripeOptions
 from .core.stripe_sync import StripeSync
 from .core.sweep import RefundSweep
 from .core.transitions import RefundTransitions
@@ -31,6 +33,7 @@ from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.receiver_registry import ReceiverRegistry
 from .storage.reconcile_queue import ReconcileQueue
+from .storage.references import References
 from .storage.search import PurchaseSearch, RefundSearch
 from .storage.server_clock import ServerClock
 from .storage.sweep_state import SweepState
@@ -65,7 +68,8 @@ class Refunds:
         registry = ReceiverRegistry(state, signal_sender.has_listeners, clock)
         self.ledger = Ledger(records, clock, lease, registry.must_send)
         self.queue = ReconcileQueue(records, clock)
-        self.purchases = Purchases(purchases, records, settings.purchase_fields)
+        references = References(majority_collection(database, f"{settings.refunds_collection}.references"))
+        self.purchases = Purchases(purchases, records, references, settings.purchase_fields)
         self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields)
         self.purchase_search = PurchaseSearch(
             purchases,
@@ -74,19 +78,25 @@ class Refunds:
             fields=settings.purchase_fields,
             user_fields=settings.refunds_user_fields,
             content_fields=settings.refunds_content_fields,
+            references=references,
         )
-        self.refund_search = RefundSearch(records)
+        self.refund_search = RefundSearch(records, references)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
-        self.stripe_sync = StripeSync(self.ledger, self.purchases, self.gateway, self.transitions)
+        self.payments = PaymentResolver(self.purchases, self.gateway)
+        self.stripe_sync = StripeSync(
+            self.ledger, self.purchases, self.payments, self.gateway, self.transitions
+        )
         self.service = RefundService(
             ledger=self.ledger,
             purchases=self.purchases,
+            payments=self.payments,
+            options=StripeOptions(settings.refunds_stripe_options, self.gateway),
             gateway=self.gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,
             clock=clock,
         )
-        self.previewer = Previewer(self.purchases, self.gateway)
+        self.previewer = Previewer(self.purchases, self.payments, self.gateway)
         self.events = EventHandler(self.stripe_sync, livemode=settings.livemode)
         self.reconciler = Reconciler(
             self.ledger, self.queue, self.transitions, self.service, clock, signal_sender.has_listeners

@@ -61,6 +61,11 @@ class LogEvent(Enum):
     WEBHOOK_REJECTED = "webhook_rejected", logging.WARNING, "A webhook request was rejected"
     AUTHENTICATION_FAILED = "authentication_failed", logging.WARNING, "A caller couldn't be authenticated"
     ADMIN_REQUIRED = "admin_required", logging.WARNING, "A caller isn't an admin"
+    CROSS_SITE_REQUEST = (
+        "cross_site_request",
+        logging.WARNING,
+        "Another website may have made a request with a session",
+    )
     REQUEST_FAILED = "request_failed", logging.ERROR, "A request failed"
 
     def __init__(self, event: str, level: int, message: str) -> None:

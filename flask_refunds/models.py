@@ -15,8 +15,9 @@ from bson import Binary, ObjectId
 from bson.binary import ALL_UUID_SUBTYPES
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
-_PAYMENT_INTENT = re.compile(r"pi_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
+_REFERENCE = re.compile(r"(pi|ch|py|cs)_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
 """Not a client secret (``pi_…_secret_…``), which must not be stored or logged."""
+_ACCOUNT = re.compile(r"acct_[0-9A-Za-z]{1,100}", re.ASCII)
 _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
@@ -207,6 +208,15 @@ class Refund:
     id: str
     """``<payment_intent>:<number>``, or ``<payment_intent>:<Stripe's ID>`` of an external refund."""
     payment_intent: str
+    """The payment's ID: that of its payment intent, or of its charge if it has none."""
+    references: Sequence[str]
+    """What else its purchases held in their payment field when it was created here."""
+    charge: str | None
+    """The ID of the refunded charge, as reported by Stripe; ``None`` until then."""
+    livemode: bool | None
+    """Whether it moves real money, as reported by Stripe; ``None`` until then."""
+    stripe_account: str | None
+    """The ID of the connected account that has the payment (a direct charge); ``None`` for your own."""
     number: int | None
     """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
@@ -258,16 +268,13 @@ class Refund:
         return [each.purchase_id for each in self.marks]
 
     @property
-    def is_whole(self) -> bool:
+    def is_full(self) -> bool:
         """Whether this refund alone returns everything that the payment had captured."""
         return 0 < (self.amount_captured or 0) <= (self.amount or 0)
 
     @property
-    def is_full(self) -> bool:
-        """Whether it was requested for all that was left of the payment; of an external refund, whether it
-        returns everything that the payment had captured."""
-        if not self.created_here:
-            return self.is_whole
+    def takes_rest(self) -> bool:
+        """Whether it was requested for all that was left of the payment."""
         return self.part is None or self.part.amount >= self.part.refundable
 
     @property
@@ -280,6 +287,18 @@ class Refund:
         """Whether the call that created it also stored Stripe's answer, so that it didn't crash before."""
         actors = [entry.get("actor") for entry in self.history[:2]]
         return self.attempts == 1 and len(actors) == 2 and actors[0] == actors[1]
+
+    @property
+    def may_have_marked(self) -> bool:
+        """Whether this library may have marked purchases because of it.
+
+        Not without a refund at Stripe, nor while it is open and Stripe accepted it at once: any mark is then
+        the app's own.
+        """
+        if self.stripe_refund_id is None:
+            return False
+        has_succeeded = any(entry["status"] == RefundStatus.SUCCEEDED for entry in self.history)
+        return self.status.is_settled or has_succeeded or not self.was_accepted_at_once
 
     @property
     def created_here(self) -> bool:
@@ -302,6 +321,7 @@ class StripeRefund:
 
     id: str
     payment_intent: str
+    """The payment's ID, as in :class:`Refund`."""
     status: RefundStatus
     amount: int
     amount_captured: int
@@ -318,6 +338,11 @@ class StripeRefund:
     """Why Stripe hasn't made it yet, in Stripe's words."""
     is_transfer_kept: bool = False
     """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
+    charge: str | None = None
+    """The ID of the refunded charge."""
+    livemode: bool | None = None
+    stripe_account: str | None = None
+    """The ID of the connected account that it was read from; ``None`` for your own."""
     deciding_transaction: str | None = None
     """The balance transaction that tells whether this is a refund or a released authorization, if the object
     itself doesn't tell."""
@@ -394,7 +419,27 @@ def id_text(value: Any) -> str:
 
 def is_payment_intent(text: str) -> bool:
     """Return whether a text can be the ID of a payment intent, and isn't a placeholder of the app's."""
-    return _PAYMENT_INTENT.fullmatch(text) is not None
+    return text.startswith("pi_") and is_reference(text)
+
+
+def is_payment(text: str) -> bool:
+    """Return whether a text can be the ID of a payment: of a payment intent, or of a charge without one."""
+    return is_reference(text) and not text.startswith("cs_")
+
+
+def is_reference(text: str) -> bool:
+    """Return whether a text can refer to a payment: as a payment intent, a charge or a Checkout session."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def is_account(text: str) -> bool:
+    """Return whether a text can be the ID of a connected account."""
+    return _ACCOUNT.fullmatch(text) is not None
+
+
+def payment_parameter(payment: str) -> str:
+    """Return the name of the parameter by which requests to Stripe name this payment."""
+    return "payment_intent" if payment.startswith("pi_") else "charge"
 
 
 def is_bulk_name(text: str) -> bool:
@@ -409,82 +454,3 @@ def is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def next_number(refunds: Sequence[Refund]) -> int:
-    """Return the number of a payment's next refund. A number that a restore lost stays unused if it can.
-
-    :param refunds: all of the payment's.
-    """
-    return max((each.number or 0 for each in refunds), default=0) + 1
-
-
-def find_active(refunds: Sequence[Refund], bulk_run: str | None = None) -> Refund | None:
-    """Return the last refund created here that didn't fail, if any: it may prevent another one.
-
-    :param bulk_run: prefers a refund of this bulk run, which refunds each payment once.
-    """
-    active = (each for each in refunds if each.created_here and not each.status.is_failed_or_canceled)
-
-    def rank(refund: Refund) -> tuple[bool, int]:
-        return bulk_run is not None and refund.bulk_run == bulk_run, refund.number or 0
-
-    return max(active, key=rank, default=None)
-
-
-def is_refunded(refunds: Sequence[Refund]) -> bool:
-    """Return whether these refunds of a payment returned everything that it captured, as far as is known."""
-    return 0 < _amount_captured(refunds) <= _amount_succeeded(refunds)
-
-
-def amount_refunded(refunds: Sequence[Refund], purchase_id: Any) -> int:
-    """Return what the succeeded refunds of a purchase return, in minor units.
-
-    A refund that isn't a part belongs to every purchase of its payment, with its whole amount.
-
-    :param refunds: all of its payment's.
-    """
-    return _amount_succeeded([each for each in refunds if purchase_id in each.purchase_ids])
-
-
-def exceeds_payment(refunds: Sequence[Refund]) -> bool:
-    """Return whether the succeeded refunds of a payment add up to more than it captured."""
-    return _amount_succeeded(refunds) > _amount_captured(refunds)
-
-
-def keeps_marks(refunds: Sequence[Refund]) -> bool:
-    """Return whether the purchases that were marked as refunded stay so.
-
-    They do if the refunds still cover what was captured when they were marked: more captured later doesn't
-    make a purchase completed again.
-    """
-    captured = [each.amount_captured for each in refunds if each.amount_captured and _marks_by_sum(each)]
-    return bool(captured) and min(captured) <= _amount_succeeded(refunds)
-
-
-def _marks_by_sum(refund: Refund) -> bool:
-    return any(each not in refund.closed_purchase_ids for each in refund.marked_purchase_ids)
-
-
-def find_unjustified_marks(refunds: Sequence[Refund]) -> list[Mark]:
-    """Return the marks of purchases as refunded that no refund justifies any more.
-
-    A part that closed its purchase justifies that mark until it fails itself.
-    """
-    if keeps_marks(refunds):
-        return []
-    live = [each for each in refunds if not each.status.is_failed_or_canceled]
-    closed = [purchase_id for each in live for purchase_id in each.closed_purchase_ids]
-    return [mark for each in refunds for mark in each.marks if mark.purchase_id not in closed]
-
-
-def _amount_captured(refunds: Sequence[Refund]) -> int:
-    return max((each.amount_captured or 0 for each in refunds), default=0)
-
-
-def _amount_succeeded(refunds: Sequence[Refund]) -> int:
-    """Return the sum of the succeeded refunds, each refund at Stripe once."""
-    amounts = {
-        each.stripe_refund_id: each.amount or 0 for each in refunds if each.status is RefundStatus.SUCCEEDED
-    }
-    return sum(amounts.values())

@@ -15,6 +15,9 @@ from tests.log_records import LogRecords
 from tests.mongod import NO_MONGOD, TestServer, start_test_server
 from tests.shop import Shop, make_app
 
+pytest_plugins = ["pytester", "pytest_flask_refunds"]
+"""The second is also an entry point, which a checkout that isn't installed doesn't have."""
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background job of a shell ignores SIGINT, and so would the commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 
 import mongomock
 from bson import ObjectId
@@ -42,6 +43,8 @@ def main() -> None:
         assert client.get(f"/api/payments/admin/{script}").status_code == 200, script
         shown = app.test_cli_runner().invoke(args=["refunds", "list"])
         assert shown.exit_code == 0, shown.output
+    [plugin] = importlib.metadata.entry_points(group="pytest11", name="pytest_flask_refunds")
+    assert importlib.util.find_spec(plugin.value) is not None
     version = importlib.metadata.version("flask-refunds")
     assert version == flask_refunds.__version__
     print(f"flask-refunds {version}: installed in {flask_refunds.__path__[0]}, makes refunds.")

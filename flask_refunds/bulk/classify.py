@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 from ..errors import RecordUnreadable
-from ..models import Refund, RefundStatus, find_active
+from ..models import Refund, RefundStatus
+from ..payment_refunds import find_active
 from ..purchase_fields import COMPLETED, REFUNDED, read_field
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import sort_key
@@ -29,7 +30,7 @@ class Result(str, Enum):
     NOT_COMPLETED = "not_completed"
     """The purchase has another status than completed, such as pending or failed."""
     NO_PAYMENT = "no_payment"
-    """The purchase has no payment intent."""
+    """The purchase has no payment."""
     PAYMENT_UNKNOWN = "payment_unknown"
     """Stripe doesn't know its payment; in plans only."""
     NOT_FOUND = "not_found"
@@ -80,12 +81,13 @@ class BulkResult:
 class BulkItem:
     """A purchase of a run: its result, or ``None`` if it is to be refunded.
 
-    :param payment_intent: the payment to refund.
-    :param is_primary: whether it is the first of the run's completed purchases with this payment.
+    :param purchase: the purchase to refund, which has a payment, or a reference to one.
+    :param is_primary: whether it is the first of the run's completed purchases with this payment, as far as
+        is known.
     """
 
     purchase_id: Any
-    payment_intent: str | None = None
+    purchase: Purchase | None = None
     is_primary: bool = True
     result: BulkResult | None = None
 
@@ -104,7 +106,7 @@ class Classifier:
         self._purchase_ids = purchase_ids
 
     def classify(self, purchase_ids: Sequence[Any]) -> Iterator[BulkItem]:
-        """Yield an item for each of these purchases, in three round trips.
+        """Yield an item for each of these purchases, in a few round trips.
 
         :param purchase_ids: some hundreds at most.
         :raises DatabaseUnavailable: 500.
@@ -151,10 +153,10 @@ class Classifier:
         if active is None and purchase.status == REFUNDED:
             external = refunds[-1] if refunds and not refunds[-1].created_here else None
             return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
-        if purchase.payment_intent is None:
-            return _classified(purchase_id, Result.NO_PAYMENT, "It has no payment intent.")
+        if purchase.payment_intent is None and purchase.reference is None:
+            return _classified(purchase_id, Result.NO_PAYMENT, self._purchases.describe_payment(purchase))
         completed = [each.purchase_id for each in purchase.completed]
-        return BulkItem(purchase_id, purchase.payment_intent, self._is_primary(purchase_id, completed))
+        return BulkItem(purchase_id, purchase, self._is_primary(purchase_id, completed))
 
     def _is_primary(self, purchase_id: Any, siblings: Iterable[object]) -> bool:
         ids = [each for each in siblings if each in self._purchase_ids]

@@ -1,4 +1,4 @@
-"""Plan a bulk run. A plan writes nothing and refunds nothing."""
+"""Plan a bulk run. A plan refunds nothing, and stores nothing but what references refer to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..core.preview import Previewer
-from ..errors import PaymentUnknown, StripeRateLimited, StripeUnavailable
+from ..errors import PaymentIntentMissing, PaymentUnknown, StripeRateLimited, StripeUnavailable
 from ..models import Payment
+from ..storage.purchases import Purchase
 from .classify import BulkItem, BulkResult, Result, count_by_value
 
 _ATTEMPTS = 8
@@ -36,6 +37,8 @@ class BulkPlan:
     others: Counter[Result] = field(default_factory=Counter)
     partly_refunded: int = 0
     refunded_before: Counter[str] = field(default_factory=Counter)
+    _looked_up: set[str] = field(default_factory=set)
+    """The payments that weren't known before Stripe was asked: several items may be primary for one."""
 
     def add(self, item: BulkItem, payment: Payment | None) -> None:
         """Count a purchase.
@@ -46,6 +49,10 @@ class BulkPlan:
             self.others[item.result.result] += 1
             return
         self.refundable += 1
+        if payment is not None and item.purchase is not None and item.purchase.payment_intent is None:
+            if payment.id in self._looked_up:
+                return
+            self._looked_up.add(payment.id)
         self.payments += item.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
@@ -78,12 +85,14 @@ def check_payment(
     :raises StripeRateLimited: 503.
     :raises StripeKeyRejected: 500.
     """
-    if not needs_check(item) or item.payment_intent is None:
+    if not needs_check(item) or item.purchase is None:
         return item, None
     try:
-        payment = _retrieve(previewer, item.payment_intent, stop_event)
+        payment = _retrieve(previewer, item.purchase, stop_event)
     except PaymentUnknown as unknown:
         return _with_result(item, Result.PAYMENT_UNKNOWN, unknown.message), None
+    except PaymentIntentMissing as missing:
+        return _with_result(item, Result.NO_PAYMENT, missing.hint or missing.message), None
     if payment.refundable <= 0:
         return _with_result(item, Result.ALREADY_REFUNDED, "It was refunded at Stripe."), None
     return item, payment
@@ -94,14 +103,14 @@ def needs_check(item: BulkItem) -> bool:
     return item.result is None and item.is_primary
 
 
-def _retrieve(previewer: Previewer, payment_intent: str, stop_event: threading.Event) -> Payment:
+def _retrieve(previewer: Previewer, purchase: Purchase, stop_event: threading.Event) -> Payment:
     for attempt in range(1, _ATTEMPTS):
         try:
-            return previewer.retrieve_payment(payment_intent)
+            return previewer.retrieve_payment(purchase)
         except (StripeRateLimited, StripeUnavailable):
             if stop_event.wait(attempt / 2):
                 raise
-    return previewer.retrieve_payment(payment_intent)
+    return previewer.retrieve_payment(purchase)
 
 
 def _with_result(item: BulkItem, result: Result, message: str) -> BulkItem:

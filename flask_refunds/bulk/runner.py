@@ -22,6 +22,7 @@ from ..core.preview import Previewer
 from ..core.service import RefundService
 from ..errors import (
     InvalidRequest,
+    PaymentIntentMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
     RecordUnreadable,
@@ -271,6 +272,10 @@ class _Run:
             return BulkResult(purchase_id, Result.IN_PROGRESS, error.refund, message=error.message)
         except StripeRateLimited as error:
             return BulkResult(purchase_id, Result.RATE_LIMITED, error.refund, message=error.message)
+        except StripeUnavailable as error:  # it didn't tell which payment the purchase has
+            return BulkResult(purchase_id, Result.UNKNOWN, message=error.message)
+        except PaymentIntentMissing as error:
+            return BulkResult(purchase_id, Result.NO_PAYMENT, message=error.hint)
         except RefundFailed as error:
             return BulkResult(purchase_id, Result.FAILED, error.refund, message=_failure_message(error))
         except RecordUnreadable as error:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextvars import Context
+from inspect import unwrap
 from typing import Any
 
 from flask import Flask
@@ -24,7 +25,7 @@ _EXTENSIONS = {
     "flask_wtf": "CSRFProtect.",
     "flask_seasurf": "SeaSurf.",
     "flask_limiter": "Flask-Limiter: its default limits include Stripe's webhook. Exempt it.",
-    "flask_talisman": "Talisman: it replaces the Content-Security-Policy of the admin page. Exempt the page.",
+    "flask_talisman": "Talisman: it replaces the admin page's Content-Security-Policy. Exempt the page.",
     "flask_cors": "Flask-CORS: it lets pages of other origins call the refund endpoints. Allow only yours.",
 }
 """The extensions that act on every request, by their package, and what to know about each."""
@@ -46,8 +47,8 @@ def check_app(app: Flask, settings: Settings) -> Iterator[CheckResult]:
         yield note(key, problem)
     yield from _token_callbacks(app, settings)
     yield from _extensions(app)
-    rules = [each for each in app.url_map.iter_rules() if app.view_functions[each.endpoint] is receive_event]
-    results = [_own_webhook(app, rule, settings) for rule in rules if not rule.arguments]
+    webhooks = [rule for rule in app.url_map.iter_rules() if _is_webhook(app, rule)]
+    results = [_own_webhook(app, rule, settings) for rule in webhooks]
     yield from sorted(results, key=lambda each: each.status is Status.OK)[:1]
 
 
@@ -76,6 +77,11 @@ def _extensions(app: Flask) -> Iterator[CheckResult]:
     found = {_package(hook) for hook in hooks} & _EXTENSIONS.keys()
     if found:
         yield note("extensions", f"Found {' '.join(_EXTENSIONS[each] for each in sorted(found))}")
+
+
+def _is_webhook(app: Flask, rule: Rule) -> bool:
+    """Return whether a rule without parameters leads to our view, which the app may have wrapped."""
+    return unwrap(app.view_functions[rule.endpoint]) is unwrap(receive_event) and not rule.arguments
 
 
 def _own_webhook(app: Flask, rule: Rule, settings: Settings) -> CheckResult:

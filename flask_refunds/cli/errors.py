@@ -34,7 +34,7 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except RefundsError as error:
             answer = mongodb_answer(error) if isinstance(error, DatabaseUnavailable) else None
-            fail(" ".join(filter(None, [str(error), answer])))
+            fail(" ".join(filter(None, [str(error), answer, error.hint])))
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

@@ -66,7 +66,7 @@ def _flatten(refund: Refund) -> dict[str, Any]:
     return render_refund(refund) | {
         "purchaseIds": " ".join(map(id_text, refund.purchase_ids)),
         "amountDecimal": decimal_cell(refund.amount, refund.currency),
-        "isFull": "true" if refund.is_full else "false",
+        "isFull": {True: "true", False: "false"}.get(refund.is_full) if refund.amount is not None else None,
         "failureCode": failure.code if failure else None,
         "failureMessage": failure.message if failure else None,
         "reviewCode": review.code.value if review else None,

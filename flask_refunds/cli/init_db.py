@@ -34,7 +34,7 @@ def init_db(dry_run: bool, yes: bool, as_json: bool) -> None:
     database, ledger = refunds.database, refunds.settings.refunds_collection
     found = inspect_indexes(database, required_indexes(refunds.settings))
     missing = [each for each in found if each.state is State.MISSING]
-    in_app = [each for each in missing if each.index.collection != ledger]
+    in_app = [each for each in missing if not _is_own(each.index.collection, ledger)]
     if as_json:
         print_json({"database": database.name, "dryRun": dry_run, "indexes": list(map(_as_dict, found))})
     else:
@@ -53,8 +53,12 @@ def _print(database: Database, ledger: str, found: Sequence[IndexStatus]) -> Non
     click.echo(f"Database {database.name}:")
     rows = [(str(each.index), each.state.value, each.index.purpose, _remark(each)) for each in found]
     print_table(("Index", "State", "Needed for", "Remark"), rows)
-    in_app = sorted({each.index.collection for each in found} - {ledger})
+    in_app = sorted({it.index.collection for it in found if not _is_own(it.index.collection, ledger)})
     click.echo(f"{' and '.join(in_app)} are collections of your app, {ledger} is this library's.")
+
+
+def _is_own(collection: str, ledger: str) -> bool:
+    return collection == ledger or collection.startswith(f"{ledger}.")
 
 
 def _remark(found: IndexStatus) -> str:

@@ -37,7 +37,7 @@ CLOCK_SECONDS = 5
 _MAJORITY_LAG = timedelta(seconds=10)
 _SAMPLE = 1000
 """How many purchases the validator is tried on."""
-_RECORD_ID = re.compile(r"^pi_[0-9A-Za-z_]+:[0-9]+$")
+_RECORD_ID = re.compile(r"^(pi|ch|py)_[0-9A-Za-z_]+:[0-9A-Za-z_]+$")
 
 
 def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetime]) -> Iterator[CheckResult]:
@@ -150,6 +150,7 @@ def _missing_privileges(settings: Settings, database: Database) -> Iterator[str]
         ledger: ["find", "insert", "update", "listIndexes"],
         f"{ledger}.state": ["find", "insert", "update"],
         f"{ledger}.rate": ["find", "insert", "update"],
+        f"{ledger}.references": ["find", "insert", "listIndexes"],
         users: ["find", "listIndexes"],
         settings.refunds_contents_collection: ["find"],
     }
@@ -218,7 +219,7 @@ def _purchases(settings: Settings, database: Database) -> Collection:
 
 
 def _paid(fields: PurchaseFields) -> dict[str, Any]:
-    return {fields.payment: {"$regex": "^pi_"}}
+    return {fields.payment: {"$regex": "^(pi|ch|py|cs)_"}}
 
 
 def _can_reject(index: Mapping[str, Any], fields: PurchaseFields) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InvalidRequest, PaymentIntentMissing, PurchaseNotFound
+from ..errors import InvalidRequest, PurchaseNotFound
 from ..extension import current_refunds
 from ..models import Part
 from ..money import decimal_amount, parse_amount
@@ -50,9 +50,7 @@ def _find_currency(purchase: Purchase) -> str:
     known = [each.currency for each in purchase.refunds if each.currency]
     if known:
         return known[0]
-    if purchase.payment_intent is None:
-        raise PaymentIntentMissing
-    return current_refunds().previewer.retrieve_payment(purchase.payment_intent).currency
+    return current_refunds().previewer.retrieve_payment(purchase).currency
 
 
 def _parse(name: str, text: str, currency: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..config import Settings
 from ..errors import DatabaseUnavailable, StripeCallError
-from ..models import Payment, is_payment_intent
+from ..models import Payment, is_payment, is_reference
 from ..money import minor_amount
 from ..purchase_fields import PurchaseFields, read_field
 from ..schemas.rendering import render_text
@@ -30,32 +30,37 @@ def check_purchases(
     """Run one check of the purchases after the other; none if they can't be read, or if there are none."""
     fields = settings.purchase_fields
     purchases = majority_collection(database, settings.refunds_purchases_collection)
-    shown = {fields.status: 1, fields.payment: 1, fields.amount: 1, fields.currency: 1}
+    paths = (fields.status, fields.payment, fields.amount, fields.currency, fields.stripe_account)
+    shown = dict.fromkeys(filter(None, paths), 1)
     try:
         with database_timeout(REPORT_SECONDS):
             sample = list(purchases.find({}, shown).sort("_id", -1).limit(SAMPLE))
-            paid = next(filter(fields.status_of, filter(lambda it: _payment_of(it, fields), sample)), None)
-            together = list(purchases.find({fields.payment: _payment_of(paid, fields)})) if paid else []
+            paid = next(
+                filter(fields.status_of, filter(lambda it: is_payment(_held_by(it, fields)), sample)), None
+            )
+            together = list(purchases.find({fields.payment: _held_by(paid, fields)})) if paid else []
     except DatabaseUnavailable:
         return
     if sample:
         yield _check_words(sample, fields)
     if paid is not None:
-        yield from _check_amount(together, str(_payment_of(paid, fields)), fields, gateway)
+        yield from _check_amount(together, paid, fields, gateway)
 
 
-def _payment_of(purchase: Mapping[str, Any], fields: PurchaseFields) -> str | None:
+def _held_by(purchase: Mapping[str, Any], fields: PurchaseFields) -> str:
+    """Return the reference to a payment that a purchase holds, or an empty string."""
     value = read_field(purchase, fields.payment)
-    return value if isinstance(value, str) and is_payment_intent(value) else None
+    return value if isinstance(value, str) and is_reference(value) else ""
 
 
 def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) -> CheckResult:
     """Check that some purchases have the payments and the statuses that the settings name."""
     count = len(sample)
-    if not any(_payment_of(each, fields) for each in sample):
+    if not any(_held_by(each, fields) for each in sample):
         return note(
             "documents",
-            f"0 of {count} purchases have a payment intent (pi_…) in the field {fields.payment}. "
+            f"0 of {count} purchases have a payment (pi_…, ch_…, py_… or cs_…) in the field "
+            f"{fields.payment}. "
             'Set REFUNDS_PURCHASE_FIELDS["payment"].',
         )
     if any(map(fields.status_of, sample)):
@@ -71,13 +76,15 @@ def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) ->
 
 def _check_amount(
     together: Sequence[Mapping[str, Any]],
-    payment_intent: str,
+    paid: Mapping[str, Any],
     fields: PurchaseFields,
     gateway: Callable[[], Gateway],
 ) -> Iterator[CheckResult]:
     """Compare the amounts of one payment's purchases with what Stripe received, to find a wrong unit."""
     try:
-        payment = gateway().retrieve_payment(payment_intent, Deadline.after(CALL_SECONDS))
+        account = read_field(paid, fields.stripe_account) or None if fields.stripe_account else None
+        deadline = Deadline.after(CALL_SECONDS)
+        payment = gateway().on(account).retrieve_payment(_held_by(paid, fields), deadline)
     except StripeCallError:
         return
     fitting = [unit for unit in ("major", "minor") if _add_up(together, fields, payment, unit)]

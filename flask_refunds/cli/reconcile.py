@@ -49,7 +49,7 @@ _STOPPING = "Stopping when the refunds in progress are finished, in at most 20 s
     "--since",
     metavar="DAY|TIME",
     callback=parsed_by(parse_moment),
-    help="With --all: check what was settled since then, such as the time of the backup.",
+    help="With --all: check again what changed or was checked since then, such as the time of the backup.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the unfinished refunds, and change nothing.")
 @as_json_option
@@ -76,7 +76,9 @@ def reconcile(
         raise click.UsageError("Use --dry-run without --full and --all.")
     if since is not None:
         count = current_refunds().queue.mark_purchases_unverified(since)
-        click.echo(f"Checking again: {count} settled since {format_time(since)}.", err=True)
+        click.echo(
+            f"Checking again: {count} that changed or were checked since {format_time(since)}.", err=True
+        )
     command = _Command(timedelta(seconds=older_than), rate, as_json)
     with stop_on_signals(_STOPPING) as stop_event:
         is_clean = command.preview() if dry_run else command.run(full or check_all, stop_event)

@@ -11,6 +11,7 @@ import click
 from ..core.results import RefundResult
 from ..errors import (
     DatabaseUnavailable,
+    PaymentIntentMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
     RefundAmbiguous,
@@ -115,7 +116,7 @@ def _refund(purchase_id: str, request: RefundRequest) -> RefundResult:
     except DatabaseUnavailable:
         raise
     except RefundsError as error:
-        fail(_explain(error))
+        fail(" ".join(filter(None, (_explain(error), error.hint))))
 
 
 def _explain(error: RefundsError) -> str:
@@ -132,6 +133,6 @@ def _explain(error: RefundsError) -> str:
     if isinstance(error, RefundFailed) and found:
         reason = found.failure.message if found.failure else f"The refund is {found.status.value}."
         return f"{error}: {reason} Nothing was refunded. You can try again."
-    if isinstance(error, (PurchaseNotFound, PurchaseNotRefundable, RefundFailed)):
+    if isinstance(error, (PurchaseNotFound, PurchaseNotRefundable, PaymentIntentMissing)):
         return f"{error}. Nothing was refunded."
     return str(error)

@@ -9,7 +9,7 @@ import click
 
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import Refund, RefundStatus, id_text
+from ..models import Refund, RefundStatus, id_text, is_reference
 from ..schemas.inputs import parse_purchase_id
 from ..schemas.rendering import render_refund
 from .errors import refunds_command
@@ -29,8 +29,8 @@ _NEXT_STEPS = {
 def show(id_: str, as_json: bool) -> None:
     """Show a refund with its history, and what to do about it.
 
-    ID is a refund ID (pi_…:1), a payment intent ID (pi_…) or a purchase ID. The last two show all refunds of
-    the payment.
+    ID is a refund ID (pi_…:1), a payment ID (pi_…, or a charge or Checkout session of your purchases) or a
+    purchase ID. The last two show all refunds of the payment.
     """
     refunds = _find(id_)
     if as_json:
@@ -45,15 +45,16 @@ def show(id_: str, as_json: bool) -> None:
 
 
 def _find(id_: str) -> Sequence[Refund]:
-    ledger = current_refunds().ledger
+    refunds = current_refunds()
+    ledger = refunds.ledger
     refund = ledger.find(id_) if ":" in id_ else None
     if refund is not None:
         return [refund]
-    if id_.startswith("pi_"):
-        if ":" in id_:
-            raise RefundNotFound
-        return ledger.list_for_payment(id_)
-    purchase = current_refunds().purchases.find(parse_purchase_id(id_))
+    if is_reference(id_):
+        return ledger.list_for_payment(refunds.purchases.references.around(id_)[0])
+    if is_reference(id_.partition(":")[0]):
+        raise RefundNotFound
+    purchase = refunds.purchases.find(parse_purchase_id(id_))
     if purchase is None:
         raise PurchaseNotFound
     return purchase.refunds

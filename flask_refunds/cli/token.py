@@ -44,6 +44,8 @@ def token(user: str, expires: int, as_json: bool) -> None:
 
 def _sign(settings: TokenSettings, user: str, expires: int) -> str:
     algorithm = settings.jwt_decode_algorithms[0]
+    if not settings.jwt_decode_keys and settings.jwt_jwks_url is None:
+        fail("No key for tokens is set. Set JWT_SECRET_KEY, or sign in to your app: it uses sessions.")
     if not settings.jwt_decode_keys or not algorithm.startswith("HS"):
         fail(f"Tokens are signed with {algorithm} by another service. Sign in there to get a token.")
     now = int(time.time())

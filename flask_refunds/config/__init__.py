@@ -7,13 +7,14 @@ invalid key, without the values.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
 from ..clock import CALL_SECONDS
+from ..origins import Origin, parse_origin
 from ..purchase_fields import PurchaseFields
 from .documents import document_settings
 from .reader import (
@@ -34,6 +35,7 @@ STRIPE_API_BASE = "https://api.stripe.com"
 _MONGO_URI = re.compile(r"mongodb(\+srv)?://[^/\s]+/[^/?\s]+(\?.*)?")
 _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
+_STRIPE_OPTIONS = {"reverse_transfer": bool, "refund_application_fee": bool, "instructions_email": str}
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
@@ -57,6 +59,9 @@ class Settings:
     refunds_collection: str
     refunds_purchase_fields: Mapping[str, str | None]
     refunds_user_fields: Mapping[str, str]
+    refunds_current_user: Callable[[], Any] | None
+    """Returns the user who is signed in by session, maybe as a ``LocalProxy``."""
+    refunds_trusted_origins: frozenset[Origin]
     refunds_content_fields: Mapping[str, str]
     refunds_status_completed: tuple[Any, ...]
     refunds_status_refunded: Any
@@ -70,6 +75,7 @@ class Settings:
     refunds_stripe_timeout: float
     refunds_stripe_retries: int
     refunds_lease_seconds: float
+    refunds_stripe_options: Mapping[str, Any] | Callable[[Mapping[str, Any]], Any]
     refunds_admin_page: bool
     refunds_login_url: str | None
 
@@ -143,6 +149,7 @@ def _settings(reader: Reader) -> Settings:
     reader.reject_misspelled(_KNOWN_KEYS)
     return Settings(
         **_mongo_settings(reader),
+        **_session_settings(reader),
         **document_settings(reader),
         **_stripe_settings(reader),
         **_admin_page_settings(reader),
@@ -174,6 +181,26 @@ def _mongo_settings(reader: Reader) -> dict[str, Any]:
         "refunds_mongo": _mongo(reader),
         **{key.lower(): collection for key, collection in collections.items()},
         "refunds_collection": ledger,
+    }
+
+
+def _session_settings(reader: Reader) -> dict[str, Any]:
+    user: Any = reader.get(
+        "REFUNDS_CURRENT_USER",
+        None,
+        lambda value: is_proxy(value) or is_sync_function(value),
+        "a LocalProxy, a function that isn't async, or its import string",
+        importable=True,
+    )
+    origins: Sequence[str] = reader.get(
+        "REFUNDS_TRUSTED_ORIGINS",
+        [],
+        lambda value: isinstance(value, (list, tuple)) and all(map(parse_origin, value)),
+        'a list of origins, such as ["https://admin.example"]: each without a path',
+    )
+    return {
+        "refunds_current_user": user._get_current_object if is_proxy(user) else user,
+        "refunds_trusted_origins": frozenset(filter(None, map(parse_origin, origins))),
     }
 
 
@@ -240,7 +267,29 @@ def _stripe_settings(reader: Reader) -> dict[str, Any]:
         "refunds_stripe_retries": retries,
         # A lease that ends before its call does would let a second call work on the same refund.
         "refunds_lease_seconds": reader.number("REFUNDS_LEASE_SECONDS", 60.0, CALL_SECONDS + 2, 3600.0),
+        "refunds_stripe_options": _stripe_options(reader),
     }
+
+
+def stripe_options_problem(value: Any) -> str | None:
+    """Return what is wrong with a value of ``REFUNDS_STRIPE_OPTIONS``, or ``None``."""
+    if not isinstance(value, Mapping) or not value.keys() <= _STRIPE_OPTIONS.keys():
+        return f"isn't a dict with any of {', '.join(_STRIPE_OPTIONS)}"
+    for name, each in value.items():
+        if each is not None and not isinstance(each, _STRIPE_OPTIONS[name]):
+            return f"has a {name} that isn't {'text' if _STRIPE_OPTIONS[name] is str else 'True or False'}"
+    return None
+
+
+def _stripe_options(reader: Reader) -> Any:
+    names = ", ".join(_STRIPE_OPTIONS)
+    return reader.get(
+        "REFUNDS_STRIPE_OPTIONS",
+        {},
+        lambda value: is_sync_function(value) or stripe_options_problem(value) is None,
+        f"a dict with {names}, a function that isn't async and returns one, or its import string",
+        importable=True,
+    )
 
 
 def _webhook_secrets(reader: Reader) -> tuple[str, ...]:

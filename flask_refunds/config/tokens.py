@@ -23,7 +23,8 @@ class TokenSettings:
     """The validated settings for tokens. Most fields are the config keys in lower case."""
 
     jwt_decode_keys: tuple[str | bytes, ...] = field(repr=False)
-    """The HMAC secrets or the public keys (PEM), the current one first; empty with ``jwt_jwks_url``."""
+    """The HMAC secrets or the public keys (PEM), the current one first; empty with ``jwt_jwks_url``, or if
+    the app uses sessions only."""
     jwt_jwks_url: str | None
     jwt_decode_algorithms: tuple[str, ...]
     jwt_decode_audience: tuple[str, ...] | None
@@ -110,7 +111,7 @@ def _decode_keys(
     if is_hmac and with_flask_jwt and not reader.is_set(name) and reader.is_set("SECRET_KEY"):
         name = "SECRET_KEY"  # as Flask-JWT-Extended does
     keys = _valid_keys(reader, name, algorithms)
-    if not keys:
+    if not keys and not reader.is_set("REFUNDS_CURRENT_USER"):
         reader.reject(name, f"isn't set; set it to the key that verifies {' and '.join(algorithms)} tokens")
     if not is_hmac:
         return keys

@@ -38,7 +38,7 @@ _IMMUTABLE = "public, max-age=31536000, immutable"
 
 @json_errors
 def show_page() -> Response:
-    """``GET /admin/``: return the page. It contains no data: its scripts load that with the admin's token."""
+    """``GET /admin/``: return the page. It contains no data: its scripts load that as the admin."""
     settings = _page_settings()
     tokens = current_refunds().verifier.settings
     if not request.path.endswith("/"):
@@ -93,6 +93,7 @@ def _render_page(settings: Settings, tokens: TokenSettings) -> str:
         "{{login_url}}": str(escape(settings.refunds_login_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
         "{{preloads}}": preloads,
+        "{{session}}": "false" if settings.refunds_current_user is None else "true",
         "{{statuses}}": str(escape(to_json(_statuses(settings)))),
         "{{token_header}}": str(escape(tokens.jwt_header_name)),
         "{{token_type}}": str(escape(tokens.jwt_header_type)),

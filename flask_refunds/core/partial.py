@@ -15,30 +15,20 @@ from typing import TYPE_CHECKING, Any
 from ..clock import Deadline
 from ..errors import (
     InvalidRequest,
-    KeyRejected,
-    OutcomeUnknown,
-    PaymentUnknown,
     PurchaseNotRefundable,
-    RateLimited,
     RefundableChanged,
     RefundAmbiguous,
     RefundInProgress,
-    RequestRejected,
-    StripeKeyRejected,
-    StripeRateLimited,
-    StripeUnavailable,
 )
-from ..models import Part, Payment, Refund, RefundRequest, RefundStatus, find_active, next_number
+from ..models import Part, Payment, Refund, RefundRequest, RefundStatus
 from ..money import require_multiple
+from ..payment_refunds import find_active, next_number
 from ..purchase_fields import COMPLETED
 from ..storage.purchases import Purchase
+from .payments import payment_errors
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
-
-_UNAVAILABLE = (
-    "Stripe couldn't be reached to look up this payment. Nothing was refunded. Try again in a few seconds."
-)
 
 
 class PartialRefunds:
@@ -53,7 +43,6 @@ class PartialRefunds:
     def find_earlier(
         self,
         purchase: Purchase,
-        payment_intent: str,
         refunds: Sequence[Refund],
         request: RefundRequest,
         deadline: Deadline,
@@ -66,7 +55,7 @@ class PartialRefunds:
         :raises RefundableChanged: 409; the caller saw something else.
         :raises RefundAmbiguous: 409; there is an equal refund, and the caller's view fits another one.
         :raises InvalidRequest: 400; Stripe doesn't accept the amount in the payment's currency.
-        :raises RefundsError: as :func:`retrieve_payment` does.
+        :raises RefundsError: as :func:`payment_errors` does.
         """
         part = _part_of(request)
         equal = [each for each in refunds if _is_equal(each, purchase.document["_id"], request)]
@@ -78,31 +67,27 @@ class PartialRefunds:
             if earlier is not None:
                 return earlier
             raise PurchaseNotRefundable(refund=refunds[-1] if refunds else None)
-        payment = retrieve_payment(self._gateway(), payment_intent, deadline)
+        payment = self._retrieve(purchase.payment_intent or "", purchase.stripe_account, deadline)
         if earlier is None:
             _require_same_view(part, payment, next_number(refunds), is_repeated=bool(equal))
         elif payment.refundable == part.refundable:
             raise RefundAmbiguous(refund=earlier)
         return earlier
 
-    def is_anything_left(self, refunds: Sequence[Refund], deadline: Deadline) -> bool:
-        """Return whether something is left of a payment. Pending refunds reserve their amounts.
-
-        :param refunds: all of the payment's, which don't add up to what it captured.
-        :raises StripeCallError: Stripe doesn't tell.
-        """
-        if all(each.status.is_settled for each in refunds):
-            return True
-        return self._gateway().retrieve_payment(refunds[0].payment_intent, deadline).refundable > 0
-
-    def repeat(self, part: Part, refunds: Sequence[Refund], deadline: Deadline) -> Part:
-        """Return the same part of the payment as it is now.
+    def repeat(self, refund: Refund, refunds: Sequence[Refund], deadline: Deadline) -> Part | None:
+        """Return the same part of the payment as it is now; ``None`` if it wasn't a part.
 
         :param refunds: all of the payment's, read before this call.
-        :raises RefundsError: as :func:`retrieve_payment` does.
+        :raises RefundsError: as :func:`payment_errors` does.
         """
-        payment = retrieve_payment(self._gateway(), refunds[0].payment_intent, deadline)
-        return replace(part, refundable=payment.refundable, number=next_number(refunds))
+        if refund.part is None:
+            return None
+        payment = self._retrieve(refund.payment_intent, refund.stripe_account, deadline)
+        return replace(refund.part, refundable=payment.refundable, number=next_number(refunds))
+
+    def _retrieve(self, payment: str, account: str | None, deadline: Deadline) -> Payment:
+        with payment_errors(payment):
+            return self._gateway().on(account).retrieve_payment(payment, deadline)
 
 
 def require_none_processing(refunds: Sequence[Refund]) -> None:
@@ -113,26 +98,6 @@ def require_none_processing(refunds: Sequence[Refund]) -> None:
     for each in refunds:
         if each.status is RefundStatus.PROCESSING:
             raise RefundInProgress(refund=each)
-
-
-def retrieve_payment(gateway: Gateway, payment_intent: str, deadline: Deadline) -> Payment:
-    """Return a payment as Stripe shows it now.
-
-    :raises PaymentUnknown: 400; Stripe doesn't know the payment.
-    :raises StripeUnavailable: 503.
-    :raises StripeRateLimited: 503.
-    :raises StripeKeyRejected: 500.
-    """
-    try:
-        return gateway.retrieve_payment(payment_intent, deadline)
-    except RequestRejected as rejection:
-        raise PaymentUnknown from rejection
-    except RateLimited as limited:
-        raise StripeRateLimited.by_code(limited.code) from limited
-    except KeyRejected as rejected:
-        raise StripeKeyRejected from rejected
-    except OutcomeUnknown as unknown:
-        raise StripeUnavailable(_UNAVAILABLE) from unknown
 
 
 def _part_of(request: RefundRequest) -> Part:

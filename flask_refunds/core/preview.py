@@ -1,4 +1,4 @@
-"""Preview a refund. Nothing is stored and no money moves."""
+"""Preview a refund. No money moves, and nothing is stored but what a charge or session refers to."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import PaymentIntentMissing, PurchaseNotFound, PurchaseNotRefundable
-from ..models import Payment, Refund, next_number
+from ..errors import PurchaseNotFound, PurchaseNotRefundable
+from ..models import Payment, Refund
+from ..payment_refunds import next_number
 from ..purchase_fields import COMPLETED
-from ..storage.purchases import Purchases
-from .partial import retrieve_payment
+from ..storage.purchases import Purchase, Purchases
+from .payments import PaymentResolver, payment_errors
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -39,8 +40,11 @@ class Previewer:
     :param gateway: returns the gateway, which is created when first needed.
     """
 
-    def __init__(self, purchases: Purchases, gateway: Callable[[], Gateway]) -> None:
+    def __init__(
+        self, purchases: Purchases, payments: PaymentResolver, gateway: Callable[[], Gateway]
+    ) -> None:
         self._purchases = purchases
+        self._payments = payments
         self._gateway = gateway
 
     def preview(self, purchase_id: Any) -> Preview:
@@ -62,16 +66,19 @@ class Previewer:
             raise PurchaseNotFound
         if purchase.status != COMPLETED:
             raise PurchaseNotRefundable
-        if purchase.payment_intent is None:
-            raise PaymentIntentMissing
-        return Preview(self.retrieve_payment(purchase.payment_intent), purchase.refunds)
+        purchase = self._payments.complete(purchase, Deadline.after(CALL_SECONDS))
+        return Preview(self.retrieve_payment(purchase), purchase.refunds)
 
-    def retrieve_payment(self, payment_intent: str) -> Payment:
-        """Return a payment as Stripe shows it now.
+    def retrieve_payment(self, purchase: Purchase) -> Payment:
+        """Return a purchase's payment as Stripe shows it now.
 
+        :raises PaymentIntentMissing: 400.
         :raises PaymentUnknown: 400; Stripe doesn't know the payment.
         :raises StripeUnavailable: 503.
         :raises StripeRateLimited: 503.
         :raises StripeKeyRejected: 500.
         """
-        return retrieve_payment(self._gateway(), payment_intent, Deadline.after(CALL_SECONDS))
+        deadline = Deadline.after(CALL_SECONDS)
+        payment = self._payments.complete(purchase, deadline).payment_intent or ""
+        with payment_errors(payment):
+            return self._gateway().on(purchase.stripe_account).retrieve_payment(payment, deadline)

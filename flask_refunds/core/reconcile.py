@@ -172,4 +172,5 @@ class Reconciler:
             refund = self._service.resume(refund, actor="reconcile")  # an event contradicted it
         if not refund.purchases_verified and self._clock() - refund.updated_at >= NO_CALL_IN_PROGRESS_AFTER:
             self._service.add_other_parts(refund, CallContext.start("reconcile"))
+            self._service.add_references(refund)
             self._transitions.verify_purchases(refund)

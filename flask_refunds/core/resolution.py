@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import NothingToResolve, StripeCallError
+from ..errors import NothingToResolve, RefundInProgress, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
@@ -99,6 +99,7 @@ class ManualReview:
 
         :param checked: as in :meth:`fail`.
         :raises NothingToResolve: 400; also if the refund succeeded, or its purchase has another payment now.
+        :raises RefundInProgress: 409; another call's refund of this payment has an unknown outcome.
         :raises RefundsError: as :meth:`RefundService.refund` does.
         """
         refund = self._find(refund_id)
@@ -108,14 +109,15 @@ class ManualReview:
             actor = request.actor
             self._give_up(refund, actor=actor, comment=comment, checked=checked, keep_review=True)
         if refund.part is not None:
-            refunds, deadline = (
-                self._ledger.list_for_payment(refund.payment_intent),
-                Deadline.after(CALL_SECONDS),
-            )
-            request = replace(request, part=self._service.partial.repeat(refund.part, refunds, deadline))
+            refunds = self._ledger.list_for_payment(refund.payment_intent)
+            part = self._service.partial.repeat(refund, refunds, Deadline.after(CALL_SECONDS))
+            request = replace(request, part=part)
         result = self._service.refund(purchase_id, request)
+        is_unknown = result.refund.status is RefundStatus.PROCESSING
+        if is_unknown and result.refund.note != comment and refund.status is not RefundStatus.PROCESSING:
+            raise RefundInProgress(refund=result.refund)  # nothing would keep this decision
         current = self._ledger.get(refund_id)
-        if current.review is not None and result.refund.status is not RefundStatus.PROCESSING:
+        if current.review is not None and not is_unknown:
             self._ledger.dismiss(current, actor=request.actor, comment=comment)
         return result
 

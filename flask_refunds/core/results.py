@@ -50,7 +50,7 @@ class RefundResult:
             return None
         if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
             return _STATUS_REJECTED
-        return _NOT_MARKED_YET if refund.is_full or refund.closed_purchase_ids else None
+        return _NOT_MARKED_YET if refund.takes_rest or refund.closed_purchase_ids else None
 
 
 def error_of(refund: Refund) -> RefundsError:

@@ -18,7 +18,6 @@ from ..errors import (
     DatabaseUnavailable,
     KeyRejected,
     OutcomeUnknown,
-    PaymentIntentMissing,
     PermissionMissing,
     PurchaseNotFound,
     PurchaseNotRefundable,
@@ -29,23 +28,15 @@ from ..errors import (
     StripeCallError,
 )
 from ..log import LogEvent, log_event
-from ..models import (
-    Failure,
-    Mark,
-    Refund,
-    RefundRequest,
-    RefundStatus,
-    ReviewCode,
-    StripeRefund,
-    find_active,
-    is_refunded,
-    next_number,
-)
+from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from ..payment_refunds import find_active, is_reserved, next_number
 from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import Purchase, Purchases
 from .partial import PartialRefunds, require_none_processing
+from .payments import PaymentResolver
 from .results import ALREADY_REFUNDED, RefundResult, error_of
+from .stripe_options import StripeOptions
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
 
@@ -100,6 +91,8 @@ class RefundService:
         *,
         ledger: Ledger,
         purchases: Purchases,
+        payments: PaymentResolver,
+        options: StripeOptions,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
         stripe_sync: StripeSync,
@@ -107,6 +100,8 @@ class RefundService:
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
+        self._payments = payments
+        self._options = options
         self._gateway = gateway
         self._transitions = transitions
         self._stripe_sync = stripe_sync
@@ -122,6 +117,9 @@ class RefundService:
         :raises PurchaseIdAmbiguous: 400; several purchases have an ID with this text.
         :raises PurchaseNotFound: 404.
         :raises PurchaseNotRefundable: 400; the purchase isn't completed, or is already refunded.
+        :raises PaymentIntentMissing: 400; it holds no payment.
+        :raises PaymentUnknown: 400; Stripe doesn't know the charge or session that it holds.
+        :raises StripeUnavailable: 503; Stripe didn't tell which payment that is.
         :raises RefundInProgress: 409; another call is working on it.
         :raises AmountTooLarge: 400; a part is larger than what its caller saw.
         :raises RefundableChanged: 409; the caller of a part saw something else than what is left now.
@@ -141,9 +139,9 @@ class RefundService:
         if purchase.status is None:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
-            raise PaymentIntentMissing if purchase.status == COMPLETED else PurchaseNotRefundable
+            purchase = self._payments.complete(purchase, call.for_stripe().deadline)
         claim = self._claim if request.part is None else self._claim_part
-        claimed = claim(purchase, purchase.payment_intent, request, call)
+        claimed = claim(purchase, purchase.payment_intent or "", request, call)
         refund = self._finish(claimed, call)
         if request.part is not None:
             is_new = claimed.status is RefundStatus.PROCESSING and claimed.attempts == 1
@@ -186,7 +184,7 @@ class RefundService:
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
-        decides_alone = refund.is_whole or purchase_id in refund.closed_purchase_ids
+        decides_alone = refund.is_full or purchase_id in refund.closed_purchase_ids
         is_written = decides_alone and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
@@ -217,7 +215,7 @@ class RefundService:
                 if request.bulk_run is not None and active.bulk_run == request.bulk_run:
                     raise PurchaseNotRefundable(refund=active)
                 continue
-            created = self._create(payment_intent, refunds, purchase.ids, purchase.completed, request)
+            created = self._create(purchase, refunds, request, call)
             if created is not None:
                 return created
             refunds = self._ledger.list_for_payment(payment_intent)
@@ -228,17 +226,14 @@ class RefundService:
     ) -> Refund:
         """Return the record of a part: a new one, or that of an earlier, equal call."""
         refunds = purchase.refunds
-        named = [purchase.document["_id"]]
-        is_closing = request.part is not None and request.part.mark_refunded
-        to_mark = [each for each in purchase.completed if is_closing and each.purchase_id in named]
         deadline = call.for_stripe().deadline
         for _ in range(_CLAIM_ATTEMPTS):
             changed: RefundableChanged | None = None
             try:
-                earlier = self.partial.find_earlier(purchase, payment_intent, refunds, request, deadline)
+                earlier = self.partial.find_earlier(purchase, refunds, request, deadline)
                 if earlier is not None:
                     return self._acquire_lease(earlier, actor=request.actor)
-                created = self._create(payment_intent, refunds, named, to_mark, request)
+                created = self._create(purchase, refunds, request, call)
                 if created is not None:
                     return created
             except RefundableChanged as error:
@@ -249,18 +244,24 @@ class RefundService:
         raise RefundInProgress
 
     def _create(
-        self,
-        payment_intent: str,
-        refunds: Sequence[Refund],
-        purchase_ids: Sequence[Any],
-        to_mark: Sequence[Mark],
-        request: RefundRequest,
+        self, purchase: Purchase, refunds: Sequence[Refund], request: RefundRequest, call: CallContext
     ) -> Refund | None:
         """Return a new record, or ``None`` if another call took its number since the refunds were read."""
+        purchase_ids, to_mark = purchase.ids, purchase.completed
+        if request.part is not None:
+            purchase_ids = [purchase.document["_id"]]
+            closed = purchase_ids if request.part.mark_refunded else []
+            to_mark = [each for each in purchase.completed if each.purchase_id in closed]
         try:
-            number = next_number(refunds)
             created = self._ledger.create(
-                payment_intent, number, purchase_ids=purchase_ids, to_mark=to_mark, request=request
+                purchase.payment_intent or "",
+                next_number(refunds),
+                purchase_ids=purchase_ids,
+                to_mark=to_mark,
+                request=request,
+                references=purchase.references,
+                stripe_account=purchase.stripe_account,
+                options=self._options.evaluate(purchase, call.deadline),
             )
         except NumberTaken:
             return None
@@ -271,21 +272,22 @@ class RefundService:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
 
         :return: the payment's refunds as they are now.
-        :raises PurchaseNotRefundable: 400; the payment is refunded, or Stripe doesn't show what remains.
+        :raises PurchaseNotRefundable: 400; nothing of the payment remains, or Stripe doesn't show what does.
         """
         if self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=active)
         deadline = call.for_stripe().deadline
         try:
             self._stripe_sync.refresh(active, deadline, actor=call.actor)
-            self._stripe_sync.upsert_all(active.payment_intent, deadline, actor=call.actor)
-            self._transitions.sync_purchases(active.payment_intent)
-            refunds = self._ledger.list_for_payment(active.payment_intent)
-            is_left = not is_refunded(refunds) and self.partial.is_anything_left(refunds, deadline)
+            self._stripe_sync.upsert_all(
+                active.payment_intent, deadline, actor=call.actor, account=active.stripe_account
+            )
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=active.id, code=error.code)
             raise PurchaseNotRefundable(refund=active) from error
-        if not is_left or self._is_marked(purchase):
+        self._transitions.sync_purchases(active.payment_intent)
+        refunds = self._ledger.list_for_payment(active.payment_intent)
+        if is_reserved(refunds) or self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
         return refunds
 
@@ -357,8 +359,12 @@ class RefundService:
 
     def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
         try:
-            created = self._gateway().create_refund(
-                refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+            created = (
+                self._gateway()
+                .on(refund.stripe_account)
+                .create_refund(
+                    refund.request, refund.idempotency_key or refund.id, call.deadline, in_doubt=in_doubt
+                )
             )
         except RequestRejected as rejection:
             if rejection.code == ALREADY_REFUNDED:
@@ -390,14 +396,31 @@ class RefundService:
         :raises StripeCallError: the list isn't available.
         :raises DatabaseUnavailable: 500.
         """
-        is_last = refund.created_here and refund.is_full and not refund.is_whole
-        if is_last and refund.status is RefundStatus.SUCCEEDED:
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+        if (
+            refund.created_here
+            and refund.status is RefundStatus.SUCCEEDED
+            and not refund.is_full
+            and refund.takes_rest
+        ):
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
+
+    def add_references(self, refund: Refund) -> None:
+        """Remember the Checkout session of a payment, so that a purchase that holds it is marked, too.
+
+        :raises StripeCallError: Stripe doesn't tell.
+        :raises DatabaseUnavailable: 500.
+        """
+        deadline = Deadline.after(CALL_SECONDS)
+        self._payments.find_sessions(refund.payment_intent, deadline, refund.stripe_account)
 
     def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
-            listed, unreadable = self._stripe_sync.list_refunds(refund.payment_intent, call.deadline)
+            listed, unreadable = self._stripe_sync.list_refunds(
+                refund.payment_intent, call.deadline, account=refund.stripe_account
+            )
         if any(each.refund_id == refund.idempotency_key for each in unreadable):
             raise OutcomeUnknown(UNREADABLE_REFUND, "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.is_requested_by(refund)), None)
@@ -450,7 +473,9 @@ class RefundService:
     def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
         """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
         with _unknown_without_answer():
-            self._stripe_sync.upsert_all(refund.payment_intent, call.deadline, actor=call.actor)
+            self._stripe_sync.upsert_all(
+                refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
+            )
         # If this record requested one of them, it is settled by now, and the rejection doesn't change it.
         rejected = self._mark_rejected(refund, rejection, call)
         self._transitions.sync_purchases(refund.payment_intent)

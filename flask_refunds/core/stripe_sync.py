@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment_intent
+from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
+from .payments import PaymentResolver
 from .transitions import RefundTransitions
 
 if TYPE_CHECKING:
@@ -28,65 +29,107 @@ class StripeSync:
         self,
         ledger: Ledger,
         purchases: Purchases,
+        payments: PaymentResolver,
         gateway: Callable[[], Gateway],
         transitions: RefundTransitions,
     ) -> None:
         self._ledger = ledger
         self._purchases = purchases
+        self._payments = payments
         self._gateway = gateway
         self._transitions = transitions
 
-    def is_known_payment(self, payment_intent: str) -> bool:
-        """Return whether a payment belongs to this app.
+    def is_known_payment(
+        self, payment: str, charge: str | None, deadline: Deadline, account: str | None = None
+    ) -> bool:
+        """Return whether a payment belongs to this app: it has a record, or it paid a purchase.
+
+        :param charge: its charge, if that is known.
+        :param account: the connected account that has it, which the record or the purchase must name.
+        :raises StripeCallError: Stripe doesn't tell of which Checkout session it is.
+        :raises DatabaseUnavailable: 500.
+        """
+        if not is_payment(payment):
+            return False
+        if any(each.stripe_account == account for each in self._ledger.list_for_payment(payment)):
+            return True
+        if self._purchases.payments_among({payment: charge}, account):
+            return True
+        is_of_session = self._payments.find_sessions(payment, deadline, account)
+        return is_of_session and bool(self._purchases.payments_among({payment: charge}, account))
+
+    def is_known_account(self, account: str) -> bool:
+        """Return whether a purchase or a record names this connected account.
 
         :raises DatabaseUnavailable: 500.
         """
-        if not is_payment_intent(payment_intent):
-            return False
-        return bool(self._ledger.list_for_payment(payment_intent) or self._purchases.ids_of(payment_intent))
+        return self._purchases.has_account(account) or account in self.find_accounts()
 
-    def find_known(self, payment_intents: Collection[str]) -> dict[str, list[Refund]]:
-        """Return the refund records of those of these payments that belong to this app, in two queries.
+    def find_accounts(self) -> list[str]:
+        """Return the connected accounts of this app's payments.
 
-        :param payment_intents: some hundreds at most.
+        :raises DatabaseUnavailable: 500.
+        """
+        if self._purchases.fields.stripe_account is None:
+            return []
+        return sorted({*self._purchases.find_accounts(), *self._ledger.find_accounts()})
+
+    def find_known(
+        self, stripe_refunds: Collection[StripeRefund], account: str | None = None
+    ) -> dict[str, list[Refund]]:
+        """Return the refund records of those of these refunds' payments that belong to this app.
+
+        :param stripe_refunds: some hundreds at most.
+        :param account: the connected account that has them.
         :return: no records for a payment with one that can't be read, so that its refunds aren't skipped.
         :raises DatabaseUnavailable: 500.
         """
-        refunds = self._ledger.list_for_payments(filter(is_payment_intent, payment_intents))
-        paid = self._purchases.payments_among([each for each in refunds if refunds[each] == []])
+        charges = {it.payment_intent: it.charge for it in stripe_refunds if is_payment(it.payment_intent)}
+        refunds = self._ledger.list_for_payments(charges)
+        unrecorded = {each: charges[each] for each in refunds if refunds[each] == []}
+        paid = self._purchases.payments_among(unrecorded, account)
         return {each: refunds[each] or [] for each in refunds if refunds[each] != [] or each in paid}
 
+    def find_sessions(self, payment: str, deadline: Deadline, account: str | None = None) -> bool:
+        """Remember the Checkout session of a payment, as :meth:`PaymentResolver.find_sessions` does."""
+        return self._payments.find_sessions(payment, deadline, account)
+
     def list_refunds(
-        self, payment_intent: str, deadline: Deadline
+        self, payment_intent: str, deadline: Deadline, *, account: str | None = None
     ) -> tuple[list[StripeRefund], list[UnreadableRefund]]:
         """Return every refund of a payment that Stripe shows, oldest first.
 
         :return: the refunds, and those in a form that this library doesn't know.
         :raises StripeCallError: the list isn't available, or not completely.
         """
-        return self._gateway().list_refunds(payment_intent, deadline)
+        return self._gateway().on(account).list_refunds(payment_intent, deadline)
 
-    def retrieve_refund(self, stripe_refund_id: str, deadline: Deadline) -> StripeRefund:
+    def retrieve_refund(
+        self, stripe_refund_id: str, deadline: Deadline, account: str | None = None
+    ) -> StripeRefund:
         """Return a refund as Stripe shows it now.
 
         :raises StripeCallError: it isn't available.
         """
-        return self._gateway().retrieve_refund(stripe_refund_id, deadline)
+        return self._gateway().on(account).retrieve_refund(stripe_refund_id, deadline)
 
-    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
-        """Return the payment intent of a charge, or ``None``.
+    def find_payment(self, charge: str, deadline: Deadline, account: str | None = None) -> str | None:
+        """Return the payment of a charge.
 
         :raises StripeCallError: the charge isn't available.
         """
-        return self._gateway().find_payment_intent(charge, deadline)
+        return self._gateway().on(account).find_payment(charge, deadline)
 
-    def upsert_all(self, payment_intent: str, deadline: Deadline, *, actor: str) -> None:
+    def upsert_all(
+        self, payment_intent: str, deadline: Deadline, *, actor: str, account: str | None = None
+    ) -> None:
         """Store every refund of a payment that Stripe shows.
 
+        :param account: the connected account that has the payment.
         :raises StripeCallError: as :meth:`list_refunds` and :meth:`upsert_from_stripe` do.
         :raises DatabaseUnavailable: 500; they can be stored again.
         """
-        refunds, _ = self.list_refunds(payment_intent, deadline)
+        refunds, _ = self.list_refunds(payment_intent, deadline, account=account)
         for each in refunds:
             self.upsert_from_stripe(each, deadline, actor=actor)
 
@@ -99,11 +142,21 @@ class StripeSync:
         :raises DatabaseUnavailable: 500; the same refund can be stored again.
         """
         return self._upsert(
-            hint.id, hint.payment_intent, lambda refunds: find_shown(refunds, hint), deadline, actor
+            hint.id,
+            hint.payment_intent,
+            lambda refunds: find_shown(refunds, hint),
+            deadline,
+            actor,
+            hint.stripe_account,
         )
 
     def upsert_from_event(
-        self, stripe_refund_id: str, payment_intent: str, status: str | None, deadline: Deadline
+        self,
+        stripe_refund_id: str,
+        payment_intent: str,
+        status: str | None,
+        deadline: Deadline,
+        account: str | None = None,
     ) -> Refund:
         """Store a refund that an event names. If its status is news, the refund is read.
 
@@ -117,7 +170,7 @@ class StripeSync:
             shown = (stripe_refund_id, status)
             return next((it for it in refunds if (it.stripe_refund_id, it.status.value) == shown), None)
 
-        refund = self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook")
+        refund = self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook", account)
         if refund.status.is_settled and status not in (None, refund.status.value):
             self._ledger.mark_doubtful(refund)  # the event may be old, or Stripe's answer
         return refund
@@ -129,6 +182,7 @@ class StripeSync:
         find_current: Callable[[Sequence[Refund]], Refund | None],
         deadline: Deadline,
         actor: str,
+        account: str | None,
     ) -> Refund:
         for _ in range(_ATTEMPTS):
             refunds = self._ledger.list_for_payment(payment_intent)
@@ -138,7 +192,7 @@ class StripeSync:
                     # A crash may have prevented the purchases from being marked when it was recorded.
                     self._transitions.sync_purchases(payment_intent)
                 return known
-            current = self._gateway().retrieve_refund(stripe_refund_id, deadline)
+            current = self._gateway().on(account).retrieve_refund(stripe_refund_id, deadline)
             stored = self._store(current, refunds, actor=actor)
             if stored is not None:
                 return stored
@@ -162,7 +216,8 @@ class StripeSync:
         :raises DatabaseUnavailable: 500.
         """
         for _ in range(_ATTEMPTS):
-            current = self._gateway().retrieve_refund(refund.stripe_refund_id or "", deadline)
+            gateway = self._gateway().on(refund.stripe_account)
+            current = gateway.retrieve_refund(refund.stripe_refund_id or "", deadline)
             updated = self._transitions.apply(refund, current, actor=actor)
             if updated is not None:
                 return updated

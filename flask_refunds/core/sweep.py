@@ -19,9 +19,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import RefundsError, StripeCallError
+from ..errors import PermissionMissing, RefundsError, RequestRejected, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import StripeRefund
+from ..models import Refund, StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
 from .stripe_sync import StripeSync, find_shown
 
@@ -43,6 +43,8 @@ _MAX_FAILED = 100
 """How many refunds that can't be stored a sweep leaves for the next one, before it stops at their page."""
 
 
+_ACCESS_LOST = "account_invalid"
+
 RunAll = Callable[[Callable[[Any], Any], Iterator[Any]], Iterable[Any]]
 """Calls a function with each item, as ``map`` does, but in parallel, and not with all if it is stopped."""
 
@@ -58,15 +60,13 @@ class SweepReport:
     ``counts`` has, by name: ``read`` (refunds at Stripe), ``unchanged``, ``stored`` (new or changed),
     ``foreign`` (payments that aren't this app's), ``unreadable`` and ``errors``.
 
-    :param is_full: whether it covered the last 60 days.
-    :param is_complete: whether it was read to its end.
-    :param failed: the IDs at Stripe of what couldn't be stored. The next sweep tries these refunds again.
+    :param is_full: whether it covered the last 60 days, of any account.
+    :param is_complete: whether it was read to its end, of every account.
     """
 
     is_full: bool = False
     is_complete: bool = False
     counts: Counter[str] = field(default_factory=Counter)
-    failed: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
@@ -76,7 +76,7 @@ class SweepReport:
 
 
 class RefundSweep:
-    """Sweeps the refunds of the account that the secret key belongs to.
+    """Sweeps the refunds of the account that the secret key belongs to, and of its connected accounts in use.
 
     :param gateway: returns the gateway, which is created when first needed.
     :param clock: returns the aware UTC time.
@@ -110,30 +110,65 @@ class RefundSweep:
         :param run_all: runs the work on the payments of one page.
         :param report: filled with what was found, also if an error is raised.
         :return: the report, or ``None`` if another machine is sweeping.
-        :raises StripeCallError: Stripe didn't return a page. The next sweep continues there.
+        :raises StripeCallError: Stripe didn't return a page. The next sweep continues there. An error that
+            concerns one account only is raised after the others were swept.
         :raises DatabaseUnavailable: 500.
         """
-        position = self._state.acquire()
+        report = report or SweepReport()
+        accounts: list[str | None] = [None, *self._stripe_sync.find_accounts()]
+        completed: list[bool | None] = []
+        failure = None
+        for account in accounts:
+            if account is not None and should_stop():
+                break
+            try:
+                completed.append(self._run(self._state.of(account), full, should_stop, run_all, report))
+            except (RequestRejected, PermissionMissing) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        report.is_complete = len(completed) == len(accounts) and all(completed)
+        return None if set(completed) == {None} else report
+
+    def _run(
+        self,
+        state: SweepState,
+        full: bool,
+        should_stop: Callable[[], bool],
+        run_all: RunAll,
+        report: SweepReport,
+    ) -> bool | None:
+        """Sweep one account, and return whether that is complete, or ``None`` if another machine does it."""
+        position = state.acquire()
         if position is None:
             return None
-        report = report or SweepReport()
-        report.is_full = full or self._is_full_due(position)
-        sweep = _Sweep(self._state, position, self._stripe_sync, self._gateway, report, should_stop, run_all)
+        is_full = full or self._is_full_due(position)
+        report.is_full |= is_full
+        sweep = _Sweep(
+            state, position, self._stripe_sync, self._gateway, report, should_stop, run_all, is_full
+        )
         try:
             sweep.run(self._clock)
-            report.is_complete = True
         except _Interrupted:
-            pass
+            return False
+        except PermissionMissing as error:
+            if state.account is None or error.code != _ACCESS_LOST:
+                raise
+            # Its owner has disconnected it, so there is nothing to read, now or later.
+            log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code, stripe_account=state.account)
+            state.save(position, fullCompletedAt=self._clock())
         finally:
-            self._state.release(position)
-        return report
+            state.release(position)
+        return True
 
     def find_overdue(self) -> datetime | None:
-        """Return since when there was no complete full sweep, if one is overdue.
+        """Return since when there was no complete full sweep of an account, if one is overdue.
 
         :raises DatabaseUnavailable: 500.
         """
-        last = self._state.find_last_full()
+        states = map(self._state.of, (None, *self._stripe_sync.find_accounts()))
+        ends = [last for state in states if (last := state.find_last_full()) is not None]
+        last = min(ends, default=None)
         return last if last is not None and self._clock() - last > FULL_SWEEP_OVERDUE else None
 
     def _is_full_due(self, position: SweepPosition) -> bool:
@@ -143,7 +178,7 @@ class RefundSweep:
 
 @dataclass
 class _Sweep:
-    """One sweep of the machine that holds the lease."""
+    """One sweep of an account, by the machine that holds the lease."""
 
     state: SweepState
     position: SweepPosition
@@ -152,22 +187,24 @@ class _Sweep:
     report: SweepReport
     should_stop: Callable[[], bool]
     run_all: RunAll
+    is_full: bool
+    failed: list[str] = field(default_factory=list)
+    """The IDs at Stripe of what couldn't be stored. The next sweep tries these refunds again."""
 
     def run(self, clock: Callable[[], datetime]) -> None:
         start, known = clock() - FULL_SWEEP_PERIOD, self.position.newest
         since, newest, after = self.position.full_since, self.position.full_newest, self.position.full_after
         is_resumed = since is not None and start - since < FULL_SWEEP_INTERVAL
-        if is_resumed or not self.report.is_full:
+        if is_resumed or not self.is_full:
             # Also if the rest of a full sweep can't be read: that mustn't delay what is new.
             self._retry_failed()
             known = self._sweep_new(known or newest or start)
-        if not self.report.is_full:
+        if not self.is_full:
             return
         if since is None or not is_resumed:
-            since, newest, after = start, None, None
-        newest = self._sweep_fully(since, newest, after)
-        done = {"fullSince": None, "fullNewest": None, "fullAfter": None, "fullCompletedAt": clock()}
-        self._save(newest=max(newest, known or newest), **done)
+            since, after = start, None
+        newest = self._sweep_fully(since, after)
+        self._save(newest=max(newest, known or newest), fullSince=None, fullCompletedAt=clock())
 
     def _sweep_new(self, known: datetime) -> datetime:
         """Read what was created since then, and return the time of the newest refund."""
@@ -183,12 +220,12 @@ class _Sweep:
         self._save(newest=newest)
         return newest
 
-    def _sweep_fully(self, since: datetime, newest: datetime | None, after: str | None) -> datetime:
-        """Read everything created since then, and return the time of the refund that was the newest at first.
+    def _sweep_fully(self, since: datetime, after: str | None) -> datetime:
+        """Read everything created since then, and return the time of the newest refund that was read.
 
-        :param newest: that time, if an interrupted sweep continues.
-        :param after: the ID of the last refund that it has read.
+        :param after: the ID of the last refund that an interrupted sweep has read.
         """
+        newest = None
         for page in self._pages(since, after):
             if newest is None:
                 newest = max((each.created for each in page.refunds), default=since)
@@ -200,7 +237,8 @@ class _Sweep:
         while True:
             if self.should_stop():
                 raise _Interrupted
-            page = self.gateway().list_recent_refunds(since, after, Deadline.after(CALL_SECONDS))
+            gateway = self.gateway().on(self.state.account)
+            page = gateway.list_recent_refunds(since, after, Deadline.after(CALL_SECONDS))
             self.report.counts["read"] += len(page.refunds) + len(page.unreadable)
             self.report.counts["unreadable"] += len(page.unreadable)
             yield page
@@ -210,7 +248,7 @@ class _Sweep:
 
     def _save(self, **changes: Any) -> None:
         """Store the position. What failed so far is stored with it, so that the position can move on."""
-        if not self.state.save(self.position, failed=self.report.failed, **changes):
+        if not self.state.save(self.position, failed=self.failed, **changes):
             raise _Interrupted
 
     def _retry_failed(self) -> None:
@@ -218,12 +256,13 @@ class _Sweep:
         found = list(self.run_all(self._retrieve, iter(self.position.failed)))
         if len(found) < len(self.position.failed):
             raise _Interrupted
-        self.report.counts["errors"] += len(self.report.failed)
+        self.report.counts["errors"] += len(self.failed)
         self._store([each for each in found if each is not None])
 
     def _retrieve(self, stripe_refund_id: str) -> StripeRefund | None:
         try:
-            return self.stripe_sync.retrieve_refund(stripe_refund_id, Deadline.after(CALL_SECONDS))
+            deadline = Deadline.after(CALL_SECONDS)
+            return self.stripe_sync.retrieve_refund(stripe_refund_id, deadline, self.state.account)
         except StripeCallError as error:
             self._add_failed(stripe_refund_id, error)
             return None
@@ -233,21 +272,41 @@ class _Sweep:
 
         An error with one refund doesn't affect the others.
         """
-        known = self.stripe_sync.find_known({each.payment_intent for each in refunds})
+        known = self._find_known(refunds)
         counts, changed = self.report.counts, defaultdict[str, list[StripeRefund]](list)
         for each in reversed(refunds):
             if each.payment_intent not in known:
                 counts["foreign"] += 1
             elif find_shown(known[each.payment_intent], each):
                 counts["unchanged"] += 1
-            elif each.id not in self.report.failed:
+            elif each.id not in self.failed:
                 changed[each.payment_intent].append(each)
         # Those of one payment are stored one after the other, because they change the same purchases.
         results = list(self.run_all(lambda group: [*map(self._store_one, group)], iter(changed.values())))
         counts.update(chain.from_iterable(results))
-        if len(results) < len(changed) or len(self.report.failed) > _MAX_FAILED:
+        if len(results) < len(changed) or len(self.failed) > _MAX_FAILED:
             raise _Interrupted
         return bool(changed)
+
+    def _find_known(self, refunds: Sequence[StripeRefund]) -> dict[str, list[Refund]]:
+        """Return the records of this app's payments. Those of Checkout sessions are looked up once."""
+        account = self.state.account
+        known = self.stripe_sync.find_known(refunds, account)
+        unknown = {each.payment_intent: each for each in refunds if each.payment_intent not in known}
+        found = list(self.run_all(self._find_session, iter(unknown.values())))
+        if len(found) < len(unknown):
+            raise _Interrupted
+        return known | self.stripe_sync.find_known([it for it in found if it is not None], account)
+
+    def _find_session(self, stripe_refund: StripeRefund) -> StripeRefund | None:
+        try:
+            deadline = Deadline.after(CALL_SECONDS)
+            payment, account = stripe_refund.payment_intent, self.state.account
+            is_found = self.stripe_sync.find_sessions(payment, deadline, account)
+        except StripeCallError as error:
+            self._add_failed(stripe_refund.id, error)
+            return None
+        return stripe_refund if is_found else None
 
     def _store_one(self, stripe_refund: StripeRefund) -> str:
         try:
@@ -262,4 +321,4 @@ class _Sweep:
     def _add_failed(self, stripe_refund_id: str, error: BaseException) -> None:
         code = error.code if isinstance(error, (RefundsError, StripeCallError)) else None
         log_event(LogEvent.RECONCILE_FAILED, error, stripe_refund_id=stripe_refund_id, code=code)
-        self.report.failed.append(stripe_refund_id)
+        self.failed.append(stripe_refund_id)

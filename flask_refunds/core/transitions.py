@@ -13,17 +13,8 @@ from dataclasses import replace
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import (
-    Failure,
-    Mark,
-    Refund,
-    RefundStatus,
-    ReviewCode,
-    StripeRefund,
-    exceeds_payment,
-    find_unjustified_marks,
-    is_refunded,
-)
+from ..models import Failure, Mark, Refund, RefundStatus, ReviewCode, StripeRefund
+from ..payment_refunds import exceeds_payment, find_unjustified_marks, is_refunded
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
@@ -72,7 +63,8 @@ class RefundTransitions:
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
         planned = _marks_alone(refund, stripe_refund)
-        if planned and not self._write(refund, lambda: self._mark_refunded(refund.payment_intent, planned)):
+        held = [refund.payment_intent, *refund.references]
+        if planned and not self._write(refund, lambda: self._mark_refunded(refund, held, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
         is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
@@ -96,7 +88,8 @@ class RefundTransitions:
         :return: its record, or ``None`` if it was recorded before.
         :raises DatabaseUnavailable: 500.
         """
-        purchase_ids = self._purchases.ids_of(stripe_refund.payment_intent)
+        payment = stripe_refund.payment_intent
+        purchase_ids = self._purchases.ids_of(self._purchases.references_of(payment, [stripe_refund.charge]))
         recorded = self._ledger.record_external(stripe_refund, purchase_ids=purchase_ids, actor=actor)
         if recorded is None:
             return None
@@ -152,11 +145,11 @@ class RefundTransitions:
     ) -> Refund:
         """Request a review of a refund, unless one is open, or a person just closed the same one.
 
-        :param stripe_refund: what Stripe shows, if that is the reason.
+        :param stripe_refund: what Stripe shows, if that is the reason. Then it isn't the same one.
         :return: the refund as it is now.
         :raises DatabaseUnavailable: 500.
         """
-        if _was_closed(refund, code):
+        if stripe_refund is None and _was_closed(refund, code):
             return refund
         updated = self._ledger.request_review(refund, code, actor=actor, stripe_refund=stripe_refund)
         if updated is None:
@@ -186,12 +179,7 @@ class RefundTransitions:
 
         :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
-        # Without a refund at Stripe, or with an open one that Stripe accepted at once, this library never
-        # marked a purchase: any mark is the app's own.
-        may_be_marked = refund.stripe_refund_id is not None and (
-            refund.status.is_settled or not refund.was_accepted_at_once
-        )
-        if may_be_marked and not self.sync_purchases(refund.payment_intent):
+        if refund.may_have_marked and not self.sync_purchases(refund.payment_intent):
             return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
         self._forget_undone_marks(refunds)
@@ -221,38 +209,39 @@ class RefundTransitions:
         return False
 
     def _sync_once(self, payment_intent: str, refunds: Sequence[Refund]) -> bool:
+        held = self._purchases.references_of(payment_intent, [each.charge for each in refunds])
         if is_refunded(refunds):
             settled = [each for each in refunds if each.status is RefundStatus.SUCCEEDED][-1]
-            completed = self._purchases.find_completed(payment_intent)
+            completed = self._purchases.find_completed(held)
             if completed:
                 self._ledger.add_marks(settled, completed)
             if exceeds_payment(refunds):
                 self._request_review_once(settled, ReviewCode.AMOUNTS_DISAGREE)
-            is_marked = self._write(settled, lambda: self._mark_refunded(payment_intent, completed))
+            is_marked = self._write(settled, lambda: self._mark_refunded(settled, held, completed))
             return is_marked or self._report_rejected(settled)
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        if not all(map(self._mark_closed, refunds)):
+        if not all(self._mark_closed(each, held) for each in refunds):
             return False
         marks = find_unjustified_marks(refunds)
         if not marks:
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
         last = refunds[-1]
-        is_undone = self._write(last, lambda: not self._purchases.mark_completed(payment_intent, marks))
+        is_undone = self._write(last, lambda: not self._purchases.mark_completed(held, marks))
         return is_undone or self._report_rejected(last)
 
-    def _mark_closed(self, refund: Refund) -> bool:
+    def _mark_closed(self, refund: Refund, held: Sequence[str]) -> bool:
         """Mark the purchase that a part closed, if it wasn't possible when the part succeeded."""
         was_rejected = refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
         if not (was_rejected and refund.closed_purchase_ids and refund.status is RefundStatus.SUCCEEDED):
             return True
-        completed = self._purchases.find_completed(refund.payment_intent)
+        completed = self._purchases.find_completed(held)
         closed = [each for each in completed if each.purchase_id in refund.closed_purchase_ids]
         if closed:
             self._ledger.add_marks(refund, closed)
-        return self._write(refund, lambda: self._mark_refunded(refund.payment_intent, closed))
+        return self._write(refund, lambda: self._mark_refunded(refund, held, closed))
 
     def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:
         """Write to a refund's purchases, and return whether MongoDB accepted it.
@@ -287,14 +276,15 @@ class RefundTransitions:
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
-    def _mark_refunded(self, payment_intent: str, marks: Sequence[Mark]) -> bool:
+    def _mark_refunded(self, refund: Refund, held: Sequence[str], marks: Sequence[Mark]) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
+        :param held: everything that a purchase of the refund's payment may hold.
         :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
         """
-        unmarked, rejected = self._purchases.mark_refunded(payment_intent, marks)
+        unmarked, rejected = self._purchases.mark_refunded(held, marks)
         if unmarked:
-            self._ledger.remove_marks(payment_intent, unmarked)
+            self._ledger.remove_marks(refund.payment_intent, unmarked)
         return not rejected
 
     def _mark_read(self, refund: Refund) -> Refund:
@@ -393,9 +383,16 @@ def _log_review(refund: Refund) -> None:
 
 
 def _was_closed(refund: Refund, code: ReviewCode) -> bool:
-    """Return whether a person closed this review, and nothing has changed since."""
-    *_, requested, closed = {}, *refund.history
-    return requested.get("review") == code.value and "comment" in closed and closed["actor"] != "reconcile"
+    """Return whether a person closed this review, and the refund's status hasn't changed since."""
+    is_closed = False
+    for entry in reversed(refund.history):
+        if entry["status"] != refund.status.value:
+            break
+        if entry.get("review") == code.value:
+            return is_closed
+        if "comment" in entry:  # the next one after the request closed it
+            is_closed = entry["actor"] != "reconcile"
+    return False
 
 
 def _is_any_processing(refunds: Sequence[Refund]) -> bool:

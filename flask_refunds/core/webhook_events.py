@@ -9,6 +9,7 @@ from typing import Any
 from ..clock import Deadline
 from ..errors import InvalidRequest, RequestRejected, StripeCallError, StripeUnavailable
 from ..log import LogEvent, log_event
+from ..models import is_account
 from ..stripe_client.parsing import expect
 from .stripe_sync import StripeSync
 
@@ -61,8 +62,8 @@ class EventHandler:
     def _read_type(self, event: Mapping[str, Any]) -> str | None:
         """Return the type of an event about refunds, without a thin event's version; ``None`` for others.
 
-        The type comes first: Stripe also sends other types, v2 events, test events to live endpoints of
-        Connect platforms, and events of connected accounts, whose payments aren't this app's.
+        The type comes first: Stripe also sends other types, v2 events, and test events to live endpoints of
+        Connect platforms.
         """
         try:
             kind = expect(event["type"], str).removeprefix("v1.")
@@ -71,25 +72,28 @@ class EventHandler:
             livemode = expect(event["livemode"], bool)
         except (LookupError, TypeError):
             raise rejected("malformed", "The body isn't a Stripe event.", event) from None
-        is_own = livemode is self._livemode and not (event.get("account") or event.get("context"))
-        return kind if is_own else None
+        return kind if livemode is self._livemode else None
 
     def _handle(self, kind: str, event: Mapping[str, Any]) -> bool:
-        deadline = Deadline.after(EVENT_SECONDS)
+        deadline, account = Deadline.after(EVENT_SECONDS), event.get("account") or event.get("context")
+        if account is not None and not (isinstance(account, str) and is_account(account)):
+            return False
         try:
             # stripe-python's EventNotification of older releases has no object.
             if event.get("object") == THIN_EVENT or "related_object" in event:
-                return self._handle_thin(kind, event, deadline)
+                return self._handle_thin(kind, event, deadline, account)
             obj = _read_object(event)
             if kind in CHARGE_EVENTS:
-                return self._upsert_payment(_payment_intent_of(obj), deadline)
-            return self._upsert_refund(obj, deadline)
+                return self._upsert_payment(obj, deadline, account)
+            return self._upsert_refund(obj, deadline, account)
         except StripeCallError as error:
             if isinstance(error, RequestRejected) and error.code == _NOT_FOUND:
                 return False  # Stripe doesn't show it to this key, so it isn't this app's
             raise StripeUnavailable from error
 
-    def _handle_thin(self, kind: str, event: Mapping[str, Any], deadline: Deadline) -> bool:
+    def _handle_thin(
+        self, kind: str, event: Mapping[str, Any], deadline: Deadline, account: str | None
+    ) -> bool:
         """Retrieve the object of a thin event, which contains only its ID."""
         try:
             object_id = expect(event["related_object"]["id"], str)
@@ -97,29 +101,44 @@ class EventHandler:
             raise rejected("malformed", "The thin event has no related object.", event) from None
         if not _OBJECT_ID.fullmatch(object_id):
             return False
+        if account is not None and not self._stripe_sync.is_known_account(account):
+            return False
         if kind in CHARGE_EVENTS:
-            return self._upsert_payment(self._stripe_sync.find_payment_intent(object_id, deadline), deadline)
-        stripe_refund = self._stripe_sync.retrieve_refund(object_id, deadline)
-        if not self._stripe_sync.is_known_payment(stripe_refund.payment_intent):
+            payment = self._stripe_sync.find_payment(object_id, deadline, account)
+            return self._upsert_payment({"charge": object_id, "payment_intent": payment}, deadline, account)
+        stripe_refund = self._stripe_sync.retrieve_refund(object_id, deadline, account)
+        payment, charge = stripe_refund.payment_intent, stripe_refund.charge
+        if not self._stripe_sync.is_known_payment(payment, charge, deadline, account):
             return False
         self._stripe_sync.upsert_from_stripe(stripe_refund, deadline, actor="webhook")
         return True
 
-    def _upsert_refund(self, obj: Mapping[str, Any], deadline: Deadline) -> bool:
-        refund_id, payment_intent, status = str(obj.get("id")), _payment_intent_of(obj), obj.get("status")
+    def _upsert_refund(self, obj: Mapping[str, Any], deadline: Deadline, account: str | None) -> bool:
+        refund_id, status = str(obj.get("id")), obj.get("status")
         if obj.get("object") != "refund" or not _OBJECT_ID.fullmatch(refund_id):
             return False
-        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
+        payment = self._find_known(obj, deadline, account)
+        if payment is None:
             return False
         status = status if isinstance(status, str) else None
-        self._stripe_sync.upsert_from_event(refund_id, payment_intent, status, deadline)
+        self._stripe_sync.upsert_from_event(refund_id, payment, status, deadline, account)
         return True
 
-    def _upsert_payment(self, payment_intent: str | None, deadline: Deadline) -> bool:
-        if payment_intent is None or not self._stripe_sync.is_known_payment(payment_intent):
+    def _upsert_payment(self, obj: Mapping[str, Any], deadline: Deadline, account: str | None) -> bool:
+        payment = self._find_known(obj, deadline, account)
+        if payment is None:
             return False
-        self._stripe_sync.upsert_all(payment_intent, deadline, actor="webhook")
+        self._stripe_sync.upsert_all(payment, deadline, actor="webhook", account=account)
         return True
+
+    def _find_known(self, obj: Mapping[str, Any], deadline: Deadline, account: str | None) -> str | None:
+        """Return the payment of a refund or charge, if it is this app's."""
+        found = obj.get("payment_intent"), obj.get("id" if obj.get("object") == "charge" else "charge")
+        payment_intent, charge = (each if isinstance(each, str) else None for each in found)
+        payment = payment_intent or charge
+        if payment is None or not self._stripe_sync.is_known_payment(payment, charge, deadline, account):
+            return None
+        return payment
 
 
 def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -127,12 +146,6 @@ def _read_object(event: Mapping[str, Any]) -> Mapping[str, Any]:
         return expect(event["data"]["object"], dict)
     except (LookupError, TypeError):
         raise rejected("malformed", "The body isn't a Stripe event.", event) from None
-
-
-def _payment_intent_of(obj: Mapping[str, Any]) -> str | None:
-    """Return the payment intent of a refund or charge; without one it can't be this app's."""
-    payment_intent = obj.get("payment_intent")
-    return payment_intent if isinstance(payment_intent, str) else None
 
 
 def rejected(reason: str, message: str, event: Mapping[str, Any] | None = None) -> InvalidRequest:

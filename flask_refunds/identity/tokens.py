@@ -84,6 +84,8 @@ class TokenVerifier:
     def _verification_keys(self, token: str) -> Sequence[Any]:
         """Return the keys that may verify a token's signature, at least one."""
         if self._key_set is None:
+            if not self.settings.jwt_decode_keys:  # the app uses sessions only
+                raise NotAuthenticated(reason="key")
             return self.settings.jwt_decode_keys
         header = jwt.get_unverified_header(token)
         key_id = header.get("kid")

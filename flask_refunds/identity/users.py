@@ -7,14 +7,19 @@ from inspect import isawaitable
 from typing import Any
 
 from ..config import Settings
+from ..config.reader import is_proxy
 from ..errors import NotAuthenticated
-from ..models import is_storable
+from ..models import id_text, is_storable
 from ..storage.connection import Collection, database_timeout
 from ..storage.stored_ids import stored_ids
 
+_FLAGS = ("is_authenticated", "is_active", "active")
+"""What a user of Flask-Login, of Flask-Security or of the app may have. A user without access has another
+value than ``True`` in one of them."""
+
 
 class Users:
-    """Loads the user that a token identifies, and tells whether that user is an admin.
+    """Loads the user that a token or a session identifies, and tells whether that user is an admin.
 
     :param collection: the app's users; not read if ``REFUNDS_USER_LOADER`` is set.
     """
@@ -23,6 +28,7 @@ class Users:
         self._collection = collection
         self._id_field = settings.user_id_field
         self._load = settings.refunds_user_loader
+        self._current = settings.refunds_current_user
         self._is_admin = settings.refunds_is_admin or _has_admin_role
 
     def find(self, identity: str | int, claims: Mapping[str, Any]) -> Any | None:
@@ -38,6 +44,15 @@ class Users:
                 "REFUNDS_USER_LOADER or REFUNDS_MONGO returned an awaitable user; both must be synchronous"
             )
         return user or None  # a loader may return False for an unknown user
+
+    def current(self) -> tuple[str, Any] | None:
+        """Return the user that ``REFUNDS_CURRENT_USER`` names and the user's ID, or ``None``."""
+        user: Any = self._current() if self._current else None
+        while is_proxy(user):
+            user = user._get_current_object()
+        if not user or any(_read(user, flag, True) is not True for flag in _FLAGS):
+            return None
+        return _identity(user), user
 
     def _find(self, identity: str | int) -> Any | None:
         query = {self._id_field: {"$in": self._stored_forms(identity)}}
@@ -67,6 +82,29 @@ class Users:
         return self._is_admin(user) is True
 
 
+def _read(user: Any, name: str, default: Any = None) -> Any:
+    """Return a field of a document, or an attribute of an object or of a document's class."""
+    if isinstance(user, Mapping) and name in user:
+        return user[name]
+    return getattr(user, name, default)
+
+
+def _identity(user: Any) -> str:
+    """Return the ID of a user by which the ledger and the app's documents name them.
+
+    ``get_id()`` is last: Flask-Security's ID for sessions changes with the password.
+    """
+    value = _read(user, "_id")
+    if value is None:
+        value = _read(user, "id")
+    if value is None and hasattr(user, "get_id"):
+        value = user.get_id()
+    text = "" if value is None else id_text(value)
+    if not text or not is_storable(text):
+        raise TypeError("REFUNDS_CURRENT_USER must return a user with an _id, an id or a get_id()")
+    return text
+
+
 def _has_admin_role(user: Any) -> bool:
-    role = user.get("role") if isinstance(user, Mapping) else None
+    role = _read(user, "role")
     return isinstance(role, str) and role == "admin"

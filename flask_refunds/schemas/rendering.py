@@ -17,7 +17,16 @@ from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Failure, Part, Payment, Refund, ReviewRequest, id_text, is_payment_intent
+from ..models import (
+    Failure,
+    Part,
+    Payment,
+    Refund,
+    ReviewRequest,
+    id_text,
+    is_payment_intent,
+    is_reference,
+)
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
 from ..storage.search import FoundPurchase
@@ -84,12 +93,12 @@ def _render_fields(
     """
     status = fields.status_of(purchase)
     payment = read_field(purchase, fields.payment)
-    payment = payment if isinstance(payment, str) and is_payment_intent(payment) else None
+    payment = payment if isinstance(payment, str) and is_reference(payment) else None
     return {
         "id": id_text(purchase["_id"]),
         "status": status or render_text(read_field(purchase, fields.status)),
         "refundable": status == COMPLETED and payment is not None,
-        "paymentIntent": payment,
+        "paymentIntent": payment if payment and is_payment_intent(payment) else None,
         "payment": payment,
         "user": user,
         "content": content,
@@ -156,9 +165,12 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "requestedBy": refund.requested_by,
         "source": refund.source,
         "bulkRun": refund.bulk_run,
-        "isFull": refund.is_full,
         "part": _render_part(refund.part),
         "stripeRefundId": refund.stripe_refund_id,
+        "charge": refund.charge,
+        "stripeAccount": refund.stripe_account,
+        "livemode": refund.livemode,
+        "isFull": None if refund.amount is None else refund.is_full,
         "failure": _render_failure(refund.failure),
         "review": _render_review(refund.review),
         "createdAt": render(refund.created_at),

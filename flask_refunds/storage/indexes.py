@@ -100,6 +100,7 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(
             ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
         ),
+        Index(f"{ledger}.references", [("payment", 1)], "payments of charges and Checkout sessions"),
         Index(purchases, [(fields.payment, 1)], "every refund, event and status request"),
         Index(purchases, [(fields.status, 1), *newest], "lists of purchases by status"),
         Index(purchases, [(fields.user, 1), *newest], "lists of purchases by user"),
@@ -107,6 +108,12 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(purchases, newest, "lists of purchases"),
         Index(users, [(email, 1)], "lists of purchases by e-mail address"),
     ]
+    if fields.stripe_account is not None:
+        purpose = "events and sweeps of connected accounts"
+        required += [
+            Index(ledger, [("stripeAccount", 1)], purpose, {"sparse": True}),
+            Index(purchases, [(fields.stripe_account, 1)], purpose),
+        ]
     if user_id != email and settings.refunds_user_loader is None:
         required.append(Index(users, [(user_id, 1)], "every request of a user"))
     return [each for each in required if each.keys[0][0] != "_id"]  # MongoDB builds that one

@@ -14,13 +14,24 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
-from ..models import Failure, Mark, Refund, RefundRequest, RefundStatus, ReviewCode, Source, StripeRefund
+from ..models import (
+    Failure,
+    Mark,
+    Refund,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    Source,
+    StripeRefund,
+    payment_parameter,
+)
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import (
@@ -137,21 +148,28 @@ class Ledger(LedgerNotes):
         purchase_ids: Sequence[Any],
         to_mark: Sequence[Mark],
         request: RefundRequest,
+        references: Sequence[str] = (),
+        stripe_account: str | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Refund:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
         :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
+        :param references: what else than the payment's ID its purchases hold.
+        :param stripe_account: the connected account that has the payment.
+        :param options: further parameters of the request.
         :raises NumberTaken: another call was first.
         :raises DatabaseUnavailable: 500; it may have been stored, and nothing was sent to Stripe.
         """
         refund_id = f"{payment_intent}:{number}"
         parameters: dict[str, Any] = {
-            "payment_intent": payment_intent,
+            payment_parameter(payment_intent): payment_intent,
             "metadata": {"refund_id": f"{refund_id}:{secrets.token_hex(8)}"},
             "expand": ["charge"],
         }
         if request.reason is not None:
             parameters["reason"] = request.reason
+        parameters.update(options)
         entry = {"actor": request.actor}
         document = self._new_document(
             refund_id, payment_intent, request.source, RefundStatus.PROCESSING, entry
@@ -170,6 +188,10 @@ class Ledger(LedgerNotes):
         if request.part is not None:
             parameters["amount"] = request.part.amount
             document["part"] = part_document(request.part)
+        if references:
+            document["references"] = list(references)
+        if stripe_account is not None:
+            document["stripeAccount"] = stripe_account
         if request.bulk_run is not None:
             document["bulkRun"] = request.bulk_run  # otherwise absent, for the partial index
         if not self._insert(document):
@@ -194,7 +216,17 @@ class Ledger(LedgerNotes):
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
+        if stripe_refund.stripe_account is not None:
+            document["stripeAccount"] = stripe_refund.stripe_account
         return read_record(document) if self._insert(document) else None
+
+    def find_accounts(self) -> list[str]:
+        """Return the connected accounts of all refunds.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout(REPORT_SECONDS):
+            return list(self._records.distinct("stripeAccount", {"stripeAccount": {"$exists": True}}))
 
     def _new_document(
         self,
@@ -409,6 +441,8 @@ class Ledger(LedgerNotes):
             "amount": stripe_refund.amount,
             "amountCaptured": stripe_refund.amount_captured,
             "currency": stripe_refund.currency,
+            "charge": stripe_refund.charge,
+            "livemode": stripe_refund.livemode,
             "settledAt": self._clock() if stripe_refund.status.is_settled else None,
             "failure": failure_document(stripe_refund.failure),
         }

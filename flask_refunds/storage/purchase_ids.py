@@ -58,9 +58,8 @@ class PurchaseIds(Sequence[Any]):
             place = bisect_left(self._others, sort_key(purchase_id), key=sort_key)
             return self._others[place : place + 1] == [purchase_id]
         wanted = purchase_id.binary
-        packed = range(len(self._packed) // _SIZE)
-        place = bisect_left(packed, wanted, key=self._at)
-        return place < len(packed) and self._at(place) == wanted
+        place = bisect_left(range(len(self._packed) // _SIZE), wanted, key=self._at)
+        return self._at(place) == wanted  # empty after the last one
 
     def _at(self, index: int) -> bytes:
         return self._packed[index * _SIZE : (index + 1) * _SIZE]

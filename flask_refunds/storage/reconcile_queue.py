@@ -34,14 +34,19 @@ class ReconcileQueue:
         self._clock = clock
 
     def mark_purchases_unverified(self, since: datetime) -> int:
-        """Make reconcile verify the purchases of every refund that has settled since then.
+        """Make reconcile verify the purchases of every settled refund that has changed, or that a pass has
+        looked at since then. A pass may have written the purchases of a refund that settled before.
 
         :return: how many refunds.
         :raises DatabaseUnavailable: 500; some may be marked.
         """
         with database_timeout(None):
             result = self._records.update_many(
-                {"settledAt": {"$gte": since}}, {"$set": {"purchasesVerified": False}}
+                {
+                    "settledAt": {"$ne": None},
+                    "$or": [{"updatedAt": {"$gte": since}}, {"lookedAt": {"$gte": since}}],
+                },
+                {"$set": {"purchasesVerified": False}},
             )
         return int(result.matched_count)
 

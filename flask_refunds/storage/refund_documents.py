@@ -33,6 +33,10 @@ def read_record(document: Mapping[str, Any]) -> Refund:
     return Refund(
         id=document["_id"],
         payment_intent=document["paymentIntent"],
+        references=document.get("references", []),
+        charge=document.get("charge"),
+        livemode=document.get("livemode"),
+        stripe_account=document.get("stripeAccount"),
         number=document.get("number"),
         purchase_ids=document.get("purchaseIds", []),
         marks=[Mark(each["purchaseId"], each["status"]) for each in document.get("marks", [])],
@@ -115,7 +119,7 @@ def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], 
     found: dict[str, Refund] = {}
     duplicates: dict[str, str] = {}
     for each in refunds:
-        original = requested.get(each.stripe_refund_id) if each.stripe_refund_id else None
+        original = requested.get(each.stripe_refund_id)
         if original is None or each.created_here:
             found.setdefault(each.id, each)
             continue

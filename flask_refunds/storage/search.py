@@ -9,7 +9,7 @@ begins with its time. Other types follow, in MongoDB's order of types.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from ..models import Reason, Refund, RefundStatus, id_text
 from ..purchase_fields import PurchaseFields, one_of, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout
 from .purchase_ids import PurchaseIds, sort_key
+from .references import References
 from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
 from .stored_ids import encodable_id, stored_ids, stored_words
 
@@ -39,6 +40,7 @@ class PurchaseFilter:
     """Which purchases to find; ``None`` matches all.
 
     :param status: the purchase's status as the app stores it, or its text.
+    :param payment_intent: the payment's ID, or a known reference to it.
     :param user: a user's ID or e-mail address.
     :param content: a content's ID.
     :param since: created at this time or later.
@@ -59,6 +61,7 @@ class RefundFilter:
 
     :param needs_review: whether a review is open.
     :param bulk_run: the name of the bulk run that requested it.
+    :param payment_intent: the payment's ID, or a known reference to it.
     :param since: requested, or found at Stripe, at this time or later.
     :param until: before this time.
     """
@@ -128,6 +131,7 @@ class PurchaseSearch:
     :param fields: the shape of a purchase.
     :param user_fields: the paths of a user's name and e-mail address.
     :param content_fields: the paths of a content's title and type.
+    :param references: what is known about charges and Checkout sessions.
     """
 
     def __init__(
@@ -139,6 +143,7 @@ class PurchaseSearch:
         fields: PurchaseFields,
         user_fields: Mapping[str, str],
         content_fields: Mapping[str, str],
+        references: References,
     ) -> None:
         self._purchases = purchases
         self._users = users
@@ -146,6 +151,7 @@ class PurchaseSearch:
         self._fields = fields
         self._user_fields = {name: user_fields[name] for name in ("name", "email")}
         self._content_fields = content_fields
+        self._references = references
 
     def page(
         self, filters: PurchaseFilter, limit: int, *, after: PurchaseCursor | None = None, skip: int = 0
@@ -231,12 +237,19 @@ class PurchaseSearch:
     def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
         """Return this user's first purchase of this payment, or ``None``.
 
+        :param payment_intent: the payment's ID, or a known reference to it.
         :param owner: the forms in which a purchase may store the user's ID.
         :raises DatabaseUnavailable: 500.
         """
-        own: _Conditions = [{self._fields.payment: payment_intent}, {self._fields.user: {"$in": list(owner)}}]
+        is_own, order = {self._fields.user: {"$in": list(owner)}}, [("_id", 1)]
         with database_timeout():
-            return self._purchases.find_one(_all_of(own), sort=[("_id", 1)])
+            found = self._purchases.find_one(
+                _all_of([{self._fields.payment: payment_intent}, is_own]), sort=order
+            )
+            if found is not None:
+                return found
+            others = {"$in": self._references.around(payment_intent)}
+            return self._purchases.find_one(_all_of([{self._fields.payment: others}, is_own]), sort=order)
 
     def _query(self, filters: PurchaseFilter) -> _Conditions:
         fields = self._fields
@@ -244,7 +257,7 @@ class PurchaseSearch:
         if filters.status is not None:
             query.append({fields.status: one_of(stored_words(filters.status))})
         if filters.payment_intent is not None:
-            query.append({fields.payment: filters.payment_intent})
+            query.append({fields.payment: {"$in": self._references.around(filters.payment_intent)}})
         if filters.user is not None:
             query.append({fields.user: {"$in": self._users_named(filters.user)}})
         if filters.content is not None:
@@ -281,8 +294,9 @@ class PurchaseSearch:
 class RefundSearch:
     """Finds refunds in the ledger."""
 
-    def __init__(self, records: Collection) -> None:
+    def __init__(self, records: Collection, references: References) -> None:
         self._records = records
+        self._references = references
 
     def page(self, filters: RefundFilter, limit: int, *, after: RefundCursor | None = None) -> RefundPage:
         """Return the newest refunds.
@@ -291,6 +305,7 @@ class RefundSearch:
         :param after: the cursor of the previous page.
         :raises DatabaseUnavailable: 500.
         """
+        filters = self._with_payment(filters)
         query = _refund_query(filters)
         with database_timeout(REPORT_SECONDS):
             # "Not a duplicate" isn't in any index, so the few duplicates are counted apart.
@@ -306,11 +321,17 @@ class RefundSearch:
 
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        query = _shown(filters)
+        query = _shown(self._with_payment(filters))
         after: RefundCursor | None = None
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
             after = _cursor(found[-1])
+
+    def _with_payment(self, filters: RefundFilter) -> RefundFilter:
+        """Return the filter with the payment of the reference that it names."""
+        named = filters.payment_intent
+        known = self._references.find([named]) if named else {}
+        return replace(filters, payment_intent=known[named or ""]) if known else filters
 
     def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
         span = _both(query, _older_than(after)) if after else query

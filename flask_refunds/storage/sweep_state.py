@@ -1,4 +1,4 @@
-"""Where the sweep of Stripe's refunds stands: one document that all machines share."""
+"""Where the sweep of Stripe's refunds stands: one document for each account, shared by all machines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SweepPosition:
     :param newest: every refund created up to then has been read; ``None`` before the first full sweep.
     :param full_completed_at: when the last full sweep ended, or ``None``.
     :param full_since: the lower bound of an unfinished full sweep, or ``None``.
-    :param full_newest: the newest refund when that sweep started.
+    :param full_newest: the newest refund when that sweep started; used until ``newest`` is known.
     :param full_after: the last refund that it has read.
     :param failed: the IDs at Stripe of refunds that were read and couldn't be stored.
     """
@@ -46,11 +46,20 @@ class SweepState:
 
     :param collection: with majority read and write concern, journaled.
     :param clock: returns the aware UTC time.
+    :param account: the connected account that is swept; ``None`` for the key's own.
     """
 
-    def __init__(self, collection: Collection, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, collection: Collection, clock: Callable[[], datetime], account: str | None = None
+    ) -> None:
         self._collection = collection
         self._clock = clock
+        self.account = account
+        self._id = _ID if account is None else f"{_ID}:{account}"
+
+    def of(self, account: str | None) -> SweepState:
+        """Return the state of another account's sweep."""
+        return SweepState(self._collection, self._clock, account)
 
     def acquire(self) -> SweepPosition | None:
         """Return the position, or ``None`` while another machine holds the sweep.
@@ -61,7 +70,7 @@ class SweepState:
         try:
             with database_timeout():
                 found: Any = self._collection.find_one_and_update(
-                    {"_id": _ID, "leaseExpiresAt": {"$not": {"$gt": now}}},
+                    {"_id": self._id, "leaseExpiresAt": {"$not": {"$gt": now}}},
                     {
                         "$set": {"leaseToken": token, "leaseExpiresAt": now + LEASE},
                         "$setOnInsert": {"startedAt": now},
@@ -94,13 +103,13 @@ class SweepState:
         :raises DatabaseUnavailable: 500.
         """
         with database_timeout():
-            found = self._collection.find_one({"_id": _ID}) or {}
+            found = self._collection.find_one({"_id": self._id}) or {}
         return found.get("fullCompletedAt") or found.get("startedAt")
 
     def _update(self, position: SweepPosition, changes: dict[str, Any]) -> bool:
         with database_timeout():
             result = self._collection.update_one(
-                {"_id": _ID, "leaseToken": position.token}, {"$set": changes}
+                {"_id": self._id, "leaseToken": position.token}, {"$set": changes}
             )
         return bool(result.matched_count)
 

@@ -6,6 +6,7 @@ unknown.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,14 +29,16 @@ from ..errors import (
 )
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Payment, StripeRefund, UnreadableRefund
+from ..models import Payment, StripeRefund, UnreadableRefund, payment_parameter
 from .parsing import (
     RefundPage,
     ReleasedAuthorization,
     WebhookEndpoint,
     parse_amount_received,
-    parse_charge_payment_intent,
+    parse_connect_options,
+    parse_ids,
     parse_payment,
+    parse_referenced_payment,
     parse_refund,
     parse_refund_page,
     parse_reporting_category,
@@ -47,6 +50,7 @@ from .transport import Transport, request_deadline
 _REFUNDS = "/v1/refunds"
 _PAYMENT_INTENTS = "/v1/payment_intents"
 _CHARGES = "/v1/charges"
+_SESSIONS = "/v1/checkout/sessions"
 _NO_MONEY_MOVED = ("resource_missing", "No money moved by this refund.")
 _PAUSE_SECONDS = 0.5
 _MAX_TEXT = 500
@@ -97,7 +101,8 @@ class Gateway:
         self._retries = retries
         self._sleep = sleep
         self._observers = observers or Observers()
-        self._last_date: tuple[str, float] | None = None
+        self._account: str | None = None
+        self._last_date: list[tuple[str, float]] = []
         self._client = stripe.StripeClient(
             api_key, http_client=transport, base_addresses={"api": api_base}, max_network_retries=0
         )
@@ -110,11 +115,22 @@ class Gateway:
         transport = Transport(api_base, timeout)
         return cls(api_key, api_base, retries=retries, transport=transport, observers=observers)
 
+    def on(self, account: str | None) -> Gateway:
+        """Return a gateway to a connected account's objects, or for ``None``, to those of the key's account.
+
+        It shares this one's connections (https://docs.stripe.com/connect/authentication).
+        """
+        if account is None:
+            return self
+        connected = copy.copy(self)
+        connected._account = account
+        return connected
+
     def stripe_time(self) -> datetime | None:
         """Return the time by Stripe's clock, within a few seconds, or ``None`` before its first answer."""
-        if self._last_date is None:
+        if not self._last_date:
             return None
-        date, answered_at = self._last_date
+        [(date, answered_at)] = self._last_date
         return _read_date(date, time.monotonic() - answered_at)
 
     def create_refund(
@@ -163,8 +179,11 @@ class Gateway:
 
     def _create_once(self, request: Mapping[str, Any], key: str, deadline: Deadline) -> StripeRefund:
         keyed = {**request, "idempotency_key": key}
-        refund = self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
-        requested = (key, request["payment_intent"], request.get("amount", refund.amount))
+        refund = self._with_account(
+            self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
+        )
+        payment = request.get("payment_intent") or request["charge"]
+        requested = (key, payment, request.get("amount", refund.amount))
         if (refund.refund_id, refund.payment_intent, refund.amount) != requested:
             raise OutcomeUnknown(
                 "answer_mismatch", "Stripe answered with a different refund than the requested one."
@@ -181,12 +200,12 @@ class Gateway:
         )
         if self._is_release(refund, deadline):
             raise RequestRejected(*_NO_MONEY_MOVED)
-        return refund
+        return self._with_account(refund)
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline
     ) -> tuple[list[StripeRefund], list[UnreadableRefund]]:
-        """Return every refund of a payment intent, oldest first, external ones included.
+        """Return every refund of a payment, oldest first, external ones included.
 
         :return: the refunds, and those in a form that this library doesn't know.
         :raises StripeCallError: the list isn't available, or not completely.
@@ -194,8 +213,9 @@ class Gateway:
         refunds: list[StripeRefund] = []
         unreadable: list[UnreadableRefund] = []
         after: str | None = None
+        filters = {payment_parameter(payment_intent): payment_intent}
         while True:
-            page = self._list_page({"payment_intent": payment_intent}, after, deadline)
+            page = self._list_page(filters, after, deadline)
             refunds += page.refunds
             unreadable += page.unreadable
             if any(each.id is None for each in page.unreadable):
@@ -220,7 +240,11 @@ class Gateway:
         if after is not None:
             params["starting_after"] = after
         page = self._request("list_refunds", "get", _REFUNDS, params, deadline, parse_refund_page)
-        return replace(page, refunds=[it for it in page.refunds if not self._is_release(it, deadline)])
+        found = [self._with_account(it) for it in page.refunds if not self._is_release(it, deadline)]
+        return replace(page, refunds=found)
+
+    def _with_account(self, refund: StripeRefund) -> StripeRefund:
+        return refund if self._account is None else replace(refund, stripe_account=self._account)
 
     def _is_release(self, refund: StripeRefund, deadline: Deadline) -> bool:
         """Return whether a refund is a released authorization. Most objects tell it without a request.
@@ -239,13 +263,31 @@ class Gateway:
             return False
         return category == "partial_capture_reversal"
 
-    def find_payment_intent(self, charge: str, deadline: Deadline) -> str | None:
-        """Return the payment intent of a charge, or ``None``.
+    def find_payment(self, reference: str, deadline: Deadline) -> str | None:
+        """Return the payment of a charge or Checkout session: its payment intent, or the charge itself.
 
-        :raises StripeCallError: the charge isn't available.
+        :return: ``None`` if a session has no payment intent.
+        :raises StripeCallError: it isn't available.
         """
-        path = _at(_CHARGES, charge)
-        return self._request("retrieve_charge", "get", path, {}, deadline, parse_charge_payment_intent)
+        is_session = reference.startswith("cs_")
+        name, path = ("retrieve_checkout_session", _SESSIONS) if is_session else ("retrieve_charge", _CHARGES)
+        return self._request(name, "get", _at(path, reference), {}, deadline, parse_referenced_payment)
+
+    def list_sessions(self, payment_intent: str, deadline: Deadline) -> list[str]:
+        """Return the IDs of the Checkout sessions of a payment intent; there is at most one.
+
+        :raises StripeCallError: they aren't available.
+        """
+        params = {"payment_intent": payment_intent}
+        return self._request("list_checkout_sessions", "get", _SESSIONS, params, deadline, parse_ids)
+
+    def find_connect_options(self, payment: str, deadline: Deadline) -> frozenset[str]:
+        """Return which options of refunds a payment supports: a charge may have no fee, or no transfer.
+
+        :raises StripeCallError: the payment isn't available.
+        """
+        name, path, params = _read_of(payment)
+        return self._request(name, "get", path, params, deadline, parse_connect_options)
 
     def retrieve_amount_received(self, payment_intent: str, deadline: Deadline) -> int:
         """Return what a payment intent received, in minor units, before any refund.
@@ -306,15 +348,8 @@ class Gateway:
 
         :raises StripeCallError: it isn't available.
         """
-        params = {"expand": ["latest_charge"]}
-        payment = self._request(
-            "retrieve_payment_intent",
-            "get",
-            _at(_PAYMENT_INTENTS, payment_intent),
-            params,
-            deadline,
-            parse_payment,
-        )
+        name, path, params = _read_of(payment_intent)
+        payment = self._request(name, "get", path, params, deadline, parse_payment)
         if not payment.released or not payment.refunded:
             return payment
         # The charge may count the uncaptured part of the authorization as refunded, so the list decides.
@@ -335,11 +370,13 @@ class Gateway:
 
         :param params: the parameters, and ``idempotency_key``, which is sent as a header.
         """
+        if self._account is not None:
+            params = {**params, "stripe_account": self._account}  # sent as a header, too
 
         def send() -> Any:
             response = self._client.raw_request(method, path, **params)
             if date := _date_header(response.headers):
-                self._last_date = date, time.monotonic()
+                self._last_date[:] = [(date, time.monotonic())]
             return response
 
         with rate_limit_slot(), self._observed(name):
@@ -380,6 +417,13 @@ def _read(
 def _at(path: str, object_id: str) -> str:
     """Return the path of one object. Its ID is always a single path segment."""
     return f"{path}/{quote(object_id, safe='')}"
+
+
+def _read_of(payment: str) -> tuple[str, str, Mapping[str, Any]]:
+    """Return the name, path and parameters of the request that reads a payment with its charge."""
+    if payment.startswith("pi_"):
+        return "retrieve_payment_intent", _at(_PAYMENT_INTENTS, payment), {"expand": ["latest_charge"]}
+    return "retrieve_charge", _at(_CHARGES, payment), {}
 
 
 def _date_of(answer: StripeCallError) -> datetime | None:

@@ -53,7 +53,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         raise ReleasedAuthorization
     return StripeRefund(
         id=_text(answer["id"]),
-        payment_intent=_text(_id_of(answer["payment_intent"])),
+        payment_intent=_text(_id_of(answer["payment_intent"]) or charge["id"]),
         status=status,
         amount=_amount(answer["amount"]),
         amount_captured=_amount(charge["amount_captured"] or 0),
@@ -65,6 +65,8 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         request_id=request_id if request_id is None else _text(request_id),
         pending_reason=_optional_text(answer.get("pending_reason")),
         is_transfer_kept=bool(charge.get("transfer")) and not answer.get("transfer_reversal"),
+        charge=_text(charge["id"]),
+        livemode=charge.get("livemode") is True,
         deciding_transaction=_text(_id_of(answer["balance_transaction"])) if may_be_release else None,
     )
 
@@ -118,13 +120,22 @@ def parse_amount_received(answer: Mapping[str, Any], request_id: str | None) -> 
     return expect(answer["amount_received"], int)
 
 
-def parse_charge_payment_intent(answer: Mapping[str, Any], request_id: str | None) -> str | None:
-    """Parse the payment intent of a charge; ``None`` for a charge without one.
+def parse_referenced_payment(answer: Mapping[str, Any], request_id: str | None) -> str | None:
+    """Parse the payment of a charge or Checkout session: its payment intent, or the charge if it has none.
 
-    :raises LookupError, TypeError: it isn't a charge.
+    :return: ``None`` for a session that isn't paid, or that starts a subscription.
+    :raises LookupError, TypeError: it is neither.
     """
-    payment_intent = _id_of(answer["payment_intent"])
-    return None if payment_intent is None else expect(payment_intent, str)
+    payment = _id_of(answer["payment_intent"]) or (answer["id"] if answer["object"] == "charge" else None)
+    return None if payment is None else expect(payment, str)
+
+
+def parse_ids(answer: Mapping[str, Any], request_id: str | None) -> list[str]:
+    """Parse the IDs of a list's objects.
+
+    :raises LookupError, TypeError: it isn't such a list.
+    """
+    return [expect(each["id"], str) for each in expect(answer["data"], list)]
 
 
 def parse_reporting_category(answer: Mapping[str, Any], request_id: str | None) -> str:
@@ -151,14 +162,16 @@ def parse_webhook_endpoints(answer: Mapping[str, Any], request_id: str | None) -
 
 
 def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
-    """Parse a payment intent whose ``latest_charge`` is expanded.
+    """Parse a payment intent whose ``latest_charge`` is expanded, or a charge without a payment intent.
 
-    :raises LookupError, TypeError: it isn't such a payment intent.
+    :raises LookupError, TypeError: it is neither.
     """
-    charge = answer["latest_charge"] or _NO_CHARGE
+    is_charge = answer["object"] == "charge"
+    charge = _charge_of(answer)
+    received = charge["amount_captured"] or 0 if is_charge else answer["amount_received"]
     return Payment(
         id=expect(answer["id"], str),
-        amount_received=expect(answer["amount_received"], int),
+        amount_received=expect(received, int),
         refunded=expect(charge["amount_refunded"], int),
         currency=expect(answer["currency"], str),
         livemode=expect(answer["livemode"], bool),
@@ -166,6 +179,21 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
         disputed=charge.get("disputed") is True,
         released=_uncaptured(charge),
     )
+
+
+def parse_connect_options(answer: Mapping[str, Any], request_id: str | None) -> frozenset[str]:
+    """Parse which options of refunds a payment supports, from the same objects as :func:`parse_payment`.
+
+    :raises LookupError, TypeError: it is neither.
+    """
+    charge = _charge_of(answer)
+    supported = {"reverse_transfer": "transfer", "refund_application_fee": "application_fee"}
+    return frozenset(option for option, needed in supported.items() if charge.get(needed))
+
+
+def _charge_of(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = answer if answer["object"] == "charge" else answer["latest_charge"]
+    return found or _NO_CHARGE
 
 
 def _may_be_release(refund: Mapping[str, Any], charge: Mapping[str, Any]) -> bool:

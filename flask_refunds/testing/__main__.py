@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
+from .cards import Cards
+from .request_log import ReceivedRequest
 from .sandbox import StripeSandbox
+
+_CLOCK_INTERVAL_SECONDS = 0.2
+_BANNER = """\
+Stripe sandbox: no money moves. Press Ctrl-C to stop it.
+
+  In your app    STRIPE_API_BASE={url}  STRIPE_SECRET_KEY=sk_test_anything
+  Webhook        {webhook}
+  Test cards     {succeeds} refunds at once
+                 {pending} refund is pending, and succeeds after {settle_after:g} s
+                 {fails} refund succeeds, and fails after {settle_after:g} s
+  New payment    curl {url}/_sandbox/payments -d amount=1999
+  In Dashboard   curl {url}/_sandbox/dashboard_refund -d payment_intent=pi_…
+  Settle         curl {url}/_sandbox/settle -d refund=re_… -d status=failed
+  Move time      curl {url}/_sandbox/advance -d seconds=86400
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the sandbox and print its base URL on a line of its own.
+    """Start the sandbox and print its base URL on a line of its own; the rest goes to stderr.
 
     :return: the exit status.
     """
@@ -20,20 +40,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.webhook is None) != (options.webhook_secret is None):
         parser.error("use --webhook and --webhook-secret together")
-    stop = threading.Event()
+    stop, changed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+
+    def on_request(request: ReceivedRequest) -> None:
+        changed.set()
+        if not options.quiet:
+            print(request, file=sys.stderr, flush=True)
+
     with StripeSandbox(
         port=options.port,
         latency=options.latency_ms / 1000,
         rate_limit=options.rate_limit,
         enforce_amount_limit=not options.no_amount_limit,
+        refund_settles_after=options.settle_after,
+        on_request=on_request,
     ) as sandbox:
+        if options.state is not None and options.state.exists():
+            _load(sandbox, options.state, parser)
         if options.webhook is not None:
             sandbox.add_webhook(options.webhook, options.webhook_secret)
+        if not options.quiet:
+            print(_banner(sandbox.url, options), file=sys.stderr, flush=True)
         print(sandbox.url, flush=True)
-        stop.wait()
+        while not stop.wait(_CLOCK_INTERVAL_SECONDS):
+            sandbox.advance(0)  # settles what is due, and sends the events
+            if options.state is not None and changed.is_set():
+                changed.clear()
+                _save(sandbox, options.state)
+        if options.state is not None:
+            _save(sandbox, options.state)
     return 0
+
+
+def _load(sandbox: StripeSandbox, file: Path, parser: argparse.ArgumentParser) -> None:
+    try:
+        sandbox.load(json.loads(file.read_text(encoding="utf-8"))["sandbox"])
+    except (ValueError, KeyError, TypeError):
+        parser.error(f"{file} isn't a file that --state has written")
+
+
+def _save(sandbox: StripeSandbox, file: Path) -> None:
+    """Replace the file, so that it is complete whenever this process is killed."""
+    new = file.with_name(file.name + ".new")
+    new.write_text(json.dumps({"sandbox": sandbox.dump()}), encoding="utf-8")
+    os.replace(new, file)
+
+
+def _banner(url: str, options: argparse.Namespace) -> str:
+    return _BANNER.format(
+        url=url,
+        webhook=options.webhook or "none; use --webhook and --webhook-secret",
+        settle_after=options.settle_after,
+        succeeds=Cards.SUCCEEDS,
+        pending=Cards.REFUND_PENDING,
+        fails=Cards.REFUND_FAILS,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,8 +110,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-amount-limit", action="store_true", help="allow refunds that exceed the amount paid"
     )
+    parser.add_argument(
+        "--settle-after",
+        type=float,
+        default=3600.0,
+        metavar="SECONDS",
+        help="when refunds of the asynchronous test cards change their status (default: 3600)",
+    )
     parser.add_argument("--webhook", metavar="URL", help="send events to this URL")
     parser.add_argument("--webhook-secret", metavar="SECRET", help="sign the events with this secret")
+    parser.add_argument(
+        "--state", type=Path, metavar="FILE", help="keep payments, refunds and events in this file"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print only the URL, and no requests")
     return parser
 
 

@@ -36,7 +36,13 @@ from .objects import JsonObject
 from .params import parse_form
 
 _SECRET_KEY = re.compile(r"(?:sk|rk)_(test|live)_\w+", re.ASCII)
-_KINDS = {"pi_": "payment_intent", "ch_": "charge", "re_": "refund"}
+_KINDS = {
+    "pi_": "payment_intent",
+    "ch_": "charge",
+    "py_": "charge",
+    "re_": "refund",
+    "cs_": "checkout.session",
+}
 _FORM = "application/x-www-form-urlencoded"
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
@@ -145,8 +151,8 @@ class Api:
     def _find_account(self, headers: Mapping[str, str], livemode: bool) -> Account:
         """Return the account of ``Stripe-Account`` or ``Stripe-Context``, or the key's own account."""
         platform = self._account(livemode)
-        account_id = headers.get("stripe-account") or headers.get("stripe-context")
-        if not account_id:
+        account_id = read_account(headers)
+        if account_id is None:
             return platform
         for account in platform.with_connected():
             if account.account_id == account_id:
@@ -172,6 +178,7 @@ class Api:
 
 def _check_hidden(endpoint: Endpoint, path: str, params: Mapping[str, Any]) -> Endpoint:
     """Return the endpoint with a check that the request names no hidden object."""
+    path = path.replace("/checkout/", "/")
     named = {"id": path.split("/")[3] if path.count("/") > 2 else ""}
     named |= {name: params[name] for name in ("payment_intent", "charge") if name in params}
 
@@ -201,6 +208,11 @@ def read_secret_key(headers: Mapping[str, str]) -> str:
         return base64.b64decode(credentials, validate=True).decode().partition(":")[0]
     except (binascii.Error, UnicodeDecodeError):
         return ""
+
+
+def read_account(headers: Mapping[str, str]) -> str | None:
+    """Return the connected account of ``Stripe-Account`` or ``Stripe-Context``, or None."""
+    return headers.get("stripe-account") or headers.get("stripe-context") or None
 
 
 def read_idempotency_key(request: Request) -> str | None:

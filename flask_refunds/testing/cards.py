@@ -6,9 +6,37 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
-UNKNOWN_CARD_HELP = "Use one of the test cards that https://docs.stripe.com/testing lists."
+
+class Cards(str, enum.Enum):
+    """The test cards that refunds are mostly tested with, as numbers."""
+
+    SUCCEEDS = "4242424242424242"
+    """The payment and its refund succeed at once."""
+    REFUND_PENDING = "4000000000007726"
+    """The refund is pending, and succeeds later."""
+    REFUND_FAILS = "4000000000005126"
+    """The refund succeeds, and fails later."""
+    DISPUTED = "4000000000000259"
+    """The charge is disputed. Stripe refuses the refund."""
+    INQUIRY = "4000000000001976"
+    """The customer's bank asks about the charge. Refunds are possible."""
+    AUTHENTICATION_REQUIRED = "4000002760003184"
+    """The payment waits for 3D Secure, and isn't paid."""
+    DECLINED = "4000000000000002"
+    """The payment is declined."""
+    INSUFFICIENT_FUNDS = "4000000000009995"
+    """The payment is declined for insufficient funds."""
+
+    __str__ = str.__str__
+
+
+UNKNOWN_CARD_HELP = (
+    f"Use {', '.join(f'Cards.{card.name}' for card in Cards)}, "
+    "or another of the test cards that https://docs.stripe.com/testing lists."
+)
 
 
 @dataclass(frozen=True)

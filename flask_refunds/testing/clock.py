@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 
 class Clock:
-    """A time source with an offset.
+    """A time source with an offset, in seconds.
 
     :param source: returns seconds since the epoch.
     """
 
     def __init__(self, source: Callable[[], float]) -> None:
         self._source = source
-        self._offset = 0.0
+        self.offset = 0.0
 
     def __call__(self) -> float:
-        return self._source() + self._offset
+        return self._source() + self.offset
 
     def advance(self, seconds: float) -> None:
         """Move the clock forward.
@@ -25,8 +25,12 @@ class Clock:
         """
         if seconds < 0:
             raise ValueError(f"seconds must be 0 or more, not {seconds}")
-        self._offset += seconds
+        self.offset += seconds
+
+    def set(self, now: float) -> None:
+        """Set the clock to a time, in seconds since the epoch."""
+        self.offset = now - self._source()
 
     def reset(self) -> None:
         """Remove the offset."""
-        self._offset = 0.0
+        self.offset = 0.0

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from .account import Account
+from .account import FAILED_OR_CANCELED, Account
 from .api_versions import API_VERSION
-from .cards import UNKNOWN_CARD_HELP, find_card
+from .cards import UNKNOWN_CARD_HELP, Cards, find_card
 from .clock import Clock
 from .errors import ApiError
 from .events import ApiCall, StoredEvent
@@ -40,6 +40,8 @@ class AccountControls:
         self._changed = threading.Condition()
         self._clock = Clock(clock)
         self._accounts = self._new_accounts()
+        self.after_change: Callable[[], None] = lambda: None
+        """Called after each change that a method of this class made, in the thread that called it."""
 
     # Payments
 
@@ -47,7 +49,7 @@ class AccountControls:
         self,
         amount: int,
         currency: str = "usd",
-        card: str = "4242424242424242",
+        card: str = Cards.SUCCEEDS,
         metadata: Mapping[str, str] | None = None,
         *,
         livemode: bool | None = None,
@@ -57,11 +59,13 @@ class AccountControls:
         transfer_to: str | None = None,
         transfer_amount: int | None = None,
         application_fee_amount: int | None = None,
+        intent: bool = True,
     ) -> str:
         """Pay with a test card.
 
         :param amount: in minor units, at least 1.
-        :param card: a card number, or an ID such as ``pm_card_pendingRefund``.
+        :param card: one of :class:`~flask_refunds.testing.Cards`, another number, or an ID such as
+            ``pm_card_pendingRefund``.
         :param livemode: by default, the mode of ``secret_key`` or else test mode.
         :param capture: ``manual`` only authorizes the payment; see :meth:`capture`.
         :param account: the connected account that the payment is made on (a direct charge). A new ID
@@ -70,7 +74,9 @@ class AccountControls:
             an ``instructions_email`` and wait for the customer.
         :param transfer_to: the connected account that gets the money (a destination charge).
         :param transfer_amount: how much of it; by default all.
-        :return: the payment intent's ID. If the card is declined, the payment intent is unpaid.
+        :param intent: False makes a charge without a payment intent, as the older Charges API did.
+        :return: the payment intent's ID, or the charge's. If the card is declined, the payment intent is
+            unpaid.
         :raises ValueError: the amount, card or ``capture`` is invalid.
         :raises ApiError: ``application_fee_amount`` without a connected account.
         """
@@ -91,21 +97,44 @@ class AccountControls:
         with self._changed:
             chosen = self._account(self._livemode if livemode is None else livemode, account)
             try:
-                intent = chosen.create_payment_intent(
+                created = chosen.create_payment_intent(
                     amount=amount,
                     currency=currency.lower(),
                     card=test_card,
                     confirm=True,
                     metadata=dict(metadata or {}),
                     application_fee_amount=application_fee_amount,
+                    is_shown=intent,
                     **options,
                 )
             except ApiError as declined:
                 if "payment_intent" not in declined.error:
                     raise
-                intent = declined.error["payment_intent"]
+                created = declined.error["payment_intent"]
             self._changed.notify_all()
-            return str(intent["id"])
+            payment = str(created["id" if intent else "latest_charge"])
+        self.after_change()
+        return payment
+
+    def create_checkout_session(
+        self, payment_intent: str | None = None, *, mode: str = "payment", account: str | None = None
+    ) -> str:
+        """Create the Checkout session that a payment was made with.
+
+        The other methods also take its ID in place of the payment intent's.
+
+        :param payment_intent: by default none: the session isn't paid, or it started a subscription.
+        :param mode: ``payment``, ``setup`` or ``subscription``.
+        :param account: the connected account of a session without a payment.
+        :return: the session's ID, ``cs_…``.
+        :raises LookupError: the payment intent is unknown.
+        """
+        if payment_intent is not None:
+            session = self._modify(lambda each: each.create_checkout_session(payment_intent, mode=mode))
+            return str(session["id"])
+        with self._changed:
+            chosen = self._account(self._livemode, account)
+            return str(chosen.create_checkout_session(None, mode=mode)["id"])
 
     def capture(
         self,
@@ -153,7 +182,9 @@ class AccountControls:
         :param inquiry: the customer's bank only asks; refunds are still possible.
         :return: a copy of the dispute.
         """
-        return self._modify(lambda account: account.dispute(payment_intent, reason=reason, inquiry=inquiry))
+        return self._modify(
+            lambda account: account.dispute(account.intent_of(payment_intent), reason=reason, inquiry=inquiry)
+        )
 
     def payment_intent(self, payment_intent: str) -> JsonObject:
         """Return a copy of a payment intent.
@@ -167,7 +198,7 @@ class AccountControls:
 
         :raises LookupError: the ID is unknown, or the payment intent has no charge.
         """
-        charge = self.payment_intent(payment_intent)["latest_charge"]
+        charge = self.payment_intent(self._intent_of(payment_intent))["latest_charge"]
         return self._read(lambda account: account.at_version(account.charge(charge)))
 
     def transfer(self, payment_intent: str) -> JsonObject:
@@ -203,17 +234,18 @@ class AccountControls:
     def hide(self, identifier: str) -> None:
         """Answer requests that name this object with 404, as Stripe does for objects of another account.
 
-        :param identifier: a payment intent (with its charge and its refunds) or a refund.
+        :param identifier: a payment (with its charge and its refunds) or a refund.
         :raises LookupError: the payment intent is unknown.
         """
         with self._changed:
             for account in self._all_accounts():
                 account.hidden.add(identifier)
-        if identifier.startswith("pi_"):
+        if not identifier.startswith(("re_", "pyr_")):
+            intent = self._intent_of(identifier)
             refunds = [refund["id"] for refund in self.refunds(identifier)]
-            for each in (self.payment_intent(identifier)["latest_charge"], *refunds):
-                if each is not None:
-                    self.hide(each)
+            charge = self.payment_intent(intent)["latest_charge"]
+            for account in self._all_accounts():
+                account.hidden.update(filter(None, [charge, *refunds]))
 
     def unhide(self) -> None:
         """Undo every :meth:`hide`."""
@@ -228,16 +260,17 @@ class AccountControls:
 
         :raises LookupError: the ID is unknown.
         """
-        return self._read(lambda account: account.refund(refund_id))
+        return self._read(lambda account: dict(account.at_version(account.refund(refund_id))))
 
     def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
-        """Return copies of a payment intent's refunds, or of all refunds; oldest first."""
+        """Return copies of a payment's refunds, or of all refunds; oldest first."""
         with self._changed:
             self._apply_due_transitions()
+            intent = payment_intent and self._intent_of(payment_intent)
             found = [
-                copy_json(refund)
+                copy_json(account.at_version(refund))
                 for account in self._all_accounts()
-                for refund in account.refunds_of(payment_intent)
+                for refund in account.refunds_of(intent)
             ]
         return sorted(found, key=lambda refund: int(refund["created"]))
 
@@ -245,9 +278,26 @@ class AccountControls:
         """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
         with self._changed:
             self._apply_due_transitions()
-            return sum(account.money_refunded(payment_intent) for account in self._all_accounts())
+            intent = self._intent_of(payment_intent)
+            return sum(account.money_refunded(intent) for account in self._all_accounts())
 
-    def refund_in_dashboard(
+    def assert_refunded_once(self, payment_intent: str, amount: int | None = None) -> None:
+        """Fail unless the payment has exactly one refund that is neither failed nor canceled.
+
+        :param amount: what it must have returned, in minor units; by default all that was captured.
+        :raises AssertionError: lists the payment's refunds.
+        """
+        expected = self.charge(payment_intent)["amount_captured"] if amount is None else amount
+        refunds = self.refunds(payment_intent)
+        alive = [each["amount"] for each in refunds if each["status"] not in FAILED_OR_CANCELED]
+        if alive != [expected]:
+            shown = [f"{each['id']} {each['amount']} {each['status']}" for each in refunds]
+            raise AssertionError(
+                f"{payment_intent} should be refunded once, {expected}. "
+                f"Its refunds: {', '.join(shown) or 'none'}"
+            )
+
+    def dashboard_refund(
         self,
         payment_intent: str,
         amount: int | None = None,
@@ -267,7 +317,7 @@ class AccountControls:
         call = ApiCall(forced_status=status)
         return self._modify(
             lambda account: account.create_refund(
-                payment_intent=payment_intent,
+                payment_intent=account.intent_of(payment_intent),
                 amount=amount,
                 instructions_email=instructions_email,
                 call=call,
@@ -322,6 +372,7 @@ class AccountControls:
             self._clock.advance(seconds)
             self._apply_due_transitions()
             self._changed.notify_all()
+        self.after_change()
 
     def now(self) -> float:
         """Return the sandbox's time, in seconds since the epoch."""
@@ -341,6 +392,12 @@ class AccountControls:
         account = Account(now=self._clock, livemode=livemode, account_id=account_id, **self._account_options)
         account.events.on_event = partial(self._publish, account)
         return account
+
+    def _intent_of(self, payment: str) -> str:
+        """Return the payment intent of a charge or Checkout session."""
+        if payment.startswith("pi_"):
+            return payment
+        return str(self._read(lambda account: {"id": account.intent_of(payment)})["id"])
 
     def _account(self, livemode: bool, account_id: str | None = None) -> Account:
         platform = self._accounts[livemode]
@@ -363,7 +420,8 @@ class AccountControls:
             self._apply_due_transitions()
             changed = self._in_any_account(change)
             self._changed.notify_all()
-            return changed
+        self.after_change()
+        return changed
 
     def _in_any_account(self, action: Callable[[Account], JsonObject]) -> JsonObject:
         """Run an action on the account and mode that has the object."""

@@ -30,6 +30,10 @@ class DelayedTransitions:
         self._added += 1
         heapq.heappush(self._heap, DelayedTransition(at, self._added, refund_id, from_status, to_status))
 
+    def __iter__(self) -> Iterator[DelayedTransition]:
+        """Iterate over the transitions, in order."""
+        return iter(sorted(self._heap))
+
     def pop_due(self, now: float) -> Iterator[DelayedTransition]:
         """Remove and yield the transitions that are due."""
         while self._heap and self._heap[0].at <= now:

@@ -11,7 +11,7 @@ import http.client
 import socket
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ class WebhookEndpoint:
     :param thin: whether to send thin events.
     :param connect: whether to send the events of connected accounts; otherwise those of the platform.
     :param api_version: the version of the events' objects; None for the account's default version.
+    :param receive: called with each event, instead of a delivery over HTTP.
     """
 
     url: str
@@ -42,6 +43,7 @@ class WebhookEndpoint:
     thin: bool = False
     connect: bool = False
     api_version: str | None = None
+    receive: Callable[[JsonObject], None] | None = None
 
     def has_mode(self, livemode: bool) -> bool:
         """Return whether this endpoint receives events of this mode.

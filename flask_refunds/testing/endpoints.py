@@ -1,6 +1,6 @@
 """The API endpoints: the parameters of each, and what it does with an account.
 
-Sources: https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/transfers,
+Sources: https://docs.stripe.com/api/refunds, …/payment_intents, …/charges, …/checkout/sessions, …/transfers,
 …/application_fees, …/events, …/balance, …/webhook_endpoints, …/v2/core/events,
 …/v2/core/event_destinations
 """
@@ -36,6 +36,7 @@ Builder = Callable[..., Endpoint]
 _EXPANDABLE: dict[str, dict[str, str]] = {
     "refund": {"charge": "charge", "payment_intent": "payment_intent"},
     "payment_intent": {"latest_charge": "charge"},
+    "checkout.session": {"payment_intent": "payment_intent"},
     "charge": {
         "application_fee": "application_fee",
         "payment_intent": "payment_intent",
@@ -166,6 +167,21 @@ def _get_intent(identifier: str, params: p.Params) -> Endpoint:
 def _get_charge(identifier: str, params: p.Params) -> Endpoint:
     read = p.read(params, EXPAND)
     return _with_expansion("charge", read, lambda account, call: account.charge(identifier))
+
+
+def _get_checkout_session(identifier: str, params: p.Params) -> Endpoint:
+    read = p.read(params, EXPAND)
+    return _with_expansion(
+        "checkout.session", read, lambda account, call: account.checkout_session(identifier)
+    )
+
+
+def _list_checkout_sessions(params: p.Params) -> Endpoint:
+    read = p.read(params, {"payment_intent": p.string, **PAGE})
+    url, payment_intent = "/v1/checkout/sessions", read.get("payment_intent")
+    return lambda account, call: _page(
+        "checkout.session", url, account.checkout_sessions(payment_intent), read
+    )
 
 
 def _get_balance_transaction(identifier: str, params: p.Params) -> Endpoint:
@@ -314,6 +330,8 @@ _ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
         ("POST", rf"/v1/payment_intents/{_ID}/capture", _capture_intent),
         ("POST", rf"/v1/payment_intents/{_ID}/cancel", _cancel_intent),
         ("GET", rf"/v1/charges/{_ID}", _get_charge),
+        ("GET", r"/v1/checkout/sessions", _list_checkout_sessions),
+        ("GET", rf"/v1/checkout/sessions/{_ID}", _get_checkout_session),
         ("GET", rf"/v1/balance_transactions/{_ID}", _get_balance_transaction),
         ("GET", rf"/v1/transfers/{_ID}", _get_transfer),
         ("GET", rf"/v1/application_fees/{_ID}", _get_application_fee),

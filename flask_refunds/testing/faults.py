@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import fnmatch
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from types import TracebackType
 
 
 class Fault(str, enum.Enum):
@@ -17,24 +19,24 @@ class Fault(str, enum.Enum):
     still apply to it.
     """
 
-    DROP_BEFORE = "drop_before"
+    REQUEST_LOST = "request_lost"
     """Not executed; the connection is closed and the key stays unused."""
-    DROP_AFTER = "drop_after"
+    RESPONSE_LOST = "response_lost"
     """Executed; the connection is closed without a response."""
-    HANG_BEFORE = "hang_before"
+    TIMEOUT_BEFORE_REFUND = "timeout_before_refund"
     """Not executed; no response until the client disconnects or :meth:`StripeSandbox.clear_faults`."""
-    HANG_AFTER = "hang_after"
+    TIMEOUT_AFTER_REFUND = "timeout_after_refund"
     """Executed; no response until the client disconnects or :meth:`StripeSandbox.clear_faults`."""
     LATE = "late"
     """The key is reserved and the request waits for :meth:`StripeSandbox.release`. Then it is executed,
     even if the client has disconnected."""
-    ERROR_500 = "error_500"
+    SERVER_ERROR_BEFORE = "server_error_before"
     """Not executed; a 500 response is sent and stored."""
-    ERROR_500_AFTER = "error_500_after"
+    SERVER_ERROR_AFTER = "server_error_after"
     """Executed, but a 500 response is sent and stored."""
-    ERROR_502_HTML = "error_502_html"
+    BAD_GATEWAY = "bad_gateway"
     """Not executed; a gateway's HTML error page is sent and not stored."""
-    ERROR_503 = "error_503"
+    SERVICE_UNAVAILABLE = "service_unavailable"
     """Not executed; a 503 response is sent and not stored."""
     RATE_LIMITED = "rate_limited"
     """Not executed; 429 ``rate_limit`` is sent and not stored."""
@@ -43,15 +45,15 @@ class Fault(str, enum.Enum):
     enabled, because of the ``Stripe-Should-Retry`` header."""
     CONFLICT = "conflict"
     """Not executed; 409 ``idempotency_key_in_use`` is sent and not stored."""
-    GARBAGE = "garbage"
+    UNREADABLE_RESPONSE = "unreadable_response"
     """Executed; a 200 response with a body that isn't JSON."""
-    TRUNCATED = "truncated"
+    TRUNCATED_RESPONSE = "truncated_response"
     """Executed; a 200 response that is shorter than its Content-Length."""
-    EMPTY = "empty"
+    EMPTY_RESPONSE = "empty_response"
     """Executed; a 200 response without a body."""
     WRONG_OBJECT = "wrong_object"
     """Executed; a 200 response with a customer instead of the requested object."""
-    SLOW_DRIP = "slow_drip"
+    ENDLESS_RESPONSE = "endless_response"
     """Executed; the body is sent one byte at a time and never ends."""
     KEY_REJECTED = "key_rejected"
     """Not executed; 401 for an unknown API key is sent and not stored."""
@@ -70,20 +72,56 @@ class Fault(str, enum.Enum):
     CANCELED = "canceled"
     """Executed; the refund is created as canceled and no money moves."""
 
+    __str__ = str.__str__
+
     @classmethod
     def _missing_(cls, value: object) -> None:
         raise ValueError(f"Unknown fault {value!r}. Valid faults: {', '.join(cls)}")
 
 
+OUTCOME_UNKNOWN = (
+    Fault.REQUEST_LOST,
+    Fault.RESPONSE_LOST,
+    Fault.TIMEOUT_BEFORE_REFUND,
+    Fault.TIMEOUT_AFTER_REFUND,
+    Fault.SERVER_ERROR_BEFORE,
+    Fault.SERVER_ERROR_AFTER,
+    Fault.BAD_GATEWAY,
+    Fault.SERVICE_UNAVAILABLE,
+    Fault.CONFLICT,
+    Fault.UNREADABLE_RESPONSE,
+    Fault.TRUNCATED_RESPONSE,
+    Fault.EMPTY_RESPONSE,
+    Fault.WRONG_OBJECT,
+    Fault.ENDLESS_RESPONSE,
+)
+"""After these, your app can't know whether the refund was made. It answers 202, and resumes the refund."""
+
+REFUSED = (Fault.CARD_ERROR, Fault.INSUFFICIENT_BALANCE)
+"""Stripe refuses the refund. Your app answers 400 ``refund_failed``."""
+
+RETRYABLE = (Fault.RATE_LIMITED, Fault.LOCK_TIMEOUT, Fault.KEY_REJECTED, Fault.KEY_FORBIDDEN)
+"""Nothing was refunded. Your app answers 5xx, and the same request can succeed later."""
+
 FORCED_STATUSES = frozenset({Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED})
 
 
-@dataclass
+class FaultNotUsed(AssertionError):
+    """A test injected a fault, and no request matched it. Otherwise the test would pass without it."""
+
+    def __init__(self, unused: Iterable[Injected]) -> None:
+        faults = ", ".join(f"{each.fault} ({each.method} {each.path})" for each in unused)
+        super().__init__(f"No request got the injected fault: {faults}")
+
+
+@dataclass(eq=False)
 class Injected:
     """A fault that was injected, and its counters.
 
     ``times`` is the number of requests that it still applies to (None: all). ``after`` is the number of
     matching requests that still pass first. ``hits`` is the number of requests that it was applied to.
+
+    In a ``with`` statement, it applies until the end of the block, which fails if there were no hits.
     """
 
     fault: Fault
@@ -92,6 +130,21 @@ class Injected:
     times: int | None = 1
     after: int = 0
     hits: int = field(default=0, init=False)
+    remove: Callable[[], None] = field(default=lambda: None, init=False, repr=False)
+    """Ends the fault."""
+
+    def __enter__(self) -> Injected:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.remove()
+        if kind is None and not self.hits:
+            raise FaultNotUsed([self])
 
     def matches(self, method: str, path: str) -> bool:
         """Return whether the fault applies to this method and path.
@@ -132,6 +185,15 @@ class FaultPlan:
                 elif chosen is None:
                     chosen = injected
         return None if chosen is None else self._hit(chosen)
+
+    def remove(self, injected: Injected) -> None:
+        """Remove a fault, if it is still there."""
+        if injected in self._injected:
+            self._injected.remove(injected)
+
+    def unused(self) -> list[Injected]:
+        """Return the faults that weren't applied to any request."""
+        return [injected for injected in self._injected if not injected.hits]
 
     def clear(self) -> None:
         """Remove all faults."""

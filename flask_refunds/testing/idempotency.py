@@ -8,7 +8,7 @@ Later requests with the same key get that response for at least 24 hours
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +56,21 @@ class IdempotencyKeys:
         record = self._records.get((scope, key))
         if record is None:
             record = KeyRecord(key, scope, path, params, request_id, self._now())
-            self._records[scope, key] = record
+            self.add(record)
             return record
         if (record.path, record.params) != (path, params):
             raise _different_request(record, path)
         if record.response is None:
             raise idempotency_key_in_use(key)
         return record
+
+    def __iter__(self) -> Iterator[KeyRecord]:
+        """Iterate over the keys' records, oldest first."""
+        return iter(self._records.values())
+
+    def add(self, record: KeyRecord) -> None:
+        """Add the record of a key."""
+        self._records[record.scope, record.key] = record
 
     def clear(self) -> None:
         """Delete all keys."""

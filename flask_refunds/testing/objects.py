@@ -1,7 +1,8 @@
 """New Stripe objects.
 
 Fields: https://docs.stripe.com/api/refunds/object, …/charges/object, …/payment_intents/object,
-…/disputes/object, …/transfers/object, …/application_fees/object, …/webhook_endpoints/object
+…/checkout/sessions/object, …/disputes/object, …/transfers/object, …/application_fees/object,
+…/webhook_endpoints/object
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def new_charge(intent: Mapping[str, Any], card: Card, *, created: int) -> JsonOb
     """Return the uncaptured charge of a payment intent, failed if the card is declined."""
     paid = card.decline_code is None
     return {
-        "id": new_id("ch"),
+        "id": new_id("ch" if intent["payment_method_types"][0] == CARD else "py"),
         "object": "charge",
         "amount_captured": 0,
         "amount_refunded": 0,
@@ -175,6 +176,33 @@ def _outcome(card: Card) -> JsonObject:
         declined = {"network_status": "declined_by_network", "type": "issuer_declined"}
         outcome = {**declined, "reason": card.decline_code}
     return {"advice_code": None, "network_advice_code": None, "network_decline_code": None, **outcome}
+
+
+def new_checkout_session(
+    intent: Mapping[str, Any] | None, *, created: int, livemode: bool, mode: str
+) -> JsonObject:
+    """Return a Checkout session: of a payment intent, or one without.
+
+    The fields are a part of those at https://docs.stripe.com/api/checkout/sessions/object.
+    """
+    paid = intent is not None and intent["status"] == "succeeded"
+    return {
+        "id": new_id(f"cs_{'live' if livemode else 'test'}"),
+        "object": "checkout.session",
+        "amount_total": intent and intent["amount"],
+        "created": created,
+        "currency": intent and intent["currency"],
+        "customer": None,
+        "invoice": None,
+        "livemode": livemode,
+        "metadata": {},
+        "mode": mode,
+        "payment_intent": intent and intent["id"],
+        "payment_status": "paid" if paid else "unpaid",
+        "status": "complete" if paid else "open",
+        "subscription": None if mode == "payment" else new_id("sub"),
+        "url": None,
+    }
 
 
 def new_refund(charge: Mapping[str, Any], *, amount: int, created: int, **optional: Any) -> JsonObject:

@@ -12,6 +12,7 @@ from .objects import (
     copy_json,
     new_application_fee,
     new_charge,
+    new_checkout_session,
     new_dispute,
     new_id,
     new_payment_intent,
@@ -37,11 +38,13 @@ class Payments(StoredObjects):
         currency: str,
         card: Card | None = None,
         confirm: bool = False,
+        is_shown: bool = True,
         call: ApiCall = NO_API_CALL,
         **optional: Any,
     ) -> JsonObject:
         """Create a payment intent, and pay it if ``confirm`` is true.
 
+        :param is_shown: False makes a charge without a payment intent, as the older Charges API did.
         :param optional: ``capture_method``, ``metadata``, ``transfer_data`` and others that Stripe
             documents; ``method`` for a payment method that isn't a card.
         :raises ApiError: 400 if the destination of the transfer is unknown; 402 if the card is declined.
@@ -55,6 +58,8 @@ class Payments(StoredObjects):
             **optional,
         )
         self._intents[intent["id"]] = intent
+        if not is_shown:
+            self._unshown_intents.add(intent["id"])
         if card is not None:
             self._attach(intent, card)
         self._emit("payment_intent.created", intent, call)
@@ -150,6 +155,16 @@ class Payments(StoredObjects):
         self._disputes_of.setdefault(charge["id"], []).append(dispute)
         self._emit("charge.dispute.created", dispute)
         return dispute
+
+    def create_checkout_session(self, payment: str | None, *, mode: str) -> JsonObject:
+        """Create the Checkout session that a payment was made with, or one without a payment.
+
+        :raises ApiError: 404 if the payment is unknown.
+        """
+        intent = None if payment is None else self.payment_intent(payment)
+        session = new_checkout_session(intent, created=self._time(), livemode=self.livemode, mode=mode)
+        self._sessions[session["id"]] = session
+        return session
 
     def _attach(self, intent: JsonObject, card: Card) -> None:
         self._cards[intent["id"]] = card

@@ -15,6 +15,7 @@ from .api import (
     Api,
     error_response,
     parse_parameters,
+    read_account,
     read_idempotency_key,
     read_secret_key,
     store_response,
@@ -38,15 +39,15 @@ _ERRORS_BEFORE_CHECKS: dict[Fault, Callable[[Request], ApiError]] = {
     Fault.CONFLICT: lambda request: errors.idempotency_key_in_use(read_idempotency_key(request)),
     Fault.KEY_REJECTED: lambda request: errors.key_rejected(read_secret_key(request.headers)),
     Fault.KEY_FORBIDDEN: lambda request: errors.key_forbidden(read_secret_key(request.headers)),
-    Fault.ERROR_503: lambda request: errors.server_error(503),
+    Fault.SERVICE_UNAVAILABLE: lambda request: errors.server_error(503),
 }
 _ERRORS_IN_ENDPOINT: dict[Fault, Callable[[], ApiError]] = {
-    Fault.ERROR_500: lambda: errors.server_error(retry=False),
+    Fault.SERVER_ERROR_BEFORE: lambda: errors.server_error(retry=False),
     Fault.CARD_ERROR: lambda: errors.card_declined("generic_decline"),
     Fault.INSUFFICIENT_BALANCE: errors.balance_insufficient,
 }
-_NOT_EXECUTED_NO_RESPONSE = frozenset({Fault.DROP_BEFORE, Fault.HANG_BEFORE})
-_NO_RESPONSE = _NOT_EXECUTED_NO_RESPONSE | {Fault.DROP_AFTER, Fault.HANG_AFTER}
+_NOT_EXECUTED_NO_RESPONSE = frozenset({Fault.REQUEST_LOST, Fault.TIMEOUT_BEFORE_REFUND})
+_NO_RESPONSE = _NOT_EXECUTED_NO_RESPONSE | {Fault.RESPONSE_LOST, Fault.TIMEOUT_AFTER_REFUND}
 
 
 @dataclass
@@ -72,6 +73,7 @@ class RequestHandler:
     :param changed: the lock around all state; it is notified after each step.
     :param apply_due_transitions: called with the lock held, before each request.
     :param latency: seconds between the arrival of a request and its execution.
+    :param on_request: called with each request when it has its response, or won't get one.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class RequestHandler:
         changed: threading.Condition,
         apply_due_transitions: Callable[[], None],
         latency: float,
+        on_request: Callable[[ReceivedRequest], None],
     ) -> None:
+        self._on_request = on_request
         self._api = api
         self._faults = faults
         self._request_log = request_log
@@ -103,6 +107,7 @@ class RequestHandler:
             self._apply_due_transitions()
             pending = self._log(connection, request)
             if pending.fault in _NOT_EXECUTED_NO_RESPONSE:
+                self._on_request(pending.log_entry)
                 self._withhold_response(pending)
                 return
             response = self._accept(pending)
@@ -143,6 +148,7 @@ class RequestHandler:
             read_idempotency_key(request),
             new_id("req"),
             self._faults.pick(request.method, request.path),
+            account=read_account(request.headers),
         )
         self._request_log.add(log_entry)
         self._changed.notify_all()
@@ -152,7 +158,7 @@ class RequestHandler:
         """Accept the request, or return the response that it gets without being executed."""
         request, request_id = pending.request, pending.log_entry.request_id
         headers = self._api.common_headers(request, request_id)
-        if pending.fault is Fault.ERROR_502_HTML:
+        if pending.fault is Fault.BAD_GATEWAY:
             return _BAD_GATEWAY
         try:
             if pending.fault in _ERRORS_BEFORE_CHECKS:
@@ -173,6 +179,7 @@ class RequestHandler:
                 response = _corrupt(response, pending.fault)
                 if pending.connection.alive and pending.fault not in _NO_RESPONSE:
                     pending.log_entry.status = response.status
+                self._on_request(pending.log_entry)
                 self._changed.notify_all()
             self._send(pending, response)
         except BaseException:
@@ -188,7 +195,7 @@ class RequestHandler:
             response = _reject(accepted, _ERRORS_IN_ENDPOINT[fault]())
         else:
             response = self._api.run(accepted, call)
-        if fault is Fault.ERROR_500_AFTER:
+        if fault is Fault.SERVER_ERROR_AFTER:
             response = _reject(accepted, errors.server_error(retry=False))
         store_response(accepted, response)
         return _with_headers(response, accepted)
@@ -197,10 +204,10 @@ class RequestHandler:
         connection, fault = pending.connection, pending.fault
         if fault in _NO_RESPONSE:
             self._withhold_response(pending)
-        elif fault is Fault.TRUNCATED:
+        elif fault is Fault.TRUNCATED_RESPONSE:
             connection.write(response.encode(length=len(response.body) + 100))
             connection.close()
-        elif fault is Fault.SLOW_DRIP:
+        elif fault is Fault.ENDLESS_RESPONSE:
             self._hanging.append(connection)
             connection.write(response.head(_SLOW_DRIP_LENGTH, close=False))
             _drip(connection, response.body)
@@ -208,7 +215,7 @@ class RequestHandler:
             connection.respond(response)
 
     def _withhold_response(self, pending: PendingRequest) -> None:
-        if pending.fault in (Fault.HANG_BEFORE, Fault.HANG_AFTER):
+        if pending.fault in (Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND):
             self._hanging.append(pending.connection)
         else:
             pending.connection.close()
@@ -221,9 +228,9 @@ def _drip(connection: Connection, rest: bytes) -> None:
 
 
 def _corrupt(response: Response, fault: Fault | None) -> Response:
-    if fault is Fault.GARBAGE:
+    if fault is Fault.UNREADABLE_RESPONSE:
         return replace(response, status=200, body=b"\x00\xff<!-- not JSON -->")
-    if fault is Fault.EMPTY:
+    if fault is Fault.EMPTY_RESPONSE:
         return replace(response, status=200, body=b"")
     if fault is Fault.WRONG_OBJECT:
         body = f'{{"id":"{new_id("cus")}","object":"customer","livemode":false}}'

@@ -18,7 +18,8 @@ class ReceivedRequest:
     """A request that the sandbox received.
 
     ``status`` is the status of the response. It is None while the request is running, and stays None
-    if no response was sent. ``fault`` is the fault that was applied to the request.
+    if no response was sent. ``fault`` is the fault that was applied to the request. ``account`` is the
+    connected account that the request names.
     """
 
     method: str
@@ -28,6 +29,12 @@ class ReceivedRequest:
     request_id: str
     fault: Fault | None = None
     status: int | None = None
+    account: str | None = None
+
+    def __str__(self) -> str:
+        params = "".join(f" {name}={value}" for name, value in self.params.items())
+        fault = f"  [{self.fault}]" if self.fault else ""
+        return f"{self.method} {self.path}{params} -> {self.status or 'no answer'}{fault}"
 
 
 class RequestLog:
@@ -53,6 +60,16 @@ class RequestLog:
         return [
             replace(request, params=copy_json(request.params)) for request in self._matching(method, path)
         ]
+
+    def last_post(self) -> ReceivedRequest:
+        """Return a copy of the latest POST request.
+
+        :raises LookupError: there was none.
+        """
+        for request in reversed(self._requests):
+            if request.method == "POST":
+                return replace(request, params=copy_json(request.params))
+        raise LookupError("The sandbox has received no POST request.")
 
     def clear(self) -> None:
         """Delete all requests."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from . import control_api
+from . import control_api, state
 from .account import Account
 from .api import Api, RateLimit
 from .api_versions import API_VERSION
 from .controls import AccountControls
 from .delivery import Delivery, EventDispatcher, WebhookEndpoint, WebhookSender
 from .events import StoredEvent
-from .faults import Fault, FaultPlan, Injected
+from .faults import Fault, FaultNotUsed, FaultPlan, Injected
 from .http_server import Connection, HttpServer, Request
 from .idempotency import IdempotencyKeys
 from .objects import JsonObject
@@ -50,6 +51,8 @@ class StripeSandbox(AccountControls):
     :param api_version: the account's default API version, for requests without ``Stripe-Version``, events and
         the objects that this class returns.
     :param clock: returns seconds since the epoch; by default real time.
+    :param on_request: called with each API request when it has its response, or won't get one. This is on the
+        server's thread.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class StripeSandbox(AccountControls):
         refund_settles_after: float = 3600.0,
         api_version: str = API_VERSION,
         clock: Callable[[], float] = time.time,
+        on_request: Callable[[ReceivedRequest], None] = lambda request: None,
     ) -> None:
         super().__init__(
             livemode=secret_key is not None and secret_key[3:8] == "live_",
@@ -88,6 +92,7 @@ class StripeSandbox(AccountControls):
             changed=self._changed,
             apply_due_transitions=self._apply_due_transitions,
             latency=latency,
+            on_request=on_request,
         )
 
     # Start and stop
@@ -166,6 +171,40 @@ class StripeSandbox(AccountControls):
             self._accounts = self._new_accounts()
             self._changed.notify_all()
 
+    def dump(self) -> JsonObject:
+        """Return all payments, refunds, events and idempotency keys as JSON, with the time."""
+        with self._changed:
+            self._apply_due_transitions()
+            return {
+                "now": self._clock(),
+                "offset": self._clock.offset,
+                "keys": state.dump_keys(self._keys),
+                "accounts": [state.dump_account(self._accounts[livemode]) for livemode in (False, True)],
+            }
+
+    def load(self, dumped: JsonObject, *, at_its_time: bool = False) -> None:
+        """Replace all payments, refunds, events and idempotency keys by those of :meth:`dump`.
+
+        :param at_its_time: continue at the time of the dump; otherwise time has passed since then.
+        """
+        connected = {name for account in dumped["accounts"] for name in account["connected"]}
+        with self._changed:
+            self._clock.offset = dumped["offset"]
+            if at_its_time:
+                self._clock.set(dumped["now"])
+            before, self._accounts = self._accounts, self._new_accounts()
+            for livemode, account in before.items():
+                self._accounts[livemode].webhook_endpoints = account.webhook_endpoints
+                self._accounts[livemode].event_destinations = account.event_destinations
+            self._keys.clear()
+            state.load_keys(self._keys, dumped["keys"])
+        for account_id in sorted(connected):
+            self.connect_account(account_id)
+        with self._changed:
+            for livemode, saved in zip((False, True), dumped["accounts"], strict=True):
+                state.load_account(self._accounts[livemode], saved)
+            self._changed.notify_all()
+
     # Faults
 
     def inject(
@@ -187,8 +226,39 @@ class StripeSandbox(AccountControls):
         :raises ValueError: the fault is unknown, or can't apply to these requests.
         """
         injected = Injected(Fault(fault), method, path, times, after)
+        injected.remove = partial(self._remove_fault, injected)
         with self._changed:
             return self._faults.inject(injected)
+
+    def fault(
+        self,
+        fault: Fault | str,
+        *,
+        method: str = "POST",
+        path: str = "/v1/refunds",
+        times: int | None = None,
+        after: int = 0,
+    ) -> Injected:
+        """Apply a fault to all matching requests of a ``with`` block; see :meth:`inject`.
+
+        ::
+
+            with stripe.fault("response_lost"):
+                refunds.refund(purchase)
+
+        :raises FaultNotUsed: at the end of the block; no request got the fault, so the block didn't test it.
+        """
+        return self.inject(fault, method=method, path=path, times=times, after=after)
+
+    def assert_faults_used(self) -> None:
+        """Fail if a fault that was injected wasn't applied to any request yet.
+
+        :raises FaultNotUsed: names these faults.
+        """
+        with self._changed:
+            unused = self._faults.unused()
+        if unused:
+            raise FaultNotUsed(unused)
 
     def clear_faults(self) -> None:
         """Remove all faults, close hanging connections, and execute the requests held by ``LATE``."""
@@ -207,6 +277,15 @@ class StripeSandbox(AccountControls):
         """Copies of the last 200,000 requests, oldest first."""
         with self._changed:
             return self._request_log.find()
+
+    @property
+    def last_request(self) -> ReceivedRequest:
+        """A copy of the latest POST request; requests that only read something don't count.
+
+        :raises LookupError: there was none.
+        """
+        with self._changed:
+            return self._request_log.last_post()
 
     def count_requests(self) -> dict[str, int]:
         """Return the number of requests by response status; ``none`` counts those without a response."""
@@ -265,6 +344,7 @@ class StripeSandbox(AccountControls):
         thin: bool = False,
         connect: bool = False,
         api_version: str | None = None,
+        receive: Callable[[JsonObject], None] | None = None,
     ) -> None:
         """Deliver all new events to a URL, with up to three attempts each.
 
@@ -275,8 +355,9 @@ class StripeSandbox(AccountControls):
         :param thin: send thin events (``v1.refund.updated``) instead of snapshots.
         :param connect: send the events of connected accounts instead of the platform's.
         :param api_version: the version of the events' objects; by default the account's.
+        :param receive: called with each event instead, while the sandbox waits. It must only store the event.
         """
-        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode, thin, connect, api_version)
+        endpoint = WebhookEndpoint(url, secret, tuple(events), livemode, thin, connect, api_version, receive)
         with self._changed:
             self._endpoints.append(endpoint)
             for account in self._accounts.values():
@@ -306,6 +387,19 @@ class StripeSandbox(AccountControls):
         """
         return WebhookSender().send(event, url, secret, timestamp)
 
+    def redeliver(self, event_id: str) -> None:
+        """Deliver an event again, to every webhook that gets it.
+
+        :raises LookupError: the ID is unknown.
+        """
+        with self._changed:
+            found = [account for account in self._all_accounts() if event_id in account.events.by_id]
+            for account in found:
+                self._publish(account, account.events.by_id[event_id])
+        if not found:
+            raise LookupError(f"No such event: '{event_id}'")
+        self.after_change()
+
     @property
     def deliveries(self) -> list[Delivery]:
         """The finished deliveries to the webhooks, in order."""
@@ -333,6 +427,10 @@ class StripeSandbox(AccountControls):
             found = [event for account in self._all_accounts() for event in account.events]
         return sorted(found, key=lambda event: event.sequence)
 
+    def _remove_fault(self, injected: Injected) -> None:
+        with self._changed:
+            self._faults.remove(injected)
+
     def _new_ping(self, endpoint: WebhookEndpoint) -> JsonObject:
         account = self._accounts[endpoint.livemode or False]
         [subject] = [each for each in account.event_destinations if each["name"] == endpoint.url][-1:]
@@ -341,7 +439,9 @@ class StripeSandbox(AccountControls):
     def _publish(self, account: Account, event: StoredEvent) -> None:
         for endpoint in self._endpoints:
             payload = endpoint.payload(event, account)
-            if payload is not None:
+            if payload is not None and endpoint.receive is not None:
+                endpoint.receive(payload)
+            elif payload is not None:
                 self._dispatcher.enqueue(payload, endpoint)
 
     def _run_on_server(self, *actions: Callable[[], None]) -> None:

@@ -20,6 +20,8 @@ class StoredObjects:
     ``_refund_origins`` has the charge and amount of each refund, which :meth:`money_refunded` needs even if
     a test makes the refund unreadable.
 
+    A charge that was made without a payment intent has one here, in ``_unshown_intents``, that isn't shown.
+
     A *release* is the part of an authorization that wasn't captured. Stripe stores it as a refund if the
     request that released it had an old API version. Otherwise only readers with an old version see it.
     """
@@ -48,6 +50,8 @@ class StoredObjects:
         self._releases_of: dict[str, JsonObject] = {}
         self._stored_releases: set[str] = set()
         self._disputes_of: dict[str, list[JsonObject]] = {}
+        self._sessions: dict[str, JsonObject] = {}
+        self._unshown_intents: set[str] = set()
         self._transfers: dict[str, JsonObject] = {}
         self._application_fees: dict[str, JsonObject] = {}
         self._cards: dict[str, Card] = {}
@@ -84,6 +88,25 @@ class StoredObjects:
             if any(each["balance_transaction"] == identifier for each in found):
                 return {"id": identifier, "object": "balance_transaction", "reporting_category": category}
         raise missing("balance_transaction", identifier)
+
+    def checkout_session(self, identifier: str, *, param: str = "session") -> JsonObject:
+        """Return a Checkout session, or raise a 404 :class:`ApiError`."""
+        return cast(JsonObject, self._get("checkout.session", identifier, param))
+
+    def checkout_sessions(self, payment_intent: str | None = None) -> list[JsonObject]:
+        """Return the Checkout sessions of a payment intent, or all; oldest first."""
+        found = self._sessions.values()
+        return [it for it in found if payment_intent in (None, it["payment_intent"])]
+
+    def intent_of(self, payment: str) -> str:
+        """Return the ID of the payment intent of a charge or a Checkout session, or of a payment intent.
+
+        :raises ApiError: 404.
+        """
+        if payment.startswith("cs_"):
+            return str(self.checkout_session(payment)["payment_intent"])
+        intent = self.payment_intent(payment)["id"] if payment.startswith("pi_") else None
+        return str(intent or self.charge(payment)["payment_intent"])
 
     def transfer(self, identifier: str, *, param: str = "id") -> JsonObject:
         """Return a transfer, or raise a 404 :class:`ApiError`."""
@@ -141,13 +164,16 @@ class StoredObjects:
 
     def at_version(self, value: Any, version: str | None = None) -> Any:
         """Return a JSON value as an API version shows it: payment intents and charges know releases."""
-        if not self._releases_of:
+        if not self._releases_of and not self._unshown_intents:
             return value
         if isinstance(value, list):
             return [self.at_version(item, version) for item in value]
         if not isinstance(value, dict) or value.get("object") == "event":  # an event has its own version
             return value
         value = {key: self.at_version(item, version) for key, item in value.items()}
+        intent = value.get("payment_intent")
+        if (intent["id"] if isinstance(intent, dict) else intent) in self._unshown_intents:
+            value["payment_intent"] = None
         old = shows_releases(version or self.api_version)
         if value.get("object") == "charge":
             return self._charge_with_release(value, version)
@@ -194,6 +220,8 @@ class StoredObjects:
         *,
         is_about_release: bool = False,
     ) -> None:
+        if subject["id"] in self._unshown_intents:
+            return
         self.events.emit(
             event_type,
             self.at_version(subject, API_VERSION),
@@ -222,6 +250,7 @@ class StoredObjects:
             "payment_intent": self._intents,
             "charge": self._charges,
             "refund": self._refunds,
+            "checkout.session": self._sessions,
             "transfer": self._transfers,
             "application_fee": self._application_fees,
             "event": self.events.by_id,

@@ -17,8 +17,11 @@ from ..schemas.rendering import render_refund, to_json
 def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return a JSON response that caches must not store."""
-    return no_store(Response(to_json(body), status=status, mimetype="application/json", headers=headers))
+    """Return a JSON response that caches must not store, and that other websites can't embed."""
+    response = Response(to_json(body), status=status, mimetype="application/json", headers=headers)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    return no_store(response)
 
 
 def no_store(response: Response) -> Response:
@@ -45,7 +48,7 @@ def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def error_response(error: Exception) -> Response:
-    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` if there is one.
+    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` and ``hint`` if any.
 
     An unexpected exception is logged and sent to the app's ``got_request_exception`` signal. Its response
     doesn't reveal anything about it.
@@ -64,4 +67,6 @@ def error_response(error: Exception) -> Response:
     body: dict[str, Any] = {"error": answer.message, "code": answer.code, **answer.details}
     if answer.refund is not None:
         body["refund"] = render_refund(answer.refund)
+    if answer.hint is not None:
+        body["hint"] = answer.hint
     return json_response(body, answer.status, answer.headers)

@@ -9,7 +9,8 @@ from flask import Response, request
 
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import RefundRequest, RefundStatus, amount_refunded
+from ..models import RefundRequest, RefundStatus
+from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
 from ..schemas.rendering import (

@@ -39,7 +39,7 @@ def run(purchases: int) -> list[Measurement]:
     with empty_database("refunds_bench_sweep") as database, StripeSandbox(clock=lambda: began) as sandbox:
         shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
         assert shop.flask("init-db").exit_code == 0
-        refund_in_dashboard(shop, sandbox, REFUNDS, PERIOD)
+        dashboard_refund(shop, sandbox, REFUNDS, PERIOD)
         sandbox.latency = LATENCY
         found = []
         for name, full, max_requests in passes:
@@ -59,12 +59,12 @@ def run(purchases: int) -> list[Measurement]:
     return found
 
 
-def refund_in_dashboard(shop: Shop, sandbox: StripeSandbox, count: int, period: timedelta) -> None:
+def dashboard_refund(shop: Shop, sandbox: StripeSandbox, count: int, period: timedelta) -> None:
     """Sell and refund so many times, evenly in a period of the sandbox's clock."""
     for _ in range(count):
         payment = sandbox.create_payment(1999)
         shop.add_purchase(payment)
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         sandbox.advance(period.total_seconds() / count)
 
 

@@ -11,7 +11,25 @@ from bson import ObjectId
 from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage
 from tests.browser.sample_data import add_purchase, add_samples
-from tests.shop import Shop
+from tests.live_server import serving
+from tests.shop import Shop, make_app
+
+
+@pytest.mark.parametrize("kind", ["JWT ", ""])
+def test_page_sends_the_token_in_the_apps_own_header(
+    context: Any, database: Any, sandbox: StripeSandbox, kind: str
+) -> None:
+    config = {"JWT_HEADER_NAME": "X-Access-Token", "JWT_HEADER_TYPE": kind.strip()}
+    app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, **config)
+    shop = Shop(app, database)
+    shop.add_purchase("pi_1")
+    with serving(app) as url:
+        page = AdminPage(context, f"{url}/api/payments/admin/", shop)
+        page.open()
+        token = shop.headers()["Authorization"].removeprefix("Bearer ")
+        page.page.get_by_label("Admin bearer token").fill(f"{kind}{token}")
+        page.page.get_by_role("button", name="Continue").click()
+        page.wait_for_count(1)
 
 
 def test_scrolling_loads_all_pages_without_duplicates(admin_page: AdminPage, shop: Shop) -> None:

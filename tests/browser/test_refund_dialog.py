@@ -133,6 +133,8 @@ RESULTS = [
     (400, None, "invalid_request", "This purchase can't be refunded", "The server's message.", None),
     (401, None, "not_authenticated", "Your session expired", "your input is kept", "Refund now"),
     (403, None, "admin_required", "Admin access required", "not as an admin", None),
+    (403, None, "cross_site_request", "Request rejected", "Nothing was refunded.", None),
+    (429, None, "rejected_elsewhere", "Request rejected", "Most likely, nothing was sent", "Try again"),
     (404, None, "purchase_not_found", "Purchase not found", "no longer exists", None),
     (409, None, "refund_in_progress", "Refund already in progress", "in 5 seconds", "Check again"),
     (503, None, "stripe_rate_limited", "Stripe is busy", "The server's message. Wait 5", "Try again"),
@@ -163,7 +165,7 @@ def test_each_result_has_its_message_and_next_action(admin_page: AdminPage) -> N
     [
         ("insufficient_balance", "refund_failed"),
         ("failed", "refund_failed"),
-        ("drop_after", "processing"),
+        ("response_lost", "processing"),
         ("key_rejected", "stripe_key_rejected"),
         ("rate_limited", "stripe_rate_limited"),
     ],
@@ -192,7 +194,7 @@ def test_refund_that_waits_for_the_customer_has_no_next_action(
     assert admin_page.submit_button.count() == 0
 
 
-@pytest.mark.parametrize("fault", ["drop_before", "rate_limited"])
+@pytest.mark.parametrize("fault", ["request_lost", "rate_limited"])
 def test_preview_loads_again_after_stripe_was_unreachable(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:

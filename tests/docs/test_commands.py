@@ -73,7 +73,7 @@ def test_commands_print_the_documented_output(
     compared = set()
     for command, output in printed_commands():
         if "1a813" in command:
-            sandbox.inject("drop_after", times=2)
+            sandbox.inject("response_lost", times=2)
         parts = shlex.split(command)[2:]
         result = shop.flask(*parts)
         assert result.exception is None or isinstance(result.exception, SystemExit), command

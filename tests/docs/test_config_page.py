@@ -31,11 +31,12 @@ DESCRIBED = {
     "JWT_PUBLIC_KEY": (UNSET, "jwt_decode_keys", None),
     "JWT_SECRET_KEY": (UNSET, "jwt_decode_keys", None),
     "JWT_SECRET_KEY_FALLBACKS": (UNSET, "jwt_decode_keys", None),
-    "REFUNDS_IS_ADMIN": ('`user["role"] == "admin"`', "refunds_is_admin", None),
+    "REFUNDS_IS_ADMIN": ('the user\'s `role` is `"admin"`', "refunds_is_admin", None),
     "REFUNDS_PURCHASE_FIELDS": ("see below", "refunds_purchase_fields", None),
     "REFUNDS_STATUS_COMPLETED": ("`completed`", "refunds_status_completed", ("completed",)),
     "REFUNDS_MONGO": ("`MONGO_URI`'s", "refunds_mongo", None),
     "REFUNDS_USER_LOADER": ('find by `REFUNDS_USER_FIELDS["id"]`', "refunds_user_loader", None),
+    "REFUNDS_TRUSTED_ORIGINS": ("`[]`", "refunds_trusted_origins", frozenset()),
     "STRIPE_SECRET_KEY": ("none; required", "stripe_secret_key", None),
     "STRIPE_WEBHOOK_SECRET": (UNSET, "stripe_webhook_secret", ()),
 }
@@ -123,7 +124,14 @@ def test_documented_time_of_reading_is_the_real_one(key: str) -> None:
 
 def test_documented_functions_and_urls_are_called_when_documented() -> None:
     called_later = {key for key, (_, when) in ENTRIES.items() if ";" in when}
-    assert called_later == {"REFUNDS_MONGO", "REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "JWT_JWKS_URL"}
+    functions = {
+        "REFUNDS_MONGO",
+        "REFUNDS_CURRENT_USER",
+        "REFUNDS_USER_LOADER",
+        "REFUNDS_IS_ADMIN",
+        "REFUNDS_STRIPE_OPTIONS",
+    }
+    assert called_later == functions | {"JWT_JWKS_URL"}
     calls: list[str] = []
     database = mongomock.MongoClient(tz_aware=True).shop
     pair = key_pair("ES256")
@@ -142,6 +150,8 @@ def test_documented_functions_and_urls_are_called_when_documented() -> None:
                 JWT_ALGORITHM="ES256",
                 JWT_JWKS_URL=provider.url,
                 REFUNDS_MONGO=recording("REFUNDS_MONGO", database),
+                REFUNDS_CURRENT_USER=recording("REFUNDS_CURRENT_USER", {"_id": "ada"}),
+                REFUNDS_STRIPE_OPTIONS=recording("REFUNDS_STRIPE_OPTIONS", {}),
                 REFUNDS_USER_LOADER=recording("REFUNDS_USER_LOADER", {"_id": "ada"}),
                 REFUNDS_IS_ADMIN=recording("REFUNDS_IS_ADMIN", True),
             )
@@ -157,5 +167,8 @@ def test_documented_functions_and_urls_are_called_when_documented() -> None:
                 "/api/payments/admin/refunds", headers={"Authorization": f"Bearer {token}"}
             )
             assert response.status_code == 200, response.text
-    assert calls == ["REFUNDS_MONGO", *["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN"] * 2]
+        assert app.test_client().get("/api/payments/admin/refunds").status_code == 200
+    by_token = ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN"]
+    by_session = ["REFUNDS_CURRENT_USER", "REFUNDS_IS_ADMIN"]
+    assert calls == ["REFUNDS_MONGO", *by_token, *by_token, *by_session]
     assert provider.hits == 1

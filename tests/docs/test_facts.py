@@ -16,7 +16,8 @@ import pytest
 import flask_refunds
 from flask_refunds import RefundsError
 from flask_refunds.models import RefundStatus, ReviewCode
-from flask_refunds.testing import Fault
+from flask_refunds.testing import Cards, Fault
+from flask_refunds.testing.cards import PAYMENT_METHODS
 from tests.docs.checks import check_query, metrics
 from tests.docs.pages import ROOT, read
 from tests.docs.shell import APP
@@ -104,6 +105,12 @@ def test_test_kit_page_lists_every_fault() -> None:
     assert sorted(first_cells("docs/test-kit.md", "## Faults")) == sorted(fault.value for fault in Fault)
 
 
+def test_test_kit_page_names_the_test_cards() -> None:
+    named = re.findall(r"^\| `Cards\.(\w+)` \| `(\d+)` \| `(\w+)`", read("docs/test-kit.md"), re.MULTILINE)
+    assert {name: number for name, number, _ in named} == {card.name: card.value for card in Cards}
+    assert all(PAYMENT_METHODS[method] == number for _, number, method in named)
+
+
 def test_statuses_page_lists_every_status_in_order() -> None:
     assert first_cells("docs/statuses.md", "## Refund statuses") == [status.value for status in RefundStatus]
 
@@ -166,8 +173,8 @@ def messages_in_the_code() -> str:
     return "\n".join(found)
 
 
-OTHER_LIBRARIES = ("No such command", "is not a valid Fault")
-"""Messages on the troubleshooting page that come from click and from Python's enum."""
+OTHER_LIBRARIES = ("No such command", "The setup method")
+"""Messages on the troubleshooting page that come from click and Flask."""
 
 
 def test_troubleshooting_page_quotes_existing_messages() -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,11 +21,14 @@ import jwt
 import pytest
 from bson import ObjectId
 from celery import current_app as celery_current_app
+from flask import Flask, request
+from flask_login import LoginManager, login_user
+from flask_login import UserMixin as LoginUserMixin
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
 
-from flask_refunds import ConfigurationError, prometheus, refund_succeeded
+from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded, refunds_bp
 from flask_refunds.storage import connection
 from flask_refunds.testing import StripeSandbox, make_event, make_token, signed_event
 from tests.docs.apps import PageRunner, assert_refunds_once, serve
@@ -159,9 +162,55 @@ class Members(UserDatastore):  # type: ignore[misc]
     def commit(self) -> None: ...
 
 
+SAME_ORIGIN = {"Origin": "http://localhost"}
+CROSS_SITE = {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+
+
+def assert_refunds_by_session(page: PageRunner, sign_in: Callable[[Any, str], None], admin_id: str) -> None:
+    """Check that Ada, an admin, refunds once by session, and that no other user or website can."""
+    app = page.names["app"]
+    purchase, payment = page.add_purchase()
+    path = f"/api/payments/admin/refund/{purchase}"
+    stranger, ben, ada = (app.test_client() for _ in range(3))
+    sign_in(ben, "ben")
+    sign_in(ada, "ada")
+    assert stranger.post(path, headers=SAME_ORIGIN).status_code == 401
+    assert ben.post(path, headers=SAME_ORIGIN).status_code == 403
+    for headers in (CROSS_SITE, {}):
+        assert ada.post(path, headers=headers).json["code"] == "cross_site_request"
+    assert page.stripe.money_refunded(payment) == 0
+    assert ada.post(path, headers=SAME_ORIGIN).json["message"] == "Refund successful"
+    assert page.stripe.money_refunded(payment) == 1999
+    assert page.db.flask_refunds.find_one()["requestedBy"] == admin_id
+
+
+def add_session_app(page: PageRunner, **config: Any) -> Flask:
+    return page.add_app(JWT_SECRET_KEY=None, SECRET_KEY="of-the-app", **config)
+
+
+def flask_login(page: PageRunner) -> None:
+    class LoginUser(LoginUserMixin):  # type: ignore[misc]
+        def __init__(self, name: str) -> None:
+            self.id, self.role = name, "admin" if name == "ada" else "customer"
+
+    app = add_session_app(page)
+    manager = LoginManager(app)
+    manager.user_loader(LoginUser)
+
+    @app.post("/login")
+    def login() -> str:
+        login_user(LoginUser(request.form["name"]))
+        return ""
+
+    run(page, "docs/sessions.md", "Use Flask-Login")
+    assert_refunds_by_session(
+        page, lambda client, name: client.post("/login", data={"name": name}), admin_id="ada"
+    )
+
+
 def flask_security(page: PageRunner) -> None:
-    app = page.add_app(
-        SECRET_KEY="of-the-app",
+    app = add_session_app(
+        page,
         SECURITY_PASSWORD_SALT="salt",
         SECURITY_PASSWORD_HASH="plaintext",
         SECURITY_PASSWORD_SCHEMES=["plaintext"],
@@ -169,25 +218,118 @@ def flask_security(page: PageRunner) -> None:
         SECURITY_CACHE_CONTROL=None,
     )
     ada, ben = Member("ada@shop.example", "admin"), Member("ben@shop.example", "customer")
-    page.names["datastore"] = Members(ada, ben)
-    Security(app, page.names["datastore"])
-    run(page, "docs/authentication.md", "Use Flask-Security")
+    Security(app, Members(ada, ben))
+    run(page, "docs/sessions.md", "Use Flask-Security")
     with app.app_context():
         ada.password = ben.password = hash_password("fig-tree")
 
-    def sign_in(client: Any, member: Member) -> Any:
-        client.post("/login", json={"email": member.email, "password": "fig-tree"})
-        return client.post("/refunds-token", headers={"Accept": "application/json"})
+    def sign_in(client: Any, name: str) -> None:
+        client.post("/login", json={"email": f"{name}@shop.example", "password": "fig-tree"})
 
-    assert sign_in(app.test_client(), ben).status_code == 403
-    assert app.test_client().post("/refunds-token", headers={"Accept": "application/json"}).status_code == 401
-    token = sign_in(app.test_client(), ada).get_json()["token"]
-    assert_refunds_once(page, token=token)
-    token_of_ben = make_token(ben.fs_uniquifier, secret=JWT_SECRET)
+    assert_refunds_by_session(page, sign_in, admin_id=ada.fs_uniquifier)
+    with app.app_context():
+        token, token_of_ben = ada.get_auth_token(), ben.get_auth_token()
     with serve(app) as call:
-        assert call("GET", LIST, page.admin_headers(token_of_ben)).status == 403
+        assert call("GET", LIST, {"Authentication-Token": token_of_ben}).status == 403
+        purchase, _ = page.add_purchase()
+        path, headers = f"/api/payments/admin/refund/{purchase}", {"Authentication-Token": token}
+        body = json.dumps({"reason": "duplicate"})
+        assert call("POST", path, headers | {"Content-Type": "application/json"}, body).status == 200
         ada.active = False
-        assert call("GET", LIST, page.admin_headers(token)).status == 401
+        assert call("GET", LIST, headers).status == 401
+
+
+def own_session(page: PageRunner) -> None:
+    app = add_session_app(page)
+    ben = page.db.users.insert_one({"name": "Ben", "role": "user"}).inserted_id
+    run(page, "docs/sessions.md", "Use a session of your own")
+
+    def sign_in(client: Any, name: str) -> None:
+        with client.session_transaction() as stored:
+            stored["user_id"] = str(page.user if name == "ada" else ben)
+
+    assert_refunds_by_session(page, sign_in, admin_id=str(page.user))
+    client = app.test_client()
+    sign_in(client, "ada")
+    page.db.users.update_one({"_id": page.user}, {"$set": {"active": False}})
+    assert client.get(LIST).status_code == 401
+
+
+def send_external_refund(page: PageRunner) -> int:
+    """Send an event of a refund made in the Dashboard, and return the response's status."""
+    _, payment = page.add_purchase()
+    body, headers = signed_event(
+        make_event("refund.created", page.stripe.refund_in_dashboard(payment)), SECRET
+    )
+    with serve(page.names["app"]) as call:
+        return int(call("POST", WEBHOOK, headers, body).status)
+
+
+def add_extended_app(page: PageRunner, **config: Any) -> Flask:
+    return page.add_app(SECRET_KEY="of-the-app", STRIPE_WEBHOOK_SECRET=SECRET, TESTING=False, **config)
+
+
+def seasurf(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    app.post("/own")(lambda: "")
+    run(page, "docs/extensions.md", "Flask-SeaSurf")
+    assert_refunds_once(page)
+    assert send_external_refund(page) == 200
+    assert app.test_client().post("/own").status_code == 403
+
+
+def limiter(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    run(page, "docs/extensions.md", "Flask-Limiter")
+    assert [send_external_refund(page) for _ in range(2)] == [200, 200]
+    client = app.test_client()
+    assert {client.post(WEBHOOK).status_code for _ in range(101)} == {400}
+    assert [client.get(LIST).status_code for _ in range(101)] == [401] * 100 + [429]
+
+
+def talisman(page: PageRunner) -> None:
+    app = add_extended_app(page)
+    plain = app.test_client().get("/api/payments/admin/", base_url="https://localhost").headers
+    app = add_extended_app(page)
+    run(page, "docs/extensions.md", "Flask-Talisman")
+    client = app.test_client()
+    secured = client.get("/api/payments/admin/", base_url="https://localhost").headers
+    for name in ("Content-Security-Policy", "X-Frame-Options", "X-Content-Type-Options"):
+        assert secured[name] == plain[name]
+    assert "Strict-Transport-Security" in secured
+    assert not hasattr(console.show_page, "talisman_view_options"), "other apps would get these options"
+    other = client.get("/nothing", base_url="https://localhost").headers
+    assert other["Content-Security-Policy"].startswith("default-src 'self'")
+    assert client.post(WEBHOOK).status_code == 302
+
+
+def cors(page: PageRunner) -> None:
+    by_token, by_session = python_of("docs/extensions.md", "Flask-CORS")
+    origin = {"Origin": "https://admin.example", "Sec-Fetch-Site": "cross-site"}
+    evil = origin | {"Origin": "https://evil.example"}
+    preflight = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    for block in (by_token, by_session):
+        app = add_extended_app(page, REFUNDS_CURRENT_USER=lambda: {"_id": "ada", "role": "admin"})
+        page.run(block)
+        client, (purchase, _) = app.test_client(), page.add_purchase()
+        path = f"/api/payments/admin/refund/{purchase}"
+        allowed = client.options(path, headers=origin | preflight).headers
+        assert allowed["Access-Control-Allow-Origin"] == "https://admin.example"
+        assert "Access-Control-Allow-Origin" not in client.options(path, headers=evil | preflight).headers
+        assert client.post(path, headers=evil).status_code == 403
+        by_cookie = client.post(path, headers=origin)
+        assert by_cookie.status_code == (403 if block is by_token else 200)
+        assert ("Access-Control-Allow-Credentials" in by_cookie.headers) == (block is by_session)
+        assert client.get(LIST, headers=origin | page.admin_headers()).status_code == 200
+
+
+def own_blueprint(page: PageRunner) -> None:
+    app = page.add_app(registered=False, STRIPE_WEBHOOK_SECRET=SECRET)
+    run(page, "docs/extensions.md", "Add hooks or views to the blueprint")
+    assert_refunds_once(page)
+    elsewhere = {"environ_overrides": {"REMOTE_ADDR": "192.0.2.1"}}
+    assert app.test_client().get(LIST, headers=page.admin_headers(), **elsewhere).status_code == 403
+    assert app.test_client().post(WEBHOOK, **elsewhere).status_code == 400
 
 
 @contextmanager
@@ -241,7 +383,7 @@ def webhooks(page: PageRunner) -> None:
     with serve(app) as call:
         for path, secret in ((WEBHOOK, f"{SECRET}_old"), (WEBHOOK, f"{SECRET}_new"), ("/stripe", SECRET)):
             purchase, payment = page.add_purchase()
-            event = make_event("refund.created", page.stripe.refund_in_dashboard(payment))
+            event = make_event("refund.created", page.stripe.dashboard_refund(payment))
             for used in (f"{SECRET}_wrong", secret):
                 body, headers = signed_event(event, used)
                 assert call("POST", path, headers, body).status == (200 if used == secret else 400)
@@ -307,7 +449,7 @@ def check_redelivery_sends_no_mail(page: PageRunner) -> None:
 
 def check_partial_external_refund_keeps_access(page: PageRunner) -> None:
     purchase, payment = page.add_purchase()
-    send_event(page, "refund.created", page.stripe.refund_in_dashboard(payment, 500))
+    send_event(page, "refund.created", page.stripe.dashboard_refund(payment, 500))
     assert page.db.flask_refunds.find_one({"paymentIntent": payment})["status"] == "succeeded"
     stored = page.find_purchase(purchase)
     assert (stored["status"], stored["accessGranted"]) == ("completed", True)
@@ -327,6 +469,52 @@ def send_event(page: PageRunner, kind: str, refund: Any) -> None:
     body, headers = signed_event(make_event(kind, refund), SECRET)
     with serve(page.names["app"]) as call:
         assert call("POST", WEBHOOK, headers, body).status == 200
+
+
+def checkout(page: PageRunner) -> None:
+    app = page.add_app(registered=False)
+    run(page, "docs/checkout.md")
+    app.register_blueprint(refunds_bp)
+    payment = page.stripe.create_payment(1999)
+    session = page.stripe.create_checkout_session(payment)
+    purchase, _ = page.add_purchase(checkout={"sessionId": session})
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.find_purchase(purchase)["status"] == "refunded"
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def destination_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Destination charges")
+    payment = page.stripe.create_payment(1999, transfer_to="acct_1Seller", application_fee_amount=200)
+    purchase, _ = page.add_purchase(stripePaymentIntentId=payment)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.transfer(payment)["amount_reversed"] == 1999
+    assert page.stripe.application_fee(payment)["amount_refunded"] == 200
+
+
+def direct_charges(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Direct charges")
+    payment = page.stripe.create_payment(1999, account="acct_1Seller")
+    fields = {"seller": {"stripeAccount": "acct_1Seller"}, "stripePaymentIntentId": payment}
+    purchase, _ = page.add_purchase(**fields)
+    with serve(app) as call:
+        assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert page.stripe.money_refunded(payment) == 1999
+
+
+def options_function(page: PageRunner) -> None:
+    app = page.add_app()
+    run(page, "docs/connect.md", "Options for each purchase")
+    payments = [page.stripe.create_payment(1999, transfer_to="acct_1Seller") for _ in range(2)]
+    for payment, kept in zip(payments, (True, False), strict=True):
+        purchase, _ = page.add_purchase(stripePaymentIntentId=payment, sellerKeepsMoney=kept)
+        with serve(app) as call:
+            assert call("POST", f"/api/payments/admin/refund/{purchase}", page.admin_headers()).status == 200
+    assert [page.stripe.transfer(each)["amount_reversed"] for each in payments] == [0, 1999]
 
 
 def python(page: PageRunner) -> None:
@@ -399,7 +587,7 @@ def openapi(page: PageRunner) -> None:
     app = page.add_app()
     run(page, "docs/recipes.md", "Add the endpoints to your own OpenAPI document")
     own = smorest.Blueprint("refunds-of-the-app", "shop")
-    own.add_url_rule("/Refund", "show", dict)
+    own.add_url_rule("/Refund", "show", lambda: "shown")
     page.names["api"].register_blueprint(own)
     served = app.test_client().get("/openapi.json").get_json()
     schemas = {"Refund": {"type": "object"}}
@@ -512,10 +700,18 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("README.md", None): readme,
     ("docs/authentication.md", "Protect your own views"): own_views,
     ("docs/authentication.md", "Use Flask-JWT-Extended"): flask_jwt_extended,
-    ("docs/authentication.md", "Use Flask-Security"): flask_security,
     ("docs/authentication.md", "Use an identity provider"): users_of_identity_provider,
     ("docs/authentication.md", "Users outside MongoDB"): users_outside_mongodb,
     ("docs/celery.md", None): celery,
+    ("docs/extensions.md", "Add hooks or views to the blueprint"): own_blueprint,
+    ("docs/extensions.md", "Flask-CORS"): cors,
+    ("docs/extensions.md", "Flask-Limiter"): limiter,
+    ("docs/extensions.md", "Flask-SeaSurf"): seasurf,
+    ("docs/extensions.md", "Flask-Talisman"): talisman,
+    ("docs/checkout.md", None): checkout,
+    ("docs/connect.md", "Destination charges"): destination_charges,
+    ("docs/connect.md", "Direct charges"): direct_charges,
+    ("docs/connect.md", "Options for each purchase"): options_function,
     ("docs/index.md", None): index,
     ("docs/logging.md", None): json_logging,
     ("docs/monitoring.md", None): monitoring,
@@ -528,6 +724,9 @@ CHECKS: dict[tuple[str, str | None], Check] = {
     ("docs/recipes.md", "Use another URL prefix"): url_prefix,
     ("docs/reconcile.md", None): celery_beat,
     ("docs/requirements.md", "Overview"): requirements,
+    ("docs/sessions.md", "Use Flask-Login"): flask_login,
+    ("docs/sessions.md", "Use Flask-Security"): flask_security,
+    ("docs/sessions.md", "Use a session of your own"): own_session,
     ("docs/signals.md", None): signals,
     ("docs/test-kit.md", None): sandbox_controls,
     ("docs/webhooks.md", None): webhooks,
@@ -555,24 +754,55 @@ def test_python_blocks_work(page: PageRunner, part: tuple[str, str | None]) -> N
     CHECKS[part](page)
 
 
-def test_tests_of_the_testing_page_pass(tmp_path: Path, sandbox: StripeSandbox) -> None:
-    """Runs the page's files as a project of their own, and its other blocks with a sandbox."""
-    (factory,) = python_of("docs/recipes.md", "Use an app factory")
-    (tmp_path / "shop.py").write_text(factory.text)
-    files = {"conftest.py", "test_refunds.py", "test_webhooks.py"}
-    assert {each.file for each in python_of("docs/testing.md")} == {*files, None}
+def run_testing_page(folder: Path, files: Collection[str], *arguments: str) -> str:
+    """Run files of the page as a project of their own, with the app of ``shop.py``, and return the output."""
     for block in python_of("docs/testing.md"):
-        if block.file:
-            with (tmp_path / block.file).open("a") as file:
-                file.write(block.text)
-        else:
-            exec(block.text, {"stripe": sandbox})
+        if block.file in files:
+            (folder / block.file).write_text(block.text)
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
+        [*command, "-p", "pytest_flask_refunds", *arguments, str(folder)],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    return done.stdout
+
+
+TESTING_FILES = {
+    "conftest.py",
+    "test_refunds.py",
+    "test_faults.py",
+    "test_webhooks.py",
+    "test_time.py",
+    "test_case.py",
+    "test_with_unittest.py",
+}
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["mongomock", "MongoDB"])
+def test_tests_of_the_testing_page_pass(tmp_path: Path, request: pytest.FixtureRequest, server: bool) -> None:
+    (factory,) = python_of("docs/recipes.md", "Use an app factory")
+    (tmp_path / "shop.py").write_text(factory.text)
+    assert {each.file for each in python_of("docs/testing.md")} == {*TESTING_FILES, None}
+    arguments = ["--refunds-mongo", request.getfixturevalue("mongo_uri")] if server else []
+    assert "27 passed" in run_testing_page(tmp_path, TESTING_FILES, *arguments)
+
+
+def test_app_without_a_factory_is_tested_like_one(tmp_path: Path) -> None:
+    (factory,) = python_of("docs/recipes.md", "Use an app factory")
+    create = factory.text.replace("    check_config(app)", "    # check_config(app)")
+    (tmp_path / "shop.py").write_text(f"{create}\napp = create_app({{}})\n")
+    (fixture,) = python_of("docs/testing.md", "Apps without a factory")
+    (tmp_path / "conftest.py").write_text(f"import pytest\nimport shop\n\n{fixture.text}")
+    assert "5 passed" in run_testing_page(tmp_path, {"test_refunds.py"})
+
+
+def test_five_scenarios_take_at_most_35_lines() -> None:
+    files = {"conftest.py", "test_refunds.py"}
+    text = "".join(each.text for each in python_of("docs/testing.md") if each.file in files)
+    lines = [line for line in text.splitlines() if line and not line.startswith("# ")]
+    assert len(lines) <= 35
+    assert sum(line.startswith("def test_") for line in lines) == 5

@@ -9,18 +9,10 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from shop import demo
-from shop.database import db
 from shop.settings import WEBHOOK_PATH
 
-from flask_refunds.testing import make_event, signed_event
-from tests.examples.shop_harness import (
-    CARD_PENDING_REFUND,
-    CARD_REFUND_FAILS,
-    WEBHOOK_SECRET,
-    ShopHarness,
-    open_shop,
-)
-from tests.examples.storefront import CARD_SUCCEEDS, SETTLED_WITHIN_SECONDS
+from flask_refunds.testing import Cards, make_event, signed_event
+from tests.examples.shop_harness import ShopHarness, open_shop
 
 
 @pytest.fixture
@@ -37,51 +29,49 @@ def unchanged_shop() -> Iterator[ShopHarness]:
 
 
 def test_pending_refund_is_completed_by_event(shop: ShopHarness) -> None:
-    purchase_id = shop.buy_and_complete(CARD_PENDING_REFUND)
-    status, body = shop.refund(purchase_id)
-    assert (status, body["refund"]["status"]) == (202, "pending")
+    purchase_id = shop.buy_and_complete(Cards.REFUND_PENDING)
+    response: Any = shop.refunds.refund(purchase_id)
+    assert (response.status_code, response.json["refund"]["status"]) == (202, "pending")
     purchase = shop.purchase(purchase_id)
     assert (purchase["status"], purchase["refundStatus"]) == ("completed", "pending")
     assert shop.has_access()
 
-    shop.settle_refunds()
+    shop.refunds.travel(hours=1)
     purchase = shop.purchase(purchase_id)
     assert (purchase["status"], purchase["refundStatus"]) == ("refunded", "succeeded")
     assert not shop.has_access()
 
 
 def test_second_request_updates_pending_refund(shop: ShopHarness) -> None:
-    purchase_id = shop.buy_and_complete(CARD_PENDING_REFUND)
-    shop.refund(purchase_id)
-    [refund] = shop.sandbox.refunds(shop.purchase(purchase_id)["paymentIntent"])
-    shop.sandbox.settle(refund["id"], "succeeded")
-    status, body = shop.refund(purchase_id)
-    # Stripe's event may have arrived first.
-    assert (status, body.get("code")) in [(200, None), (400, "purchase_not_refundable")]
-    assert not shop.has_access()
+    purchase_id = shop.buy_and_complete(Cards.REFUND_PENDING)
+    with shop.refunds.webhooks.held():
+        shop.refunds.refund(purchase_id)
+        [refund] = shop.refunds.stripe.refunds(shop.purchase(purchase_id)["paymentIntent"])
+        shop.refunds.stripe.settle(refund["id"], "succeeded")
+        assert shop.refunds.refund(purchase_id).status_code == 200
+        assert not shop.has_access()
 
 
 def test_refund_that_fails_later_restores_access(shop: ShopHarness) -> None:
-    purchase_id = shop.buy_and_complete(CARD_REFUND_FAILS)
-    assert shop.refund(purchase_id)[0] == 200
+    purchase_id = shop.buy_and_complete(Cards.REFUND_FAILS)
+    assert shop.refunds.refund(purchase_id).status_code == 200
     assert not shop.has_access()
 
-    shop.settle_refunds()
+    shop.refunds.travel(hours=1)
     purchase = shop.purchase(purchase_id)
     assert (purchase["status"], purchase["refundStatus"]) == ("completed", "failed")
     assert shop.has_access()
 
 
 def test_lost_response_from_stripe_charges_once(shop: ShopHarness) -> None:
-    fault = shop.sandbox.inject("drop_after", path="/v1/payment_intents/*/confirm")
-    response = shop.buy(CARD_SUCCEEDS)
-    assert (response.status_code, fault.hits) == (201, 1)
-    shop.sandbox.wait_delivered(SETTLED_WITHIN_SECONDS)
+    with shop.refunds.stripe.fault("response_lost", path="/v1/payment_intents/*/confirm", times=1):
+        response = shop.buy(Cards.SUCCEEDS)
+    assert response.status_code == 201
     [purchase] = response.json["purchases"]
     assert shop.purchase(purchase["id"])["status"] == "completed"
     paid = [
         event
-        for event in shop.sandbox.events
+        for event in shop.refunds.stripe.events
         if event["type"] == "payment_intent.succeeded"
         and event["data"]["object"]["id"] == purchase["paymentIntent"]
     ]
@@ -89,12 +79,11 @@ def test_lost_response_from_stripe_charges_once(shop: ShopHarness) -> None:
 
 
 def test_only_correctly_signed_event_completes_purchase(shop: ShopHarness) -> None:
-    with shop.app.app_context():
-        pending: Any = db().purchases.find_one({"status": "pending"})
-    intent = shop.sandbox.payment_intent(pending["stripePaymentIntentId"])
+    pending = shop.find("purchases", status="pending")
+    intent = shop.refunds.stripe.payment_intent(pending["stripePaymentIntentId"])
     for secret, status, purchase_status in [
         ("whsec_other", 400, "pending"),
-        (WEBHOOK_SECRET, 204, "completed"),
+        (shop.refunds.app.config["STRIPE_WEBHOOK_SECRET"], 204, "completed"),
     ]:
         body, headers = signed_event(make_event("payment_intent.succeeded", intent), secret)
         assert shop.client.post(WEBHOOK_PATH, data=body, headers=headers).status_code == status
@@ -112,16 +101,15 @@ def test_event_of_other_mode_is_ignored(
 ) -> None:
     caplog.set_level(logging.INFO, "flask_refunds")
     event = make_event("refund.updated", {"id": "re_1", "object": "refund"}, livemode=True)
-    body, headers = signed_event(event, WEBHOOK_SECRET)
+    body, headers = signed_event(event, unchanged_shop.refunds.app.config["STRIPE_WEBHOOK_SECRET"])
     assert unchanged_shop.client.post(WEBHOOK_PATH, data=body, headers=headers).status_code == 204
     [record] = [record for record in caplog.records if record.name == "flask_refunds"]
     assert record.__dict__["refunds"]["event"] == "webhook_ignored"
 
 
 def test_order_with_two_currencies_is_400(unchanged_shop: ShopHarness) -> None:
-    with unchanged_shop.app.app_context():
-        ids = [str(content["_id"]) for content in db().contents.find()]
-    order = {"contents": ids, "card": CARD_SUCCEEDS}
+    ids = [str(content["_id"]) for content in unchanged_shop.db.contents.find()]
+    order = {"contents": ids, "card": Cards.SUCCEEDS}
     headers = {**unchanged_shop.ben, "Idempotency-Key": "two-currencies-at-once"}
     response = unchanged_shop.client.post("/api/purchases", json=order, headers=headers)
     assert (response.status_code, "different currencies" in response.get_json()["error"]) == (400, True)
@@ -131,12 +119,12 @@ def test_order_with_two_currencies_is_400(unchanged_shop: ShopHarness) -> None:
     ("order", "key"),
     [
         (None, "a-key-that-is-long-enough"),
-        ({"contents": [], "card": CARD_SUCCEEDS}, "a-key-that-is-long-enough"),
-        ({"contents": [{"$ne": None}], "card": CARD_SUCCEEDS}, "a-key-that-is-long-enough"),
-        ({"contents": [str(ObjectId())], "card": CARD_SUCCEEDS}, "a-key-that-is-long-enough"),
+        ({"contents": [], "card": Cards.SUCCEEDS}, "a-key-that-is-long-enough"),
+        ({"contents": [{"$ne": None}], "card": Cards.SUCCEEDS}, "a-key-that-is-long-enough"),
+        ({"contents": [str(ObjectId())], "card": Cards.SUCCEEDS}, "a-key-that-is-long-enough"),
         ({"contents": "known", "card": {"$ne": None}}, "a-key-that-is-long-enough"),
-        ({"contents": "known", "card": CARD_SUCCEEDS}, "short"),
-        ({"contents": "known", "card": CARD_SUCCEEDS}, ""),
+        ({"contents": "known", "card": Cards.SUCCEEDS}, "short"),
+        ({"contents": "known", "card": Cards.SUCCEEDS}, ""),
     ],
 )
 def test_invalid_order_is_400_without_stripe_request(
@@ -144,12 +132,12 @@ def test_invalid_order_is_400_without_stripe_request(
 ) -> None:
     if order and order["contents"] == "known":
         order = {**order, "contents": [unchanged_shop.content]}
-    before = len(unchanged_shop.sandbox.requests)
+    before = len(unchanged_shop.refunds.stripe.requests)
     response = unchanged_shop.client.post(
         "/api/purchases", json=order, headers={**unchanged_shop.ben, "Idempotency-Key": key}
     )
     assert response.status_code == 400
-    assert len(unchanged_shop.sandbox.requests) == before
+    assert len(unchanged_shop.refunds.stripe.requests) == before
 
 
 @pytest.mark.parametrize(
@@ -166,7 +154,8 @@ def test_wrong_credentials_are_rejected(unchanged_shop: ShopHarness, body: Any, 
 
 
 def test_database_with_users_is_not_seeded(unchanged_shop: ShopHarness) -> None:
-    with unchanged_shop.app.app_context():
-        before = [list(db()[name].find()) for name in ("users", "contents", "purchases")]
+    collections = [unchanged_shop.db[name] for name in ("users", "contents", "purchases")]
+    before = [list(collection.find()) for collection in collections]
+    with unchanged_shop.refunds.app.app_context():
         assert demo.seed() is False
-        assert [list(db()[name].find()) for name in ("users", "contents", "purchases")] == before
+    assert [list(collection.find()) for collection in collections] == before

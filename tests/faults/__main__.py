@@ -17,7 +17,7 @@ EXPERIMENTS = {
     "stripe_faults": "tests.faults.stripe_faults:run",
     "mongo_faults": "tests.faults.mongo_faults:run",
     "schedules": "tests.faults.schedules:run",
-    "histories": "tests.faults.histories:run",
+    "histories": "tests.faults.history_runs:run",
     "sweeps": "tests.faults.sweeps:run",
     "failover": "tests.faults.failover:run",
 }

@@ -8,20 +8,9 @@ will make.
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
-import os
-import time
-import traceback
-import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import hypothesis
-import pymongo
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -29,32 +18,34 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from flask_refunds.testing import ApiError, Fault
 from flask_refunds.testing.api_versions import API_VERSION, LAST_WITH_RELEASES
 from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.faults import oracle
-from tests.faults.environments import STANDALONE, start_servers
-from tests.faults.in_process import FAILURES, CallFailure, in_process
-from tests.faults.invariants import Tally, Violation
-from tests.faults.world import REFUSALS, World
+from tests.faults.in_process import FAILURES, SUSPENDED, CallFailure, clock, show_dates
+from tests.faults.world import OTHERS, RECEIVERS, REFUSALS, World
 
-CARDS = ("4242424242424242", "4000000000007726", "4000000000005126", "4000000000000259", "4000000000000002")
+PENDING_CARD = "4000000000007726"
+CARDS = ("4242424242424242", PENDING_CARD, "4000000000005126", "4000000000000259", "4000000000000002")
 WAIT_SECONDS = (61, 2 * 3600, 22 * 3600, 25 * 3600, 8 * 24 * 3600)
 AMOUNTS = (700, 1999, 50_00)
+BULK_RUNS = ("recall", "closing-sale")
 FAILURE_REASONS = ("expired_or_canceled_card", "insufficient_funds", "unknown")
 API_VERSIONS = (API_VERSION, LAST_WITH_RELEASES)
-STEPS = 30
 LEASE_EXPIRED_SECONDS = 400
 DAY = 24 * 3600
 LONGEST_HISTORY = 50 * DAY
 """A full sweep reads the last 60 days."""
-HISTORIES_PER_RUN = 250
 
 _indexes = st.integers(0, 99)
 _failures = st.none() | st.builds(CallFailure, st.sampled_from(FAILURES), st.integers(0, 14))
+_failures |= st.builds(CallFailure, st.just(SUSPENDED), st.integers(0, 14), st.sampled_from(sorted(OTHERS)))
+_failures_of_passes = _failures | st.builds(
+    CallFailure, st.sampled_from((*FAILURES, SUSPENDED)), st.integers(15, 40)
+)
+"""A pass has more steps, and its sweep comes last."""
 _bodies = st.sampled_from(
     (None, {}, {"reason": "duplicate"}, {"reason": "requested_by_customer", "note": "$5 back, as agreed."})
 )
@@ -78,10 +69,36 @@ class History(RuleBasedStateMachine):
         webhooks=st.booleans(),
         card=st.sampled_from(CARDS),
         version=st.sampled_from(API_VERSIONS),
+        past=st.sampled_from(("nothing", "returned", "unknown", "refused", "low balance", "too much")),
     )
-    def open_shop(self, limit: bool, webhooks: bool, card: str, version: str) -> None:
+    def open_shop(self, limit: bool, webhooks: bool, card: str, version: str, past: str = "nothing") -> None:
+        """Open a shop.
+
+        :param past: what happened to an earlier refund, so that it needs review.
+        """
         self.world = World(limit=limit, webhooks=webhooks, api_version=version, database=self.database())
+        if past != "nothing":
+            self.world.pay(1999, 2, card=PENDING_CARD if past == "low balance" else CARDS[0])
+            self._have_past(past)
         self.world.pay(1999, 1, card=card)
+
+    def _have_past(self, past: str) -> None:
+        if past == "unknown":
+            self.inject(fault=Fault.REQUEST_LOST, times=4, creating=True)
+        elif past == "refused":
+            self.refuse_updates(index=1, refusal="validator")
+        self.refund(0, None, None, "web")
+        if past == "unknown":
+            self.clear_faults()
+            self.wait(WAIT_SECONDS[3])
+        elif past == "returned":
+            self.settle(index=0, status="failed", reason="unknown")
+        elif past == "low balance":
+            self.run_out_of_balance(index=0)
+        elif past == "too much":
+            self.refund_in_dashboard(index=0, amount=500, status=None)
+        self.wait(WAIT_SECONDS[0])
+        self.reconcile(failure=None, process="web", full=True)
 
     # The app
 
@@ -118,7 +135,7 @@ class History(RuleBasedStateMachine):
     def allow_updates(self) -> None:
         self.world.blocked.clear()
 
-    @rule(receivers=st.sampled_from(("work", "raise", "exit")))
+    @rule(receivers=st.sampled_from(RECEIVERS))
     def change_receivers(self, receivers: str) -> None:
         self.world.receivers = receivers
 
@@ -129,9 +146,9 @@ class History(RuleBasedStateMachine):
         self._with_purchase(index, lambda it: self._refund(it, body, failure, process))
 
     @rule(index=_indexes, amount=st.sampled_from((None, 500, 1)), status=st.sampled_from((None, "pending")))
-    def refund_in_dashboard(self, index: int, amount: int | None, status: str | None) -> None:
+    def dashboard_refund(self, index: int, amount: int | None, status: str | None) -> None:
         self._at_stripe(
-            lambda: self.world.sandbox.refund_in_dashboard(self._payment(index), amount, status=status)
+            lambda: self.world.sandbox.dashboard_refund(self._payment(index), amount, status=status)
         )
 
     @rule(index=_indexes)
@@ -141,18 +158,17 @@ class History(RuleBasedStateMachine):
 
     @rule(decision=st.sampled_from(("fail", "dismiss", "retry")), checks=st.booleans(), failure=_failures)
     def resolve(self, decision: str, checks: bool, failure: CallFailure | None) -> None:
+        """Resolve every review. A person who looks at the Dashboard doesn't deny what it shows."""
         if self.world.has_delayed_requests:
             return
         for payment in self.world.payments:
             for shown in self.world.list_refunds(payment):
-                if shown["review"]:
-                    checked = checks and not self._is_live(payment, shown["id"])
-                    self.world.resolve(shown["id"], decision, checked=checked, failure=failure)
+                is_denied = checks and decision != "dismiss" and self._is_live(payment, shown["id"])
+                if shown["review"] and not is_denied:
+                    self.world.operators.resolve(shown, decision, checked=checks, failure=failure)
 
     def _is_live(self, payment: str, refund_id: str) -> bool:
-        """Return whether a person sees this refund in the Dashboard."""
-        live = [it for it in self.world.sandbox.refunds(payment) if it["status"] not in oracle.GONE]
-        return any((it["metadata"].get("refund_id") or "").startswith(f"{refund_id}:") for it in live)
+        return self.world.operators.is_live(payment, refund_id)
 
     # Stripe, banks and time
 
@@ -244,19 +260,61 @@ class History(RuleBasedStateMachine):
 
     # Machines and operators
 
-    @rule(failure=_failures, process=_processes, full=st.booleans())
+    @rule(failure=_failures_of_passes, process=_processes, full=st.booleans())
     def reconcile(self, failure: CallFailure | None, process: str, full: bool) -> None:
         self.world.reconcile(failure, getattr(self.world, process), full=full)
 
+    @rule(shown=st.booleans())
+    def show_dates(self, shown: bool) -> None:
+        """Let a proxy remove the date of Stripe's answers. MongoDB's clock is right then."""
+        if not clock.database_error:
+            show_dates(shown)
+
+    @rule(name=st.sampled_from(BULK_RUNS), process=_processes)
+    def plan_bulk(self, name: str, process: str) -> None:
+        world, purchases = self.world, self.world.purchases
+        in_order, payments = world.is_in_order, self._payments_of(purchases)
+        before = [each for payment in payments for each in world.describe(payment).refunds]
+        plan = world.operators.plan(name, purchases, getattr(world, process))
+        amount = plan.amounts.total() if plan and plan.amounts is not None else None
+        planned = [world.describe(payment) for payment in payments]
+        wrong = list(oracle.plan_is_true(amount, planned, before, in_order=in_order))
+        assert not wrong, (wrong, plan)
+
+    @rule(
+        name=st.sampled_from(BULK_RUNS),
+        process=_processes,
+        failure=_failures_of_passes,
+        stop_after=st.none() | st.integers(1, 3),
+    )
+    def run_bulk(self, name: str, process: str, failure: CallFailure | None, stop_after: int | None) -> None:
+        """Refund every purchase, or continue the run of that name."""
+        world, purchases = self.world, self.world.purchases
+        before = {payment: world.describe(payment) for payment in self._payments_of(purchases)}
+        results = world.operators.run(
+            name, purchases, getattr(world, process), failure, stop_after=stop_after
+        )
+        after = {payment: world.describe(payment) for payment in before}
+        was_alone = failure is None or failure.kind != SUSPENDED
+        wrong = list(oracle.bulk_is_true(results, before if was_alone else after, after))
+        assert not wrong, (wrong, results)
+
+    def _payments_of(self, purchases: Sequence[Any]) -> list[str]:
+        return sorted({self.world.payment_of(each) for each in purchases})
+
     @rule()
     def back_up(self) -> None:
-        self.world.back_up()
+        self.world.operators.back_up()
 
     @precondition(lambda self: self.world.limit and not self.world.hidden | self.world.unreadable.keys())
-    @rule()
-    def restore(self) -> None:
+    @rule(part=st.sampled_from(("ledger", "both")))
+    def restore(self, part: str) -> None:
         """Only if Stripe limits refunds: a record that was lost can't prevent anything."""
-        self.world.restore()
+        self.world.operators.restore(part)
+
+    @rule()
+    def restore_purchases(self) -> None:
+        self.world.operators.restore("purchases")
 
     # The promises
 
@@ -288,11 +346,14 @@ class History(RuleBasedStateMachine):
         payment = self.world.payment_of(purchase)
         before = self.world.describe(payment)
         in_order = failure is None and self.world.is_in_order
+        was_alone = failure is None or failure.kind != SUSPENDED
         answer = self.world.refund(purchase, body, failure, getattr(self.world, process))
         if answer is None:
             return
         after = self.world.describe(payment)
         shown = answer.get_json()
+        if not was_alone:
+            before = after  # who made a refund meanwhile isn't known
         wrong = list(oracle.answer_is_true(answer.status_code, shown, before, after, in_order=in_order))
         assert not wrong, (wrong, answer.status_code, shown)
 
@@ -360,95 +421,3 @@ class History(RuleBasedStateMachine):
             self.world.advance(61)
         broken = [each for each in self.world.broken_promises(at_the_end=True) if each[0] in kinds]
         assert not broken, broken
-
-
-@contextmanager
-def without_logging() -> Iterator[None]:
-    """Disable logging: the library logs every injected fault."""
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def run_histories(
-    count: int, seed: int | None, *, shrink: bool = True, database: Callable[[], Any] = lambda: None
-) -> list[list[Any]]:
-    """Run this many histories, and return what could be seen in each.
-
-    :param seed: ``None`` for the same histories in every run.
-    :param database: returns an empty database for a history, or ``None`` for one of mongomock.
-    :raises AssertionError: with the shortest history that breaks a promise.
-    """
-    machine = type("History", (History,), {"database": staticmethod(database), "traces": []})
-    if seed is not None:
-        hypothesis.seed(seed)(machine)
-    phases = (Phase.explicit, Phase.generate, *((Phase.shrink,) if shrink else ()))
-    profile = settings(
-        max_examples=count,
-        stateful_step_count=STEPS,
-        derandomize=seed is None,
-        database=None,
-        deadline=None,
-        phases=phases,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=shrink,
-    )
-    with ExitStack() as contexts:
-        contexts.enter_context(without_logging())
-        contexts.enter_context(in_process())
-        run_state_machine_as_test(machine, settings=profile)
-    traces: list[list[Any]] = machine.traces  # type: ignore[attr-defined]
-    return traces
-
-
-def fresh_database(client: Any) -> Any:
-    """Return an empty database of a server, and drop the last one of this process."""
-    own = f"history_{os.getpid()}_"
-    for name in client.list_database_names():
-        if name.startswith(own):
-            client.drop_database(name)
-    return client[f"{own}{uuid.uuid4().hex[:8]}"]
-
-
-def _run_in_process(seed: int, uri: str | None) -> tuple[int, int, str | None]:
-    """Run some histories, and return how many, with how many refunds, and how one fails."""
-    History.count = History.refunds = 0
-    try:
-        if uri is None:
-            run_histories(HISTORIES_PER_RUN, seed)
-        else:
-            with pymongo.MongoClient[Any](uri, tz_aware=True) as client:
-                run_histories(HISTORIES_PER_RUN, seed, database=partial(fresh_database, client))
-    except Exception as failure:
-        notes = "\n".join(getattr(failure, "__notes__", ()))
-        return History.count, History.refunds, f"seed {seed}: {traceback.format_exc(limit=-3)}\n{notes}"
-    return History.count, History.refunds, None
-
-
-def _run_all(tally: Tally, runs: Sequence[int], uri: str | None = None) -> Tally:
-    began = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(min(2, os.cpu_count() or 1)) as pool:
-        for histories, refunds, failure in pool.imap_unordered(partial(_run_in_process, uri=uri), runs):
-            tally.histories += histories
-            tally.refunds += refunds
-            if failure is not None:
-                print(failure, flush=True)
-                kind = next((each for each in oracle.KINDS if repr(each) in failure), "disagreeing")
-                tally.violations.append(Violation(kind, "", failure.splitlines()[0]))
-    print(f"{tally.name}: {tally.histories} in {time.monotonic() - began:.0f} s", flush=True)
-    return tally
-
-
-def run(full: bool) -> list[Tally]:
-    """Run 20,000 histories in two processes and 1,000 on a real MongoDB, or 500 and none.
-
-    Each that fails is printed in its shortest form.
-    """
-    tallies = [_run_all(Tally("histories"), range(80 if full else 2))]
-    if full:
-        with start_servers() as servers:
-            uri = servers[STANDALONE].uri
-            tallies.append(_run_all(Tally("histories on MongoDB"), range(1000, 1004), uri))
-    return tallies

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -17,6 +20,12 @@ import stripe
 from pymongo.errors import AutoReconnect
 
 from flask_refunds import extension
+from flask_refunds.bulk import runner
+from flask_refunds.bulk.worker_pool import WorkerPool
+from flask_refunds.clock import Deadline
+from flask_refunds.storage import server_clock
+from flask_refunds.storage.server_clock import ServerClock
+from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox
 from flask_refunds.testing.http_server import Connection, Request, Response
@@ -28,6 +37,8 @@ START = datetime(2024, 3, 15, 10, 30, tzinfo=timezone.utc)
 KILLED_BEFORE, KILLED_AFTER = "killed before", "killed after"
 DATABASE_UNSENT, DATABASE_LOST = "database unsent", "database lost"
 FAILURES = (KILLED_BEFORE, KILLED_AFTER, DATABASE_UNSENT, DATABASE_LOST)
+SUSPENDED = "suspended"
+"""The process stops before a step, others act for longer than a lease, and then it continues."""
 
 _OPERATIONS = ("aggregate", "find", "find_one_and_update", "insert_one", "update_many", "update_one")
 
@@ -38,27 +49,35 @@ class Killed(BaseException):
 
 @dataclass
 class CallFailure:
-    """What happens to a call, and at which of its steps, from 0."""
+    """What happens to a call, and at which of its steps, from 0.
+
+    :param meanwhile: what others do while it is suspended.
+    """
 
     kind: str
     step: int
+    meanwhile: str = "nothing"
 
 
 @dataclass
 class Steps:
-    """Counts the steps of a call, and applies its failure."""
+    """Counts the steps of a call, and applies its failure.
+
+    :param meanwhile: lets others act while the call is suspended.
+    """
 
     failure: CallFailure | None = None
+    meanwhile: Callable[[], None] = lambda: None
     count: int = 0
     inside: bool = False
     killed: bool = False
 
     def take(self, action: Callable[[], Any], *, at_database: bool) -> Any:
         """Take a step. A step within another one isn't counted."""
-        if self.failure is None or self.inside:
-            return action()
         if self.killed:
             raise Killed
+        if self.failure is None or self.inside:
+            return action()
         fails = self.count == self.failure.step
         self.count += 1
         return self._fail(self.failure.kind, action, at_database) if fails else self._complete(action)
@@ -70,6 +89,10 @@ class Steps:
             if kind == DATABASE_LOST:
                 self._complete(action)
             raise AutoReconnect("in this history")
+        if kind == SUSPENDED:
+            # Others have neither the time limits of this call nor its app.
+            contextvars.Context().run(self.meanwhile)
+            return self._complete(action)
         if kind == KILLED_AFTER:
             self._complete(action)
         self.killed = True
@@ -92,15 +115,27 @@ def take_step(action: Callable[[], Any], *, at_database: bool) -> Any:
 
 
 @contextmanager
-def call(failure: CallFailure | None) -> Iterator[None]:
-    """Run the block as one call. If it is killed, or a receiver exits, it ends without an error."""
-    _current_call[0] = Steps(failure)
+def call(failure: CallFailure | None, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Run the block as one call. If it is killed, or a receiver exits, it ends without an error.
+
+    :param meanwhile: lets others act while the call is suspended. Their calls can be within this one.
+    """
+    outer, _current_call[0] = _current_call[0], Steps(failure, meanwhile)
     try:
         yield
     except (Killed, SystemExit):
         pass
     finally:
-        _current_call[0] = Steps()
+        _current_call[0] = outer
+
+
+def kill_current_call() -> None:
+    """Kill the process of the current call.
+
+    :raises Killed: always.
+    """
+    _current_call[0].killed = True
+    raise Killed
 
 
 class _ResponseHolder(Connection):
@@ -134,6 +169,7 @@ class InProcessTransport(stripe.HTTPClient):
     def __init__(self) -> None:
         super().__init__()
         self.sandbox: StripeSandbox
+        self.shows_date = True
 
     def request(  # type: ignore[override]
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
@@ -145,24 +181,40 @@ class InProcessTransport(stripe.HTTPClient):
         take_step(lambda: self.sandbox._handler.handle(holder, request), at_database=False)
         if holder.response is None:
             raise stripe.APIConnectionError("no answer")  # type: ignore[no-untyped-call]
-        return holder.response.body, holder.response.status, dict(holder.response.headers)
+        shown = dict(holder.response.headers)
+        if not self.shows_date:
+            shown.pop("Date", None)
+        return holder.response.body, holder.response.status, shown
 
     def close(self) -> None: ...
 
 
 @dataclass
 class Clock:
-    """The time of both the shop and Stripe, which only changes when it is set."""
+    """The time, which only changes when it is set. The clocks of the shop's machines are years off.
+
+    :param database_error: how many seconds the clock of MongoDB's primary is ahead of Stripe's.
+    """
 
     seconds: float = 0.0
+    database_error: float = 0.0
 
     def now(self) -> datetime:
-        """Return the time for the library."""
-        return START + timedelta(seconds=self.seconds)
+        """Return MongoDB's time."""
+        return START + timedelta(seconds=self.seconds + self.database_error)
 
     def timestamp(self) -> float:
-        """Return the time for the sandbox."""
-        return self.now().timestamp()
+        """Return Stripe's time."""
+        return START.timestamp() + self.seconds
+
+    def elapsed(self) -> float:
+        """Return seconds on a machine's clock that never jumps."""
+        return self.seconds
+
+    def command(self, name: str) -> Mapping[str, Any]:
+        """Answer as MongoDB does, when it is asked for its time."""
+        assert name == "hello"
+        return {"localTime": self.now()}
 
 
 clock = Clock()
@@ -173,6 +225,12 @@ _gateway: list[Gateway] = []
 def connect_sandbox(sandbox: StripeSandbox) -> None:
     """Send the requests of every gateway to this sandbox."""
     _transport.sandbox = sandbox
+    _transport.shows_date = True
+
+
+def show_dates(shown: bool) -> None:
+    """Let Stripe's answers have a ``Date``, or let a proxy remove it."""
+    _transport.shows_date = shown
 
 
 def current_sandbox() -> StripeSandbox:
@@ -184,16 +242,35 @@ def _connect(*_: Any, **options: Any) -> Gateway:
     if not _gateway:
         # Creating one takes four milliseconds, a third of the time of a history.
         _gateway.append(Gateway(STRIPE_KEY, BASE, retries=1, transport=_transport, sleep=lambda _: None))
-    return _gateway[0]
+    return copy.copy(_gateway[0])  # each process remembers Stripe's time itself
+
+
+def _work_in_one_thread(pool: WorkerPool[Any, Any], items: Iterator[Any]) -> Iterator[Any]:
+    for item in items:
+        if pool.stop_event.is_set():
+            return
+        with pool.context():
+            result = pool.work(item)
+        yield result
 
 
 @contextmanager
 def in_process() -> Iterator[None]:
     """Connect every gateway to one sandbox, follow one clock, and count MongoDB operations as steps."""
     collections: tuple[Any, ...] = (mongomock.collection.Collection, pymongo.collection.Collection)
+    machine_time = SimpleNamespace(monotonic=clock.elapsed)
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(Gateway, "connect", _connect))
-        patches.enter_context(mock.patch.object(extension, "ServerClock", return_value=clock.now))
+        for target, name, replacement in (
+            (Gateway, "connect", _connect),
+            (gateway, "time", machine_time),
+            (runner, "time", machine_time),
+            (runner, "secrets", SimpleNamespace(randbelow=lambda limit: 0)),
+            (WorkerPool, "results", _work_in_one_thread),
+            (Deadline, "after", lambda seconds: Deadline(clock.elapsed() + seconds, clock.elapsed)),
+            (server_clock, "is_server", lambda database: True),
+            (extension, "ServerClock", lambda database: ServerClock(clock, clock.elapsed)),
+        ):
+            patches.enter_context(mock.patch.object(target, name, replacement))
         for collection, name in product(collections, _OPERATIONS):
             patches.enter_context(mock.patch.object(collection, name, _as_step(getattr(collection, name))))
         yield

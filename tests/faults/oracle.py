@@ -37,20 +37,27 @@ class StripeRefund:
     pending_reason: str | None = None
     failure_reason: str | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """Whether money may move. With an unknown status, it may unless the refund has failed before."""
+        return self.status not in GONE and (self.status in KNOWN or not self.ever & {*GONE})
+
 
 @dataclass(frozen=True)
 class Change:
     """A change of a purchase's status, or a new payment of it."""
 
-    by: Literal["app", "library"]
+    by: Literal["app", "library", "restore"]
     before: Any
     after: Any
     payment: Any
     captured: int
     """What the payment had captured at that moment."""
     beside_open: bool = False
-    """Whether a refund of ours was open: then the library may have been about to make the same change, and
-    can't tell later whose it was."""
+    """Whether a refund of ours was open, or the library has just taken back a mark: then it may have been
+    about to make the same change, and can't tell later whose it was."""
+    beside_returned: bool = False
+    """Whether a refund that had succeeded no longer was succeeded."""
 
 
 @dataclass
@@ -64,6 +71,40 @@ class Purchase:
     changes: list[Change] = field(default_factory=list)
     is_blocked: bool = False
     """Whether the database currently refuses new statuses of it."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decided about a refund that needed review, and what came of it."""
+
+    payment: str
+    refund_id: str
+    kind: str
+    """``fail``, ``retry`` or ``dismiss``."""
+    comment: str
+    code: str
+    """The review that was open."""
+    was_processing: bool
+    """Whether the library didn't know whether Stripe made the refund."""
+    is_accepted: bool
+    has_closed: bool
+    """Whether the review was closed when the call ended."""
+    was_live: bool
+    is_live: bool
+    """Whether Stripe had this refund before and after the call, neither failed nor canceled."""
+    made: int
+    """How many refunds of this payment the call made."""
+    is_reopened: bool = False
+    """Whether the same review was open later, although nothing had changed at Stripe or in the purchases."""
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What a bulk run said about one purchase, and how much it refunded with it."""
+
+    payment: str
+    result: str
+    amount: int
 
 
 @dataclass
@@ -82,6 +123,8 @@ class Payment:
     """Every Stripe refund and status that the library has ever listed, answered or signaled."""
     is_hidden: bool = False
     """Whether Stripe has shown nothing of it for more than 23 hours, in which reconcile ran."""
+    decisions: Sequence[Decision] = ()
+    """What people decided about its refunds."""
 
     @property
     def returned(self) -> int:
@@ -106,7 +149,7 @@ class Payment:
 
 def never_twice(payment: Payment) -> Broken:
     """Each request makes one refund, and together they never return more than the payment captured."""
-    live = [each for each in payment.refunds if each.ours and each.status not in GONE]
+    live = [each for each in payment.refunds if each.ours and each.is_live]
     for mark, count in Counter(each.ours for each in live).items():
         if count > 1:
             yield "doubled", f"{count} refunds for {mark}"
@@ -160,13 +203,21 @@ def purchases_agree(payment: Payment) -> Broken:
 
 def expected_statuses(purchase: Purchase, payment: Payment) -> set[Any]:
     """Return what a purchase may say; an empty set if anything."""
+    expected = _expected_by_timeline(purchase, payment)
+    last = [each for each in purchase.changes if each.by != "library"][-1:]
+    if expected and last and last[0].by == "restore" and last[0].after == "refunded":
+        return expected | {"completed", "refunded"}  # after a restore it isn't known whose mark this is
+    return expected
+
+
+def _expected_by_timeline(purchase: Purchase, payment: Payment) -> set[Any]:
     own = [each for each in purchase.changes if each.by == "app"]
     last = own[-1] if own else None
     if last is not None and (last.payment != payment.id or last.before == last.after):
         return set()  # it got this payment later: the library marks it when it sees it
     if last is not None and last.after == "completed":
         return {"completed", "refunded"} if payment.is_full else {"completed"}
-    if last is not None and last.after == "refunded" and marked_here(purchase.changes, payment):
+    if last is not None and last.after == "refunded" and marked_here(_until(last, purchase), payment):
         return {"completed", "refunded"}  # the library can't tell this mark from the one that it had made
     if last is not None:
         return {last.after}
@@ -180,12 +231,20 @@ def expected_statuses(purchase: Purchase, payment: Payment) -> set[Any]:
     return {"refunded" if payment.is_full else "completed"}
 
 
+def _until(last: Change, purchase: Purchase) -> Sequence[Change]:
+    return purchase.changes[: 1 + max(at for at, each in enumerate(purchase.changes) if each is last)]
+
+
 def marked_here(changes: Sequence[Change], payment: Payment) -> bool:
     """Return whether the library marked a purchase for this payment and hasn't taken that back itself, as
     far as it can tell.
     """
     own = [each for each in changes if each.payment == payment.id]
-    own = [each for each in own if each.by == "library" or (each.after == "refunded" and each.beside_open)]
+    own = [
+        each
+        for each in own
+        if each.by == "library" or (each.after == "refunded" and (each.beside_open or each.by == "restore"))
+    ]
     return bool(own) and own[-1].after == "refunded"
 
 
@@ -196,7 +255,7 @@ def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
     if one of them is gone.
     """
     for number, each in enumerate(purchase.changes):
-        if each.by == "app" or each.payment != payment.id:
+        if each.by != "library" or each.payment != payment.id:
             continue  # others are judged with the payment that the purchase had then
         if (each.before, each.after) == ("completed", "refunded"):
             ever = sum(it.amount for it in payment.refunds if "succeeded" in it.ever)
@@ -205,7 +264,7 @@ def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
         elif (each.before, each.after) == ("refunded", "completed"):
             if not marked_here(purchase.changes[:number], payment):
                 yield "disagreeing", f"purchase {purchase.id}: the app's own mark was taken back"
-            if not any("succeeded" in it.ever and it.status != "succeeded" for it in payment.refunds):
+            if not each.beside_returned:
                 yield "disagreeing", f"purchase {purchase.id} was taken back, and every refund holds"
         else:
             yield "disagreeing", f"purchase {purchase.id} went from {each.before} to {each.after}"
@@ -245,6 +304,35 @@ def people_are_asked(payment: Payment) -> Broken:
             yield "unattended", f"purchase {purchase.id} can't be updated"
 
 
+def decisions_move_money_once(payment: Payment) -> Broken:
+    """A person who refunds again, or says that nothing was refunded, is stopped if Stripe has the refund."""
+    for each in payment.decisions:
+        if each.kind == "retry" and each.made > 1:
+            yield "doubled", f"{each.refund_id} was retried with {each.made} refunds"
+        if each.kind == "retry" and each.made and each.was_live:
+            yield "doubled", f"{each.refund_id} was retried, and Stripe had made it"
+        if each.kind == "fail" and each.is_accepted and each.was_processing and each.is_live:
+            yield "disagreeing", f"{each.refund_id} was marked as failed, and Stripe has it"
+
+
+def decisions_stay_made(payment: Payment) -> Broken:
+    """A review that a person closed stays closed until something new happens."""
+    for each in payment.decisions:
+        if each.is_accepted and each.kind != "retry" and not each.has_closed:
+            yield "disagreeing", f"{each.refund_id} still needs review after {each.kind}"
+        if each.is_reopened:
+            yield "disagreeing", f"{each.refund_id} needs review again: {each.code}"
+
+
+def decisions_are_kept(payment: Payment) -> Broken:
+    """What a person decided and why is in the history of the refund, or in the refund that replaces it."""
+    kept = {entry.get("comment") for shown in payment.shown for entry in shown["history"]}
+    kept |= {shown["note"] for shown in payment.shown}
+    for each in payment.decisions:
+        if each.is_accepted and each.comment not in kept:
+            yield "lost", f"{each.kind} of {each.refund_id} isn't in its history"
+
+
 def _needs_person(refund: StripeRefund, seen: frozenset[tuple[str, str]]) -> str | None:
     if (refund.id, "succeeded") in seen and refund.status in GONE:
         return "it succeeded, and is gone"
@@ -265,14 +353,19 @@ def _was_reviewed(shown: Mapping[str, Any]) -> bool:
     return any(entry.get("review") for entry in shown["history"])
 
 
-AT_ANY_TIME: Sequence[Callable[[Payment], Broken]] = (never_twice,)
-AT_THE_END: Sequence[Callable[[Payment], Broken]] = (
+AT_ANY_TIME: Sequence[Callable[[Payment], Broken]] = (
     never_twice,
+    decisions_move_money_once,
+    decisions_stay_made,
+)
+AT_THE_END: Sequence[Callable[[Payment], Broken]] = (
+    *AT_ANY_TIME,
     never_lost,
     never_unknown,
     purchases_agree,
     always_told,
     people_are_asked,
+    decisions_are_kept,
 )
 
 
@@ -306,9 +399,7 @@ def answer_is_true(
     :param in_order: whether nothing at Stripe or in the database failed or was hidden during the call.
     """
     refund, code = body.get("refund"), body.get("code")
-    made = {it.id for it in after.refunds if it.ours and it.status not in GONE} - {
-        it.id for it in before.refunds
-    }
+    made = {it.id for it in after.refunds if it.ours and it.is_live} - {it.id for it in before.refunds}
     at_stripe = {it.id: it for it in after.refunds}
     if status == 200:
         found = at_stripe.get(refund["stripeRefundId"]) if refund else None
@@ -323,8 +414,61 @@ def answer_is_true(
         yield "disagreeing", f"{status} isn't a documented answer"
     elif code in NOTHING_MOVED and made:
         yield "disagreeing", f"the answer says {code}, and {sorted(made)} was made"
-    held = sum(it.amount for it in after.refunds if it.status not in GONE)
+    held = sum(it.amount for it in after.refunds if it.is_live)
     if code == "purchase_not_refundable" and in_order and not after.shown and held < after.captured:
         completed = [it for it in after.purchases if it.status == "completed"]
         if len(completed) == len(after.purchases) > 0:
             yield "disagreeing", f"{held} of {after.captured} was returned, and the rest is refused"
+
+
+NOTHING_REFUNDED = ("not_completed", "no_payment", "not_found", "failed", "rate_limited")
+"""The results of a bulk run that say: the run refunded nothing with this purchase."""
+
+
+def bulk_is_true(
+    results: Sequence[BulkResult], before: Mapping[str, Payment], after: Mapping[str, Payment]
+) -> Broken:
+    """A bulk run says about each purchase what is so at that moment, and counts each amount once.
+
+    A run that died has no result for the purchase that it was working on.
+
+    :param before: every payment before the run.
+    """
+    for payment in {each.payment for each in results}:
+        own = [each for each in results if each.payment == payment]
+        known = {it.id for it in before[payment].refunds}
+        ours = [it for it in after[payment].refunds if it.ours]
+        made = [it.id for it in ours if it.id not in known and it.is_live]
+        has_all = len(own) == len(after[payment].purchases)
+        if made and has_all and all(each.result in NOTHING_REFUNDED for each in own):
+            yield "disagreeing", f"{made} was made, and the run says {[each.result for each in own]}"
+        if not ours and any(each.result in ("refunded", "pending") for each in own):
+            yield "disagreeing", f"the run says that it refunded {payment}, and Stripe doesn't"
+        if sum(each.amount for each in own) > sum(it.amount for it in ours):
+            yield "disagreeing", f"the run counts more than was refunded of {payment}"
+
+
+def plan_is_true(
+    amount: int | None, planned: Sequence[Payment], before: Sequence[StripeRefund], *, in_order: bool
+) -> Broken:
+    """A plan refunds nothing, and its amount is what is left of the payments of completed purchases.
+
+    :param planned: the payments of the purchases, after the plan.
+    :param before: their refunds before the plan.
+    :param in_order: whether nothing at Stripe failed or was hidden.
+    """
+    refunds = [each.id for payment in planned for each in payment.refunds]
+    if refunds != [each.id for each in before]:
+        yield "doubled", "a plan made a refund"
+    left = [it.captured - sum(each.amount for each in it.refunds if each.is_live) for it in planned]
+    untouched = [
+        it.captured
+        for it in planned
+        if not it.refunds and all(each.status == "completed" for each in it.purchases)
+    ]
+    if (
+        amount is not None
+        and in_order
+        and not sum(untouched) <= amount <= sum(each for each in left if each > 0)
+    ):
+        yield "disagreeing", f"the plan says {amount}, and {left} is left"

@@ -13,11 +13,13 @@ from unittest import mock
 
 from flask_refunds import extension
 from flask_refunds.core import transitions
+from flask_refunds.core.resolution import ManualReview
 from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import DatabaseUnavailable
 from flask_refunds.models import Mark, Refund, RefundStatus
 from flask_refunds.storage import purchases
+from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.stripe_client import gateway, parsing
 from flask_refunds.stripe_client.gateway import Gateway
@@ -83,6 +85,26 @@ def nothing_is_swept() -> AbstractContextManager[object]:
 def no_review_is_requested() -> AbstractContextManager[object]:
     """Rule 6: no status requests a review."""
     return mock.patch.object(transitions, "_review_of", return_value=None)
+
+
+def persons_are_trusted() -> AbstractContextManager[object]:
+    """Rule 6: a refund that a person gives up isn't looked up at Stripe first."""
+    return mock.patch.object(ManualReview, "_require_absent")
+
+
+def closed_reviews_are_requested_again() -> AbstractContextManager[object]:
+    """Rule 6: a review that a person closed doesn't stay closed."""
+    return mock.patch.object(transitions, "_was_closed", return_value=False)
+
+
+def comments_are_dropped() -> AbstractContextManager[object]:
+    """Rule 6: a decision isn't stored with the person's comment."""
+    dismiss = Ledger.dismiss
+
+    def dismiss_silently(self: Ledger, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+        return dismiss(self, refund, actor=actor, comment="")
+
+    return mock.patch.object(Ledger, "dismiss", dismiss_silently)
 
 
 def each_machine_has_its_clock() -> AbstractContextManager[object]:

@@ -25,8 +25,15 @@ CALL_SECONDS = 20.0
 """How long a call may take, whatever MongoDB and Stripe do."""
 
 PENDING, DISPUTED = "4000000000007726", "4000000000000259"
-EXECUTED = ("drop_after", "error_500_after", "garbage", "truncated", "empty", "wrong_object")
-NOT_EXECUTED = ("drop_before", "error_502_html", "error_503", "conflict")
+EXECUTED = (
+    "response_lost",
+    "server_error_after",
+    "unreadable_response",
+    "truncated_response",
+    "empty_response",
+    "wrong_object",
+)
+NOT_EXECUTED = ("request_lost", "bad_gateway", "service_unavailable", "conflict")
 
 Action = Mapping[str, Any]
 """What to do, as JSON, because another process does it."""
@@ -130,7 +137,11 @@ def pending(environment: Environment, rng: random.Random) -> Action:
 
 
 def lost_answer(environment: Environment, rng: random.Random) -> Action:
-    environment.sandbox.inject(rng.choice(("drop_after", "drop_before", "garbage", "truncated", "empty")))
+    environment.sandbox.inject(
+        rng.choice(
+            ("response_lost", "request_lost", "unreadable_response", "truncated_response", "empty_response")
+        )
+    )
     return first_refund(environment, rng)
 
 
@@ -159,7 +170,7 @@ def disputed(environment: Environment, rng: random.Random) -> Action:
 def refunded_in_dashboard(environment: Environment, rng: random.Random) -> Action:
     purchase = environment.pay(rng)
     _refund_part_in_dashboard(environment, rng)
-    environment.sandbox.refund_in_dashboard(environment.payment)
+    environment.sandbox.dashboard_refund(environment.payment)
     if rng.random() < 0.3:
         environment.deliver(environment.events("refund.created")[0])
     return _refund(purchase, rng)
@@ -167,7 +178,7 @@ def refunded_in_dashboard(environment: Environment, rng: random.Random) -> Actio
 
 def _refund_part_in_dashboard(environment: Environment, rng: random.Random) -> None:
     paid = environment.sandbox.payment_intent(environment.payment)["amount"]
-    environment.sandbox.refund_in_dashboard(environment.payment, rng.randint(1, paid - 1))
+    environment.sandbox.dashboard_refund(environment.payment, rng.randint(1, paid - 1))
 
 
 def part_in_dashboard(environment: Environment, rng: random.Random) -> Action:
@@ -224,7 +235,7 @@ def _event_of_dashboard(environment: Environment, rng: random.Random, event_type
     environment.pay(rng)
     if rng.random() < 0.5:
         _refund_part_in_dashboard(environment, rng)
-    environment.sandbox.refund_in_dashboard(environment.payment)
+    environment.sandbox.dashboard_refund(environment.payment)
     return _deliver(environment.events(event_type)[-1])
 
 
@@ -292,12 +303,12 @@ def _fail_after_success(environment: Environment, rng: random.Random) -> None:
 def _refund_twice_in_dashboard(environment: Environment, rng: random.Random) -> None:
     environment.pay(rng)
     _refund_part_in_dashboard(environment, rng)
-    environment.sandbox.refund_in_dashboard(environment.payment)
+    environment.sandbox.dashboard_refund(environment.payment)
 
 
 def _pay_abroad(environment: Environment, rng: random.Random) -> None:
     """Refund a payment of another app of the same Stripe account."""
-    environment.sandbox.refund_in_dashboard(environment.sandbox.create_payment(500, "usd"))
+    environment.sandbox.dashboard_refund(environment.sandbox.create_payment(500, "usd"))
 
 
 SCENARIOS: Mapping[str, Scenario] = {

@@ -18,12 +18,15 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
+import mongomock
 import stripe
 
 from flask_refunds.clock import Deadline
 from flask_refunds.core import reconcile, service, webhook_events
+from flask_refunds.core.payments import PaymentResolver
 from flask_refunds.core.reconcile import Reconciler
 from flask_refunds.core.service import CallContext, RefundService
+from flask_refunds.core.stripe_options import StripeOptions
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.core.webhook_events import EventHandler
@@ -37,6 +40,7 @@ from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
+from flask_refunds.storage.references import References
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from tests.faults import environments
@@ -227,12 +231,17 @@ class Library:
         signal_sender = SignalSender(app)
         ledger = Ledger(records, self._clock, LEASE, signal_sender.has_listeners)
         queue = ReconcileQueue(records, self._clock)
-        purchases = Purchases(purchase_documents, records, PurchaseFields())
+        references = References(mongomock.MongoClient().shop.references)
+        purchases = Purchases(purchase_documents, records, references, PurchaseFields())
+        purchases.hold_sessions = lambda: False  # type: ignore[method-assign]
+        payments = PaymentResolver(purchases, lambda: gateway)
         transitions = RefundTransitions(ledger, purchases, signal_sender, Observers())
-        stripe_sync = StripeSync(ledger, purchases, lambda: gateway, transitions)
+        stripe_sync = StripeSync(ledger, purchases, payments, lambda: gateway, transitions)
         self.service = RefundService(
             ledger=ledger,
             purchases=purchases,
+            payments=payments,
+            options=StripeOptions({}, lambda: gateway),
             gateway=lambda: gateway,
             transitions=transitions,
             stripe_sync=stripe_sync,

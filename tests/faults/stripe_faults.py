@@ -37,7 +37,7 @@ STRIPE_TIMEOUT = 0.3
 """Seconds until an answer counts as missing."""
 
 RESEND_LIMIT = timedelta(hours=23)
-_STORED = (Fault.ERROR_500, Fault.ERROR_500_AFTER)
+_STORED = (Fault.SERVER_ERROR_BEFORE, Fault.SERVER_ERROR_AFTER)
 _ONLY_OF_REFUNDS = (Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED)
 
 

@@ -20,7 +20,7 @@ from flask_refunds.storage.sweep_state import LEASE
 from flask_refunds.stripe_client import gateway
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.stripe_client.parsing import RefundPage
-from tests.faults.histories import without_logging
+from tests.faults.history_runs import without_logging
 from tests.faults.in_process import (
     DATABASE_LOST,
     KILLED_AFTER,
@@ -48,7 +48,7 @@ class SweptShop:
         """Sell and refund so many times, with this time after each."""
         SweptShop.refunds += count
         for _ in range(count):
-            self.world.sandbox.refund_in_dashboard(self.world.pay(1999, 1))
+            self.world.sandbox.dashboard_refund(self.world.pay(1999, 1))
             self.world.advance(seconds)
 
     def sweep(self, failure: CallFailure | None = None) -> SweepReport | None:
@@ -110,7 +110,7 @@ def break_requests(*, full: bool) -> Iterator[list[Violation]]:
 
 
 def _sweep_without_answer(number: int, swept: SweptShop) -> None:
-    swept.world.sandbox.inject("error_503", method="GET", path="/v1/refunds", after=number)
+    swept.world.sandbox.inject("service_unavailable", method="GET", path="/v1/refunds", after=number)
     swept.sweep()
 
 

@@ -63,7 +63,7 @@ def test_crashes_detect_mutation(servers: Mapping[str, Mongod], mutation: str, k
 
 @pytest.mark.parametrize(("mutation", "kind"), BY_STRIPE_FAULTS.items())
 def test_stripe_faults_detect_mutation(servers: Mapping[str, Mongod], mutation: str, kind: str) -> None:
-    fault_at = stripe_faults.FaultAt(Fault.DROP_AFTER, 0, lasting=mutation != "new_key_for_each_attempt")
+    fault_at = stripe_faults.FaultAt(Fault.RESPONSE_LOST, 0, lasting=mutation != "new_key_for_each_attempt")
     with no_retry_pause(), stripe_faults.Worker(servers) as worker:
         plans = (stripe_faults.Plan(FIRST_REFUND, seed, mutation=mutation) for seed in SEEDS)
         assert _is_detected(kind, (worker.run(plan, fault_at)[-1] for plan in plans))

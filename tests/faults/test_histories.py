@@ -12,7 +12,8 @@ from flask_refunds.testing import Fault
 from flask_refunds.testing.api_versions import API_VERSION, LAST_WITH_RELEASES
 from tests.faults import world
 from tests.faults.environments import STANDALONE
-from tests.faults.histories import History, fresh_database, run_histories, without_logging
+from tests.faults.histories import History
+from tests.faults.history_runs import fresh_database, run_histories, without_logging
 from tests.faults.in_process import (
     DATABASE_UNSENT,
     KILLED_AFTER,
@@ -39,9 +40,11 @@ def open_history() -> Iterator[Callable[..., History]]:
     """Return a function that opens a shop; its rules are then called one by one."""
     histories: list[History] = []
 
-    def start(*, limit: bool = True, webhooks: bool = False, card: str = CARD) -> History:
+    def start(
+        *, limit: bool = True, webhooks: bool = False, card: str = CARD, past: str = "nothing"
+    ) -> History:
         histories.append(History())
-        histories[-1].open_shop(limit=limit, webhooks=webhooks, card=card, version=API_VERSION)
+        histories[-1].open_shop(limit=limit, webhooks=webhooks, card=card, version=API_VERSION, past=past)
         return histories[-1]
 
     with in_process():
@@ -64,7 +67,7 @@ def test_random_histories_on_mongodb_break_no_promise(servers: Mapping[str, Mong
 
 def test_histories_look_the_same_on_mongodb_and_mongomock(servers: Mapping[str, Mongod]) -> None:
     """Without failures, because a call has other steps on MongoDB."""
-    undisturbed = mock.patch.object(world, "call", side_effect=lambda failure: call(None))
+    undisturbed = mock.patch.object(world, "call", side_effect=lambda *_: call(None))
     with undisturbed, servers[STANDALONE].client() as client:
         on_mongodb = run_histories(20, seed=7, database=partial(fresh_database, client))
         on_mongomock = run_histories(20, seed=7)
@@ -96,14 +99,14 @@ def test_answer_after_money_moved_is_200_even_if_the_purchase_cannot_be_read(
     open_history: Opener, step: int
 ) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     history.inject(fault=Fault.CARD_ERROR, times=1, creating=False)
     history.refund(0, None, CallFailure(DATABASE_UNSENT, step), "web")
 
 
 def test_receivers_are_remembered_while_a_shop_makes_no_refunds(open_history: Opener) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
     history.wait(8 * 24 * 3600)
     history.reconcile(failure=None, process="worker", full=False)
 
@@ -132,3 +135,84 @@ def test_authorization_that_an_old_version_released_is_not_a_refund(open_history
     history.cancel_authorization(index=1, version=LAST_WITH_RELEASES)
     history.authorize(amount=700, cart=2)
     history.capture(index=2, amount=1, final=True, version=LAST_WITH_RELEASES)
+
+
+def test_payment_with_a_pending_dashboard_refund_has_nothing_left_for_another_call(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False)
+    history.refund_in_dashboard(index=0, amount=500, status="pending")
+    history.refund(0, None, None, "web")
+    history.refund(0, None, None, "web")
+
+
+def test_dashboard_refund_leaves_the_marks_of_the_app_while_another_refund_is_pending(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, past="low balance")
+    history.mark_purchase(index=0, status="refunded")
+    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.reconcile(failure=None, process="web", full=False)
+
+
+def reconcile(history: History) -> None:
+    history.wait(61)
+    history.reconcile(failure=None, process="web", full=True)
+    history.promises_hold()
+
+
+def dismiss_reviews(history: History) -> None:
+    history.resolve(decision="dismiss", checks=True, failure=None)
+    reconcile(history)
+
+
+def test_two_reviews_that_a_person_closed_do_not_open_each_other(open_history: Opener) -> None:
+    history = open_history(limit=False, past="refused")
+    history.refund_in_dashboard(index=0, amount=500, status=None)
+    reconcile(history)
+    for _ in range(4):
+        dismiss_reviews(history)
+
+
+def test_second_change_of_an_amount_needs_another_review(open_history: Opener) -> None:
+    history = open_history()
+    history.refund_in_dashboard(index=0, amount=500, status=None)
+    reconcile(history)
+    [refund] = history.world.refunds
+    for amount in (450, 480):
+        history.world.sandbox.set_refund(refund["id"], amount=amount)
+        reconcile(history)
+        [shown] = history.world.list_refunds(refund["payment_intent"])
+        assert shown["review"]["code"] == "amount_differs"
+        dismiss_reviews(history)
+
+
+def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener) -> None:
+    history = open_history(past="returned")
+    for _ in range(2):
+        history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)
+        history.refund(0, None, None, "web")
+    history.wait(61)
+    history.resolve(decision="retry", checks=True, failure=None)
+    [decision] = history.world.operators.decisions
+    assert not decision.is_accepted
+
+
+def test_bulk_run_that_dies_in_a_receiver_has_no_result_for_that_purchase(open_history: Opener) -> None:
+    history = open_history()
+    history.delete_purchase(index=0)
+    history.buy(amount=700, card=CARD, cart=2)
+    history.mark_purchase(index=0, status="archived")
+    history.change_receivers(receivers="hang")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+    history.change_receivers(receivers="work")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=1)
+
+
+def test_restored_purchase_is_marked_again_if_a_pass_marked_it_after_the_backup(open_history: Opener) -> None:
+    history = open_history(past="refused")
+    history.back_up()
+    history.allow_updates()
+    reconcile(history)
+    reconcile(history)
+    history.restore_purchases()

@@ -9,7 +9,8 @@ import pytest
 from flask_refunds.testing import Fault
 from flask_refunds.testing.api_versions import API_VERSION, LAST_WITH_RELEASES
 from tests.faults import rule_removals as without
-from tests.faults.histories import History, without_logging
+from tests.faults.histories import History
+from tests.faults.history_runs import without_logging
 from tests.faults.in_process import in_process
 from tests.faults.mutations import missing_answer_is_failure, purchases_not_marked
 
@@ -23,7 +24,7 @@ def refund(history: History, index: int = 0, process: str = "web") -> None:
 
 
 def external_part_fails_beside_ours(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     refund(history)
     history.settle(index=0, status=FAILED, reason="unknown")
 
@@ -49,7 +50,7 @@ def old_event_arrives_late(history: History) -> None:
 
 
 def support_refunds_in_the_dashboard(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
 
 
 def bank_returns_the_money(history: History) -> None:
@@ -58,15 +59,15 @@ def bank_returns_the_money(history: History) -> None:
 
 
 def machine_gets_no_answer(history: History) -> None:
-    history.inject(fault=Fault.DROP_BEFORE, times=2, creating=True)
+    history.inject(fault=Fault.REQUEST_LOST, times=2, creating=True)
     refund(history, process="worker")
 
 
 def stripe_shows_an_unknown_status(history: History) -> None:
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     history.show_unknown_status(index=0, status="reversing")
     history.buy(amount=700, card=CARD, cart=1)
-    history.refund_in_dashboard(index=1, amount=None, status=None)
+    history.dashboard_refund(index=1, amount=None, status=None)
 
 
 def authorization_is_captured_in_part(history: History) -> None:
@@ -75,8 +76,41 @@ def authorization_is_captured_in_part(history: History) -> None:
 
 
 def answer_is_lost(history: History) -> None:
-    history.inject(fault=Fault.DROP_AFTER, times=2, creating=True)
+    history.inject(fault=Fault.RESPONSE_LOST, times=2, creating=True)
     refund(history)
+
+
+def reconcile(history: History) -> None:
+    history.wait(61)
+    history.reconcile(failure=None, process="web", full=True)
+
+
+def resolve(history: History, decision: str) -> None:
+    history.resolve(decision=decision, checks=False, failure=None)
+    history.promises_hold()
+
+
+def person_gives_up_what_stripe_has(history: History) -> None:
+    answer_is_lost(history)
+    history.hide(index=0)
+    history.wait(25 * 3600)
+    reconcile(history)
+    history.unhide()
+    history.wait(61)
+    resolve(history, "fail")
+
+
+def person_leaves_a_purchase_as_it_is(history: History) -> None:
+    database_refuses_the_status(history)
+    for _ in range(2):
+        resolve(history, "dismiss")
+        reconcile(history)
+
+
+def person_closes_a_review(history: History) -> None:
+    bank_returns_the_money(history)
+    reconcile(history)
+    resolve(history, "fail")
 
 
 HISTORIES: Mapping[without.Removal, tuple[Callable[[History], None], str]] = {
@@ -88,6 +122,9 @@ HISTORIES: Mapping[without.Removal, tuple[Callable[[History], None], str]] = {
     without.no_review_is_requested: (bank_returns_the_money, "unattended"),
     without.each_machine_has_its_clock: (machine_gets_no_answer, "unknown"),
     without.unreadable_item_spoils_its_page: (stripe_shows_an_unknown_status, "lost"),
+    without.persons_are_trusted: (person_gives_up_what_stripe_has, "disagreeing"),
+    without.closed_reviews_are_requested_again: (person_leaves_a_purchase_as_it_is, "disagreeing"),
+    without.comments_are_dropped: (person_closes_a_review, "lost"),
     without.release_counts_as_refund: (authorization_is_captured_in_part, "lost"),
     missing_answer_is_failure: (answer_is_lost, "disagreeing"),
     purchases_not_marked: (support_refunds_in_the_dashboard, "disagreeing"),

@@ -11,7 +11,9 @@ from unittest import mock
 
 import pytest
 
+from flask_refunds.clock import Deadline
 from flask_refunds.core import partial
+from flask_refunds.core.partial import PartialRefunds
 from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import RefundInProgress
@@ -87,7 +89,7 @@ def test_schedule_that_returns_to_a_state_is_reported() -> None:
 
     def loop(library: Library) -> CallerResult:
         while True:
-            library.events._stripe_sync.is_known_payment("pi_1")
+            library.events._stripe_sync.is_known_payment("pi_1", None, Deadline.after(1))
 
     with pytest.raises(UnexpectedBehavior, match="find"):
         explore(Setting("loop", (Actor("loop", loop),), crashes=0))
@@ -185,11 +187,11 @@ def stripe_read_before_the_ledger() -> Iterator[None]:
     """A part is compared with what Stripe showed before the payment's refunds were read."""
 
     def claim(self: RefundService, purchase: Any, payment: str, request: Any, call: CallContext) -> Refund:
-        shown = partial.retrieve_payment(self._gateway(), payment, call.deadline)
+        shown = self._gateway().retrieve_payment(payment, call.deadline)
         refunds = self._ledger.list_for_payment(payment)
-        with mock.patch.object(partial, "retrieve_payment", return_value=shown):
-            earlier = self.partial.find_earlier(purchase, payment, refunds, request, call.deadline)
-        created = earlier or self._create(payment, refunds, purchase.ids, [], request)
+        with mock.patch.object(PartialRefunds, "_retrieve", return_value=shown):
+            earlier = self.partial.find_earlier(purchase, refunds, request, call.deadline)
+        created = earlier or self._create(purchase, refunds, request, call)
         if created is None:
             raise RefundInProgress
         return created

@@ -31,7 +31,7 @@ def test_worker_killed_by_gunicorn_timeout_leaves_refund_for_reconcile(
     """Gunicorn's timeout raises SystemExit in the view, which ``except Exception`` doesn't catch."""
     environment = environments.get(server, strict=False)
     purchase = environment.pay(random.Random(server))
-    hanging = environment.sandbox.inject("hang_after")
+    hanging = environment.sandbox.inject("timeout_after_refund")
     options = ("--workers", "1", "--worker-class", "sync", "--timeout", "2")
     with gunicorn(*options, MONGO_URI=environment.uri, STRIPE_API_BASE=environment.sandbox.url) as server_:
         began = time.monotonic()
@@ -51,11 +51,11 @@ def test_worker_killed_by_gunicorn_timeout_leaves_refund_for_reconcile(
 def test_hanging_stripe_is_answered_in_time_and_loses_nothing(servers: Mapping[str, Mongod]) -> None:
     """This test uses the default timeouts."""
     cases = (
-        ("refund: first", Fault.HANG_BEFORE),
-        ("refund: first", Fault.HANG_AFTER),
-        ("refund: first", Fault.SLOW_DRIP),
-        ("refund: resumed, was made", Fault.HANG_BEFORE),
-        ("webhook: Dashboard, charge.refunded", Fault.HANG_BEFORE),
+        ("refund: first", Fault.TIMEOUT_BEFORE_REFUND),
+        ("refund: first", Fault.TIMEOUT_AFTER_REFUND),
+        ("refund: first", Fault.ENDLESS_RESPONSE),
+        ("refund: resumed, was made", Fault.TIMEOUT_BEFORE_REFUND),
+        ("webhook: Dashboard, charge.refunded", Fault.TIMEOUT_BEFORE_REFUND),
     )
     run_in_threads(cases, len(cases), lambda: EnvironmentPool(servers), _run_with_hanging_stripe)
 

@@ -6,11 +6,13 @@ the oracle. It judges nothing itself.
 
 from __future__ import annotations
 
+import contextvars
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -28,16 +30,33 @@ from flask_refunds import (
     refund_succeeded,
 )
 from flask_refunds.errors import RefundsError, StripeCallError
-from flask_refunds.testing import StripeSandbox, signed_event
+from flask_refunds.testing import ApiError, StripeSandbox, signed_event
 from flask_refunds.testing.api_versions import API_VERSION
 from tests.faults import oracle
-from tests.faults.in_process import BASE, START, CallFailure, call, clock, connect_sandbox, take_step
+from tests.faults.in_process import (
+    BASE,
+    CallFailure,
+    call,
+    clock,
+    connect_sandbox,
+    kill_current_call,
+    show_dates,
+    take_step,
+)
+from tests.faults.operators import Operators
 from tests.shop import Shop, make_app
 
 SECRET = "whsec_of_the_histories_0123456789"
 SIGNALS = (refund_pending, refund_succeeded, refund_failed, refund_needs_review)
 WEBHOOK_PATH = "/api/payments/webhook/refunds"
 PAGE = 100
+
+HANG, WAIT = "hang", "wait"
+RECEIVERS = ("work", "raise", "exit", HANG, WAIT)
+"""What receivers do: one that hangs is killed with its process, and one that waits returns at last."""
+LONGER_THAN_A_LEASE = 600
+A_CALL = 60
+"""After so many seconds no call is in progress. A pass then forgets the marks that it has taken back."""
 
 REFUSALS: Mapping[str, Callable[[], Exception]] = {
     "unique index": lambda: DuplicateKeyError("E11000 duplicate key error", 11000),
@@ -74,7 +93,7 @@ class World:
     def __init__(
         self, *, limit: bool, webhooks: bool, api_version: str = API_VERSION, database: Any = None
     ) -> None:
-        clock.seconds = 0.0
+        clock.seconds = clock.database_error = 0.0
         self.limit = limit
         self.webhooks = webhooks
         self.sandbox = StripeSandbox(
@@ -89,12 +108,15 @@ class World:
         self.blocked: dict[Any, str] = {}
         self.hidden: set[str] = set()
         self.unreadable: dict[str, str] = {}
-        self._journals: dict[Any, Journal] = {}
+        self.journals: dict[Any, Journal] = {}
         self.told: set[tuple[str, str, bool]] = set()
-        self._seen: set[tuple[str, str]] = set()
+        self.seen: set[tuple[str, str]] = set()
         self._ever: defaultdict[str, set[str | None]] = defaultdict(set)
         self._releases: set[str] = set()
-        self._backup: dict[str, list[dict[str, Any]]] = {}
+        self.operators = Operators(self)
+        self._is_waiting = False
+        self._last_call_at = self._quiet_pass_at = float("-inf")
+        self._taken_back_at: defaultdict[Any, float] = defaultdict(lambda: float("-inf"))
         self._receiver = self._receive  # signals keep only weak references
         for signal in SIGNALS:
             signal.connect(self._receiver, sender=self.web.app)
@@ -115,6 +137,10 @@ class World:
     def _receive(self, app: Any, refund: Any, **extra: Any) -> None:
         def hear() -> None:
             self._see(refund.stripe_refund_id, refund.status.value)
+            if self.receivers in (HANG, WAIT):
+                contextvars.Context().run(self._let_others_act, "reconcile", self.web)
+            if self.receivers == HANG:
+                kill_current_call()
             if self.receivers == "raise":
                 raise ReceiverFailed
             if self.receivers == "exit":
@@ -125,7 +151,7 @@ class World:
 
     def _see(self, stripe_refund_id: str | None, status: str) -> None:
         if stripe_refund_id:
-            self._seen.add((stripe_refund_id, status))
+            self.seen.add((stripe_refund_id, status))
 
     # The app
 
@@ -143,17 +169,17 @@ class World:
         :param later: whether it got its payment after that may have been refunded.
         """
         purchase = self.web.add_purchase(payment, status)
-        changes = [self._change("app", status, status, payment)] if later else []
-        self._journals[purchase] = Journal(status, payment, status, changes)
+        changes = [self.change("app", status, status, payment)] if later else []
+        self.journals[purchase] = Journal(status, payment, status, changes)
 
     @property
     def purchase_statuses(self) -> list[Any]:
         """The statuses of the purchases, oldest first, as the world last saw them."""
-        return [journal.status for journal in self._journals.values()]
+        return [journal.status for journal in self.journals.values()]
 
     def payment_of(self, purchase: Any) -> str:
         """Return the payment of a purchase."""
-        return str(self._journals[purchase].payment)
+        return str(self.journals[purchase].payment)
 
     @property
     def is_in_order(self) -> bool:
@@ -163,38 +189,49 @@ class World:
     @property
     def purchases(self) -> list[Any]:
         """The IDs of the purchases that exist, oldest first."""
-        return list(self._journals)
+        return list(self.journals)
 
     def rename_status(self, purchase: Any, status: str) -> None:
         """Change a purchase's status as the app does."""
         self.observe()
-        journal = self._journals[purchase]
+        journal = self.journals[purchase]
         if journal.status != status:
             self.db.purchases.update_one({"_id": purchase}, {"$set": {"status": status}})
-            journal.changes.append(self._change("app", journal.status, status, journal.payment))
+            journal.changes.append(self.change("app", journal.status, status, journal.payment))
             journal.status = status
 
     def repoint(self, purchase: Any, payment: str) -> None:
         """Give a purchase another payment. Its status is kept, whatever it means there."""
         self.observe()
-        journal = self._journals[purchase]
+        journal = self.journals[purchase]
         if journal.payment != payment:
             self.db.purchases.update_one({"_id": purchase}, {"$set": {"stripePaymentIntentId": payment}})
-            journal.changes.append(self._change("app", journal.status, journal.status, payment))
+            journal.changes.append(self.change("app", journal.status, journal.status, payment))
             journal.payment = payment
 
     def delete_purchase(self, purchase: Any) -> None:
         """Delete a purchase as the app does."""
         self.db.purchases.delete_one({"_id": purchase})
-        del self._journals[purchase]
+        del self.journals[purchase]
 
-    def _change(self, by: Any, before: Any, after: Any, payment: Any) -> oracle.Change:
-        beside_open = any(
-            each["metadata"].get("refund_id") and each["status"] not in ("succeeded", *oracle.GONE)
-            for each in self.refunds
-            if each["payment_intent"] == payment
+    def change(self, by: Any, before: Any, after: Any, payment: Any) -> oracle.Change:
+        """Return a change of a purchase, with what was so at Stripe at that moment."""
+        refunds = [each for each in self.refunds if each["payment_intent"] == payment]
+        return oracle.Change(
+            by,
+            before,
+            after,
+            payment,
+            self._captured(payment),
+            beside_open=any(
+                each["metadata"].get("refund_id") and each["status"] not in ("succeeded", *oracle.GONE)
+                for each in refunds
+            )
+            or self._quiet_pass_at < self._taken_back_at[payment] + A_CALL,
+            beside_returned=any(
+                "succeeded" in self._ever[each["id"]] and each["status"] != "succeeded" for each in refunds
+            ),
         )
-        return oracle.Change(by, before, after, payment, self._captured(payment), beside_open)
 
     def _captured(self, payment: Any) -> int:
         if payment not in self.payments:
@@ -231,7 +268,7 @@ class World:
     ) -> TestResponse | None:
         """Request a refund as an admin; ``None`` if the call was killed."""
         options = {"json": body} if body else {}
-        return self._call(lambda: shop.refund(str(purchase), **options), failure)
+        return self.call(lambda: shop.refund(str(purchase), **options), failure, shop)
 
     def events(self, *, thin: bool = False) -> list[dict[str, Any]]:
         """Return Stripe's events so far, oldest first."""
@@ -240,33 +277,46 @@ class World:
     def deliver(self, event: Mapping[str, Any], failure: CallFailure | None = None) -> TestResponse | None:
         """Send an event to the webhook."""
         body, headers = signed_event(event, SECRET)
-        return self._call(lambda: self.web.client.post(WEBHOOK_PATH, data=body, headers=headers), failure)
+        return self.call(lambda: self.web.client.post(WEBHOOK_PATH, data=body, headers=headers), failure)
 
     def reconcile(
         self, failure: CallFailure | None = None, shop: Shop | None = None, *, full: bool = False
     ) -> None:
         """Run one pass with its sweep. Recent changes are included: no other call is in progress."""
-        refunds = extension.get_refunds((shop or self.web).app)
+        shop = shop or self.web
+        refunds = extension.get_refunds(shop.app)
 
         def run() -> None:
             refunds.reconciler.run(refunds.reconciler.find(timedelta(0)))
             refunds.sweep.run(full=full)
 
-        self._call(run, failure)
+        is_quiet = failure is None and self.is_in_order and self.receivers == "work"
+        is_quiet = is_quiet and clock.seconds - self._last_call_at >= A_CALL
+        self.call(run, failure, shop)
+        if is_quiet:
+            self._quiet_pass_at = clock.seconds
 
-    def resolve(
-        self, refund_id: str, decision: str, *, checked: bool = False, failure: CallFailure | None = None
-    ) -> None:
-        """Resolve a review as a person does, who may have looked at Stripe's Dashboard."""
-        manual_review = extension.get_refunds(self.web.app).manual_review
-        decide = getattr(manual_review, decision)
-        options = {} if decision == "dismiss" else {"checked": checked}
-        self._call(lambda: decide(refund_id, name="ann", comment="Looked at it.", **options), failure)
+    def _let_others_act(self, action: str, waiting: Shop) -> None:
+        """Let time pass and others act, while a process is suspended or its receiver hangs."""
+        if self._is_waiting:  # a second one that hangs is killed
+            return
+        self._is_waiting = True
+        try:
+            with call(None):
+                self.advance(LONGER_THAN_A_LEASE)
+                OTHERS[action](self, self.worker if waiting is self.web else self.web)
+        finally:
+            self._is_waiting = False
 
-    def _call(self, action: Callable[[], Any], failure: CallFailure | None) -> Any:
-        """Make a call, which may be killed or fail; then look at what it did."""
+    def call(self, action: Callable[[], Any], failure: CallFailure | None, shop: Shop | None = None) -> Any:
+        """Make a call, which may be killed, suspended or fail; then look at what it did.
+
+        :param shop: the process that makes it.
+        """
         answer = None
-        with call(failure), self._with_refusals(), suppress(RefundsError, StripeCallError):
+        self._last_call_at = clock.seconds
+        others = partial(self._let_others_act, failure.meanwhile if failure else "nothing", shop or self.web)
+        with call(failure, others), self._with_refusals(), suppress(RefundsError, StripeCallError):
             answer = action()
         if isinstance(answer, TestResponse) and answer.is_json:
             refund = answer.get_json().get("refund") or {}
@@ -296,22 +346,6 @@ class World:
         with mock.patch.object(kind, "update_many", refuse):
             yield
 
-    def back_up(self) -> None:
-        """Keep a copy of the ledger."""
-        self._backup = {name: list(self.db[name].find()) for name in ("flask_refunds", "flask_refunds.state")}
-
-    def restore(self) -> None:
-        """Restore the ledger, and do what the documentation demands after that."""
-        for name, documents in self._backup.items():
-            self.db[name].delete_many({})
-            if documents:
-                self.db[name].insert_many(documents)
-        for journal in self._journals.values():  # the ledger forgot which marks were its own
-            journal.changes.append(self._change("app", journal.status, journal.status, journal.payment))
-        extension.get_refunds(self.web.app).queue.mark_purchases_unverified(START)
-        self.settle_down()  # an operator who restores looks at what it says, and repeats what failed
-        self.reconcile(full=True)
-
     # Time
 
     def advance(self, seconds: float) -> None:
@@ -326,7 +360,13 @@ class World:
         self.sandbox._handler.close_hanging()
         self.sandbox._handler.execute_late()
         self.receivers = "work"
+        self.let_clocks_agree()
         self.observe()
+
+    def let_clocks_agree(self) -> None:
+        """Correct MongoDB's clock, and let Stripe's answers show their time."""
+        clock.database_error = 0.0
+        show_dates(True)
 
     @property
     def has_delayed_requests(self) -> bool:
@@ -342,11 +382,13 @@ class World:
         for refund in self.refunds:
             self._ever[refund["id"]].add(refund["status"])
         for document in list(self.db.purchases.find({}, {"status": 1, "stripePaymentIntentId": 1})):
-            journal = self._journals[document["_id"]]
+            journal = self.journals[document["_id"]]
             if document["status"] != journal.status:
                 journal.changes.append(
-                    self._change("library", journal.status, document["status"], journal.payment)
+                    self.change("library", journal.status, document["status"], journal.payment)
                 )
+                if document["status"] == "completed":
+                    self._taken_back_at[journal.payment] = clock.seconds
                 journal.status = document["status"]
             assert document["stripePaymentIntentId"] == journal.payment, "the payment field was changed"
 
@@ -360,14 +402,26 @@ class World:
                 oracle.Purchase(
                     str(key), it.status, it.payment, it.first_status, it.changes, key in self.blocked
                 )
-                for key, it in self._journals.items()
+                for key, it in self.journals.items()
                 if it.payment == payment
             ],
             shown,
             frozenset(self.told),
-            frozenset(self._seen),
+            frozenset(self.seen),
             payment in self.hidden,
+            [each for each in self.operators.decisions if each.payment == payment],
         )
+
+    def facts(self, payment: str) -> Any:
+        """Return everything that a person's decision about a payment can depend on."""
+        fields = ("id", "status", "amount", "pending_reason", "failure_reason")
+        refunds = [tuple(map(each.get, fields)) for each in self.refunds if each["payment_intent"] == payment]
+        purchases = [
+            (key, it.status, it.payment, key in self.blocked)
+            for key, it in self.journals.items()
+            if it.payment == payment
+        ]
+        return self._captured(payment), payment in self.hidden, refunds, purchases
 
     def _describe_refund(self, refund: Mapping[str, Any]) -> oracle.StripeRefund:
         return oracle.StripeRefund(
@@ -391,6 +445,7 @@ class World:
     def broken_promises(self, *, at_the_end: bool) -> list[tuple[str, str, str]]:
         """Return every broken promise: its kind, the payment and what was seen."""
         found = []
+        self.operators.watch()
         for payment in self.payments:
             shown = self.list_refunds(payment) if at_the_end else ()
             described = self.describe(payment, shown=shown)
@@ -403,3 +458,30 @@ class World:
 
 def _is_mongomock(database: Any) -> bool:
     return not isinstance(database, pymongo.database.Database)
+
+
+def _refund_everything(world: World, other: Shop) -> None:
+    for purchase in world.purchases:
+        world.refund(purchase, None, None, other)
+
+
+def _refund_in_dashboard(world: World, other: Shop) -> None:
+    for payment in world.payments:
+        with suppress(ApiError, ValueError):
+            world.sandbox.dashboard_refund(payment, 500)
+
+
+def _return_everything(world: World, other: Shop) -> None:
+    for each in world.refunds:
+        with suppress(ApiError, ValueError):
+            world.sandbox.settle(each["id"], "failed", "unknown")
+
+
+OTHERS: Mapping[str, Callable[[World, Shop], None]] = {
+    "nothing": lambda world, other: None,
+    "reconcile": lambda world, other: world.reconcile(shop=other),
+    "refund": _refund_everything,
+    "dashboard": _refund_in_dashboard,
+    "bank": _return_everything,
+}
+"""Who acts while a process is suspended: another process, another admin, support, or a bank."""

@@ -99,7 +99,7 @@ def test_rejected_refund_has_stripes_request_id(shop: Shop, sandbox: StripeSandb
 
 
 def test_reconcile_is_the_actor_of_what_it_settles(shop: Shop, sandbox: StripeSandbox) -> None:
-    payment, _ = unknown(shop, sandbox, "drop_after")
+    payment, _ = unknown(shop, sandbox, "response_lost")
     history = History(shop, f"{payment}:1")
     history.new_entries()
     reconcile(shop)
@@ -110,7 +110,7 @@ def test_reconcile_is_the_actor_of_what_it_settles(shop: Shop, sandbox: StripeSa
 def test_dashboard_refund_has_no_requester(shop: Shop, sandbox: StripeSandbox, way: str) -> None:
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)
-    refund = sandbox.refund_in_dashboard(payment)
+    refund = sandbox.dashboard_refund(payment)
     if way == "webhook":
         send(shop, make_event("refund.created", refund, request_id="req_of_the_dashboard"))
         actor = "webhook"
@@ -124,7 +124,7 @@ def test_dashboard_refund_has_no_requester(shop: Shop, sandbox: StripeSandbox, w
 
 
 def test_retry_has_one_actor(shop: Shop, sandbox: StripeSandbox) -> None:
-    payment, _ = unknown(shop, sandbox, "drop_before")
+    payment, _ = unknown(shop, sandbox, "request_lost")
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     reconcile(shop)

@@ -85,7 +85,7 @@ def test_plan_and_run_classify_every_kind_of_purchase(shop: Shop, sandbox: Strip
     [paid, external, before] = add_purchases(shop, sandbox, 3)
     assert shop.refund(before).status_code == 200
     payment = shop.db.purchases.find_one({"_id": external})["stripePaymentIntentId"]
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     pending = shop.add_purchase(sandbox.create_payment(500, card="pm_card_pendingRefund"))
     disputed = shop.add_purchase(sandbox.create_payment(500, card="pm_card_createDispute"))
     expected = {
@@ -135,7 +135,7 @@ def test_plan_writes_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
 
 def test_partly_refunded_payment_counts_only_the_remaining_amount(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
-    sandbox.refund_in_dashboard(payment, 500)
+    sandbox.dashboard_refund(payment, 500)
     purchase = shop.add_purchase(payment)
     with shop.app.app_context():
         assert plan_bulk_refund("recall", [purchase], rate=HIGH_RATE).amounts == {"usd": 1499}
@@ -203,8 +203,8 @@ def test_cart_takes_one_slot(shop: Shop, sandbox: StripeSandbox, monkeypatch: py
 
 def test_unknown_outcomes_are_retried_at_the_end(shop: Shop, sandbox: StripeSandbox) -> None:
     ids = add_purchases(shop, sandbox, 20)
-    sandbox.inject("drop_after", times=6)
-    sandbox.inject("drop_before", times=6)
+    sandbox.inject("response_lost", times=6)
+    sandbox.inject("request_lost", times=6)
     found = run(shop, ids)
     assert set(values(found).values()) == {"refunded"}
     assert len(sandbox.refunds()) == 20
@@ -220,7 +220,7 @@ def test_rate_limited_purchases_are_retried(shop: Shop, sandbox: StripeSandbox) 
 def test_run_waits_for_the_lease_of_a_dead_call(shop: Shop, sandbox: StripeSandbox) -> None:
     """The call died after its request to Stripe, and its lease ends while the run waits."""
     [held, free] = add_purchases(shop, sandbox, 2)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(held).status_code == 202
     record = shop.records()[0]
     shop.db.flask_refunds.update_one(
@@ -245,7 +245,7 @@ def test_refund_in_progress_until_the_end_is_reported(
     shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [held] = add_purchases(shop, sandbox, 1)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(held).status_code == 202
     shop.db.flask_refunds.update_one(
         {}, [{"$set": {"leaseExpiresAt": {"$add": ["$leaseExpiresAt", 3_600_000]}}}]
@@ -256,7 +256,7 @@ def test_refund_in_progress_until_the_end_is_reported(
 
 def test_outcome_unknown_for_too_long_needs_review(shop: Shop, sandbox: StripeSandbox) -> None:
     [lost] = add_purchases(shop, sandbox, 1)
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     assert shop.refund(lost).status_code == 202
     ages = {name: shop.records()[0][name] - timedelta(days=2) for name in ("createdAt", "leaseExpiresAt")}
     shop.db.flask_refunds.update_one({}, {"$set": ages})
@@ -359,7 +359,7 @@ def test_unreachable_stripe_ends_the_run(database: Any, sandbox: StripeSandbox) 
     app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_STRIPE_RETRIES=0)
     shop = Shop(app, database)
     ids = add_purchases(shop, sandbox, 300)
-    sandbox.inject("drop_before", method="*", path="/v1/", times=None)
+    sandbox.inject("request_lost", method="*", path="/v1/", times=None)
     with pytest.raises(StripeUnavailable, match="Run it again later"):
         run(shop, ids)
     assert len(shop.records()) < 200

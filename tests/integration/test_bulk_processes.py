@@ -144,7 +144,7 @@ def test_interrupted_run_finishes_the_refunds_in_progress(shop: Shop, recall: Re
 
 
 def test_run_interrupted_twice_ends_at_once(shop: Shop, recall: Recall) -> None:
-    recall.sandbox.inject("hang_before", times=None, after=30)
+    recall.sandbox.inject("timeout_before_refund", times=None, after=30)
     process = recall.start()
     recall.wait_for(30)
     process.send_signal(signal.SIGINT)
@@ -168,7 +168,7 @@ def _read(terminal: Any) -> bytes:
 
 def test_run_continued_after_days_sends_no_open_refund_again(shop: Shop, recall: Recall) -> None:
     """Refunds that the first run left open get the outcome that Stripe shows."""
-    recall.sandbox.inject("drop_after", times=None, after=20)
+    recall.sandbox.inject("response_lost", times=None, after=20)
     process = recall.start()
     recall.wait_for(40)
     process.kill()

@@ -121,7 +121,7 @@ def test_each_payment_is_refunded_once_when_a_worker_and_a_child_are_killed(
     assert created[-1] - created[0] > timedelta(seconds=0.9 * PURCHASES / RATE)  # one rate for both
 
     new, unknown = [shop.add_purchase(generous.create_payment(500)) for _ in range(2)]
-    generous.inject("drop_after", times=2)
+    generous.inject("response_lost", times=2)
     assert shop.refund(unknown).status_code == 202
     sender.send_task("flask_refunds.refund_purchase", (str(new),))
     sender.send_task("flask_refunds.reconcile", (), {"older_than": 0})
@@ -164,7 +164,7 @@ def test_purchase_that_cannot_be_refunded_fails_the_task(shop: Shop) -> None:
 @pytest.mark.usefixtures("in_context")
 def test_unknown_outcome_is_retried(shop: Shop, generous: StripeSandbox) -> None:
     purchase = shop.add_purchase(generous.create_payment(1999))
-    generous.inject("drop_after", times=2)
+    generous.inject("response_lost", times=2)
     assert run(tasks.refund_purchase, str(purchase), rate=1000)["status"] == "succeeded"
     assert len(generous.refunds()) == 1
 
@@ -193,7 +193,7 @@ def test_refund_in_progress_elsewhere_is_retried_until_the_task_fails(
     shop: Shop, generous: StripeSandbox
 ) -> None:
     purchase = shop.add_purchase(generous.create_payment(1999))
-    generous.inject("drop_before", times=2)
+    generous.inject("request_lost", times=2)
     assert shop.refund(purchase).status_code == 202
     shop.db.flask_refunds.update_one(
         {}, [{"$set": {"leaseExpiresAt": {"$add": ["$leaseExpiresAt", 3_600_000]}}}]

@@ -129,7 +129,7 @@ def test_missing_permission_of_the_key_fails_by_name(
 
 
 def test_unreachable_stripe_fails_with_the_address(shop: Shop, sandbox: StripeSandbox) -> None:
-    sandbox.inject("drop_before")
+    sandbox.inject("request_lost")
     exit_status, checks = check(shop)
     assert (exit_status, checks["key"][0], sandbox.url in checks["key"][1]) == (1, "fail", True)
 
@@ -427,6 +427,7 @@ NEEDED = {
     "flask_refunds": ["find", "insert", "update", "listIndexes"],
     "flask_refunds.state": ["find", "insert", "update"],
     "flask_refunds.rate": ["find", "insert", "update"],
+    "flask_refunds.references": ["find", "insert", "listIndexes"],
     "users": ["find", "listIndexes"],
     "contents": ["find"],
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from functools import wraps
 from typing import Any
 
 import flask_jwt_extended as fje
@@ -73,6 +74,12 @@ def test_every_registered_webhook_without_parameters_is_called(mock_shop: Shop) 
     app.register_blueprint(refunds_bp, url_prefix="/<language>/pay", name="localized")
     app.register_blueprint(refunds_bp, url_prefix="/money")
     assert check(app)["own webhook"] == ("ok", "POST /money/webhook/refunds reaches the library.")
+
+
+def test_webhook_that_the_app_has_wrapped_is_called(app: Flask) -> None:
+    view = app.view_functions["refunds.receive_event"]
+    app.view_functions["refunds.receive_event"] = wraps(view)(lambda: ("", 403))
+    assert check(app)["own webhook"][1].startswith(f"POST {PATH} returned 403 text/html")
 
 
 def test_one_of_two_webhooks_that_is_blocked_fails(app: Flask) -> None:

@@ -26,11 +26,14 @@ class QueryLog(monitoring.CommandListener):
 
     def __init__(self) -> None:
         self.commands: list[dict[str, Any]] = []
+        self.unlimited: list[dict[str, Any]] = []
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in ("find", "aggregate", "update", "count", "findAndModify"):
             omitted = ("lsid", "$db", "$clusterTime", "txnNumber", "readConcern", "writeConcern", "maxTimeMS")
             self.commands.append({name: each for name, each in event.command.items() if name not in omitted})
+            if "maxTimeMS" not in event.command:
+                self.unlimited.append(self.commands[-1])
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         pass
@@ -78,7 +81,7 @@ def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     purchase = add_purchase(shop, payment)
     assert shop.refund(purchase).status_code == 200
-    sandbox.refund_in_dashboard(other := sandbox.create_payment(500))
+    sandbox.dashboard_refund(other := sandbox.create_payment(500))
     assert shop.refund(add_purchase(shop, other)).status_code == 400
     ann = shop.add_user(email="ann@example.org")
     shop.client.get(f"/api/payments/status/{payment}", headers=shop.headers(ann))
@@ -128,6 +131,13 @@ def test_every_query_uses_an_index_after_init_db(
     assert scans(database, queries.commands) == []
 
 
+def test_every_query_has_a_time_limit(logged_shop: Shop, sandbox: StripeSandbox, queries: QueryLog) -> None:
+    run_every_query(logged_shop, sandbox)
+    [marked] = queries.unlimited  # reconcile --all may change any number of records
+    assert marked["updates"][0]["multi"]
+    assert marked["updates"][0]["u"] == {"$set": {"purchasesVerified": False}}
+
+
 def test_bulk_run_filter_uses_its_index(shop: Shop) -> None:
     assert shop.flask("init-db").exit_code == 0
     found = shop.db.flask_refunds.find({"bulkRun": "recall"}).sort([("createdAt", -1), ("_id", -1)])
@@ -149,18 +159,18 @@ def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any)
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
     assert "flask_refunds {review.since: 1}" in result.output
-    assert result.output.count("  missing  ") == 14
+    assert result.output.count("  missing  ") == 15
     assert result.output.endswith(
         "purchases and users are collections of your app, flask_refunds is this library's.\n"
-        "Dry run: 14 would be built.\n"
+        "Dry run: 15 would be built.\n"
     )
     assert database.list_collection_names() == ["users"]
 
     result = shop.flask("init-db")
-    assert result.output.count("Building ") == 14
-    assert re.search(r"^14 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
+    assert result.output.count("Building ") == 15
+    assert re.search(r"^15 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
     again = shop.flask("init-db")
-    assert (again.exit_code, again.output.count("  present  ")) == (0, 14)
+    assert (again.exit_code, again.output.count("  present  ")) == (0, 15)
     assert again.output.endswith("0 indexes built in 0.0 s.\n")
 
 

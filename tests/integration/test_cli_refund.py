@@ -54,7 +54,7 @@ def test_pending_refund_exits_with_0(shop: Shop, sandbox: StripeSandbox) -> None
 
 def test_unknown_outcome_is_resolved_by_the_same_command(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     result = shop.flask("refund", purchase)
     assert (result.exit_code, "Run the same command again" in result.output) == (0, True)
     assert "succeeded" in shop.flask("refund", purchase).output
@@ -109,7 +109,7 @@ def test_refund_in_another_call_is_rejected_and_interrupted_call_explains(
     shop: Shop, sandbox: StripeSandbox, commands: Commands
 ) -> None:
     _, purchase = buy(shop, sandbox)
-    sandbox.inject("hang_before")
+    sandbox.inject("timeout_before_refund")
     first = commands.start("refund", purchase)
     try:
         sandbox.wait_for_requests(1, 30)
@@ -165,7 +165,7 @@ def test_show_finds_refunds_by_each_kind_of_id(shop: Shop, sandbox: StripeSandbo
 
 def test_show_recommends_the_next_step(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox)
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     shop.flask("refund", purchase)
     assert "What to do     Run flask refunds reconcile" in shop.flask("show", purchase).output
     shop.flask("reconcile", "--older-than", "0", "--rate", "1000")

@@ -40,6 +40,7 @@ def test_token_command_prints_what_the_user_may_do(shop: Shop) -> None:
     ("config", "message"),
     [
         ({"STRIPE_SECRET_KEY": "sk_live_flaskRefundsTests00000"}, "The Stripe key is live"),
+        ({"JWT_SECRET_KEY": None, "REFUNDS_CURRENT_USER": dict}, "No key for tokens is set"),
         (
             {"JWT_ALGORITHM": "RS256", "JWT_PUBLIC_KEY": key_pair("RS256").public_pem},
             "signed with RS256 by another service",

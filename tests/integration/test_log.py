@@ -173,7 +173,7 @@ class Scenario:
         self.expect(self.refund(self.buy()[1]), 202, *events)
         payment, purchase = self.buy()
         for first in (LogEvent.REFUND_CREATED, LogEvent.REFUND_RESUMED):
-            self.sandbox.inject("drop_before")
+            self.sandbox.inject("request_lost")
             self.expect(self.refund(purchase), 202, first, LogEvent.OUTCOME_UNKNOWN)
         hold = datetime.now(timezone.utc) + timedelta(minutes=1)
         self.shop.db.flask_refunds.update_one({"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": hold}})
@@ -191,7 +191,7 @@ class Scenario:
         with failing(self.database, "findAndModify"):
             self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.LEDGER_UPDATE_FAILED)
         _, purchase = self.buy()
-        self.sandbox.inject("drop_before")
+        self.sandbox.inject("request_lost")
         with failing(self.database, "update"):
             events = (LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN, LogEvent.LEASE_RELEASE_FAILED)
             self.expect(self.refund(purchase), 202, *events)
@@ -211,15 +211,13 @@ class Scenario:
             [*_, failed] = self.expect(self.refund(self.buy()[1]), 200, *events)
         assert (failed["signal"], failed["error"]) == ("refund-succeeded", "DuplicateKeyError")
         with refund_pending.connected_to(working, sender=self.shop.app):
-            external = make_event(
-                "refund.created", self.sandbox.refund_in_dashboard(self.buy(card=PENDING)[0])
-            )
+            external = make_event("refund.created", self.sandbox.dashboard_refund(self.buy(card=PENDING)[0]))
             with failing(self.database, "update"):
                 events = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.SIGNAL_REDELIVERY_SCHEDULED)
                 self.expect(self.send(external), 200, *events, LogEvent.WEBHOOK_PROCESSED)
             _, purchase = self.buy(card=PENDING)
             self.expect(self.refund(purchase), 202, *REFUNDED)
-            self.sandbox.inject("drop_before", method="GET", path="/v1/refunds/*")
+            self.sandbox.inject("request_lost", method="GET", path="/v1/refunds/*")
             [fields] = self.expect(self.refund(purchase), 202, LogEvent.STRIPE_REQUEST_FAILED)
             refund_id = self.shop.db.flask_refunds.find_one({"purchaseIds": purchase})["_id"]
             assert fields == {
@@ -280,6 +278,10 @@ class Scenario:
         def broken(user: Any) -> bool:
             raise RuntimeError(MESSAGE, user)
 
+        by_session = self._open(REFUNDS_MONGO=self.database, REFUNDS_CURRENT_USER=lambda: {"_id": EMAIL})
+        headers = {"Origin": "https://canary.example", "Sec-Fetch-Site": "cross-site"}
+        [fields] = self.expect(self.refund(ID, by_session, headers=headers), 403, LogEvent.CROSS_SITE_REQUEST)
+        assert fields.keys() == {"event", "endpoint"}
         broken_rule = self._open(REFUNDS_MONGO=self.database, REFUNDS_IS_ADMIN=broken)
         self.expect(self.refund(ID, broken_rule), 500, LogEvent.REQUEST_FAILED)
 
@@ -321,7 +323,7 @@ class Scenario:
         events = (LogEvent.REFUND_STATUS_CHANGED, LogEvent.REFUND_NEEDS_REVIEW, LogEvent.WEBHOOK_PROCESSED)
         self.expect(self.send(self.sandbox.events[-1]), 200, *events)
         external, _ = self.buy()
-        made = self.sandbox.refund_in_dashboard(external)
+        made = self.sandbox.dashboard_refund(external)
         events = (LogEvent.EXTERNAL_REFUND_RECORDED, LogEvent.WEBHOOK_PROCESSED)
         recorded, _ = self.expect(self.send(make_event("refund.created", made)), 200, *events)
         assert (recorded["refund_id"], recorded["actor"]) == (f"{external}:{made['id']}", "webhook")
@@ -346,7 +348,7 @@ class Scenario:
 
     def reviews(self) -> None:
         payment, purchase = self.buy()
-        self.sandbox.inject("drop_before")
+        self.sandbox.inject("request_lost")
         self.expect(self.refund(purchase), 202, LogEvent.REFUND_CREATED, LogEvent.OUTCOME_UNKNOWN)
         age(self.shop, hours=24)
         self.sandbox.advance(25 * 3600)
@@ -363,7 +365,7 @@ class Scenario:
         self.database["flask_refunds.state"].update_one(
             {"_id": "refunds"}, {"$set": {"fullCompletedAt": two_days_ago}}
         )
-        self.sandbox.inject("garbage", method="GET", path="/v1/refunds", times=None)
+        self.sandbox.inject("unreadable_response", method="GET", path="/v1/refunds", times=None)
         reconcile(self.shop)
         assert "full_sweep_overdue" in {each["event"] for each in self.recorder.new_fields()}
         self.sandbox.clear_faults()

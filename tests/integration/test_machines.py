@@ -201,7 +201,7 @@ def test_review_is_signaled_once_although_two_machines_find_it(
         heard.append(refund.id)
 
     machines = [shop, make_shop(database, sandbox)]
-    unknown(shop, sandbox, "drop_before")
+    unknown(shop, sandbox, "request_lost")
     age(shop, hours=26)
     with (
         refund_needs_review.connected_to(receiver, sender=machines[0].app),

@@ -47,7 +47,7 @@ def test_report_shows_the_refunds_that_were_made(any_shop: Shop, sandbox: Stripe
     shop.refund(purchases[0], json={"reason": "duplicate"})
     shop.refund(purchases[1])
     shop.refund(purchases[2])
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     shop.refund(purchases[3])
 
     response = get(shop)

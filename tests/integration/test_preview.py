@@ -64,7 +64,7 @@ def test_preview_shows_a_pending_refund(shop: Shop, sandbox: StripeSandbox) -> N
 
 def test_partial_dashboard_refund_reduces_the_refundable_amount(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4800)
-    sandbox.refund_in_dashboard(payment, 1800)
+    sandbox.dashboard_refund(payment, 1800)
     shown = preview(shop, shop.add_purchase(payment)).json["payment"]
     assert (shown["amount"], shown["refunded"], shown["refundable"]) == (4800, 1800, 3000)
 
@@ -92,9 +92,9 @@ def test_unknown_payment_is_rejected(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
-        ("drop_before", 503, "stripe_unavailable"),
-        ("error_500", 503, "stripe_unavailable"),
-        ("garbage", 503, "stripe_unavailable"),
+        ("request_lost", 503, "stripe_unavailable"),
+        ("server_error_before", 503, "stripe_unavailable"),
+        ("unreadable_response", 503, "stripe_unavailable"),
         ("rate_limited", 503, "stripe_rate_limited"),
         ("key_rejected", 500, "stripe_key_rejected"),
     ],

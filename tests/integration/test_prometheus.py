@@ -72,7 +72,7 @@ def test_lost_response_counts_as_unknown_with_its_duration(
     mock_shop: Shop, sandbox: StripeSandbox, registry: CollectorRegistry
 ) -> None:
     sandbox.latency = 0.35
-    sandbox.inject("drop_after", times=1)
+    sandbox.inject("response_lost", times=1)
     mock_shop.refund(mock_shop.add_purchase(sandbox.create_payment(1999)))
 
     samples = scrape(registry)

@@ -105,7 +105,7 @@ def test_database_that_rejects_the_mark_hides_no_refund(
         response = shop.refund(purchase)
         assert (response.status_code, response.json["refund"]["status"]) == (200, "succeeded")
     else:
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         learn(shop, sandbox, path)  # type: ignore[arg-type]
     assert (shop.records()[0]["status"], review(shop)) == ("succeeded", "purchase_not_updated")
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_purchase_that_cannot_be_written_for_ten_minutes_hides_no_refund(
         age(shop, hours=60)
         sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
     elif path == "dashboard":
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
     with failing_writes(shop, "purchases"):
         if path == "refund":
             assert shop.refund(purchase).status_code == 202
@@ -165,7 +165,7 @@ def test_purchase_that_the_app_marked_after_a_dashboard_part_stays_marked(
 ) -> None:
     payment = sandbox.create_payment(7500, "eur")
     returned, *others = [shop.add_purchase(payment) for _ in range(3)]
-    sandbox.refund_in_dashboard(payment, 1900)
+    sandbox.dashboard_refund(payment, 1900)
     shop.db.purchases.update_one({"_id": returned}, {"$set": {"status": "refunded"}})
     for _ in range(3):
         learn(shop, sandbox, channel)
@@ -212,7 +212,7 @@ def test_review_of_an_earlier_refund_closes_when_an_unknown_one_turns_out_to_be_
     shop: Shop, sandbox: StripeSandbox, path: str
 ) -> None:
     payment, purchase = returned(shop, sandbox)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     if path == "retry":
         assert "is open until Stripe accepts the new refund" in retry(shop, payment).output
     else:
@@ -244,7 +244,7 @@ def test_review_that_a_crash_left_open_is_closed_by_the_next_pass(shop: Shop, sa
 def test_refund_closes_no_review_of_a_part_that_failed_later(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(7500, "eur")
     purchase = shop.add_purchase(payment)
-    part = sandbox.refund_in_dashboard(payment, 1900)
+    part = sandbox.dashboard_refund(payment, 1900)
     learn(shop, sandbox, "reconcile")
     assert shop.refund(purchase).status_code == 200
     sandbox.settle(part["id"], "failed")
@@ -259,7 +259,7 @@ def test_refund_closes_no_review_of_a_part_that_failed_later(shop: Shop, sandbox
 def test_retry_of_an_unknown_refund_that_stripe_rejects_leaves_the_review_open(
     shop: Shop, sandbox: StripeSandbox
 ) -> None:
-    payment, _ = unknown(shop, sandbox, "drop_before")
+    payment, _ = unknown(shop, sandbox, "request_lost")
     age(shop, hours=30)
     assert reconcile(shop).exit_code == 1
     age(shop, minutes=2)
@@ -284,7 +284,7 @@ def test_retry_of_a_purchase_with_another_payment_changes_nothing(shop: Shop, sa
 def test_retry_of_an_unknown_refund_with_another_payment_changes_nothing(
     shop: Shop, sandbox: StripeSandbox
 ) -> None:
-    payment, purchase = unknown(shop, sandbox, "drop_before")
+    payment, purchase = unknown(shop, sandbox, "request_lost")
     age(shop, hours=30)
     assert reconcile(shop).exit_code == 1
     shop.db.purchases.update_one({"_id": purchase}, {"$set": {"stripePaymentIntentId": "pi_newer"}})
@@ -309,7 +309,7 @@ def test_purchase_with_several_payments_is_treated_alike_on_every_path(
             assert plan_bulk_refund("spring", [purchase]).others == {"no_payment": 1}
             assert bulk_refund("spring", [purchase]).amounts == {}
     else:
-        sandbox.refund_in_dashboard(payments[1])
+        sandbox.dashboard_refund(payments[1])
         learn(shop, sandbox, path)  # type: ignore[arg-type]
     assert (shop.records(), shop.status_of(purchase)) == ([], "completed")
 
@@ -329,7 +329,7 @@ def test_cart_of_more_than_16_megabytes_is_handled(shop: Shop, sandbox: StripeSa
         with shop.app.app_context():
             assert bulk_refund("spring", cart).amounts == {"eur": 4400}
     else:
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         learn(shop, sandbox, path)  # type: ignore[arg-type]
     assert {each["status"] for each in shop.db.purchases.find({}, {"status": 1})} == {"refunded"}
 

@@ -149,7 +149,7 @@ def test_purchase_with_a_list_of_payments_is_never_marked(shop: Shop, sandbox: S
     purchase = shop.add_purchase(None, stripePaymentIntentId=[deposit, balance])
     neighbor = shop.add_purchase(deposit)
     assert shop.refund(purchase).json["code"] == "payment_intent_missing"
-    send(shop, make_event("refund.created", sandbox.refund_in_dashboard(deposit)))
+    send(shop, make_event("refund.created", sandbox.dashboard_refund(deposit)))
     assert (shop.status_of(purchase), shop.status_of(neighbor)) == ("completed", "refunded")
     assert shop.records()[0]["purchaseIds"] == [neighbor]
 

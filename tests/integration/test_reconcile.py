@@ -27,7 +27,7 @@ from tests.shop import Shop
 PENDING = "4000000000007726"
 
 
-@pytest.mark.parametrize("fault", ["drop_before", "drop_after", "error_500_after"])
+@pytest.mark.parametrize("fault", ["request_lost", "response_lost", "server_error_after"])
 def test_unknown_outcome_is_settled_and_then_verified(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
     payment, purchase = unknown(shop, sandbox, fault)
     result = reconcile(shop)
@@ -58,7 +58,7 @@ def test_pending_refund_is_open_until_stripe_settles_it(shop: Shop, sandbox: Str
 
 
 def test_refund_that_changed_in_the_last_60_seconds_is_skipped(shop: Shop, sandbox: StripeSandbox) -> None:
-    unknown(shop, sandbox, "drop_before")
+    unknown(shop, sandbox, "request_lost")
     for arguments in ((), ("--dry-run",)):
         output = shop.flask("reconcile", *arguments).output
         assert ", 0 need review, 1 skipped (changed in the last 60 s).\n" in output
@@ -69,7 +69,7 @@ def test_refund_that_changed_in_the_last_60_seconds_is_skipped(shop: Shop, sandb
 
 
 def test_refund_whose_lease_another_call_holds_is_busy(shop: Shop, sandbox: StripeSandbox) -> None:
-    payment, _ = unknown(shop, sandbox, "drop_before")
+    payment, _ = unknown(shop, sandbox, "request_lost")
     in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
     shop.db.flask_refunds.update_one({}, {"$set": {"leaseExpiresAt": in_a_minute}})
     assert "1 busy" in reconcile(shop).output
@@ -113,7 +113,7 @@ def test_other_parts_that_stripe_did_not_list_are_found_by_the_next_pass(
 ) -> None:
     payment = sandbox.create_payment(7450, "eur")
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment, 2450)
+    sandbox.dashboard_refund(payment, 2450)
     with sandbox_list_failing(sandbox):
         response = shop.refund(purchase)
     assert (response.status_code, response.json["refund"]["amount"]) == (200, 5000)
@@ -131,7 +131,7 @@ def test_other_parts_that_stripe_did_not_list_are_found_by_the_next_pass(
 @contextmanager
 def sandbox_list_failing(sandbox: StripeSandbox) -> Iterator[None]:
     """Let Stripe answer no request for a list of refunds."""
-    sandbox.inject("error_503", times=100, method="GET", path="/v1/refunds")
+    sandbox.inject("service_unavailable", times=100, method="GET", path="/v1/refunds")
     yield
     sandbox.clear_faults()
 
@@ -168,7 +168,7 @@ def test_receiver_that_exits_does_not_block_other_refunds(shop: Shop, sandbox: S
     with refund_succeeded.connected_to(receiver, sender=shop.app):
         with pytest.raises(SystemExit):
             shop.refund(shop.add_purchase(fatal))
-        payment, _ = unknown(shop, sandbox, "drop_after")
+        payment, _ = unknown(shop, sandbox, "response_lost")
         assert reconcile(shop).exit_code == 1
     assert shop.db.flask_refunds.find_one({"_id": f"{payment}:1"})["status"] == "succeeded"
 
@@ -181,7 +181,7 @@ def test_refund_unknown_for_a_day_needs_review_and_is_not_sent_again(
     def receiver(app: Any, refund: Any, **extra: Any) -> None:
         received.append(refund.id)
 
-    payment, purchase = unknown(shop, sandbox, "drop_before")
+    payment, purchase = unknown(shop, sandbox, "request_lost")
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
     with refund_needs_review.connected_to(receiver, sender=shop.app):
@@ -199,7 +199,7 @@ def test_refund_unknown_for_a_day_needs_review_and_is_not_sent_again(
 def test_unknown_refund_is_resolved_as_failed_or_retried(
     shop: Shop, sandbox: StripeSandbox, decision: str
 ) -> None:
-    payment, purchase = unknown(shop, sandbox, "drop_before")
+    payment, purchase = unknown(shop, sandbox, "request_lost")
     shop.db.flask_refunds.update_one({}, {"$set": {"bulkRun": "recall-2024"}})
     age(shop, hours=24)
     sandbox.advance(25 * 3600)
@@ -227,7 +227,7 @@ def test_unknown_refund_is_resolved_as_failed_or_retried(
 
 
 def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sandbox: StripeSandbox) -> None:
-    payment, purchase = unknown(shop, sandbox, "drop_after")
+    payment, purchase = unknown(shop, sandbox, "response_lost")
     review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
     shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
     age(shop, minutes=1)
@@ -251,7 +251,7 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
 def test_unknown_refund_that_stripe_shows_is_not_resolved(
     shop: Shop, sandbox: StripeSandbox, decision: str
 ) -> None:
-    payment, purchase = unknown(shop, sandbox, "drop_after")
+    payment, purchase = unknown(shop, sandbox, "response_lost")
     review = {"code": "unknown_too_long", "since": datetime.now(timezone.utc)}
     shop.db.flask_refunds.update_one({}, {"$set": {"review": review}})
     age(shop, minutes=1)
@@ -345,7 +345,7 @@ def test_dry_run_lists_unfinished_refunds_and_changes_nothing(shop: Shop, sandbo
 def test_refund_that_cannot_be_finished_does_not_block_others(shop: Shop, sandbox: StripeSandbox) -> None:
     for _ in range(3):
         unknown(shop, sandbox)
-    sandbox.inject("drop_before", method="GET", path="/v1/refunds", times=1)
+    sandbox.inject("request_lost", method="GET", path="/v1/refunds", times=1)
     output = reconcile(shop).output
     assert "2 settled, 1 still open" in output
     assert "1 stored, 2 unchanged" in output  # the sweep settles the third
@@ -355,7 +355,7 @@ def test_refund_that_cannot_be_finished_does_not_block_others(shop: Shop, sandbo
 def test_database_error_exits_with_2_or_counts_as_an_error(
     shop: Shop, sandbox: StripeSandbox, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unknown(shop, sandbox, "drop_before")
+    unknown(shop, sandbox, "request_lost")
     for command in ("find", "findAndModify"):
         with failing(database, command):
             result = reconcile(shop)
@@ -374,7 +374,7 @@ def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(shop: Shop, sa
     assert shop.refund(purchase).status_code == 200
     assert "1 refunds listed (the last 60 days)" in reconcile(shop).output
     sandbox.advance(2 * 3600)
-    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    sandbox.dashboard_refund(sandbox.create_payment(500))
     assert "2 refunds listed (new ones): 0 stored, 1 unchanged, 1 foreign" in reconcile(shop).output
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     line = "Stripe: 1 refunds listed (new ones): 0 stored, 0 unchanged, 1 foreign, 0 unreadable, 0 errors.\n"
@@ -385,22 +385,26 @@ def test_full_pass_finds_what_an_ordinary_one_does_not_read_again(shop: Shop, sa
 
 
 def test_settled_refunds_are_checked_again_after_a_restore(shop: Shop, sandbox: StripeSandbox) -> None:
-    purchases = [shop.add_purchase(sandbox.create_payment(1999)) for _ in range(3)]
+    purchases = [shop.add_purchase(sandbox.create_payment(1999)) for _ in range(4)]
     for purchase in purchases:
         shop.refund(purchase)
     age(shop, minutes=2)
-    assert "3 followed up" in reconcile(shop).output
-    for purchase, days in zip(purchases, (0, 5, 20), strict=True):
-        settled = datetime.now(timezone.utc) - timedelta(days=days)
-        shop.db.flask_refunds.update_one({"purchaseIds": purchase}, {"$set": {"settledAt": settled}})
+    assert "4 followed up" in reconcile(shop).output
+    for purchase, settled, looked in zip(purchases, (0, 5, 20, 20), (0, 20, 20, 9), strict=True):
+        settled_at, looked_at = (
+            datetime.now(timezone.utc) - timedelta(days=it, minutes=2) for it in (settled, looked)
+        )
+        times = {"settledAt": settled_at, "updatedAt": settled_at, "lookedAt": looked_at}
+        shop.db.flask_refunds.update_one({"purchaseIds": purchase}, {"$set": times})
     shop.db.purchases.update_many({}, {"$set": {"status": "completed"}})
     assert reconcile(shop).output.startswith("0 processed")
     since = f"{datetime.now(timezone.utc) - timedelta(days=10):%Y-%m-%d}"
     result = reconcile(shop, "--all", "--since", since)
-    assert f"Checking again: 2 settled since {since} 00:00:00Z.\n" in result.output
-    assert "2 followed up" in result.stdout
+    line = f"Checking again: 3 that changed or were checked since {since} 00:00:00Z.\n"
+    assert line in result.output
+    assert "3 followed up" in result.stdout
     assert "(the last 60 days)" in result.stdout
-    assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed"]
+    assert [shop.status_of(each) for each in purchases] == ["refunded", "refunded", "completed", "refunded"]
 
 
 def test_missing_daily_sweep_is_reported_after_25_hours(
@@ -429,7 +433,7 @@ def test_database_error_in_the_sweep_prints_what_was_done_before(
     shop: Shop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch, as_json: tuple[str, ...]
 ) -> None:
     unknown(shop, sandbox)
-    sandbox.refund_in_dashboard(sandbox.create_payment(700))
+    sandbox.dashboard_refund(sandbox.create_payment(700))
     monkeypatch.setattr(SweepState, "save", Mock(side_effect=DatabaseUnavailable))
     result = reconcile(shop, *as_json)
     assert result.exit_code == 2
@@ -447,9 +451,9 @@ def test_page_that_stripe_does_not_return_is_reported_after_the_counts(
     payment = sandbox.create_payment(2000)
     shop.add_purchase(payment)
     for _ in range(3):
-        sandbox.refund_in_dashboard(payment, 100)
+        sandbox.dashboard_refund(payment, 100)
     monkeypatch.setattr(gateway, "_PAGE", 2)
-    sandbox.inject("garbage", method="GET", path="/v1/refunds", after=3)
+    sandbox.inject("unreadable_response", method="GET", path="/v1/refunds", after=3)
     result = reconcile(shop)
     assert result.exit_code == 1
     assert "2 refunds listed (the last 60 days): 2 stored" in result.output
@@ -465,7 +469,7 @@ def test_incomplete_or_contradictory_options_are_rejected(shop: Shop, arguments:
 
 
 def test_list_that_stripe_does_not_return_exits_with_1(shop: Shop, sandbox: StripeSandbox) -> None:
-    sandbox.inject("drop_before", method="GET", path="/v1/refunds", times=4)
+    sandbox.inject("request_lost", method="GET", path="/v1/refunds", times=4)
     result = reconcile(shop)
     assert result.exit_code == 1
     assert "the refunds couldn't be listed (connection_failed). The next pass tries again." in result.output
@@ -501,7 +505,7 @@ def test_only_the_oldest_hundred_reviews_are_printed(shop: Shop, sandbox: Stripe
 
 def test_json_has_what_is_printed(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = failed_after_success(shop, sandbox)
-    pending, _ = unknown(shop, sandbox, "drop_before")
+    pending, _ = unknown(shop, sandbox, "request_lost")
     dry_run = json.loads(reconcile(shop, "--dry-run", "--json").output)
     assert {each["id"] for each in dry_run["unfinished"]} == {f"{payment}:1", f"{pending}:1"}
     result = reconcile(shop, "--json")

@@ -35,7 +35,7 @@ def leave_unknown(shop: Shop, sandbox: StripeSandbox, count: int) -> list[str]:
     payments = [sandbox.create_payment(1999) for _ in range(count)]
     for number, payment in enumerate(payments):
         purchase = shop.add_purchase(payment)
-        sandbox.inject("drop_before" if number % 2 else "drop_after")
+        sandbox.inject("request_lost" if number % 2 else "response_lost")
         assert shop.refund(purchase).json["message"] == "Refund submitted"
     return payments
 
@@ -94,7 +94,7 @@ def test_sigterm_ends_a_pass_within_seconds(
         if phase == "unfinished":
             assert shop.refund(purchase).status_code == 202
         else:
-            sandbox.refund_in_dashboard(payment)
+            sandbox.dashboard_refund(payment)
     before = len(sandbox.requests)
     process = start(commands, "--rate", "5", *options)
     try:

@@ -47,10 +47,10 @@ def make_pending(shop: Shop, sandbox: StripeSandbox, count: int) -> list[str]:
     return payments
 
 
-def refund_in_dashboard(shop: Shop, sandbox: StripeSandbox) -> None:
+def dashboard_refund(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(1999)
     shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def test_pending_refunds_are_retrieved_in_parallel(shop: Shop, sandbox: StripeSa
 
 def test_refunds_that_the_sweep_finds_are_stored_in_parallel(shop: Shop, sandbox: StripeSandbox) -> None:
     for _ in range(24):
-        refund_in_dashboard(shop, sandbox)
+        dashboard_refund(shop, sandbox)
     sandbox.latency = 0.3
     with most_at_once(get_refunds(shop.app).stripe_sync, "upsert_from_stripe") as most:
         report = reconcile(shop)
@@ -101,7 +101,7 @@ def test_sweep_finds_all_parts_of_one_payment(shop: Shop, sandbox: StripeSandbox
     payment = sandbox.create_payment(2000)
     purchase = shop.add_purchase(payment)
     for _ in range(20):
-        sandbox.refund_in_dashboard(payment, 100)
+        sandbox.dashboard_refund(payment, 100)
     report = reconcile(shop)
     assert report.sweep is not None
     assert report.sweep.counts["stored"] == shop.db.flask_refunds.count_documents({}) == 20
@@ -113,13 +113,13 @@ def test_ordinary_pass_without_news_makes_one_request(database: Any) -> None:
     with StripeSandbox(clock=lambda: two_days_ago) as sandbox:
         shop = make_shop(database, sandbox)
         for _ in range(150):
-            refund_in_dashboard(shop, sandbox)
+            dashboard_refund(shop, sandbox)
             sandbox.advance(600)
         assert reconcile(shop).counts["errors"] == 0
         assert shop.db.flask_refunds.count_documents({"status": "succeeded"}) == 150
         for news in (0, 1, 0):
             for _ in range(news):
-                refund_in_dashboard(shop, sandbox)
+                dashboard_refund(shop, sandbox)
             before = len(sandbox.requests)
             assert reconcile(shop).sweep is not None
             assert len(sandbox.requests) - before == 1 + news
@@ -203,9 +203,9 @@ def test_shop_without_a_webhook_matches_stripe_after_one_full_pass(
     for payment in payments[:3]:
         sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     for payment in payments[6:9]:
-        sandbox.refund_in_dashboard(payment)
-    sandbox.refund_in_dashboard(payments[9], 500)
-    sandbox.refund_in_dashboard(sandbox.create_payment(700))
+        sandbox.dashboard_refund(payment)
+    sandbox.dashboard_refund(payments[9], 500)
+    sandbox.dashboard_refund(sandbox.create_payment(700))
     report = reconcile(shop, full=True)
     statuses = [shop.status_of(purchase) for purchase in purchases]
     assert statuses == ["completed"] * 3 + ["refunded"] * 6 + ["completed"] * 3

@@ -85,7 +85,7 @@ def test_refund_on_a_machine_with_a_wrong_clock_can_be_resumed_elsewhere(
             return datetime.now(tz) + timedelta(days=days)
 
     monkeypatch.setattr(clock, "datetime", WrongTime)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["refund"]["status"] == "processing"
     monkeypatch.undo()
     assert other.refund(purchase).json["refund"]["status"] == "succeeded"

@@ -103,7 +103,7 @@ def test_dashboard_refund_marks_purchases_and_its_failure_restores_them(
 ) -> None:
     shape = shop.shape
     payment, _ = sell_cart(shop, sandbox)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     learn(shop, sandbox, channel)
     assert shop.words() == typed(*(shape.refunded for _ in shape.completed), shape.pending)
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")

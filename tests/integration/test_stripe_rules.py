@@ -80,7 +80,7 @@ def test_dashboard_refund_is_found_by_an_ordinary_pass(shop: Shop, sandbox: Stri
     payment = sandbox.create_payment(770, "gbp")
     purchases = [shop.add_purchase(payment) for _ in range(2)]
     reconcile(shop)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     assert reconcile(shop).exit_code == 0
     assert [shop.status_of(each) for each in purchases] == ["refunded"] * 2
     assert [(each["source"], each["amount"]) for each in shop.records()] == [("external", 770)]
@@ -119,7 +119,7 @@ def test_event_that_stripes_answer_contradicts_causes_another_read_later(
     if source == "api":
         assert shop.refund(purchase).status_code == 200
     else:
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
     age(shop, minutes=5)
     reconcile(shop)
     age(shop, minutes=5)
@@ -145,7 +145,7 @@ def test_dashboard_part_that_fails_can_be_refunded_again(
 ) -> None:
     payment = sandbox.create_payment(4500, "eur")
     purchase = shop.add_purchase(payment)
-    part = sandbox.refund_in_dashboard(payment, 720, status=status)
+    part = sandbox.dashboard_refund(payment, 720, status=status)
     assert shop.refund(purchase).json["refund"]["amount"] == 3780
     learn(shop, sandbox, channel)
     assert shop.status_of(purchase) == ("refunded" if status == "succeeded" else "completed")
@@ -160,7 +160,7 @@ def test_dashboard_part_that_fails_can_be_refunded_again(
 def test_failed_dashboard_part_is_refunded_by_resolve(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(6000, "eur")
     purchase = shop.add_purchase(payment)
-    part = sandbox.refund_in_dashboard(payment, 1100)
+    part = sandbox.dashboard_refund(payment, 1100)
     assert shop.refund(purchase).status_code == 200
     learn(shop, sandbox, "reconcile")
     sandbox.settle(part["id"], "failed")
@@ -192,7 +192,7 @@ def test_capture_before_a_refund_succeeds_leaves_the_rest_to_refund(
 def test_dashboard_refund_between_two_captures_is_a_part(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = authorize(sandbox, 9000, 2500)
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     sandbox.capture(payment, 1300)
     learn(shop, sandbox, "webhook")
     assert shop.status_of(purchase) == "completed"
@@ -231,7 +231,7 @@ def test_dashboard_refund_that_equals_the_uncaptured_part_is_a_refund(
     payment = sandbox.create_payment(8200, "eur", capture="manual")
     sandbox.capture(payment, 4100)
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     learn(shop, sandbox, channel)
     assert shop.status_of(purchase) == "refunded"
     assert [(each["status"], each["amount"]) for each in shop.records()] == [("succeeded", 4100)]
@@ -263,9 +263,9 @@ def test_unreadable_refund_of_a_payment_does_not_hide_the_others(
 ) -> None:
     payment = sandbox.create_payment(5000, "eur")
     purchase = shop.add_purchase(payment)
-    odd = sandbox.refund_in_dashboard(payment, 1000)
+    odd = sandbox.dashboard_refund(payment, 1000)
     sandbox.set_refund(odd["id"], status=status)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["message"] == "Refund submitted"
     learn(shop, sandbox, "reconcile")
     assert [(each["status"], each["amount"]) for each in shop.records()] == [("succeeded", 4000)]
@@ -279,7 +279,7 @@ def test_unreadable_refund_of_a_payment_does_not_hide_the_others(
 def test_refund_that_stripe_hides_needs_review_after_23_hours_and_is_resolved(
     shop: Shop, sandbox: StripeSandbox
 ) -> None:
-    payment, purchase = unknown(shop, sandbox, "drop_before")
+    payment, purchase = unknown(shop, sandbox, "request_lost")
     sandbox.hide(payment)
     age(shop, hours=22)
     assert reconcile(shop).exit_code == 0
@@ -320,7 +320,7 @@ def test_refund_that_waits_for_the_balance_needs_review_until_it_is_made(
     payment = sandbox.create_payment(990, "eur")
     purchase = shop.add_purchase(payment)
     if source == "external":
-        sandbox.refund_in_dashboard(payment, status="pending")
+        sandbox.dashboard_refund(payment, status="pending")
         learn(shop, sandbox, "webhook")
     else:
         sandbox.inject("pending")
@@ -338,7 +338,7 @@ def test_refund_without_its_transfer_needs_review(shop: Shop, sandbox: StripeSan
     payment = sandbox.create_payment(3600, "eur", transfer_to="acct_seller", transfer_amount=3000)
     purchase = shop.add_purchase(payment)
     if source == "external":
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         learn(shop, sandbox, "webhook")
     else:
         assert shop.refund(purchase).json["refund"]["review"]["code"] == "transfer_not_reversed"
@@ -425,7 +425,7 @@ def test_client_secret_is_neither_stored_nor_logged(
     elif path == "preview":
         assert preview(shop, purchase).json["code"] == "payment_intent_missing"
     elif path == "webhook":
-        made = sandbox.refund_in_dashboard(payment)
+        made = sandbox.dashboard_refund(payment)
         assert send(shop, make_event("refund.created", {**made, "payment_intent": secret})).status_code == 200
     elif path == "bulk":
         with shop.app.app_context():

@@ -132,11 +132,11 @@ def test_webhook_without_secret_is_disabled(database: Any, sandbox: StripeSandbo
 
 
 def test_events_of_other_apps_are_ignored_without_stripe_requests(shop: Shop, sandbox: StripeSandbox) -> None:
-    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    sandbox.dashboard_refund(sandbox.create_payment(500))
     without_intent = {**sandbox.refunds()[0], "payment_intent": None}
     events = [*sandbox.events, make_event("refund.updated", without_intent), make_event("x.y", {})]
     events += [make_event("charge.refunded", {"payment_intent": invalid}) for invalid in (None, 7, {})]
-    sandbox.inject("drop_before", times=99)  # these events cause no requests to Stripe
+    sandbox.inject("request_lost", times=99)  # these events cause no requests to Stripe
     for event in events:
         assert send(shop, event).status_code == 200
     assert shop.records() == []
@@ -149,7 +149,7 @@ def test_dashboard_refund_is_recorded_and_marks_the_purchase(
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
     for amount, status in ((1000, "completed"), (3000, "refunded")):
-        sandbox.refund_in_dashboard(payment, amount)
+        sandbox.dashboard_refund(payment, amount)
         for event in events_of(sandbox, kind) * 2:
             assert send(shop, event).status_code == 200
         assert shop.status_of(purchase) == status
@@ -164,7 +164,7 @@ def test_charge_event_records_refunds_of_its_payment_only(shop: Shop, sandbox: S
     payments = [sandbox.create_payment(4000) for _ in range(2)]
     for payment in payments:
         shop.add_purchase(payment)
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
     assert send(shop, events_of(sandbox, "charge.refunded")[0]).status_code == 200
     assert [record["paymentIntent"] for record in shop.records()] == [payments[0]]
 
@@ -181,7 +181,7 @@ def test_refund_is_read_at_stripe_and_not_taken_from_the_event(
     shop: Shop, sandbox: StripeSandbox, changes: dict[str, Any]
 ) -> None:
     purchase = shop.add_purchase(payment := sandbox.create_payment(4000))
-    made = sandbox.refund_in_dashboard(payment)
+    made = sandbox.dashboard_refund(payment)
     assert (
         send(shop, make_event("refund.created", {**made, **changes}, request_id="req_1")).status_code == 200
     )
@@ -207,7 +207,7 @@ def test_signed_event_that_cannot_be_used_is_logged_and_changes_nothing(
     shop: Shop, sandbox: StripeSandbox, event: dict[str, Any], log_records: LogRecords
 ) -> None:
     purchase = shop.add_purchase(payment := sandbox.create_payment(4000))
-    made = sandbox.refund_in_dashboard(payment)
+    made = sandbox.dashboard_refund(payment)
     obj = {**made, **event.get("data", {}).get("object", {})}
     response = send(shop, {**make_event("refund.created", obj), **event, "data": {"object": obj}})
     assert (response.status_code, response.json) == (200, {"received": True})
@@ -218,7 +218,7 @@ def test_signed_event_that_cannot_be_used_is_logged_and_changes_nothing(
 @pytest.mark.parametrize("kind", ["v1.refund.created", "v1.refund.updated", "v1.charge.refunded"])
 def test_thin_event_records_a_dashboard_refund(shop: Shop, sandbox: StripeSandbox, kind: str) -> None:
     purchase = shop.add_purchase(payment := sandbox.create_payment(4000))
-    made = sandbox.refund_in_dashboard(payment)
+    made = sandbox.dashboard_refund(payment)
     obj = {"id": made["charge"], "object": "charge"} if "charge" in kind else made
     for _ in range(2):
         assert send(shop, make_event(kind, obj)).json == {"received": True}
@@ -238,7 +238,7 @@ def test_thin_event_of_a_failure_takes_the_purchase_back(shop: Shop, sandbox: St
 
 
 def test_thin_events_of_others_and_pings_are_ignored(shop: Shop, sandbox: StripeSandbox) -> None:
-    made = sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    made = sandbox.dashboard_refund(sandbox.create_payment(500))
     charge = {"id": made["charge"], "object": "charge"}
     unknown = {"id": "re_unknown", "object": "refund"}
     ping = {"id": "ed_1", "object": "v2.core.event_destination"}
@@ -257,7 +257,7 @@ def test_thin_events_of_others_and_pings_are_ignored(shop: Shop, sandbox: Stripe
 def test_partial_dashboard_refund_reduces_the_next_amount(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment, 1000)
+    sandbox.dashboard_refund(payment, 1000)
     for event in sandbox.events:
         send(shop, event)
     response = shop.refund(purchase)
@@ -268,7 +268,7 @@ def test_partial_dashboard_refund_reduces_the_next_amount(shop: Shop, sandbox: S
 def test_dashboard_refund_that_fails_later_needs_review(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
-    made = sandbox.refund_in_dashboard(payment)
+    made = sandbox.dashboard_refund(payment)
     for event in events_of(sandbox, "refund.created"):
         send(shop, event)
     assert shop.status_of(purchase) == "refunded"
@@ -378,9 +378,9 @@ def test_event_can_be_resent_after_a_database_error(
 def test_event_can_be_resent_after_stripe_was_unavailable(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(4000)
     purchase = shop.add_purchase(payment)
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
     for path in ("/v1/refunds", "/v1/refunds/*"):
-        sandbox.inject("drop_before", method="GET", path=path, times=9)
+        sandbox.inject("request_lost", method="GET", path=path, times=9)
         for event in events_of(sandbox, "charge.refunded"):
             response = send(shop, event)
             assert (response.status_code, response.json["code"]) == (503, "stripe_unavailable")
@@ -443,7 +443,7 @@ def test_handle_event_processes_late_events_from_a_queue(shop: Shop, sandbox: St
 
 
 def test_handle_event_ignores_events_of_other_apps(shop: Shop, sandbox: StripeSandbox) -> None:
-    sandbox.refund_in_dashboard(sandbox.create_payment(500))
+    sandbox.dashboard_refund(sandbox.create_payment(500))
     with shop.app.app_context():
         for event in events_of(sandbox, "refund.created", "charge.refunded"):
             assert handle_event(event) is False

@@ -70,7 +70,7 @@ class Happenings:
     def returned_by_the_bank_and_refunded_again(self) -> None:
         payment = self._refund()
         self._settle(payment, "failed")
-        self._sandbox.refund_in_dashboard(payment)
+        self._sandbox.dashboard_refund(payment)
 
     def returned_to_requires_action(self) -> None:
         self._settle(self._refund(), "requires_action")
@@ -85,33 +85,33 @@ class Happenings:
 
     def requires_action_in_dashboard(self) -> None:
         payment = self._pay(method="konbini", currency="jpy")
-        self._sandbox.refund_in_dashboard(payment, instructions_email="ann@example.com")
+        self._sandbox.dashboard_refund(payment, instructions_email="ann@example.com")
 
     def in_dashboard(self) -> None:
-        self._sandbox.refund_in_dashboard(self._pay())
+        self._sandbox.dashboard_refund(self._pay())
 
     def in_dashboard_for_two_purchases(self) -> None:
         payment = self._pay()
         self._shop.add_purchase(payment)
-        self._sandbox.refund_in_dashboard(payment)
+        self._sandbox.dashboard_refund(payment)
 
     def in_dashboard_and_failed(self) -> None:
         payment = self._pay()
-        self._sandbox.refund_in_dashboard(payment)
+        self._sandbox.dashboard_refund(payment)
         self._settle(payment, "failed")
 
     def part(self) -> None:
-        self._sandbox.refund_in_dashboard(self._pay(), 500)
+        self._sandbox.dashboard_refund(self._pay(), 500)
 
     def two_parts_of_all(self) -> None:
         payment = self._pay()
-        self._sandbox.refund_in_dashboard(payment, 500)
-        self._sandbox.refund_in_dashboard(payment)
+        self._sandbox.dashboard_refund(payment, 500)
+        self._sandbox.dashboard_refund(payment)
 
     def two_parts_of_less(self) -> None:
         payment = self._pay()
-        self._sandbox.refund_in_dashboard(payment, 500)
-        self._sandbox.refund_in_dashboard(payment, 700)
+        self._sandbox.dashboard_refund(payment, 500)
+        self._sandbox.dashboard_refund(payment, 700)
 
     def part_in_dashboard_and_rest(self) -> None:
         self._refund_the_rest("succeeded")
@@ -120,20 +120,20 @@ class Happenings:
         self._refund_the_rest("failed")
 
     def part_of_an_authorization_captured(self) -> None:
-        self._sandbox.refund_in_dashboard(self._authorize(1200))
+        self._sandbox.dashboard_refund(self._authorize(1200))
 
     def part_of_an_authorization_captured_and_refunded(self) -> None:
         self._call_refund(self._authorize(1200))
 
     def part_of_what_was_captured(self) -> None:
-        self._sandbox.refund_in_dashboard(self._authorize(1200), 800)
+        self._sandbox.dashboard_refund(self._authorize(1200), 800)
 
     def several_captures(self) -> None:
         self._call_refund(self._authorize(1200, 300))
 
     def several_captures_between_dashboard_refunds(self) -> None:
         payment = self._authorize(1200, final=False)
-        self._sandbox.refund_in_dashboard(payment)
+        self._sandbox.dashboard_refund(payment)
         self._sandbox.capture(payment, 300)
 
     def captured_again_while_pending(self) -> None:
@@ -154,7 +154,7 @@ class Happenings:
         payment = self._authorize()
         self._sandbox.capture(payment, 1200, api_version=OLD_VERSION)
         RELEASED.update(each["id"] for each in self._sandbox.refunds(payment))
-        self._sandbox.refund_in_dashboard(payment, 400)
+        self._sandbox.dashboard_refund(payment, 400)
 
     def part_captured_with_an_old_api_version_and_refunded(self) -> None:
         payment = self._authorize()
@@ -163,11 +163,11 @@ class Happenings:
         self._call_refund(payment)
 
     def of_another_shop(self) -> None:
-        self._sandbox.refund_in_dashboard(self._sandbox.create_payment(AMOUNT))
+        self._sandbox.dashboard_refund(self._sandbox.create_payment(AMOUNT))
 
     def of_another_shop_with_the_key_of_a_record(self) -> None:
         payment = self._sandbox.create_payment(AMOUNT)
-        refund = self._sandbox.refund_in_dashboard(payment)
+        refund = self._sandbox.dashboard_refund(payment)
         record = self._shop.db.flask_refunds.find_one({"paymentIntent": self._refund()})
         self._sandbox.set_refund(refund["id"], metadata=record["request"]["metadata"])
 
@@ -195,7 +195,7 @@ class Happenings:
     def _refund_the_rest(self, status: str) -> None:
         """Refund what a pending part leaves, and then let the part end."""
         payment = self._pay()
-        part = self._sandbox.refund_in_dashboard(payment, 500, status="pending")
+        part = self._sandbox.dashboard_refund(payment, 500, status="pending")
         self._call_refund(payment)
         self._sandbox.settle(part["id"], status)
 

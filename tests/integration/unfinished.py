@@ -11,7 +11,7 @@ from flask_refunds.testing import StripeSandbox
 from tests.shop import Shop
 
 
-def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "drop_after") -> tuple[str, Any]:
+def unknown(shop: Shop, sandbox: StripeSandbox, fault: str = "response_lost") -> tuple[str, Any]:
     """Make a refund with an unknown outcome, and return its payment and its purchase."""
     payment = sandbox.create_payment(1999)
     purchase = shop.add_purchase(payment)

@@ -290,7 +290,7 @@ def _state_of(app: Flask) -> dict[str, Any]:
                 app.after_request_funcs,
                 app.teardown_request_funcs,
                 app.teardown_appcontext_funcs,
-                app.url_value_preprocessors,
+                {name: hooks for name, hooks in app.url_value_preprocessors.items() if name != "refunds"},
                 app.url_default_functions,
                 app.shell_context_processors,
             )

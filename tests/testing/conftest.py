@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from flask import Flask
 
 from flask_refunds.testing import StripeSandbox
+from tests.shop import make_app
 from tests.testing.http_client import HttpClient
 from tests.testing.webhook_server import WebhookServer
 
@@ -37,3 +40,9 @@ def webhook() -> Iterator[WebhookServer]:
     webhook.server.shutdown()
     webhook.thread.join()
     webhook.server.server_close()
+
+
+@pytest.fixture
+def app(refunds_config: dict[str, Any]) -> Flask:
+    """The app under test, for the fixture ``refunds``."""
+    return make_app(**refunds_config)

@@ -52,7 +52,7 @@ class TestPartialCapture:
     def test_old_version_calls_charge_refunded_once_everything_went_back(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, captured: str
     ) -> None:
-        sandbox.refund_in_dashboard(captured)
+        sandbox.dashboard_refund(captured)
         old, new = (get_charge(sandbox, stripe_api, captured, version) for version in (OLD, NEW))
 
         assert (old["amount_refunded"], old["refunded"]) == (10_000, True)

@@ -8,12 +8,13 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
 import flask_refunds.testing.__main__ as command
-from flask_refunds.testing import StripeSandbox
+from flask_refunds.testing import Cards, StripeSandbox
 from tests.testing.http_client import HttpClient
 
 PACKAGE_ROOT = pathlib.Path(command.__file__).parents[2]
@@ -39,7 +40,10 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_command_serves_until_signal(number: signal.Signals) -> None:
-    with running("--latency-ms", "1") as (process, url), contextlib.closing(HttpClient(url)) as client:
+    with (
+        running("--latency-ms", "1", "--quiet") as (process, url),
+        contextlib.closing(HttpClient(url)) as client,
+    ):
         assert client.get("/_sandbox/health").status == 200
         response = client.get("/v1/balance")
         process.send_signal(number)
@@ -69,6 +73,66 @@ def test_webhook_option_delivers_events(sandbox: StripeSandbox) -> None:
         client.post("/_sandbox/payments", {"amount": 5})
 
         assert sandbox.wait_for_requests(1, method="POST", path="/hook")
+
+
+def test_pending_refund_settles_in_real_time_and_its_event_is_sent(sandbox: StripeSandbox) -> None:
+    webhook = ("--webhook", f"{sandbox.url}/hook", "--webhook-secret", "whsec_1")
+    with (
+        running("--settle-after", "0.3", *webhook) as (_, url),
+        contextlib.closing(HttpClient(url)) as client,
+    ):
+        [payment] = client.post("/_sandbox/payments", {"amount": 5, "card": Cards.REFUND_PENDING}).json["ids"]
+        assert client.post("/v1/refunds", {"payment_intent": payment}).json["status"] == "pending"
+        # Five events until the refund was made; the sixth tells that it has settled.
+        sandbox.wait_for_requests(6, method="POST", path="/hook", timeout=20)
+
+
+def test_state_file_keeps_everything_until_the_next_start(tmp_path: pathlib.Path) -> None:
+    state = ("--state", str(tmp_path / "stripe.json"))
+    with running(*state) as (process, url), contextlib.closing(HttpClient(url)) as client:
+        [payment, other] = client.post("/_sandbox/payments", {"amount": 5, "count": 2}).json["ids"]
+        refund = client.post("/v1/refunds", {"payment_intent": payment}, key="k").json
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=10)
+    with running(*state) as (_, url), contextlib.closing(HttpClient(url)) as client:
+        assert client.get("/_sandbox/refunds").json["data"] == [refund]
+        assert client.post("/v1/refunds", {"payment_intent": payment}, key="k").json == refund
+        client.post("/v1/refunds", {"payment_intent": other})
+        for _ in range(100):  # it is also written while the command runs
+            if (
+                other
+                in (tmp_path / "stripe.json").read_text().partition('"keys"')[2].partition('"accounts"')[0]
+            ):
+                break
+            time.sleep(0.1)
+    with running(*state) as (_, url), contextlib.closing(HttpClient(url)) as client:
+        assert len(client.get("/_sandbox/refunds").json["data"]) == 2
+
+
+def test_other_file_as_state_is_an_error_and_is_kept(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("not JSON", "[]", '{"sandbox": 7}'):
+        (tmp_path / "notes").write_text(text)
+        with pytest.raises(SystemExit):
+            command.main(["--state", str(tmp_path / "notes")])
+        assert "notes isn't a file that --state has written" in capsys.readouterr().err
+        assert (tmp_path / "notes").read_text() == text
+
+
+def test_banner_and_requests_are_printed_on_stderr() -> None:
+    with running("--settle-after", "90") as (process, url), contextlib.closing(HttpClient(url)) as client:
+        client.get("/v1/refunds", {"limit": 3})
+        client.post("/v1/refunds", {"payment_intent": "pi_none"})
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert output == ""
+    for text in (f"STRIPE_API_BASE={url}", "4000000000007726", "after 90 s", f"curl {url}/_sandbox/advance"):
+        assert text in errors
+    assert errors.splitlines()[-2:] == [
+        "GET /v1/refunds limit=3 -> 200",
+        "POST /v1/refunds payment_intent=pi_none -> 404",
+    ]
 
 
 def test_webhook_without_secret_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,7 +60,7 @@ class TestEmittedEvents:
     def test_pending_refund_that_succeeds_emits_update_with_previous_attributes(
         self, sandbox: StripeSandbox
     ) -> None:
-        sandbox.refund_in_dashboard(sandbox.create_payment(5, card="pm_card_pendingRefund"))
+        sandbox.dashboard_refund(sandbox.create_payment(5, card="pm_card_pendingRefund"))
         sandbox.advance(3600)
 
         assert event_types(sandbox)[5:] == ["refund.updated", "charge.refund.updated"]
@@ -70,7 +70,7 @@ class TestEmittedEvents:
         assert updated["request"] == {"id": None, "idempotency_key": None}
 
     def test_refund_that_fails_emits_update_and_failed(self, sandbox: StripeSandbox) -> None:
-        sandbox.refund_in_dashboard(sandbox.create_payment(5, card="pm_card_refundFail"))
+        sandbox.dashboard_refund(sandbox.create_payment(5, card="pm_card_refundFail"))
         sandbox.advance(3600)
 
         assert event_types(sandbox)[5:] == ["refund.updated", "charge.refund.updated", "refund.failed"]
@@ -87,7 +87,7 @@ class TestEmittedEvents:
         assert sandbox.events[-1]["data"]["object"]["status"] == "canceled"
 
     def test_event_keeps_object_as_it_was_when_emitted(self, sandbox: StripeSandbox, payment: str) -> None:
-        sandbox.settle(sandbox.refund_in_dashboard(payment)["id"], "failed")
+        sandbox.settle(sandbox.dashboard_refund(payment)["id"], "failed")
 
         created = next(event for event in sandbox.events if event["type"] == "refund.created")
         assert created["data"]["object"]["status"] == "succeeded"
@@ -103,7 +103,7 @@ class TestEmittedEvents:
     def test_events_endpoint_returns_one_or_filters_by_type(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         event = sandbox.events[-1]
 
         assert stripe_api.get(f"/v1/events/{event['id']}").json == event
@@ -166,7 +166,7 @@ class TestDelivery:
         self, sandbox: StripeSandbox, webhook: WebhookServer
     ) -> None:
         sandbox.add_webhook(webhook.url, SECRET)
-        sandbox.refund_in_dashboard(sandbox.create_payment(5))
+        sandbox.dashboard_refund(sandbox.create_payment(5))
 
         sandbox.wait_delivered()
 
@@ -180,7 +180,7 @@ class TestDelivery:
         self, sandbox: StripeSandbox, webhook: WebhookServer
     ) -> None:
         sandbox.add_webhook(webhook.url, SECRET, events=["refund.created", "refund.failed"])
-        sandbox.refund_in_dashboard(sandbox.create_payment(5, card="pm_card_refundFail"))
+        sandbox.dashboard_refund(sandbox.create_payment(5, card="pm_card_refundFail"))
         sandbox.advance(3600)
         sandbox.wait_delivered()
 
@@ -191,7 +191,7 @@ class TestDelivery:
     ) -> None:
         webhook.statuses = [500, 301]
         sandbox.add_webhook(webhook.url, SECRET, events=["refund.created"])
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         sandbox.wait_delivered()
 
         assert len({event["id"] for event in webhook.events()}) == 1
@@ -204,7 +204,7 @@ class TestDelivery:
     ) -> None:
         webhook.statuses = [500] * 10
         sandbox.add_webhook(webhook.url, SECRET, events=["refund.created"])
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         sandbox.wait_delivered()
 
         assert [(each.attempts, each.status) for each in sandbox.deliveries] == [(3, 500)]
@@ -213,7 +213,7 @@ class TestDelivery:
         self, sandbox: StripeSandbox, payment: str
     ) -> None:
         sandbox.add_webhook("http://127.0.0.1:1/", SECRET, events=["refund.created"])
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
         sandbox.wait_delivered()
 
         assert [(each.attempts, each.status) for each in sandbox.deliveries] == [(3, None)]

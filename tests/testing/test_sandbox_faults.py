@@ -9,27 +9,36 @@ from collections.abc import Iterator
 
 import pytest
 
-from flask_refunds.testing import Fault, StripeSandbox
+from flask_refunds.testing import (
+    OUTCOME_UNKNOWN,
+    REFUSED,
+    RETRYABLE,
+    Cards,
+    Fault,
+    FaultNotUsed,
+    StripeSandbox,
+)
+from flask_refunds.testing.faults import FORCED_STATUSES
 from tests.testing.http_client import HttpClient, HttpResponse
 
 EXECUTED = {
-    Fault.DROP_AFTER,
-    Fault.HANG_AFTER,
-    Fault.ERROR_500_AFTER,
-    Fault.GARBAGE,
-    Fault.TRUNCATED,
-    Fault.EMPTY,
+    Fault.RESPONSE_LOST,
+    Fault.TIMEOUT_AFTER_REFUND,
+    Fault.SERVER_ERROR_AFTER,
+    Fault.UNREADABLE_RESPONSE,
+    Fault.TRUNCATED_RESPONSE,
+    Fault.EMPTY_RESPONSE,
     Fault.WRONG_OBJECT,
-    Fault.SLOW_DRIP,
+    Fault.ENDLESS_RESPONSE,
     Fault.PENDING,
     Fault.REQUIRES_ACTION,
 }
 CREATED_AS_UNPAID = {Fault.FAILED, Fault.CANCELED}
-UNFINISHED = {Fault.HANG_BEFORE, Fault.HANG_AFTER, Fault.LATE, Fault.SLOW_DRIP}
+UNFINISHED = {Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND, Fault.LATE, Fault.ENDLESS_RESPONSE}
 ERROR_RESPONSES = {
-    Fault.ERROR_500: (500, None, "api_error"),
-    Fault.ERROR_500_AFTER: (500, None, "api_error"),
-    Fault.ERROR_503: (503, None, "api_error"),
+    Fault.SERVER_ERROR_BEFORE: (500, None, "api_error"),
+    Fault.SERVER_ERROR_AFTER: (500, None, "api_error"),
+    Fault.SERVICE_UNAVAILABLE: (503, None, "api_error"),
     Fault.RATE_LIMITED: (429, "rate_limit", "invalid_request_error"),
     Fault.LOCK_TIMEOUT: (429, "lock_timeout", "invalid_request_error"),
     Fault.CONFLICT: (409, "idempotency_key_in_use", "invalid_request_error"),
@@ -39,8 +48,8 @@ ERROR_RESPONSES = {
     Fault.INSUFFICIENT_BALANCE: (400, "balance_insufficient", "invalid_request_error"),
 }
 STORED_ERRORS = {
-    Fault.ERROR_500: 500,
-    Fault.ERROR_500_AFTER: 500,
+    Fault.SERVER_ERROR_BEFORE: 500,
+    Fault.SERVER_ERROR_AFTER: 500,
     Fault.CARD_ERROR: 402,
     Fault.INSUFFICIENT_BALANCE: 400,
 }
@@ -134,7 +143,7 @@ def test_rate_limit_and_lock_timeout_differ_in_headers(
 def test_stored_500_has_should_retry_false(
     sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("error_500")
+    sandbox.inject("server_error_before")
 
     assert refund(stripe_api, payment).headers["Stripe-Should-Retry"] == "false"
     assert refund(stripe_api, payment).headers["Stripe-Should-Retry"] == "false"
@@ -142,7 +151,7 @@ def test_stored_500_has_should_retry_false(
 
 
 def test_bad_gateway_returns_html(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("error_502_html")
+    sandbox.inject("bad_gateway")
 
     response = refund(stripe_api, payment)
 
@@ -150,7 +159,7 @@ def test_bad_gateway_returns_html(sandbox: StripeSandbox, stripe_api: HttpClient
     assert b"<html>" in response.raw
 
 
-@pytest.mark.parametrize("fault", [Fault.DROP_BEFORE, Fault.DROP_AFTER])
+@pytest.mark.parametrize("fault", [Fault.REQUEST_LOST, Fault.RESPONSE_LOST])
 def test_dropped_request_gets_no_response(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str, fault: Fault
 ) -> None:
@@ -161,7 +170,7 @@ def test_dropped_request_gets_no_response(
     assert sandbox.requests[0].status is None
 
 
-@pytest.mark.parametrize("fault", [Fault.HANG_BEFORE, Fault.HANG_AFTER])
+@pytest.mark.parametrize("fault", [Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND])
 def test_hanging_request_is_closed_by_clear_faults(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str, fault: Fault
 ) -> None:
@@ -206,7 +215,7 @@ def test_late_request_is_dropped_by_reset(
 
 
 def test_garbage_response_is_not_json(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("garbage")
+    sandbox.inject("unreadable_response")
 
     response = refund(stripe_api, payment)
 
@@ -216,7 +225,7 @@ def test_garbage_response_is_not_json(sandbox: StripeSandbox, stripe_api: HttpCl
 
 
 def test_empty_response_has_no_body(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    sandbox.inject("empty")
+    sandbox.inject("empty_response")
 
     response = refund(stripe_api, payment)
     assert (response.status, response.raw) == (200, b"")
@@ -225,7 +234,7 @@ def test_empty_response_has_no_body(sandbox: StripeSandbox, stripe_api: HttpClie
 def test_truncated_response_is_incomplete(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("truncated")
+    sandbox.inject("truncated_response")
 
     with pytest.raises(http.client.IncompleteRead):
         refund(faulty_client, payment)
@@ -244,7 +253,7 @@ def test_wrong_object_response_is_a_customer(
 def test_slow_drip_response_never_ends(
     sandbox: StripeSandbox, faulty_client: HttpClient, payment: str
 ) -> None:
-    sandbox.inject("slow_drip")
+    sandbox.inject("endless_response")
     send_without_reading(sandbox, faulty_client, payment)
 
     response = faulty_client.connection.getresponse()
@@ -294,12 +303,12 @@ class TestFaultPlan:
         return [stripe_api.get("/v1/refunds").status for _ in range(count)]
 
     def test_after_and_times_select_requests(self, sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
-        sandbox.inject("error_503", method="GET", after=1, times=2)
+        sandbox.inject("service_unavailable", method="GET", after=1, times=2)
 
         assert self.statuses(stripe_api, 5) == [200, 503, 503, 200, 200]
 
     def test_times_none_applies_until_cleared(self, sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
-        injected = sandbox.inject("error_503", method="GET", times=None)
+        injected = sandbox.inject("service_unavailable", method="GET", times=None)
 
         assert self.statuses(stripe_api, 3) == [503] * 3
         assert injected.hits == 3
@@ -309,14 +318,14 @@ class TestFaultPlan:
     def test_faults_apply_one_per_request_in_order(
         self, sandbox: StripeSandbox, stripe_api: HttpClient
     ) -> None:
-        sandbox.inject("error_503", method="GET")
+        sandbox.inject("service_unavailable", method="GET")
         sandbox.inject("key_forbidden", method="GET")
         sandbox.inject("key_rejected", method="*", after=3)
 
         assert self.statuses(stripe_api, 5) == [503, 403, 200, 401, 200]
 
     def test_path_pattern_matches(self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-        sandbox.inject("error_503", path="/v1/*/confirm", times=None)
+        sandbox.inject("service_unavailable", path="/v1/*/confirm", times=None)
 
         assert refund(stripe_api, payment).status == 200
         assert stripe_api.post(f"/v1/payment_intents/{payment}/confirm").status == 503
@@ -325,8 +334,8 @@ class TestFaultPlan:
     def test_path_without_wildcard_is_a_prefix(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        made = sandbox.refund_in_dashboard(payment)
-        sandbox.inject("error_503", method="GET", path="/v1/refunds")
+        made = sandbox.dashboard_refund(payment)
+        sandbox.inject("service_unavailable", method="GET", path="/v1/refunds")
 
         assert stripe_api.get(f"/v1/refunds/{made['id']}").status == 503
 
@@ -358,3 +367,77 @@ def test_stop_ends_unfinished_request(fault: Fault) -> None:
         assert sandbox.money_refunded(payment) == refunded
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", faulty_client.connection.port))
+
+
+def test_fault_of_a_block_applies_to_all_its_requests_and_ends_with_it(
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
+) -> None:
+    with sandbox.fault("service_unavailable") as fault:
+        for _ in range(3):
+            assert stripe_api.post("/v1/refunds", {"payment_intent": payment}).status == 503
+    assert fault.hits == 3
+    assert stripe_api.post("/v1/refunds", {"payment_intent": payment}).status == 200
+
+
+def test_fault_that_no_request_gets_is_an_error_at_the_end_of_its_block(
+    sandbox: StripeSandbox, stripe_api: HttpClient
+) -> None:
+    with (
+        pytest.raises(FaultNotUsed, match=r"rate_limited \(GET /v1/charges\)"),
+        sandbox.fault("rate_limited", method="GET", path="/v1/charges"),
+    ):
+        stripe_api.get("/v1/refunds")
+    sandbox.assert_faults_used()
+    with pytest.raises(KeyError, match="own"), sandbox.fault("rate_limited"):
+        raise KeyError("own")
+
+
+def test_faults_are_used_once_a_request_got_them(
+    sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
+) -> None:
+    sandbox.inject("rate_limited", times=2)
+    sandbox.inject("card_error")
+    with pytest.raises(FaultNotUsed, match=r"rate_limited.*card_error"):
+        sandbox.assert_faults_used()
+    stripe_api.post("/v1/refunds", {"payment_intent": payment})
+    with pytest.raises(FaultNotUsed, match=r"fault: card_error"):
+        sandbox.assert_faults_used()
+    sandbox.clear_faults()
+    sandbox.assert_faults_used()
+
+
+def test_wrong_name_lists_the_right_ones(sandbox: StripeSandbox) -> None:
+    with pytest.raises(
+        ValueError, match=r"Unknown fault 'drop_after'\. Valid faults: request_lost, .*canceled"
+    ):
+        sandbox.fault("drop_after")
+
+
+def test_groups_have_every_fault_once_that_has_one_meaning() -> None:
+    grouped = [*OUTCOME_UNKNOWN, *REFUSED, *RETRYABLE]
+    assert len(grouped) == len(set(grouped))
+    assert set(Fault) - set(grouped) == {Fault.LATE, *FORCED_STATUSES}
+
+
+def test_fault_is_shown_as_its_name() -> None:
+    assert f"{Fault.RESPONSE_LOST} {Fault.RESPONSE_LOST!s}" == "response_lost response_lost"
+
+
+@pytest.mark.parametrize("card", Cards)
+def test_named_card_is_one_of_the_test_cards(sandbox: StripeSandbox, card: Cards) -> None:
+    paid = card not in (Cards.AUTHENTICATION_REQUIRED, Cards.DECLINED, Cards.INSUFFICIENT_FUNDS)
+    payment = sandbox.create_payment(700, card=card)
+    assert (sandbox.payment_intent(payment)["status"] == "succeeded") is paid
+
+
+def test_unknown_card_lists_the_named_ones(sandbox: StripeSandbox) -> None:
+    with pytest.raises(ValueError, match=r"'refund_pending'\. Use Cards\.SUCCEEDS, Cards\.REFUND_PENDING, "):
+        sandbox.create_payment(700, card="refund_pending")
+
+
+def test_last_request_is_the_last_post(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
+    with pytest.raises(LookupError, match="no POST request"):
+        _ = sandbox.last_request
+    stripe_api.post("/v1/refunds", {"payment_intent": payment})
+    stripe_api.get("/v1/refunds")
+    assert sandbox.last_request.params == {"payment_intent": payment}

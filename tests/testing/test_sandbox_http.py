@@ -141,8 +141,8 @@ class TestRequests:
         assert b"\r\nConnection: close\r\n" in response
 
     def test_pipelined_requests_are_all_answered(self, sandbox: StripeSandbox) -> None:
-        one = b"GET /_sandbox/health HTTP/1.1\r\nHost: x\r\n\r\n"
-        last = b"GET /_sandbox/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        one = b"GET /_sandbox/health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /_sandbox/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
         assert exchange_bytes(sandbox, one * 20 + last).count(b"HTTP/1.1 200 OK") == 21
 
@@ -266,7 +266,7 @@ class TestLifecycle:
         sandbox = StripeSandbox()
         with sandbox, contextlib.closing(HttpClient(sandbox.url)) as stripe_api:
             payment = sandbox.create_payment(2000)
-            sandbox.inject("hang_before")
+            sandbox.inject("timeout_before_refund")
             stripe_api.connection.request(
                 "POST", "/v1/refunds", f"payment_intent={payment}", {"Authorization": "Bearer sk_test_1"}
             )
@@ -277,7 +277,7 @@ class TestLifecycle:
     def test_state_is_readable_after_stop(self) -> None:
         with StripeSandbox() as sandbox:
             payment = sandbox.create_payment(2000)
-            sandbox.refund_in_dashboard(payment)
+            sandbox.dashboard_refund(payment)
 
         assert sandbox.money_refunded(payment) == 2000
         with pytest.raises(RuntimeError, match="isn't running"):
@@ -324,7 +324,7 @@ class TestControlApi:
     ) -> None:
         params = {"amount": 700, "currency": "eur", "card": "pm_card_pendingRefund", "count": 3}
         ids = stripe_api.post("/_sandbox/payments", params).json["ids"]
-        sandbox.refund_in_dashboard(ids[1])
+        sandbox.dashboard_refund(ids[1])
 
         found = stripe_api.get("/_sandbox/refunds", {"payment_intent": ids[1]}).json["data"]
         not_refunded = stripe_api.get("/_sandbox/refunds", {"payment_intent": ids[0]}).json["data"]

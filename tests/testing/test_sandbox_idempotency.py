@@ -76,7 +76,7 @@ def test_same_key_on_other_endpoint_is_idempotency_error(stripe_api: HttpClient,
 
 
 def test_error_from_endpoint_is_stored(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
-    done = sandbox.refund_in_dashboard(payment)
+    done = sandbox.dashboard_refund(payment)
     first = refund(stripe_api, payment)
     sandbox.settle(done["id"], "failed")
 

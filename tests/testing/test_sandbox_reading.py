@@ -13,9 +13,9 @@ def refund_ids(sandbox: StripeSandbox, payment: str) -> list[str]:
     """The IDs of five refunds of one payment, newest first. Another payment has a refund too."""
     ids = []
     for _ in range(5):
-        ids.append(sandbox.refund_in_dashboard(payment, 10)["id"])
+        ids.append(sandbox.dashboard_refund(payment, 10)["id"])
         sandbox.advance(100)
-    sandbox.refund_in_dashboard(sandbox.create_payment(1))
+    sandbox.dashboard_refund(sandbox.create_payment(1))
     return ids[::-1]
 
 
@@ -58,7 +58,7 @@ def test_cursors_page_forwards_and_backwards(
 
 def test_default_page_size_is_ten(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
     for _ in range(11):
-        sandbox.refund_in_dashboard(payment, 1)
+        sandbox.dashboard_refund(payment, 1)
 
     assert [len(ids) for ids in (list_ids(stripe_api)[0], list_ids(stripe_api, limit=100)[0])] == [10, 11]
 
@@ -122,7 +122,7 @@ def test_charge_endpoint_returns_charge(sandbox: StripeSandbox, stripe_api: Http
 def test_balance_is_paid_minus_refunded_by_currency(
     sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
 ) -> None:
-    sandbox.refund_in_dashboard(payment, 300)
+    sandbox.dashboard_refund(payment, 300)
     sandbox.create_payment(7, "eur")
 
     available = stripe_api.get("/v1/balance").json["available"]
@@ -130,7 +130,7 @@ def test_balance_is_paid_minus_refunded_by_currency(
 
 
 def test_changing_a_returned_copy_does_not_change_account(sandbox: StripeSandbox, payment: str) -> None:
-    refund = sandbox.refund_in_dashboard(payment)
+    refund = sandbox.dashboard_refund(payment)
     refund["metadata"]["key"] = "x"
     sandbox.refunds(payment)[0]["status"] = "failed"
 
@@ -138,7 +138,7 @@ def test_changing_a_returned_copy_does_not_change_account(sandbox: StripeSandbox
 
 
 def test_unknown_id_in_python_is_lookup_error(sandbox: StripeSandbox) -> None:
-    for read in (sandbox.refund, sandbox.payment_intent, sandbox.charge, sandbox.refund_in_dashboard):
+    for read in (sandbox.refund, sandbox.payment_intent, sandbox.charge, sandbox.dashboard_refund):
         with pytest.raises(LookupError, match="No such"):
             read("x")
     assert (sandbox.refunds("pi_x"), sandbox.money_refunded("pi_x")) == ([], 0)

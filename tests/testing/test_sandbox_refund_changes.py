@@ -15,7 +15,7 @@ EMAIL = "customer@example.org"
 
 
 def new_refund(sandbox: StripeSandbox, status: str = "succeeded") -> str:
-    return str(sandbox.refund_in_dashboard(sandbox.create_payment(2000), status=status)["id"])
+    return str(sandbox.dashboard_refund(sandbox.create_payment(2000), status=status)["id"])
 
 
 class TestTransitions:
@@ -160,8 +160,8 @@ class TestFieldsThatChange:
     def test_set_refund_shows_any_value_alone_and_in_lists(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str, fields: dict[str, object]
     ) -> None:
-        other = sandbox.refund_in_dashboard(payment, 500)
-        refund = sandbox.refund_in_dashboard(payment, 700)
+        other = sandbox.dashboard_refund(payment, 500)
+        refund = sandbox.dashboard_refund(payment, 700)
 
         sandbox.set_refund(refund["id"], **fields)
 
@@ -174,7 +174,7 @@ class TestFieldsThatChange:
     def test_money_refunded_knows_the_amount_of_an_unreadable_refund(
         self, sandbox: StripeSandbox, payment: str
     ) -> None:
-        refund = sandbox.refund_in_dashboard(payment, 700)["id"]
+        refund = sandbox.dashboard_refund(payment, 700)["id"]
 
         sandbox.set_refund(refund, amount=None, status=None)
         assert sandbox.money_refunded(payment) == sandbox.charge(payment)["amount_refunded"] == 700
@@ -222,12 +222,12 @@ class TestPaymentMethodsWithoutReturnPath:
     def test_dashboard_refund_with_email_waits_for_the_customer(self, sandbox: StripeSandbox) -> None:
         payment = sandbox.create_payment(2000, "jpy", method="konbini")
 
-        refund = sandbox.refund_in_dashboard(payment, instructions_email=EMAIL)
+        refund = sandbox.dashboard_refund(payment, instructions_email=EMAIL)
 
         assert (refund["status"], refund["instructions_email"]) == ("requires_action", EMAIL)
 
     def test_other_payment_method_is_refunded_at_once(self, sandbox: StripeSandbox) -> None:
-        refund = sandbox.refund_in_dashboard(sandbox.create_payment(2000, method="paypal"))
+        refund = sandbox.dashboard_refund(sandbox.create_payment(2000, method="paypal"))
 
         assert (refund["status"], refund["destination_details"]["type"]) == ("succeeded", "paypal")
 
@@ -246,8 +246,8 @@ class TestDisputes:
 
     def test_dispute_fails_pending_refund(self, sandbox: StripeSandbox, payment: str) -> None:
         """The reason is documented for a dispute while the refund is pending (#failed-refunds)."""
-        pending = sandbox.refund_in_dashboard(payment, 500, status="pending")["id"]
-        succeeded = sandbox.refund_in_dashboard(payment, 300)["id"]
+        pending = sandbox.dashboard_refund(payment, 500, status="pending")["id"]
+        succeeded = sandbox.dashboard_refund(payment, 300)["id"]
 
         sandbox.dispute(payment)
 
@@ -281,7 +281,7 @@ class TestHide:
     def test_hidden_payment_is_404_in_every_request(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        refund = sandbox.refund_in_dashboard(payment, 500)["id"]
+        refund = sandbox.dashboard_refund(payment, 500)["id"]
         charge = sandbox.charge(payment)["id"]
 
         sandbox.hide(payment)
@@ -301,7 +301,7 @@ class TestHide:
     def test_hidden_refund_is_missing_from_the_list_of_its_payment(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        hidden, shown = (sandbox.refund_in_dashboard(payment, 500)["id"] for _ in range(2))
+        hidden, shown = (sandbox.dashboard_refund(payment, 500)["id"] for _ in range(2))
 
         sandbox.hide(hidden)
 

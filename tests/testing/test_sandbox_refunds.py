@@ -120,7 +120,7 @@ class TestRejectedRefund:
     def test_refunded_charge_is_rejected(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
 
         error = self.rejected(stripe_api, sandbox, {"payment_intent": payment})
 
@@ -133,7 +133,7 @@ class TestRejectedRefund:
     def test_amount_above_remaining_is_rejected(
         self, sandbox: StripeSandbox, stripe_api: HttpClient, payment: str
     ) -> None:
-        sandbox.refund_in_dashboard(payment, 1500)
+        sandbox.dashboard_refund(payment, 1500)
 
         error = self.rejected(stripe_api, sandbox, {"payment_intent": payment, "amount": 501})
 
@@ -277,7 +277,7 @@ class TestTestCards:
         now = [1_000_000.0]
         with StripeSandbox(clock=lambda: now[0], refund_settles_after=10) as sandbox:
             payment = sandbox.create_payment(2000, card="pm_card_pendingRefund")
-            refund = sandbox.refund_in_dashboard(payment)
+            refund = sandbox.dashboard_refund(payment)
             now[0] += 10
             with contextlib.closing(HttpClient(sandbox.url)) as stripe_api:
                 assert stripe_api.get(f"/v1/refunds/{refund['id']}").json["status"] == "succeeded"
@@ -349,7 +349,7 @@ class TestRefundChanges:
         self, sandbox: StripeSandbox, payment: str, first: str, then: str
     ) -> None:
         card = "pm_card_visa" if first != "pending" else "pm_card_pendingRefund"
-        refund = sandbox.refund_in_dashboard(sandbox.create_payment(5, card=card))
+        refund = sandbox.dashboard_refund(sandbox.create_payment(5, card=card))
         if first == "failed":
             sandbox.settle(refund["id"], "failed", "lost_or_stolen_card")
 
@@ -357,7 +357,7 @@ class TestRefundChanges:
             sandbox.settle(refund["id"], then)
 
     def test_settled_refund_skips_delayed_transition(self, sandbox: StripeSandbox) -> None:
-        refund = sandbox.refund_in_dashboard(sandbox.create_payment(5, card="pm_card_pendingRefund"))
+        refund = sandbox.dashboard_refund(sandbox.create_payment(5, card="pm_card_pendingRefund"))
         sandbox.settle(refund["id"], "failed", "lost_or_stolen_card")
         sandbox.advance(10_000)
 
@@ -366,16 +366,16 @@ class TestRefundChanges:
 
 
 def test_refund_in_dashboard_is_rejected_by_same_rules(sandbox: StripeSandbox, payment: str) -> None:
-    refund = sandbox.refund_in_dashboard(payment)
+    refund = sandbox.dashboard_refund(payment)
 
     with pytest.raises(ApiError, match="already been refunded"):
-        sandbox.refund_in_dashboard(payment)
+        sandbox.dashboard_refund(payment)
     assert refund["metadata"] == {}
 
 
 def test_reset_removes_everything(sandbox: StripeSandbox, stripe_api: HttpClient, payment: str) -> None:
     stripe_api.post("/v1/refunds", {"payment_intent": payment}, key="k")
-    sandbox.inject("error_500", times=None)
+    sandbox.inject("server_error_before", times=None)
     sandbox.advance(1000)
 
     sandbox.reset()

@@ -67,17 +67,17 @@ def test_client_cancels_refund(sandbox: StripeSandbox, client: stripe.StripeClie
 @pytest.mark.parametrize(
     ("fault", "error", "status"),
     [
-        ("drop_before", stripe.APIConnectionError, None),
-        ("drop_after", stripe.APIConnectionError, None),
-        ("error_500", stripe.APIError, 500),
-        ("error_500_after", stripe.APIError, 500),
-        ("error_502_html", stripe.APIError, 502),
-        ("error_503", stripe.APIError, 503),
+        ("request_lost", stripe.APIConnectionError, None),
+        ("response_lost", stripe.APIConnectionError, None),
+        ("server_error_before", stripe.APIError, 500),
+        ("server_error_after", stripe.APIError, 500),
+        ("bad_gateway", stripe.APIError, 502),
+        ("service_unavailable", stripe.APIError, 503),
         ("rate_limited", stripe.RateLimitError, 429),
         ("lock_timeout", stripe.RateLimitError, 429),
         ("conflict", stripe.APIError, 409),
-        ("truncated", stripe.APIConnectionError, None),
-        ("empty", stripe.APIError, 200),
+        ("truncated_response", stripe.APIConnectionError, None),
+        ("empty_response", stripe.APIError, 200),
         ("key_rejected", stripe.AuthenticationError, 401),
         ("key_forbidden", stripe.PermissionError, 403),
         ("card_error", stripe.CardError, 402),
@@ -104,7 +104,7 @@ def test_fault_raises_matching_stripe_error(
 def test_garbage_raises_decode_error(
     sandbox: StripeSandbox, client: stripe.StripeClient, payment: str
 ) -> None:
-    sandbox.inject("garbage")
+    sandbox.inject("unreadable_response")
 
     with pytest.raises(UnicodeDecodeError):
         create(client, payment)
@@ -112,7 +112,13 @@ def test_garbage_raises_decode_error(
 
 @pytest.mark.parametrize(
     ("fault", "requests"),
-    [("error_500", 1), ("error_503", 2), ("lock_timeout", 2), ("conflict", 2), ("drop_after", 2)],
+    [
+        ("server_error_before", 1),
+        ("service_unavailable", 2),
+        ("lock_timeout", 2),
+        ("conflict", 2),
+        ("response_lost", 2),
+    ],
 )
 def test_client_retries_only_retryable_faults(
     sandbox: StripeSandbox, payment: str, fault: str, requests: int
@@ -143,7 +149,7 @@ def test_reused_key_with_other_parameters_raises_idempotency_error(
 def test_rejected_refund_raises_error_with_code_and_request_id(
     sandbox: StripeSandbox, client: stripe.StripeClient, payment: str
 ) -> None:
-    sandbox.refund_in_dashboard(payment)
+    sandbox.dashboard_refund(payment)
 
     with pytest.raises(stripe.InvalidRequestError) as raised:
         create(client, payment)

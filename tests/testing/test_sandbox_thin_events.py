@@ -92,7 +92,7 @@ class TestDelivery:
         self, sandbox: StripeSandbox, webhook: WebhookServer
     ) -> None:
         sandbox.add_webhook(webhook.url, SECRET, thin=True)
-        refund = sandbox.refund_in_dashboard(sandbox.create_payment(5, card="pm_card_refundFail"))
+        refund = sandbox.dashboard_refund(sandbox.create_payment(5, card="pm_card_refundFail"))
         sandbox.advance(3600)
         sandbox.wait_delivered()
 
@@ -107,7 +107,7 @@ class TestDelivery:
         self, sandbox: StripeSandbox, webhook: WebhookServer
     ) -> None:
         sandbox.add_webhook(webhook.url, SECRET, ["v1.charge.refunded"], thin=True)
-        sandbox.refund_in_dashboard(sandbox.create_payment(5))
+        sandbox.dashboard_refund(sandbox.create_payment(5))
         sandbox.wait_delivered()
 
         assert [event["type"] for event in webhook.events()] == ["v1.charge.refunded"]
@@ -160,7 +160,7 @@ class TestRetrieval:
     def test_stripe_library_fetches_event_and_related_object(
         self, sandbox: StripeSandbox, client: stripe.StripeClient
     ) -> None:
-        refund = sandbox.refund_in_dashboard(sandbox.create_payment(5, account=SELLER))
+        refund = sandbox.dashboard_refund(sandbox.create_payment(5, account=SELLER))
         body, headers = signed_event(sandbox.thin_events[-2], SECRET)
         parsed = client.parse_event_notification(body, headers["Stripe-Signature"], SECRET)
         assert isinstance(parsed, V1RefundCreatedEventNotification)

@@ -48,7 +48,7 @@ CARD = {"amount": 500, "currency": "usd", "confirm": "true", "payment_method_dat
 def objects(sandbox: StripeSandbox) -> dict[str, dict[str, Any]]:
     payment = sandbox.create_payment(2000, transfer_to=SELLER, application_fee_amount=200)
     return {
-        "refund": sandbox.refund_in_dashboard(payment, 500),
+        "refund": sandbox.dashboard_refund(payment, 500),
         "charge": sandbox.charge(payment),
         "payment_intent": sandbox.payment_intent(payment),
         "dispute": sandbox.dispute(payment),

@@ -16,6 +16,7 @@ from flask_refunds import (
     check_config,
     current_user,
     handle_event,
+    make_blueprint,
     plan_bulk_refund,
     refund_needs_review,
     refund_succeeded,
@@ -28,6 +29,7 @@ from flask_refunds.testing import Fault, StripeSandbox, make_event, make_token, 
 app = Flask(__name__)
 app.register_blueprint(refunds_bp, url_prefix="/payments")
 assert_type(refunds_bp, Blueprint)
+assert_type(make_blueprint(), Blueprint)
 assert_type(check_config(app), None)
 instrument(app)
 
@@ -87,7 +89,7 @@ def test() -> None:
         assert_type(sandbox.url, str)
         payment = assert_type(sandbox.create_payment(1999, "eur"), str)
         assert_type(sandbox.money_refunded(payment), int)
-        sandbox.inject(Fault.DROP_AFTER, times=1)
+        sandbox.inject(Fault.RESPONSE_LOST, times=1)
         event = make_event("refund.created", sandbox.refunds(payment)[0])
     assert_type(signed_event(event, "whsec_test"), tuple[bytes, dict[str, str]])
     assert_type(make_token("42", secret="x" * 32), str)

@@ -12,7 +12,9 @@ import pytest
 from bson import ObjectId
 
 from flask_refunds.clock import Deadline
+from flask_refunds.core.payments import PaymentResolver
 from flask_refunds.core.service import RefundService
+from flask_refunds.core.stripe_options import StripeOptions
 from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.instrumentation import Observers
@@ -29,6 +31,7 @@ from flask_refunds.signals import (
 )
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
+from flask_refunds.storage.references import References
 from flask_refunds.stripe_client.gateway import Gateway
 from tests.unit.stripe_stub import PAYMENT, StubTransport, refund_key, refund_object
 
@@ -59,15 +62,21 @@ class RefundHarness:
         self.gateway = gateway = Gateway("sk_test_1", "https://stripe.test", retries=0, transport=self.stripe)
         signal_sender = SignalSender(self.app)
         lease = timedelta(seconds=60)
-        self.purchases = purchases = Purchases(self.db.purchases, self.db.flask_refunds, PurchaseFields())
+        self.references = References(self.db.references)
+        self.purchases = purchases = Purchases(
+            self.db.purchases, self.db.flask_refunds, self.references, PurchaseFields()
+        )
         self.ledger = Ledger(self.db.flask_refunds, lambda: self.now, lease, signal_sender.has_listeners)
         observers = Observers()
         observers.add(self)
         self.transitions = RefundTransitions(self.ledger, purchases, signal_sender, observers)
-        self.stripe_sync = StripeSync(self.ledger, purchases, lambda: gateway, self.transitions)
+        payments = PaymentResolver(purchases, lambda: gateway)
+        self.stripe_sync = StripeSync(self.ledger, purchases, payments, lambda: gateway, self.transitions)
         self.service = RefundService(
             ledger=self.ledger,
             purchases=purchases,
+            payments=payments,
+            options=StripeOptions({}, lambda: gateway),
             gateway=lambda: gateway,
             transitions=self.transitions,
             stripe_sync=self.stripe_sync,
@@ -118,7 +127,7 @@ def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     whole = StripeRefund(
         "re_1", PAYMENT, RefundStatus(status), 1999, 1999, "usd", refund_key(), None, failure, START, "req_1"
     )
-    return replace(whole, **fields)
+    return replace(whole, **{"charge": "ch_1", "livemode": False, **fields})
 
 
 def make_refund(**fields: Any) -> Refund:

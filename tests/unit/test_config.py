@@ -14,10 +14,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from flask import Flask, current_app
 from flask_pymongo import PyMongo
+from werkzeug.local import LocalProxy
 
 from flask_refunds import ConfigurationError, check_config, refunds_bp
 from flask_refunds.config import CALL_SECONDS, Settings, check_settings, read_settings, read_token_settings
 from flask_refunds.config.tokens import TokenSettings
+from flask_refunds.origins import Origin
 from flask_refunds.purchase_fields import PurchaseFields
 from tests.mount.keys import PUBLIC_KEY_ALGORITHMS, KeyPair, key_pair
 from tests.shop import JWT_SECRET, STRIPE_KEY, make_app
@@ -68,6 +70,8 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_users_collection": "users",
         "refunds_contents_collection": "contents",
         "refunds_collection": "flask_refunds",
+        "refunds_current_user": None,
+        "refunds_trusted_origins": frozenset(),
         "refunds_purchase_fields": {
             "status": "status",
             "payment": "stripePaymentIntentId",
@@ -91,6 +95,7 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_allow_partial": False,
         "refunds_stripe_timeout": 8.0,
         "refunds_stripe_retries": 1,
+        "refunds_stripe_options": {},
         "refunds_lease_seconds": 60.0,
         "refunds_admin_page": True,
         "refunds_login_url": None,
@@ -134,6 +139,8 @@ OPTIONAL = [
     "REFUNDS_COLLECTION",
     "REFUNDS_PURCHASE_FIELDS",
     "REFUNDS_USER_FIELDS",
+    "REFUNDS_CURRENT_USER",
+    "REFUNDS_TRUSTED_ORIGINS",
     "REFUNDS_CONTENT_FIELDS",
     "REFUNDS_STATUS_COMPLETED",
     "REFUNDS_STATUS_REFUNDED",
@@ -203,6 +210,14 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
         {"title": "i18n.en", "type": "type"},
     ),
     ("REFUNDS_USER_LOADER", app_function, "refunds_user_loader", app_function),
+    ("REFUNDS_CURRENT_USER", app_function, "refunds_current_user", app_function),
+    ("REFUNDS_TRUSTED_ORIGINS", [], "refunds_trusted_origins", frozenset()),
+    (
+        "REFUNDS_TRUSTED_ORIGINS",
+        ("https://Admin.example:443", "http://[::1]:3000"),
+        "refunds_trusted_origins",
+        {Origin("https", "admin.example", 443), Origin("http", "[::1]", 3000)},
+    ),
     ("REFUNDS_IS_ADMIN", app_function, "refunds_is_admin", app_function),
     ("REFUNDS_IS_ADMIN", bool, "refunds_is_admin", bool),
     ("STRIPE_SECRET_KEY", "sk_live_51Abc", "stripe_secret_key", "sk_live_51Abc"),
@@ -359,6 +374,24 @@ INVALID: dict[str, list[Any]] = {
     "REFUNDS_STATUS_REFUNDED": [*INVALID_WORDS, ["refunded"], "completed"],
     "REFUNDS_AMOUNT_UNIT": ["cents", 100, True, ["minor"]],
     "REFUNDS_USER_FIELDS": [*INVALID_FIELDS, *({"id": name} for name in INVALID_NAMES), {"payment": "x"}],
+    "REFUNDS_CURRENT_USER": ["app_function", 1, True, {}, Anything()],
+    "REFUNDS_TRUSTED_ORIGINS": [
+        "https://admin.example",
+        {"https://admin.example"},
+        1,
+        True,
+        [1],
+        [""],
+        ["*"],
+        ["null"],
+        ["admin.example"],
+        ["https://admin.example/"],
+        ["https://admin.example", "https://admin.example/refunds"],
+        ["https://*.example"],
+        ["https://ada@admin.example"],
+        ["ws://admin.example"],
+        ["https://admin.example:port"],
+    ],
     "REFUNDS_USER_LOADER": ["app_function", 1, True, {}, Anything()],
     "REFUNDS_IS_ADMIN": ["app_function", 1, True, ["ann"], Anything()],
     "STRIPE_SECRET_KEY": [
@@ -450,6 +483,25 @@ def test_required_key_is_reported_when_missing(key: str) -> None:
     assert problems(**{key: None})[key].startswith("isn't set; ")
 
 
+@pytest.mark.parametrize("algorithm", ["HS256", "RS256"])
+def test_jwt_keys_are_optional_with_sessions(algorithm: str) -> None:
+    changes = {"JWT_SECRET_KEY": None, "JWT_ALGORITHM": algorithm}
+    assert f"JWT_{'SECRET' if algorithm == 'HS256' else 'PUBLIC'}_KEY" in problems(**changes)
+    settings = read_tokens(**changes, REFUNDS_CURRENT_USER=app_function)
+    assert (settings.jwt_decode_keys, settings.jwt_jwks_url) == ((), None)
+    assert "JWT_SECRET_KEY" in problems(JWT_SECRET_KEY="short", REFUNDS_CURRENT_USER=app_function)
+
+
+def test_proxy_is_accepted_without_resolving_it() -> None:
+    def fail() -> None:
+        raise LookupError("resolved")
+
+    current_user = read(REFUNDS_CURRENT_USER=LocalProxy(fail)).refunds_current_user
+    assert current_user is not None
+    with pytest.raises(LookupError):
+        current_user()
+
+
 def test_missing_database_is_reported_with_both_ways_to_set_it() -> None:
     [(key, problem)] = problems(REFUNDS_MONGO=None).items()
     assert key == "MONGO_URI"
@@ -516,7 +568,9 @@ class _AsyncCallable:
     async def __call__(self, *_: Any) -> Any: ...
 
 
-@pytest.mark.parametrize("key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "REFUNDS_MONGO"])
+@pytest.mark.parametrize(
+    "key", ["REFUNDS_USER_LOADER", "REFUNDS_IS_ADMIN", "REFUNDS_MONGO", "REFUNDS_CURRENT_USER"]
+)
 @pytest.mark.parametrize(
     "function", [_async_function, partial(_async_function, 1), _AsyncCallable(), _AsyncCallable().__call__]
 )

@@ -60,6 +60,15 @@ def test_mongo_can_be_an_import_string(module: ModuleType, kind: str) -> None:
     assert get_refunds(app).database is DATABASE
 
 
+@pytest.mark.parametrize("kind", ["function", "proxy"])
+def test_current_user_can_be_an_import_string(module: ModuleType, kind: str) -> None:
+    user = {"_id": "ada", "role": "admin"}
+    module.user = LocalProxy(lambda: user) if kind == "proxy" else lambda: user  # type: ignore[attr-defined]
+    app = make_app(REFUNDS_MONGO=DATABASE, REFUNDS_CURRENT_USER="shop_access:user", JWT_SECRET_KEY="")
+    check_config(app)
+    assert get_refunds(app).users.current() == ("ada", user)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -128,9 +128,11 @@ def test_every_error_is_documented_with_its_status_and_headers() -> None:
 
 def test_protected_operation_documents_401_and_403() -> None:
     for path, _, operation in operations():
-        protected = operation["security"] == [{"bearer": []}]
-        assert protected == ("401" in operation["responses"])
-        assert ("403" in operation["responses"]) == (protected and path.startswith("/admin"))
+        protected = operation["security"] == [{"bearer": []}, {"session": []}]
+        assert protected or operation["security"] == []
+        assert protected == ("401" in operation["responses"]) == ("403" in operation["responses"])
+        admin = operation["responses"].get("403") == {"$ref": "#/components/responses/Forbidden"}
+        assert admin == (protected and path.startswith("/admin"))
         assert "500" in operation["responses"] or operation["operationId"] == "showOpenapi"
 
 

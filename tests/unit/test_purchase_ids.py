@@ -15,6 +15,7 @@ from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.storage.purchase_ids import PurchaseIds
+from flask_refunds.storage.references import References
 from flask_refunds.storage.search import PurchaseFilter, PurchaseSearch
 
 A, B, C = (f"{letter}{'0' * 23}" for letter in "abc")
@@ -96,6 +97,7 @@ def test_selection_without_a_condition_is_never_all_purchases(empty: dict[str, N
         fields=PurchaseFields(),
         user_fields={"name": "name", "email": "email"},
         content_fields={"title": "title"},
+        references=References(database.references),
     )
     with pytest.raises(ValueError, match="every purchase"):
         search.find_ids(PurchaseFilter(**empty))

@@ -19,7 +19,7 @@ class Processes:
     def __init__(self) -> None:
         self.now = START
         self.has_listeners = True
-        collection = mongomock.MongoClient(tz_aware=True).shop.state
+        self.collection = collection = mongomock.MongoClient(tz_aware=True).shop.state
         self.web = ReceiverRegistry(collection, lambda: self.has_listeners, lambda: self.now)
         self.command = ReceiverRegistry(collection, lambda: False, lambda: self.now)
 
@@ -53,6 +53,29 @@ def test_receivers_that_are_connected_later_are_registered_immediately(processes
     processes.has_listeners = True
     assert processes.web.must_send()
     assert processes.command.must_send()
+
+
+def test_process_with_receivers_writes_once_a_day(processes: Processes) -> None:
+    processes.web.must_send()
+    processes.collection.delete_many({})
+    processes.now += timedelta(days=1, milliseconds=-1)
+    assert processes.web.must_send()
+    assert processes.collection.count_documents({}) == 0
+    processes.now += timedelta(milliseconds=1)
+    processes.web.must_send()
+    assert processes.collection.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_process_without_receivers_reads_once_a_minute(processes: Processes, known: bool) -> None:
+    if known:
+        processes.web.must_send()
+    assert processes.command.must_send() is known
+    processes.collection.delete_many({}) if known else processes.web.must_send()
+    processes.now += timedelta(minutes=1, milliseconds=-1)
+    assert processes.command.must_send() is known
+    processes.now += timedelta(milliseconds=1)
+    assert processes.command.must_send() is not known
 
 
 def test_receivers_are_forgotten_three_months_after_the_last_process_with_them(processes: Processes) -> None:

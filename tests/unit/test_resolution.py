@@ -11,7 +11,8 @@ import pytest
 
 from flask_refunds.core.resolution import ManualReview
 from flask_refunds.errors import NothingToResolve, OutcomeUnknown
-from flask_refunds.models import Refund, RefundStatus
+from flask_refunds.models import Refund, RefundStatus, ReviewCode
+from tests.log_records import LogRecords
 from tests.unit.refund_harness import (
     CREATE,
     LIST,
@@ -163,3 +164,126 @@ def test_unreadable_refund_that_stripe_does_not_list_any_more_is_an_unknown_one(
 
 def _review_code(refund: Refund) -> str | None:
     return refund.review and refund.review.code.value
+
+
+RESOLVED = {"event": "refund_resolved", "refund_id": REFUND_ID, "actor": "cli:ann"}
+
+
+def return_refund(harness: RefundHarness) -> None:
+    """Let Stripe show the harness's refund as returned by the customer's bank."""
+    store(harness, "succeeded")
+    store(harness, "failed")
+
+
+def test_closed_review_is_stored_and_logged_with_the_person_and_the_comment(
+    harness: RefundHarness, log_records: LogRecords
+) -> None:
+    give_up(harness, listed())
+    assert log_records()[-1] == {**RESOLVED, "status": "failed"}
+
+
+@pytest.mark.parametrize("decision", ["dismiss", "fail"])
+def test_review_of_a_returned_refund_is_closed(
+    harness: RefundHarness, log_records: LogRecords, decision: str
+) -> None:
+    return_refund(harness)
+    log_records()
+    closed = give_up(harness, decision=decision)
+    assert (closed.id, closed.status, closed.review) == (REFUND_ID, RefundStatus.FAILED, None)
+    entry = harness.record().history[-1]
+    assert (entry["actor"], entry["comment"]) == ("cli:ann", "not at Stripe")
+    assert log_records() == [{**RESOLVED, "status": "failed"}]
+
+
+def test_unknown_outcome_is_not_dismissed(harness: RefundHarness) -> None:
+    with pytest.raises(NothingToResolve, match=f"outcome of {REFUND_ID} is unknown"):
+        give_up(harness, decision="dismiss")
+    assert harness.record().review is not None
+
+
+@pytest.mark.parametrize("decision", ["fail", "retry"])
+def test_succeeded_refund_is_not_given_up(harness: RefundHarness, decision: str) -> None:
+    store(harness, "succeeded", amount=1000)
+    harness.transitions.request_review(harness.record(), ReviewCode.AMOUNT_DIFFERS, actor="reconcile")
+    with pytest.raises(NothingToResolve, match=f"{REFUND_ID} is succeeded at Stripe, not failed"):
+        give_up(harness, decision=decision)
+
+
+@pytest.mark.parametrize("decision", ["fail", "retry"])
+def test_refund_found_at_stripe_is_stored_with_the_person_who_looked(
+    harness: RefundHarness, decision: str
+) -> None:
+    shown = refund_object()
+    with pytest.raises(NothingToResolve) as error:
+        give_up(harness, listed(shown), (*RETRIEVE, (200, shown)), decision=decision)
+    assert str(error.value) == (
+        f"Stripe shows {REFUND_ID} as succeeded, and the record now does, too. It wasn't marked as failed."
+    )
+    assert harness.record().history[-1]["actor"] == "cli:ann"
+
+
+def test_retry_requires_that_stripe_does_not_list_the_refund(harness: RefundHarness) -> None:
+    with pytest.raises(NothingToResolve) as error:
+        give_up(harness, UNAVAILABLE, decision="retry")
+    assert str(error.value) == (
+        f"Stripe doesn't tell whether it made {REFUND_ID} (api_error). Nothing was changed. "
+        "If you see in its Dashboard that this refund isn't there, add --checked."
+    )
+    assert harness.record().status is RefundStatus.PROCESSING
+
+
+def test_retry_continues_the_request_for_the_person(harness: RefundHarness) -> None:
+    harness.db.flask_refunds.update_one({}, {"$set": {"reason": "duplicate", "bulkRun": "march"}})
+    second = refund_object(id="re_2", metadata={"refund_id": refund_key(2)})
+    made = give_up(harness, listed(), (*CREATE, (200, second)), decision="retry").refund
+    assert (made.reason, made.bulk_run, made.note) == ("duplicate", "march", "not at Stripe")
+    assert (made.requested_by, made.source, made.history[0]["actor"]) == ("ann", "cli", "cli:ann")
+    first = harness.record()
+    assert (first.status, first.review) == (RefundStatus.FAILED, None)
+    given_up = next(each for each in first.history if each["status"] == "failed")
+    assert (given_up["actor"], given_up["comment"]) == ("cli:ann", "not at Stripe")
+
+
+def test_review_stays_open_until_stripe_has_accepted_the_retry(harness: RefundHarness) -> None:
+    result = give_up(harness, listed(), (*CREATE, lost()), decision="retry")
+    assert result.refund.status is RefundStatus.PROCESSING
+    assert harness.record().review is not None
+
+
+def test_retry_closes_a_review_that_a_new_refund_alone_does_not_close(harness: RefundHarness) -> None:
+    store(harness, "failed")
+    harness.transitions.request_review(harness.record(), ReviewCode.AMOUNT_DIFFERS, actor="reconcile")
+    second = refund_object(id="re_2", metadata={"refund_id": refund_key(2)})
+    give_up(harness, (*CREATE, (200, second)), decision="retry")
+    entry = harness.record().history[-1]
+    assert (harness.record().review, entry["actor"], entry["comment"]) == (None, "cli:ann", "not at Stripe")
+
+
+def test_retry_that_stripe_lists_as_pending_closes_the_review(harness: RefundHarness) -> None:
+    return_refund(harness)
+    second = refund_object(id="re_2", status="pending", metadata={"refund_id": refund_key(2)})
+    give_up(harness, (*CREATE, (200, second)), decision="retry")
+    assert harness.record().review is None
+
+
+def test_retry_requires_the_purchase_with_its_payment(harness: RefundHarness) -> None:
+    first = {"_id": harness.record().purchase_ids[0]}
+    harness.db.purchases.update_one(first, {"$set": {"stripePaymentIntentId": "pi_2"}})
+    with pytest.raises(NothingToResolve, match=f"Purchase {first['_id']} has another payment now"):
+        give_up(harness, decision="retry")
+    harness.db.purchases.delete_one(first)
+    with pytest.raises(NothingToResolve, match=f"Purchase {first['_id']} no longer exists"):
+        give_up(harness, decision="retry")
+    assert harness.record().status is RefundStatus.PROCESSING
+
+
+def test_refund_without_a_purchase_is_not_retried(harness: RefundHarness) -> None:
+    harness.db.flask_refunds.update_one({}, {"$set": {"purchaseIds": []}})
+    with pytest.raises(NothingToResolve, match=f"{REFUND_ID} has no purchase"):
+        give_up(harness, decision="retry")
+
+
+def test_missing_refund_cannot_be_resolved(harness: RefundHarness) -> None:
+    harness.db.flask_refunds.delete_one({})
+    with pytest.raises(NothingToResolve, match=f"no refund {REFUND_ID}"):
+        give_up(harness)

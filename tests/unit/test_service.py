@@ -95,6 +95,8 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "stripeRefundId": "re_1",
         "amount": 1999,
         "amountCaptured": 1999,
+        "charge": "ch_1",
+        "livemode": False,
         "currency": "usd",
         "failure": None,
         "review": None,

@@ -11,7 +11,8 @@ import pytest
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown, PurchaseNotRefundable, RefundsError
-from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
+from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.payment_refunds import is_refunded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
 from flask_refunds.storage.search import RefundFilter, RefundSearch
@@ -47,6 +48,8 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
         "purchasesVerified": False,
         "purchaseIds": harness.cart,
         "amountCaptured": 1999,
+        "charge": "ch_1",
+        "livemode": False,
         "reason": "duplicate",
         "stripeRefundId": "re_1",
         "amount": 700,
@@ -201,13 +204,14 @@ def test_unchanged_report_leaves_the_apps_marks_alone(harness: RefundHarness) ->
 def test_payment_with_refunds_and_deleted_purchases_is_known(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     harness.db.purchases.delete_many({})
-    assert harness.stripe_sync.is_known_payment(PAYMENT)
-    assert not harness.stripe_sync.is_known_payment("pi_2")
+    assert harness.stripe_sync.is_known_payment(PAYMENT, None, Deadline.after(10))
+    assert not harness.stripe_sync.is_known_payment("pi_2", None, Deadline.after(10))
 
 
 def test_payment_of_a_purchase_is_known_and_a_placeholder_is_not(harness: RefundHarness) -> None:
     harness.db.purchases.insert_one({"status": "completed", "stripePaymentIntentId": "free"})
-    assert [harness.stripe_sync.is_known_payment(each) for each in (PAYMENT, "free")] == [True, False]
+    assert harness.stripe_sync.is_known_payment(PAYMENT, None, Deadline.after(10))
+    assert not harness.stripe_sync.is_known_payment("free", None, Deadline.after(10))
 
 
 @pytest.mark.parametrize("other_status", ["pending", "failed"])
@@ -238,6 +242,10 @@ def test_record_that_other_calls_keep_changing_is_left_to_them(
     with pytest.raises(OutcomeUnknown) as busy:
         harness.stripe_sync.upsert_from_event("re_1", PAYMENT, "succeeded", Deadline.after(10))
     assert busy.value.code == "ledger_busy"
+    harness.stripe.script[:] = [(*RETRIEVE, (200, refund_object()))] * 3
+    with pytest.raises(OutcomeUnknown) as busy:
+        harness.stripe_sync.refresh(harness.record(), Deadline.after(10), actor="reconcile")
+    assert (busy.value.code, harness.stripe.script) == ("ledger_busy", [])
 
 
 def test_refund_with_another_apps_refund_id_is_external(harness: RefundHarness) -> None:
@@ -260,6 +268,7 @@ def test_two_refunds_with_one_key_are_two_records_and_need_review(
     ]
     assert first.review is not None
     assert first.review.code is ReviewCode.MADE_TWICE
+    assert first.history[-1]["actor"] == "webhook"
 
 
 def test_refunds_without_metadata_are_external_and_need_no_review(harness: RefundHarness) -> None:
@@ -314,7 +323,7 @@ def test_refund_that_was_recorded_elsewhere_first_counts_once(harness: RefundHar
     assert (ours.id, ours.stripe_refund_id, ours.status.value) == (REFUND_ID, "re_1", "succeeded")
     [only] = harness.ledger.list_for_payment(PAYMENT)
     assert (only.id, only.review) == (REFUND_ID, None)
-    search = RefundSearch(harness.db.flask_refunds)
+    search = RefundSearch(harness.db.flask_refunds, harness.references)
     page = search.page(RefundFilter(), limit=10)
     assert ([each.id for each in page.items], page.total) == ([REFUND_ID], 1)
     assert [each.id for each in search.stream(RefundFilter())] == [REFUND_ID]
@@ -363,7 +372,7 @@ def test_open_review_of_a_hidden_record_stays_in_the_list_of_reviews(harness: Re
     harness.ledger.request_review(external, ReviewCode.BALANCE_TOO_LOW, actor="webhook")
     harness.transitions.apply(harness.record(), stripe_refund("pending"), actor="webhook")
     [refund] = harness.ledger.hide_duplicates(PAYMENT)
-    search = RefundSearch(harness.db.flask_refunds)
+    search = RefundSearch(harness.db.flask_refunds, harness.references)
     page = search.page(RefundFilter(needs_review=True), limit=10)
     assert (refund.id, [each.id for each in page.items], page.total) == (REFUND_ID, [external.id], 1)
 

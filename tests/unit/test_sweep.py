@@ -11,6 +11,7 @@ from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.errors import StripeCallError
 from flask_refunds.models import RefundStatus
 from flask_refunds.storage.sweep_state import LEASE, SweepState
+from tests.log_records import LogRecords
 from tests.unit.refund_harness import CREATE, LIST, RETRIEVE, RefundHarness
 from tests.unit.stripe_stub import PAYMENT, error_object, lost, refund_object
 
@@ -144,6 +145,8 @@ def test_ordinary_sweep_after_many_refunds_ends_after_three_known_pages(
     assert run(harness, sweep, *known[:3]).is_complete
     new = foreign_page(CREATED + 9, CREATED)
     assert run(harness, sweep, new, *known[:3]).is_complete
+    run(harness, sweep, page())
+    assert harness.stripe.sent[0].params["created[gte]"] == str(CREATED + 9 - 3600)
 
 
 def test_refund_that_stripe_lists_late_is_found_and_read_on_from(
@@ -225,7 +228,8 @@ def test_full_sweep_forgets_failed_refunds_that_stripe_does_not_list(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
     run(harness, sweep, page(external()), (*RETRIEVE, lost()))
-    assert run(harness, sweep, page(), full=True).failed == []
+    run(harness, sweep, page(), full=True)
+    assert harness.db.sweep.find_one()["failed"] == []
     assert run(harness, sweep, page()).counts["errors"] == 0
 
 
@@ -240,9 +244,50 @@ def test_sweep_stops_at_the_page_with_too_many_refunds_that_cannot_be_stored(
         assert "fullAfter" not in harness.db.sweep.find_one()
 
 
+def test_sweep_with_a_hundred_refunds_that_cannot_be_stored_is_complete(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    odd = [external(id=f"re_{number}") for number in range(100)]
+    failures = [("GET", f"/v1/refunds/{each['id']}", lost()) for each in reversed(odd)]
+    report = run(harness, sweep, page(*odd), *failures)
+    assert (report.counts["errors"], report.is_complete) == (100, True)
+
+
+def test_refund_that_cannot_be_stored_is_logged_with_the_code_of_the_error(
+    harness: RefundHarness, sweep: RefundSweep, log_records: LogRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"event": "reconcile_failed", "stripe_refund_id": "re_1"}
+    run(harness, sweep, page(external()), (*RETRIEVE, lost()))
+    assert failed | {"code": "connection_failed", "error": "OutcomeUnknown"} in log_records()
+    run(harness, sweep, (*RETRIEVE, lost()), page())
+    assert failed | {"code": "connection_failed", "error": "OutcomeUnknown"} in log_records()
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(harness.stripe_sync, "upsert_from_stripe", fail)
+    run(harness, sweep, (*RETRIEVE, (200, external())), page())
+    assert failed | {"code": None, "error": "ValueError"} in log_records()
+
+
+def test_counts_cover_all_pages(harness: RefundHarness, sweep: RefundSweep) -> None:
+    stored = [external(id=f"re_{number}") for number in range(2)]
+    reads = [("GET", f"/v1/refunds/{each['id']}", (200, each)) for each in reversed(stored)]
+    run(harness, sweep, page(*stored), *reads)
+    odd = external(id="re_9", status="reversing")
+    report = run(harness, sweep, page(*stored, odd, has_more=True), page(odd), full=True)
+    assert report.as_dict() == {
+        "full": True,
+        "complete": True,
+        "counts": {"read": 4, "unchanged": 2, "stored": 0, "foreign": 0, "unreadable": 2, "errors": 0},
+    }
+
+
 def test_full_sweep_is_overdue_after_25_hours_also_if_there_was_never_one(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
+    assert sweep.find_overdue() is None
+    harness.db.sweep.insert_one({"_id": "receivers", "startedAt": harness.now - timedelta(days=9)})
     assert sweep.find_overdue() is None
     first, unavailable = harness.now, (*LIST, (500, error_object("", "api_error")))
     for _ in range(2):
@@ -301,6 +346,19 @@ def test_second_machine_does_not_sweep_until_the_lease_expires(
     assert run(harness, sweep, page()).is_complete
 
 
+def test_machine_that_finishes_pages_holds_the_sweep(harness: RefundHarness, sweep: RefundSweep) -> None:
+    other, acquired = SweepState(harness.db.sweep, lambda: harness.now), []
+
+    def try_to_take_over(sent: Any) -> None:
+        harness.now += LEASE - timedelta(milliseconds=1)
+        acquired.append(other.acquire())
+
+    harness.stripe.before = try_to_take_over
+    pages = [foreign_page(CREATED), foreign_page(CREATED - 1), foreign_page(CREATED - 2, has_more=False)]
+    assert run(harness, sweep, *pages).is_complete
+    assert acquired == [None] * 3
+
+
 def test_machine_that_lost_its_lease_does_not_move_the_cursor(
     harness: RefundHarness, sweep: RefundSweep
 ) -> None:
@@ -317,3 +375,8 @@ def test_machine_that_lost_its_lease_does_not_move_the_cursor(
 def test_payment_of_purchases_in_a_list_is_unknown(harness: RefundHarness, sweep: RefundSweep) -> None:
     harness.db.purchases.update_many({}, {"$set": {"stripePaymentIntentId": [PAYMENT, "pi_2"]}})
     assert run(harness, sweep, page(external())).counts["foreign"] == 1
+
+
+def test_placeholder_of_a_purchase_is_no_payment(harness: RefundHarness, sweep: RefundSweep) -> None:
+    harness.db.purchases.update_many({}, {"$set": {"stripePaymentIntentId": "free"}})
+    assert run(harness, sweep, page(external(payment_intent="free"))).counts["foreign"] == 1

@@ -18,7 +18,7 @@ export class DataView extends Component {
   componentDidMount() {
     this.load();
     this.subscriptions = [
-      session.onChange(() => session.getToken() && this.state.error && this.load()),
+      session.onChange(() => session.isSignedIn() && this.state.error && this.load()),
       onRefundChange((refund) => this.refundChanged(refund)),
     ];
   }

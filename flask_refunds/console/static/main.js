@@ -19,7 +19,7 @@ const VIEWS = { purchases: Purchases, payment: Payment, refunds: Refunds, review
 const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["reviews", "Reviews"], ["reports", "Reports"]];
 
 class App extends Component {
-  state = { route: parse(), isSignedIn: Boolean(session.getToken()), wasSignedIn: false, dialog: null, reviewCount: 0 };
+  state = { route: parse(), isSignedIn: session.isSignedIn(), dialog: null, reviewCount: 0 };
 
   componentDidMount() {
     window.addEventListener("hashchange", this.followRoute);
@@ -35,8 +35,8 @@ class App extends Component {
   }
 
   followSession = () => {
-    const isSignedIn = Boolean(session.getToken());
-    this.setState({ isSignedIn, wasSignedIn: this.state.wasSignedIn || this.state.isSignedIn });
+    const isSignedIn = session.isSignedIn();
+    this.setState({ isSignedIn });
     if (isSignedIn) this.start();
   };
 
@@ -66,22 +66,22 @@ class App extends Component {
 
   signOut = () => {
     draft.clear();
-    session.clearToken();
-    this.setState({ wasSignedIn: false, dialog: null });
+    this.setState({ dialog: null });
+    session.signOut();
   };
 
-  render(props, { route, isSignedIn, wasSignedIn, dialog, reviewCount }) {
+  render(props, { route, isSignedIn, dialog, reviewCount }) {
     const View = VIEWS[route.view] ?? Purchases;
-    const isVisible = isSignedIn || wasSignedIn;
+    const isVisible = isSignedIn || session.wasSignedIn();
     return html`<a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
       <header class="bar"><div class="container">
         <span class="brand">Refunds${isTest && html`<span class="status warning">test mode</span>`}</span>
         <nav aria-label="Views">${NAV.map(([view, label]) => html`<${NavLink} view=${view} label=${label} route=${route} count=${view === "reviews" ? reviewCount : 0} />`)}</nav>
-        ${isSignedIn && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
+        ${session.getToken() && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
       </div></header>
       <main id="content" tabindex="-1" class="container">${isVisible ? html`<${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} />` : html`<h1 tabindex="-1">Refunds</h1>`}</main>
       ${isVisible && dialog && html`<${RefundDialog} key=${dialog.purchaseId} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />`}
-      ${!isSignedIn && html`<${SignIn} expired=${wasSignedIn} />`}
+      ${!isSignedIn && html`<${SignIn} expired=${session.wasSignedIn()} />`}
       <${Notifications} register=${(add) => (this.addNotification = add)} />`;
   }
 }

@@ -56,8 +56,10 @@ const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never ma
  * @returns {{severity: string, title: string, text: string, button: string|null}} `button`: the label of the next action
  */
 export function describeResult(result) {
-  const { status, code, refund, hint } = result;
+  const { status, code, message, refund, hint } = result;
   if (status === 0) return warning("No response", `The refund may or may not have been made. ${SAFE_TO_RETRY}`, "Try again");
+  if (code === "rejected_elsewhere") return warning("Request rejected", `${message} Most likely, nothing was sent to Stripe. ${SAFE_TO_RETRY} If it happens again, tell your developers.`, "Try again");
+  if (code === "cross_site_request") return error("Request rejected", `${sentence(message)} Nothing was refunded. ${hint}`);
   if (hint) return warning("Refunded", hint);
   if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
@@ -114,9 +116,9 @@ export function describeChange(refund) {
 }
 
 /** Say why data can't be shown. */
-export function errorMessage({ status, message }) {
+export function errorMessage({ status, code, message }) {
   if (status === 401) return "Sign in to view this.";
-  if (status === 403) return "Admin access required. You are signed in, but not as an admin.";
+  if (code === "admin_required") return "Admin access required. You are signed in, but not as an admin.";
   return status ? sentence(message) : "The server isn't responding.";
 }
 

@@ -3,6 +3,7 @@
 const { dataset } = document.documentElement;
 
 export const isTest = dataset.mode === "test";
+export const usesSession = dataset.session === "true";
 export const loginUrl = dataset.loginUrl || null;
 
 /** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */

@@ -15,7 +15,7 @@ const STATUSES = [["", "Any status"], ...purchaseStatuses.map((each) => [each, e
 /** The API's parameters for the filters. */
 function toQuery({ q = "", status, from, to }) {
   const text = q.trim();
-  const search = text.startsWith("pi_") ? { paymentIntent: text } : { user: text };
+  const search = /^(pi|ch|py|cs)_/.test(text) ? { paymentIntent: text } : { user: text };
   return { ...search, status, from: startOfDay(from), to: endOfDay(to) };
 }
 

@@ -1,6 +1,6 @@
 // Sends refund requests. Each purchase has at most one request in progress, however often the button is pressed.
 
-import { ApiError, NoResponse, postRefund } from "./api.js";
+import { ApiError, NoResponse, postRefund, Rejected } from "./api.js";
 import { notify, pollUntilSettled } from "./polling.js";
 
 const inProgress = new Map();
@@ -10,7 +10,7 @@ export const isInProgress = (purchaseId) => inProgress.has(purchaseId);
 /**
  * Refund a purchase, or resume its refund.
  * @returns {Promise<{status: number, refund?: object, code?: string, message?: string, retryAfter?: number}>}
- *   `status` is 0 if there is no response
+ *   `status` is 0 if there is no response; `code` is `rejected_elsewhere` if the response isn't the API's
  */
 export function requestRefund(purchaseId, fields) {
   if (!isInProgress(purchaseId)) {
@@ -30,7 +30,8 @@ async function request(purchaseId, fields) {
 
 function toResult(error) {
   if (error instanceof NoResponse) return { status: 0 };
+  if (error instanceof Rejected) return { status: error.status, code: "rejected_elsewhere", message: error.message };
   if (!(error instanceof ApiError)) throw error;
-  const { status, code, message, refund, retryAfter } = error;
-  return { status, code, message, refund, retryAfter };
+  const { status, code, message, hint, refund, retryAfter } = error;
+  return { status, code, message, hint, refund, retryAfter };
 }

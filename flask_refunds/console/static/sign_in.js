@@ -2,7 +2,7 @@
 
 import { Note } from "./components.js";
 import { Dialog } from "./dialog.js";
-import { loginUrl } from "./page_config.js";
+import { loginUrl, usesSession } from "./page_config.js";
 import * as session from "./session.js";
 import { Component, html } from "./ui.js";
 
@@ -18,6 +18,7 @@ export class SignIn extends Component {
 
   submit = (event) => {
     event.preventDefault();
+    if (usesSession) return session.resume();
     const token = this.state.text.trim().replace(/^.*\s/, "");
     if (token) session.setToken(token);
   };
@@ -27,11 +28,13 @@ export class SignIn extends Component {
       <form onSubmit=${this.submit}>
         <h2 id="sign-in-heading">Sign in</h2>
         ${expired && html`<${Note} severity="warning">Your session expired. Your input is kept.<//>`}
-        ${loginUrl ? html`<p>This page is for admins.</p>` : html`<${TokenField} text=${text} onInput=${(value) => this.setState({ text: value })} />`}
+        ${loginUrl && html`<p>This page is for admins.</p>`}
+        ${!loginUrl && usesSession && html`<p>Sign in to your app in another tab, then continue here.</p>`}
+        ${!loginUrl && !usesSession && html`<${TokenField} text=${text} onInput=${(value) => this.setState({ text: value })} />`}
         <div class="buttons">
           ${loginUrl
             ? html`<a class="button" href=${signInUrl()} onClick=${(event) => (event.currentTarget.href = signInUrl())}>Sign in</a>`
-            : html`<button type="submit" disabled=${!text.trim()}>Continue</button>`}
+            : html`<button type="submit" disabled=${!usesSession && !text.trim()}>Continue</button>`}
         </div>
       </form>
     <//>`;

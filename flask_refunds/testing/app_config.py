@@ -1,0 +1,66 @@
+"""The database and the config of an app under test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pymongo
+
+from .sandbox import StripeSandbox
+
+STRIPE_TIMEOUT_SECONDS = 0.5
+"""How long a request waits for a sandbox that doesn't answer."""
+
+
+def make_config(stripe: StripeSandbox, **database: Any) -> dict[str, Any]:
+    """Return the config of an app that uses a sandbox: with secrets, a short timeout and no retries.
+
+    :param database: the config keys of the database, from :func:`open_database`.
+    """
+    return {
+        "TESTING": True,
+        "SECRET_KEY": "for-the-tests-only-0123456789abcdef",
+        "JWT_SECRET_KEY": "for-the-tests-only-0123456789abcdef",
+        "STRIPE_SECRET_KEY": "sk_test_forTheTestsOnly",
+        "STRIPE_WEBHOOK_SECRET": "whsec_for_the_tests_only",
+        "STRIPE_API_BASE": stripe.url,
+        "REFUNDS_STRIPE_TIMEOUT": STRIPE_TIMEOUT_SECONDS,
+        "REFUNDS_STRIPE_RETRIES": 0,
+        **database,
+    }
+
+
+@contextmanager
+def open_database(uri: str | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the config keys of a new, empty database, which is dropped at the end.
+
+    :param uri: of a MongoDB server; the database that it names isn't used. By default, mongomock simulates a
+        server.
+    :raises RuntimeError: mongomock isn't installed.
+    """
+    if uri is None:
+        yield {"REFUNDS_MONGO": _mongomock_client().shop}
+        return
+    name = f"refunds_test_{secrets.token_hex(6)}"
+    with pymongo.MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
+        try:
+            yield {
+                "REFUNDS_MONGO": client[name],
+                "MONGO_URI": urlsplit(uri)._replace(path=f"/{name}").geturl(),
+            }
+        finally:
+            client.drop_database(name)
+
+
+def _mongomock_client() -> Any:
+    try:
+        import mongomock
+    except ImportError:
+        raise RuntimeError(
+            "Install mongomock, or use a MongoDB server: pytest --refunds-mongo mongodb://localhost"
+        ) from None
+    return mongomock.MongoClient(tz_aware=True)

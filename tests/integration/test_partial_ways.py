@@ -85,7 +85,7 @@ def test_command_rejects_an_amount_that_the_currency_does_not_have(
 def test_command_without_refundable_shows_what_to_add(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(AMOUNT)
     purchase = str(shop.add_purchase(payment))
-    sandbox.refund_in_dashboard(payment, 999)
+    sandbox.dashboard_refund(payment, 999)
     result = shop.flask("refund", purchase, "--amount", "5.00")
     assert (result.exit_code, "Add --refundable 20.00 --number 1" in result.output) == (2, True)
     assert made(sandbox) == []
@@ -141,7 +141,7 @@ def test_python_call_refunds_a_part(shop: Shop, sandbox: StripeSandbox) -> None:
         with pytest.raises(InvalidRequest):
             refund_purchase(purchase, refundable=AMOUNT)
         rest = refund_purchase(purchase, reason="duplicate", note="the rest").refund
-    assert (rest.amount, rest.is_full, rest.requested_by, rest.source) == (AMOUNT - 500, True, None, "app")
+    assert (rest.amount, rest.is_full, rest.requested_by, rest.source) == (AMOUNT - 500, False, None, "app")
     assert amounts(sandbox, payment) == [500, AMOUNT - 500]
     assert shop.status_of(purchase) == "refunded"
 
@@ -197,7 +197,7 @@ def test_plan_says_what_went_back_before(shop: Shop, sandbox: StripeSandbox, tmp
 def test_bulk_run_refunds_each_payment_once_whatever_is_left(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(AMOUNT)
     purchase = shop.add_purchase(payment)
-    part = sandbox.refund_in_dashboard(payment, 500)
+    part = sandbox.dashboard_refund(payment, 500)
     run(shop, [purchase])
     sandbox.settle(part["id"], "failed")
     send(shop, sandbox.events[-1])
@@ -236,7 +236,7 @@ def test_retry_of_a_part_that_no_longer_fits_is_refused(shop: Shop, sandbox: Str
         failed = refund_purchase(purchase, amount=2000, refundable=AMOUNT).refund
     sandbox.settle(failed.stripe_refund_id or "", "failed")
     send(shop, sandbox.events[-1])
-    sandbox.refund_in_dashboard(payment, 1500)
+    sandbox.dashboard_refund(payment, 1500)
     result = shop.flask("resolve", failed.id, "--retry", "--comment", "by phone")
     assert result.exit_code == 2, result.output
     assert amounts(sandbox, payment) == [1500]

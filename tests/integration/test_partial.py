@@ -10,6 +10,9 @@ from werkzeug.test import TestResponse
 
 from flask_refunds import extension
 from flask_refunds.testing import Fault, StripeSandbox
+from tests.integration.test_connect import SELLER
+from tests.integration.test_purchase_rules import drop_validator, require_invoice, verify
+from tests.integration.test_references import refer
 from tests.integration.webhooks import PENDING_CARD, SECRET, send
 from tests.shop import Shop, make_app
 
@@ -395,3 +398,60 @@ def test_pending_closing_part_marks_the_purchase_when_it_succeeds(shop: Shop, sa
 
 def test_part_of_an_unknown_purchase_is_not_found(shop: Shop) -> None:
     assert_error(refund(shop, ObjectId(), 500, AMOUNT), 404, "purchase_not_found")
+
+
+def test_closed_purchase_that_mongodb_rejects_is_marked_when_the_rule_is_gone(
+    shop: Shop, database: Any, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(AMOUNT)
+    purchase, other = shop.add_purchase(payment), shop.add_purchase(payment)
+    require_invoice(database)
+    answer = refund(shop, purchase, 500, AMOUNT, 1, markRefunded=True)
+    assert (answer.status_code, answer.json["purchase"]["status"]) == (200, "completed")
+    assert "rejected" in answer.json["hint"]
+    verify(shop, f"{payment}:1")
+    assert shop.records()[0]["review"]["code"] == "purchase_not_updated"
+    drop_validator(database)
+    verify(shop, f"{payment}:1")
+    assert [shop.status_of(each) for each in (purchase, other)] == ["refunded", "completed"]
+    assert shop.records()[0]["review"] is None
+
+
+def test_closed_purchase_that_the_app_completes_again_is_left_alone(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(AMOUNT)
+    purchase = shop.add_purchase(payment)
+    refund(shop, purchase, 500, AMOUNT, 1, markRefunded=True)
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
+    verify(shop, f"{payment}:1")
+    assert shop.status_of(purchase) == "completed"
+    assert shop.refund(purchase).json["refund"]["amount"] == AMOUNT - 500  # the shop gives its fee back, too
+    assert shop.status_of(purchase) == "refunded"
+
+
+@pytest.mark.parametrize("kind", ["charge", "session"])
+def test_part_of_a_payment_on_a_connected_account_is_refunded_there(
+    database: Any, sandbox: StripeSandbox, kind: str
+) -> None:
+    options = {"REFUNDS_PURCHASE_FIELDS": {"stripe_account": "seller.account"}}
+    shop = make_shop(database, sandbox, **options)
+    payment = sandbox.create_payment(AMOUNT, account=SELLER)
+    purchase = shop.add_purchase(refer(sandbox, kind, payment), seller={"account": SELLER})
+    for replayed in (None, True):
+        answer = refund(shop, purchase, 500, AMOUNT, 1)
+        assert (answer.status_code, answer.json.get("replayed")) == (200, replayed), answer.text
+    assert {each.account for each in sandbox.requests} == {SELLER}
+    assert refund(shop, purchase, AMOUNT - 500, AMOUNT - 500, 2).status_code == 200
+    assert shop.status_of(purchase) == "refunded"
+    assert amounts(sandbox, payment) == [500, AMOUNT - 500]
+
+
+def test_options_of_the_app_are_sent_with_a_part(database: Any, sandbox: StripeSandbox) -> None:
+    sandbox.connect_account(SELLER)
+    payment = sandbox.create_payment(AMOUNT, transfer_to=SELLER)
+    shop = make_shop(database, sandbox, REFUNDS_STRIPE_OPTIONS={"reverse_transfer": True})
+    purchase = shop.add_purchase(payment)
+    assert refund(shop, purchase, 500, AMOUNT, 1).status_code == 200
+    assert shop.records()[0]["request"]["amount"] == 500
+    assert sandbox.transfer(payment)["amount_reversed"] == 500

@@ -3,10 +3,11 @@
 Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it in ``app.config``.
 """
 
-from .api import bulk_refund, plan_bulk_refund
+from .api import bulk_refund, plan_bulk_refund, refund_purchase
 from .blueprint import make_blueprint, refunds_bp
 from .errors import (
     AdminRequired,
+    AmountTooLarge,
     ConfigurationError,
     CrossSiteRequest,
     DatabaseUnavailable,
@@ -18,6 +19,8 @@ from .errors import (
     PurchaseNotFound,
     PurchaseNotRefundable,
     RecordUnreadable,
+    RefundableChanged,
+    RefundAmbiguous,
     RefundFailed,
     RefundInProgress,
     RefundNotFound,
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdminRequired",
+    "AmountTooLarge",
     "ConfigurationError",
     "CrossSiteRequest",
     "DatabaseUnavailable",
@@ -47,9 +51,11 @@ __all__ = [
     "PurchaseNotFound",
     "PurchaseNotRefundable",
     "RecordUnreadable",
+    "RefundAmbiguous",
     "RefundFailed",
     "RefundInProgress",
     "RefundNotFound",
+    "RefundableChanged",
     "RefundsError",
     "StripeKeyRejected",
     "StripeRateLimited",
@@ -65,6 +71,7 @@ __all__ = [
     "refund_failed",
     "refund_needs_review",
     "refund_pending",
+    "refund_purchase",
     "refund_succeeded",
     "refunds_bp",
     "require_admin",

@@ -1,4 +1,4 @@
-"""Bulk runs for your app's own code. Call these in an app context."""
+"""Refunds for your app's own code. Call these in an app context."""
 
 from __future__ import annotations
 
@@ -6,14 +6,50 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from .core.results import RefundResult
 from .extension import current_refunds
-from .models import Reason, RefundRequest
-from .schemas.inputs import parse_note, parse_reason, require_many
+from .models import Part, Reason, RefundRequest
+from .schemas.inputs import parse_note, parse_part, parse_reason, require_many
 from .storage.purchase_ids import PurchaseIds
 from .storage.stored_ids import encodable_id
 
 if TYPE_CHECKING:
     from .bulk import BulkPlan, BulkResult, BulkSummary
+
+
+def refund_purchase(
+    purchase_id: Any,
+    *,
+    requested_by: str | None = None,
+    reason: Reason | None = None,
+    note: str | None = None,
+    amount: int | None = None,
+    refundable: int | None = None,
+    number: int | None = None,
+    mark_refunded: bool = False,
+) -> RefundResult:
+    """Refund a completed purchase, as ``POST /admin/refund/<purchaseId>`` does.
+
+    A refund that is pending, or whose outcome is unknown, is returned too: see its ``status``. Make the same
+    call again to continue it. It can't refund twice.
+
+    :param purchase_id: the value of its ``_id``. Text is only the ID of a purchase whose ``_id`` is text.
+    :param requested_by: who requests the refund, for the ledger.
+    :param reason: ``requested_by_customer``, ``duplicate`` or ``fraudulent``.
+    :param note: a note for the ledger; at most 500 characters.
+    :param amount: a part of the payment, in minor units; by default, all that is left. Needs ``refundable``,
+        and ``REFUNDS_ALLOW_PARTIAL``.
+    :param refundable: what was left of the payment when the amount was decided. If it has changed, nothing is
+        refunded.
+    :param number: the number that the refund gets, which tells two equal parts apart.
+    :param mark_refunded: whether the purchase becomes refunded with this part, because you keep the rest.
+    :raises InvalidRequest: 400; nothing was refunded.
+    :raises RefundsError: as ``POST /admin/refund/<purchaseId>`` answers; ``code`` tells which.
+    """
+    refunds = current_refunds()
+    part = read_part(amount, refundable, number, mark_refunded)
+    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), part=part)
+    return refunds.service.refund(encodable_id(purchase_id, refunds.database), request)
 
 
 def plan_bulk_refund(
@@ -82,3 +118,17 @@ def read_ids(purchase_ids: Iterable[Any]) -> PurchaseIds:
     """
     database = current_refunds().database
     return PurchaseIds(encodable_id(each, database) for each in require_many(purchase_ids))
+
+
+def read_part(
+    amount: int | None, refundable: int | None, number: int | None, mark_refunded: bool
+) -> Part | None:
+    """Return the part that a call names, or ``None`` for all that is left of a payment.
+
+    :raises InvalidRequest: 400; nothing was refunded.
+    """
+    numbers = {"amount": amount, "refundable": refundable, "number": number}
+    fields: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    if mark_refunded:
+        fields["markRefunded"] = mark_refunded
+    return parse_part(fields, allowed=current_refunds().settings.refunds_allow_partial)

@@ -13,7 +13,7 @@ from typing import Any
 
 from celery import Task, shared_task
 
-from .api import bulk_refund
+from .api import bulk_refund, read_part
 from .bulk import check_name
 from .errors import (
     DatabaseUnavailable,
@@ -58,20 +58,27 @@ def refund_purchase(
     requested_by: str | None = None,
     reason: Reason | None = None,
     note: str | None = None,
+    amount: int | None = None,
+    refundable: int | None = None,
+    number: int | None = None,
+    mark_refunded: bool = False,
     rate: float | None = None,
 ) -> dict[str, Any]:
-    """Refund a completed purchase in full, as ``POST /admin/refund/<purchaseId>`` does.
+    """Refund a completed purchase, as ``POST /admin/refund/<purchaseId>`` does.
 
     The task is retried every 10 seconds, up to 30 times, if another call is working on the refund, Stripe or
     MongoDB is unavailable or overloaded, or the outcome is unknown.
 
     :param purchase_id: as in a URL.
+    :param amount: a part of the payment; with it, the next three are as in :func:`refund_purchase` of
+        ``flask_refunds``.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
     :return: the refund, as in the HTTP API.
     :raises RefundsError: the service's error; the task has failed.
     """
     refunds = current_refunds()
-    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note))
+    part = read_part(amount, refundable, number, mark_refunded)
+    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), part=part)
     rate_limiter = refunds.rate_limiter(rate)
     rate_limiter.wait()
     try:

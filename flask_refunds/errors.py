@@ -34,6 +34,8 @@ class RefundsError(Exception):
     )
     headers: ClassVar[Mapping[str, str]] = {}
     """Extra headers of the answer."""
+    details: Mapping[str, int] = {}
+    """Extra fields of the answer."""
     default_hint: ClassVar[str | None] = None
     """What the caller can do, for the answer."""
 
@@ -129,6 +131,41 @@ class RefundInProgress(RefundsError):
     code = "refund_in_progress"
     default_message = "Refund already in progress"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+class AmountTooLarge(RefundsError):
+    """400: the amount of a partial refund is larger than what its caller saw as refundable."""
+
+    status = 400
+    code = "amount_too_large"
+    default_message = "amount is larger than refundable. Nothing was refunded."
+
+
+class RefundableChanged(RefundsError):
+    """409: a partial refund isn't based on the payment as it is now. Look at it again, then decide.
+
+    :param refundable: what is left of the payment now, in minor units.
+    :param number: the number that the next refund of the payment gets.
+    """
+
+    status = 409
+    code = "refundable_changed"
+    default_message = "The payment was refunded or changed meanwhile. This call refunded nothing."
+
+    def __init__(self, *, refundable: int, number: int) -> None:
+        super().__init__()
+        self.details = {"refundable": refundable, "number": number}
+
+
+class RefundAmbiguous(RefundsError):
+    """409: it isn't certain whether a partial refund repeats an earlier call, or is meant as another one."""
+
+    status = 409
+    code = "refund_ambiguous"
+    default_message = (
+        "An equal refund was made before, and the same amount is refundable again. "
+        "Send number to say which refund this is. This call refunded nothing."
+    )
 
 
 class RefundFailed(RefundsError):

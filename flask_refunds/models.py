@@ -154,6 +154,22 @@ class ReviewRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a payment to refund, and what its caller saw of the payment before.
+
+    :param amount: in minor units.
+    :param refundable: what was left of the payment, in minor units.
+    :param number: the number that the refund would get; ``None`` for callers that know only amounts.
+    :param mark_refunded: whether the named purchase is refunded by this part, although a rest remains.
+    """
+
+    amount: int
+    refundable: int
+    number: int | None = None
+    mark_refunded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RefundRequest:
     """What a caller requests, apart from the purchase.
 
@@ -162,6 +178,7 @@ class RefundRequest:
     :param note: text for the ledger only; at most 500 characters.
     :param bulk_run: the name of the bulk run that makes this request (:func:`is_bulk_name`). A refund that
         exists already keeps the name that it was created with.
+    :param part: a part of the payment; ``None`` for all that is left of it.
     """
 
     requested_by: str | None
@@ -169,6 +186,7 @@ class RefundRequest:
     reason: Reason | None = None
     note: str | None = None
     bulk_run: str | None = None
+    part: Part | None = None
 
     @property
     def actor(self) -> str:
@@ -224,6 +242,8 @@ class Refund:
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
+    part: Part | None
+    """What the caller requested, if it is a part of the payment."""
     request: Mapping[str, Any]
     """The parameters sent to Stripe. Every later attempt sends exactly the same."""
     lease_token: str | None
@@ -251,6 +271,16 @@ class Refund:
     def is_full(self) -> bool:
         """Whether this refund alone returns everything that the payment had captured."""
         return 0 < (self.amount_captured or 0) <= (self.amount or 0)
+
+    @property
+    def takes_rest(self) -> bool:
+        """Whether it was requested for all that was left of the payment."""
+        return self.part is None or self.part.amount >= self.part.refundable
+
+    @property
+    def closed_purchase_ids(self) -> Sequence[Any]:
+        """The purchase that this part marks as refunded by itself, whatever the payment's other refunds."""
+        return self.purchase_ids if self.part is not None and self.part.mark_refunded else ()
 
     @property
     def was_accepted_at_once(self) -> bool:
@@ -424,56 +454,3 @@ def is_storable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def next_number(refunds: Sequence[Refund]) -> int:
-    """Return the number of a payment's next refund. A number that a restore lost stays unused if it can.
-
-    :param refunds: all of the payment's.
-    """
-    return max((each.number or 0 for each in refunds), default=0) + 1
-
-
-def find_active(refunds: Sequence[Refund]) -> Refund | None:
-    """Return the last refund created here that didn't fail, if any: it may prevent another one."""
-    active = (each for each in refunds if each.created_here and not each.status.is_failed_or_canceled)
-    return max(active, key=lambda each: each.number or 0, default=None)
-
-
-def is_refunded(refunds: Sequence[Refund]) -> bool:
-    """Return whether these refunds of a payment returned everything that it captured, as far as is known."""
-    return 0 < _amount_captured(refunds) <= _amount_succeeded(refunds)
-
-
-def is_reserved(refunds: Sequence[Refund]) -> bool:
-    """Return whether nothing of a payment remains to refund: its refunds succeeded, or are open at Stripe."""
-    live = [each for each in refunds if not each.status.is_failed_or_canceled]
-    return 0 < _amount_captured(refunds) <= _total(live)
-
-
-def exceeds_payment(refunds: Sequence[Refund]) -> bool:
-    """Return whether the succeeded refunds of a payment add up to more than it captured."""
-    return _amount_succeeded(refunds) > _amount_captured(refunds)
-
-
-def keeps_marks(refunds: Sequence[Refund]) -> bool:
-    """Return whether the purchases that were marked as refunded stay so.
-
-    They do if the refunds still cover what was captured when they were marked: more captured later doesn't
-    make a purchase completed again.
-    """
-    captured = [each.amount_captured for each in refunds if each.marks and each.amount_captured]
-    return bool(captured) and min(captured) <= _amount_succeeded(refunds)
-
-
-def _amount_captured(refunds: Sequence[Refund]) -> int:
-    return max((each.amount_captured or 0 for each in refunds), default=0)
-
-
-def _amount_succeeded(refunds: Sequence[Refund]) -> int:
-    return _total([each for each in refunds if each.status is RefundStatus.SUCCEEDED])
-
-
-def _total(refunds: Sequence[Refund]) -> int:
-    """Return the sum of refunds, each refund at Stripe once."""
-    return sum({each.stripe_refund_id: each.amount or 0 for each in refunds}.values())

@@ -1,4 +1,4 @@
-"""Amounts in major units, for display. All other code uses Stripe's minor units."""
+"""Amounts in major units, as people read and type them. All other code uses Stripe's minor units."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _ZERO_DECIMAL = {
     *("pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"),
 }
 _THREE_DECIMAL = {"bhd", "jod", "kwd", "omr", "tnd"}
+_WHOLE_ONLY = {"isk", "ugx"}
+_MAJOR_UNITS = re.compile(r"(\d{1,16})(?:\.(\d{1,3}))?", re.ASCII)
 _CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
 _MAX_DIGITS = 20
 _MAX_TEXT = 40
@@ -28,6 +30,36 @@ def decimal_amount(amount: int, currency: str) -> str:
     """
     decimals = _decimals(currency)
     return f"{Decimal(amount).scaleb(-decimals):.{decimals}f}"
+
+
+def parse_amount(text: str, currency: str) -> int:
+    """Parse an amount in the currency's major unit, such as ``5.00``, and return it in Stripe's minor units.
+
+    :param currency: a lowercase ISO 4217 code.
+    :raises ValueError: says what it must be.
+    """
+    found, decimals = _MAJOR_UNITS.fullmatch(text), _decimals(currency)
+    if found is None or len(found[2] or "") > decimals:
+        allowed = f"at most {decimals} decimals" if decimals else "without decimals"
+        raise ValueError(
+            f"an amount in {currency.upper()}, {allowed}, such as {decimal_amount(500, currency)}"
+        )
+    amount = int(Decimal(text).scaleb(decimals))
+    require_multiple(amount, currency)
+    return amount
+
+
+def require_multiple(amount: int, currency: str) -> None:
+    """Check that Stripe accepts an amount in this currency.
+
+    Stripe counts ISK and UGX in hundredths and accepts no fractions. It counts five currencies in
+    thousandths, of which the last digit must be 0 (https://docs.stripe.com/currencies#special-cases).
+
+    :raises ValueError: says what it must be.
+    """
+    step = 100 if currency in _WHOLE_ONLY else 10 if currency in _THREE_DECIMAL else 1
+    if amount % step:
+        raise ValueError(f"a multiple of {decimal_amount(step, currency)} {currency.upper()}")
 
 
 def stored_amount(amount: Any, currency: Any, *, in_minor_units: bool) -> str | None:

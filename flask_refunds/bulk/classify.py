@@ -8,7 +8,8 @@ from enum import Enum
 from typing import Any
 
 from ..errors import RecordUnreadable
-from ..models import Refund, RefundStatus, find_active
+from ..models import Refund, RefundStatus
+from ..payment_refunds import find_active
 from ..purchase_fields import COMPLETED, REFUNDED, read_field
 from ..storage.ledger import Ledger
 from ..storage.purchase_ids import sort_key
@@ -143,7 +144,7 @@ class Classifier:
     def _classify(self, purchase_id: Any, purchase: Purchase, refunds: Sequence[Refund] | None) -> BulkItem:
         if refunds is None:
             return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
-        active = find_active(refunds)
+        active = find_active(refunds, self._name)
         if purchase.status is None:
             word = read_field(purchase.document, self._purchases.fields.status)
             return _classified(purchase_id, Result.NOT_COMPLETED, f"Its status is {word}.")
@@ -163,11 +164,12 @@ class Classifier:
 
 
 def _needs_service(active: Refund, purchase: Purchase) -> bool:
-    """Return whether the service must continue an existing refund: its outcome is unknown, or a crash left
-    the purchase unmarked."""
+    """Return whether the service must continue an existing refund, or refund what a part left: its outcome is
+    unknown, or the purchase is still completed."""
     if active.status is RefundStatus.PROCESSING:
         return True
-    return active.status is RefundStatus.SUCCEEDED and purchase.status == COMPLETED
+    may_be_left = active.status is RefundStatus.SUCCEEDED or active.part is not None
+    return may_be_left and purchase.status == COMPLETED
 
 
 def _classified(purchase_id: Any, result: Result, message: str, refund: Refund | None = None) -> BulkItem:

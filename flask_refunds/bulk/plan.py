@@ -25,6 +25,8 @@ class BulkPlan:
     :param payments: how many payments those have.
     :param amounts: what would be refunded, in minor units by currency; ``None`` if Stripe wasn't asked.
     :param others: how many purchases would have another result, by result.
+    :param partly_refunded: how many of the payments to refund were refunded in part before.
+    :param refunded_before: what those refunds return, in minor units by currency.
     """
 
     name: str
@@ -33,6 +35,8 @@ class BulkPlan:
     payments: int = 0
     amounts: Counter[str] | None = None
     others: Counter[Result] = field(default_factory=Counter)
+    partly_refunded: int = 0
+    refunded_before: Counter[str] = field(default_factory=Counter)
     _looked_up: set[str] = field(default_factory=set)
     """The payments that weren't known before Stripe was asked: several items may be primary for one."""
 
@@ -52,6 +56,9 @@ class BulkPlan:
         self.payments += item.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
+            if payment.refunded:
+                self.partly_refunded += 1
+                self.refunded_before[payment.currency] += payment.refunded
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan for JSON."""
@@ -62,6 +69,8 @@ class BulkPlan:
             "payments": self.payments,
             "amounts": None if self.amounts is None else dict(sorted(self.amounts.items())),
             "others": count_by_value(self.others),
+            "partlyRefunded": None if self.amounts is None else self.partly_refunded,
+            "refundedBefore": None if self.amounts is None else dict(sorted(self.refunded_before.items())),
         }
 
 

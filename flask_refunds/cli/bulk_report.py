@@ -36,6 +36,10 @@ def plan_lines(plan: BulkPlan) -> Iterator[str]:
     """Yield the lines of a plan."""
     yield f"Bulk run {plan.name}: {_count(plan.purchases, 'purchase')}."
     yield _line(plan.refundable, f"to refund, from {_count(plan.payments, 'payment')}{_sums(plan.amounts)}")
+    if plan.partly_refunded:
+        yield _line(
+            plan.partly_refunded, f"of these payments are partly refunded{_sums(plan.refunded_before)} before"
+        )
     for result in Result:
         if plan.others[result]:
             yield _line(plan.others[result], _PLAN_DESCRIPTIONS[result])

@@ -18,7 +18,7 @@ from .options import filter_options
 
 COLUMNS = (
     *("id", "paymentIntent", "purchaseIds", "status", "amount", "currency", "amountDecimal"),
-    *("reason", "note", "requestedBy", "source", "bulkRun", "stripeRefundId"),
+    *("reason", "note", "requestedBy", "source", "bulkRun", "isFull", "stripeRefundId"),
     *("failureCode", "failureMessage", "reviewCode", "createdAt", "updatedAt", "settledAt"),
 )
 
@@ -66,6 +66,7 @@ def _flatten(refund: Refund) -> dict[str, Any]:
     return render_refund(refund) | {
         "purchaseIds": " ".join(map(id_text, refund.purchase_ids)),
         "amountDecimal": decimal_cell(refund.amount, refund.currency),
+        "isFull": {True: "true", False: "false"}.get(refund.is_full) if refund.amount is not None else None,
         "failureCode": failure.code if failure else None,
         "failureMessage": failure.message if failure else None,
         "reviewCode": review.code.value if review else None,

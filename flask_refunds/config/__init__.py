@@ -71,6 +71,7 @@ class Settings:
     stripe_secret_key: str = field(repr=False)
     stripe_webhook_secret: tuple[str, ...] = field(repr=False)
     stripe_api_base: str
+    refunds_allow_partial: bool
     refunds_stripe_timeout: float
     refunds_stripe_retries: int
     refunds_lease_seconds: float
@@ -261,6 +262,7 @@ def _stripe_settings(reader: Reader) -> dict[str, Any]:
         "stripe_secret_key": key,
         "stripe_webhook_secret": _webhook_secrets(reader),
         "stripe_api_base": base.rstrip("/"),
+        "refunds_allow_partial": reader.boolean("REFUNDS_ALLOW_PARTIAL", False),
         "refunds_stripe_timeout": timeout,
         "refunds_stripe_retries": retries,
         # A lease that ends before its call does would let a second call work on the same refund.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import PurchaseNotFound, PurchaseNotRefundable
 from ..models import Payment, Refund
+from ..payment_refunds import next_number
 from ..purchase_fields import COMPLETED
 from ..storage.purchases import Purchase, Purchases
 from .payments import PaymentResolver, payment_errors
@@ -19,10 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The payment that would be refunded, and the refunds that it had so far."""
+    """The payment that would be refunded, and the refunds that it had so far.
+
+    The refunds were read before the payment, so that :attr:`number` can lock what is left of it.
+    """
 
     payment: Payment
     refunds: Sequence[Refund]
+
+    @property
+    def number(self) -> int:
+        """The number that the payment's next refund gets."""
+        return next_number(self.refunds)
 
 
 class Previewer:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from ..clock import CALL_SECONDS, Deadline
 from ..errors import NothingToResolve, RefundInProgress, StripeCallError
 from ..log import LogEvent, log_event
 from ..models import Refund, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
-from .service import UNREADABLE_REFUND, RefundResult, RefundService
+from .results import RefundResult
+from .service import UNREADABLE_REFUND, RefundService
 from .transitions import RefundTransitions
 
 
@@ -105,6 +108,10 @@ class ManualReview:
         if refund.status is RefundStatus.PROCESSING:
             actor = request.actor
             self._give_up(refund, actor=actor, comment=comment, checked=checked, keep_review=True)
+        if refund.part is not None:
+            refunds = self._ledger.list_for_payment(refund.payment_intent)
+            part = self._service.partial.repeat(refund, refunds, Deadline.after(CALL_SECONDS))
+            request = replace(request, part=part)
         result = self._service.refund(purchase_id, request)
         is_unknown = result.refund.status is RefundStatus.PROCESSING
         if is_unknown and result.refund.note != comment and refund.status is not RefundStatus.PROCESSING:

@@ -6,14 +6,15 @@ the record shows what is next, and calling :meth:`RefundService.refund` again co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import (
+    AmountTooLarge,
     DatabaseUnavailable,
     KeyRejected,
     OutcomeUnknown,
@@ -21,30 +22,20 @@ from ..errors import (
     PurchaseNotFound,
     PurchaseNotRefundable,
     RateLimited,
-    RefundFailed,
+    RefundableChanged,
     RefundInProgress,
-    RefundsError,
     RequestRejected,
     StripeCallError,
-    StripeKeyRejected,
-    StripeRateLimited,
 )
 from ..log import LogEvent, log_event
-from ..models import (
-    Failure,
-    Refund,
-    RefundRequest,
-    RefundStatus,
-    ReviewCode,
-    StripeRefund,
-    find_active,
-    is_reserved,
-    next_number,
-)
+from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from ..payment_refunds import find_active, is_reserved, next_number
 from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
 from ..storage.purchases import Purchase, Purchases
+from .partial import PartialRefunds, require_none_processing
 from .payments import PaymentResolver
+from .results import ALREADY_REFUNDED, RefundResult, error_of
 from .stripe_options import StripeOptions
 from .stripe_sync import StripeSync
 from .transitions import RefundTransitions
@@ -69,35 +60,6 @@ _AFTER_STRIPE_SECONDS = 4.0
 """The part of a call's time that is reserved for the two writes after Stripe's answer."""
 
 _CLAIM_ATTEMPTS = 4
-_STATUS_REJECTED = (
-    "The money was refunded, but the database rejected the purchase's new status, or couldn't write it."
-)
-_NOT_MARKED_YET = (
-    "The money was refunded. The purchase isn't marked, because it was changed meanwhile, "
-    "or because the refunds known so far don't cover its payment. Reconcile looks again."
-)
-_ALREADY_REFUNDED = "charge_already_refunded"
-
-
-@dataclass(frozen=True, slots=True)
-class RefundResult:
-    """The refund, and the requested purchase as it is now.
-
-    :param is_marked: whether the purchase has the status of refunded ones.
-    """
-
-    refund: Refund
-    purchase: Mapping[str, Any]
-    is_marked: bool
-
-    @property
-    def hint(self) -> str | None:
-        """Why the purchase isn't marked although the refund succeeded; ``None`` if it is."""
-        if self.refund.status is not RefundStatus.SUCCEEDED or self.is_marked:
-            return None
-        review = self.refund.review
-        rejected = review is not None and review.code is ReviewCode.PURCHASE_NOT_UPDATED
-        return _STATUS_REJECTED if rejected else _NOT_MARKED_YET
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +106,11 @@ class RefundService:
         self._transitions = transitions
         self._stripe_sync = stripe_sync
         self._clock = clock
+        self.partial = PartialRefunds(gateway)
 
     def refund(self, purchase_id: Any, request: RefundRequest) -> RefundResult:
-        """Refund a completed purchase in full, or continue the refund that it already has.
+        """Refund all that is left of a completed purchase's payment, or a part of it, or continue an
+        unfinished refund.
 
         :param purchase_id: a value, or an :class:`IdText`.
         :return: a refund that succeeded, is pending at Stripe, or whose outcome is still unknown.
@@ -157,12 +121,17 @@ class RefundService:
         :raises PaymentUnknown: 400; Stripe doesn't know the charge or session that it holds.
         :raises StripeUnavailable: 503; Stripe didn't tell which payment that is.
         :raises RefundInProgress: 409; another call is working on it.
+        :raises AmountTooLarge: 400; a part is larger than what its caller saw.
+        :raises RefundableChanged: 409; the caller of a part saw something else than what is left now.
+        :raises RefundAmbiguous: 409; a part without a number may be a repetition.
         :raises RefundFailed: 400; nothing was refunded.
         :raises StripeRateLimited: 503; nothing was refunded.
         :raises StripeKeyRejected: 500; nothing was refunded.
         :raises RecordUnreadable: 500; a newer release may have refunded the payment.
         :raises DatabaseUnavailable: 500; this call sent nothing to Stripe.
         """
+        if request.part is not None and request.part.amount > request.part.refundable:
+            raise AmountTooLarge
         call = CallContext.start(request.actor)
         purchase = self._purchases.find(purchase_id)
         if purchase is None:
@@ -171,8 +140,12 @@ class RefundService:
             raise PurchaseNotRefundable
         if purchase.payment_intent is None:
             purchase = self._payments.complete(purchase, call.for_stripe().deadline)
-        claimed = self._claim(purchase, purchase.payment_intent or "", request, call)
+        claim = self._claim if request.part is None else self._claim_part
+        claimed = claim(purchase, purchase.payment_intent or "", request, call)
         refund = self._finish(claimed, call)
+        if request.part is not None:
+            is_new = claimed.status is RefundStatus.PROCESSING and claimed.attempts == 1
+            return replace(self._result(refund, purchase), replayed=not is_new)
         if claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
         return self._result(refund, purchase)
@@ -186,9 +159,7 @@ class RefundService:
         :raises DatabaseUnavailable: 500.
         """
         call = CallContext.start(actor)
-        if refund.status is RefundStatus.PROCESSING:
-            refund = self._acquire_lease(refund, actor=actor)
-        return self._finish(refund, call)
+        return self._finish(self._acquire_lease(refund, actor=actor), call)
 
     def look_up(self, refund: Refund, *, actor: str) -> Refund:
         """Store what Stripe shows of a refund with an unknown outcome, without sending its request again.
@@ -209,11 +180,12 @@ class RefundService:
     def _result(self, refund: Refund, purchase: Purchase) -> RefundResult:
         """Return what the record means for the caller, or raise it."""
         if refund.status.is_failed_or_canceled:
-            raise _error(refund)
+            raise error_of(refund)
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
-        is_written = refund.is_full and refund.unwritten_since is None
+        decides_alone = refund.is_full or purchase_id in refund.closed_purchase_ids
+        is_written = decides_alone and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
         current = None
@@ -229,37 +201,72 @@ class RefundService:
     ) -> Refund:
         """Return the record that this call works on: a new one, or the active one of another call."""
         refunds = purchase.refunds
-        partial: str | None = None
+        verified: str | None = None
         for _ in range(_CLAIM_ATTEMPTS):
-            active = find_active(refunds)
-            if active is not None and active.status is RefundStatus.PROCESSING:
+            active = find_active(refunds, request.bulk_run)
+            if active is not None and active.status is not RefundStatus.SUCCEEDED and active.part is None:
                 return self._acquire_lease(active, actor=request.actor)
-            if active is not None and active.status is not RefundStatus.SUCCEEDED:
-                return active
+            if active is not None:
+                require_none_processing(refunds)
             if purchase.status != COMPLETED:
                 raise PurchaseNotRefundable(refund=active)
-            if active is not None and active.id != partial:
-                refunds, partial = self._require_remaining(purchase, active, call), active.id
+            if active is not None and active.id != verified:
+                refunds, verified = self._require_remaining(purchase, active, call), active.id
+                if request.bulk_run is not None and active.bulk_run == request.bulk_run:
+                    raise PurchaseNotRefundable(refund=active)
                 continue
-            try:
-                created = self._ledger.create(
-                    payment_intent,
-                    next_number(refunds),
-                    purchase_ids=purchase.ids,
-                    to_mark=purchase.completed,
-                    request=request,
-                    references=purchase.references,
-                    stripe_account=purchase.stripe_account,
-                    options=self._options.evaluate(purchase, call.deadline),
-                )
-            except NumberTaken:
-                refunds = self._ledger.list_for_payment(payment_intent)
-                continue
-            log_event(
-                LogEvent.REFUND_CREATED, refund_id=created.id, actor=request.actor, reason=request.reason
-            )
-            return created
+            created = self._create(purchase, refunds, request, call)
+            if created is not None:
+                return created
+            refunds = self._ledger.list_for_payment(payment_intent)
         raise RefundInProgress
+
+    def _claim_part(
+        self, purchase: Purchase, payment_intent: str, request: RefundRequest, call: CallContext
+    ) -> Refund:
+        """Return the record of a part: a new one, or that of an earlier, equal call."""
+        refunds = purchase.refunds
+        deadline = call.for_stripe().deadline
+        for _ in range(_CLAIM_ATTEMPTS):
+            changed: RefundableChanged | None = None
+            try:
+                earlier = self.partial.find_earlier(purchase, refunds, request, deadline)
+                if earlier is not None:
+                    return self._acquire_lease(earlier, actor=request.actor)
+                created = self._create(purchase, refunds, request, call)
+                if created is not None:
+                    return created
+            except RefundableChanged as error:
+                changed = error
+            before, refunds = refunds, self._ledger.list_for_payment(payment_intent)
+            if changed is not None and next_number(before) == next_number(refunds):
+                raise changed  # and not by a refund that was made between the two readings
+        raise RefundInProgress
+
+    def _create(
+        self, purchase: Purchase, refunds: Sequence[Refund], request: RefundRequest, call: CallContext
+    ) -> Refund | None:
+        """Return a new record, or ``None`` if another call took its number since the refunds were read."""
+        purchase_ids, to_mark = purchase.ids, purchase.completed
+        if request.part is not None:
+            purchase_ids = [purchase.document["_id"]]
+            closed = purchase_ids if request.part.mark_refunded else []
+            to_mark = [each for each in purchase.completed if each.purchase_id in closed]
+        try:
+            created = self._ledger.create(
+                purchase.payment_intent or "",
+                next_number(refunds),
+                purchase_ids=purchase_ids,
+                to_mark=to_mark,
+                request=request,
+                references=purchase.references,
+                stripe_account=purchase.stripe_account,
+                options=self._options.evaluate(purchase, call.deadline),
+            )
+        except NumberTaken:
+            return None
+        log_event(LogEvent.REFUND_CREATED, refund_id=created.id, actor=request.actor, reason=request.reason)
+        return created
 
     def _require_remaining(self, purchase: Purchase, active: Refund, call: CallContext) -> list[Refund]:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
@@ -280,7 +287,7 @@ class RefundService:
             raise PurchaseNotRefundable(refund=active) from error
         self._transitions.sync_purchases(active.payment_intent)
         refunds = self._ledger.list_for_payment(active.payment_intent)
-        if is_reserved(refunds):
+        if is_reserved(refunds) or self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
         return refunds
 
@@ -292,6 +299,8 @@ class RefundService:
         return current is None or current.status != COMPLETED
 
     def _acquire_lease(self, refund: Refund, *, actor: str) -> Refund:
+        if refund.status is not RefundStatus.PROCESSING:
+            return refund
         leased = self._ledger.acquire_lease(refund)
         if leased is not None:
             log_event(LogEvent.REFUND_RESUMED, refund_id=refund.id, actor=actor, attempts=leased.attempts)
@@ -358,7 +367,7 @@ class RefundService:
                 )
             )
         except RequestRejected as rejection:
-            if rejection.code == _ALREADY_REFUNDED:
+            if rejection.code == ALREADY_REFUNDED:
                 return self._sync_external(refund, rejection, call)
             return self._mark_rejected(refund, rejection, call)
         except RateLimited as limited:
@@ -387,7 +396,12 @@ class RefundService:
         :raises StripeCallError: the list isn't available.
         :raises DatabaseUnavailable: 500.
         """
-        if refund.created_here and refund.status is RefundStatus.SUCCEEDED and not refund.is_full:
+        if (
+            refund.created_here
+            and refund.status is RefundStatus.SUCCEEDED
+            and not refund.is_full
+            and refund.takes_rest
+        ):
             self._stripe_sync.upsert_all(
                 refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
             )
@@ -475,15 +489,3 @@ def _unknown_without_answer() -> Iterator[None]:
         yield
     except StripeCallError as error:
         raise OutcomeUnknown(error.code, error.message, request_id=error.request_id) from error
-
-
-def _error(refund: Refund) -> RefundsError:
-    """Return the error for a refund that failed or was canceled."""
-    failure = refund.failure
-    if failure is not None and failure.code == _ALREADY_REFUNDED:
-        return PurchaseNotRefundable(refund=refund)
-    if failure is not None and failure.outcome == RateLimited.outcome:
-        return StripeRateLimited.by_code(failure.code, refund=refund)
-    if failure is not None and failure.outcome == KeyRejected.outcome:
-        return StripeKeyRejected(refund=refund)
-    return RefundFailed(refund=refund)

@@ -13,17 +13,8 @@ from dataclasses import replace
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import (
-    Failure,
-    Mark,
-    Refund,
-    RefundStatus,
-    ReviewCode,
-    StripeRefund,
-    exceeds_payment,
-    is_refunded,
-    keeps_marks,
-)
+from ..models import Failure, Mark, Refund, RefundStatus, ReviewCode, StripeRefund
+from ..payment_refunds import exceeds_payment, find_unjustified_marks, is_refunded
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
@@ -71,14 +62,15 @@ class RefundTransitions:
             return self.request_review(refund, review, actor=actor, stripe_refund=shown)
         # A refund of the whole payment needs no other refund to decide. Its purchases are marked first, so
         # that the record stays unfinished until they are.
-        planned = refund.marks if refund.created_here and _is_whole(stripe_refund) else ()
+        planned = _marks_alone(refund, stripe_refund)
         held = [refund.payment_intent, *refund.references]
         if planned and not self._write(refund, lambda: self._mark_refunded(refund, held, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
         is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
+        is_decided = is_unpaid or (planned and refund.part is None)
         # What an earlier attempt made may have been recorded as external.
-        if advanced is None or refund.attempts > 1 or not (planned or is_unpaid):
+        if advanced is None or refund.attempts > 1 or not is_decided:
             self.sync_purchases(refund.payment_intent)
         if advanced is None:
             return None
@@ -230,13 +222,26 @@ class RefundTransitions:
         if _is_any_processing(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        marks = [mark for each in refunds if each.may_have_marked for mark in each.marks]
-        if not marks or keeps_marks(refunds):
+        if not all(self._mark_closed(each, held) for each in refunds):
+            return False
+        marks = find_unjustified_marks(refunds)
+        if not marks:
             return True
         # The marks stay stored until no call can be in progress that may yet write what it had planned.
         last = refunds[-1]
         is_undone = self._write(last, lambda: not self._purchases.mark_completed(held, marks))
         return is_undone or self._report_rejected(last)
+
+    def _mark_closed(self, refund: Refund, held: Sequence[str]) -> bool:
+        """Mark the purchase that a part closed, if it wasn't possible when the part succeeded."""
+        was_rejected = refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
+        if not (was_rejected and refund.closed_purchase_ids and refund.status is RefundStatus.SUCCEEDED):
+            return True
+        completed = self._purchases.find_completed(held)
+        closed = [each for each in completed if each.purchase_id in refund.closed_purchase_ids]
+        if closed:
+            self._ledger.add_marks(refund, closed)
+        return self._write(refund, lambda: self._mark_refunded(refund, held, closed))
 
     def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:
         """Write to a refund's purchases, and return whether MongoDB accepted it.
@@ -254,9 +259,9 @@ class RefundTransitions:
 
     def _forget_undone_marks(self, refunds: Sequence[Refund]) -> None:
         """Leave purchases that were marked as completed again to the app."""
-        marked = [purchase_id for each in refunds for purchase_id in each.marked_purchase_ids]
-        if marked and not _is_any_processing(refunds) and not keeps_marks(refunds):
-            self._ledger.remove_marks(refunds[0].payment_intent, marked)
+        undone = [] if _is_any_processing(refunds) else find_unjustified_marks(refunds)
+        if undone:
+            self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
 
     def _close_replaced(self, refund: Refund, refunds: Sequence[Refund], *, actor: str) -> None:
         """Close the reviews of failed refunds that this later one replaces, once Stripe has accepted it."""
@@ -265,6 +270,8 @@ class RefundTransitions:
             if not each.status.is_failed_or_canceled or each.review is None:
                 continue
             if each.review.code not in _REPLACED or each.review.since > refund.created_at:
+                continue
+            if refund.part is not None and not _is_same_part(refund, each):
                 continue
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
@@ -297,11 +304,19 @@ class RefundTransitions:
             self.request_review(refund, code, actor="reconcile")
 
 
-def _is_whole(stripe_refund: StripeRefund) -> bool:
-    """Return whether a refund returned everything that the payment had captured."""
-    if stripe_refund.status is not RefundStatus.SUCCEEDED:
-        return False
-    return 0 < stripe_refund.amount_captured <= stripe_refund.amount
+def _marks_alone(refund: Refund, stripe_refund: StripeRefund) -> Sequence[Mark]:
+    """Return what a refund marks without regard to the payment's other refunds."""
+    if not refund.created_here or stripe_refund.status is not RefundStatus.SUCCEEDED:
+        return ()
+    if refund.part is not None:
+        return [each for each in refund.marks if each.purchase_id in refund.closed_purchase_ids]
+    is_whole = 0 < stripe_refund.amount_captured <= stripe_refund.amount
+    return refund.marks if is_whole else ()
+
+
+def _is_same_part(refund: Refund, earlier: Refund) -> bool:
+    """Return whether a part repeats an earlier refund that failed."""
+    return (refund.amount, refund.purchase_ids) == (earlier.amount, earlier.purchase_ids)
 
 
 def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
 from ..errors import InvalidRequest, PurchaseNotFound
-from ..models import IdText, Reason, is_bulk_name, is_storable
+from ..models import IdText, Part, Reason, is_bulk_name, is_storable
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
+MAX_WHOLE_NUMBER = 2**53
+"""The largest whole number that every JSON implementation reads exactly (RFC 8259, section 6)."""
 
+_PART_NUMBERS = ("amount", "refundable", "number")
+_PART_FIELDS = (*_PART_NUMBERS, "markRefunded")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})", re.ASCII)
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=timezone.utc), datetime(2100, 1, 1, tzinfo=timezone.utc)
@@ -39,23 +43,54 @@ def require_many(purchase_ids: Iterable[Any]) -> Iterable[Any]:
     return purchase_ids
 
 
-def parse_refund_request(body: bytes) -> tuple[Reason | None, str | None]:
-    """Parse the body of a refund request: empty, or ``{"reason": …, "note": …}``.
+def parse_refund_request(
+    body: bytes, *, allow_partial: bool = False
+) -> tuple[Reason | None, str | None, Part | None]:
+    """Parse the body of a refund request: empty, or ``{"reason": …, "note": …}`` with the fields of a part.
 
-    :return: the reason and the note.
+    :return: the reason, the note, and the part; ``None`` for all that is left.
     :raises InvalidRequest: 400; says what is wrong.
     """
     if not body.strip():
-        return None, None
+        return None, None, None
     fields = _parse_object(body)
-    unknown = sorted(fields.keys() - {"reason", "note"})
-    if "amount" in unknown:
+    given = {name: fields.pop(name) for name in _PART_FIELDS if name in fields}
+    part = parse_part(given, allowed=allow_partial)
+    if fields.keys() - {"reason", "note"}:
+        allowed = ", ".join(("reason", "note", *(_PART_FIELDS if allow_partial else ())))
+        raise InvalidRequest(f"Unknown field. The body can have {allowed}. Nothing was refunded.")
+    return parse_reason(fields.get("reason")), parse_note(fields.get("note")), part
+
+
+def parse_part(fields: Mapping[str, Any], *, allowed: bool) -> Part | None:
+    """Parse the fields of a partial refund. A field that is there counts, also if it is ``None``.
+
+    :param allowed: whether the app allows partial refunds.
+    :return: the part, or ``None`` without fields.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    if not fields:
+        return None
+    if not allowed:
         raise InvalidRequest(
-            "amount isn't supported: a refund is always for the full payment. Nothing was refunded."
+            f"{next(iter(fields))} isn't supported: a refund is for the full payment, unless "
+            "REFUNDS_ALLOW_PARTIAL is True. Nothing was refunded."
         )
-    if unknown:
-        raise InvalidRequest("Unknown field. The body can have reason and note. Nothing was refunded.")
-    return parse_reason(fields.get("reason")), parse_note(fields.get("note"))
+    if not {"amount", "refundable"} <= fields.keys():
+        raise InvalidRequest("A partial refund needs amount and refundable. Nothing was refunded.")
+    numbers = {name: _parse_whole_number(name, fields[name]) for name in _PART_NUMBERS if name in fields}
+    mark_refunded = fields.get("markRefunded", False)
+    if not isinstance(mark_refunded, bool):
+        raise InvalidRequest("markRefunded must be true or false. Nothing was refunded.")
+    return Part(**numbers, mark_refunded=mark_refunded)
+
+
+def _parse_whole_number(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MAX_WHOLE_NUMBER:
+        raise InvalidRequest(
+            f"{name} must be a whole number from 1 to {MAX_WHOLE_NUMBER}. Nothing was refunded."
+        )
+    return value
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

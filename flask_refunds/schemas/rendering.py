@@ -16,7 +16,16 @@ from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
-from ..models import Failure, Payment, Refund, ReviewRequest, id_text, is_payment_intent, is_reference
+from ..models import (
+    Failure,
+    Part,
+    Payment,
+    Refund,
+    ReviewRequest,
+    id_text,
+    is_payment_intent,
+    is_reference,
+)
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
 from ..storage.search import FoundPurchase
@@ -154,6 +163,7 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "requestedBy": refund.requested_by,
         "source": refund.source,
         "bulkRun": refund.bulk_run,
+        "part": _render_part(refund.part),
         "stripeRefundId": refund.stripe_refund_id,
         "charge": refund.charge,
         "stripeAccount": refund.stripe_account,
@@ -169,11 +179,16 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
 
 
 def render_result(
-    refund: Refund, purchase: Mapping[str, Any], hint: str | None, fields: PurchaseFields
+    refund: Refund,
+    purchase: Mapping[str, Any],
+    hint: str | None,
+    fields: PurchaseFields,
+    *,
+    replayed: bool = False,
 ) -> dict[str, Any]:
     """Return a refund that was made, the purchase as it is now, and a hint if these don't match."""
     rendered = {"purchase": render_purchase(purchase, fields), "refund": render_refund(refund)}
-    return rendered | ({"hint": hint} if hint else {})
+    return rendered | ({"hint": hint} if hint else {}) | ({"replayed": True} if replayed else {})
 
 
 def render_payment(payment: Payment) -> dict[str, Any]:
@@ -188,6 +203,17 @@ def render_payment(payment: Payment) -> dict[str, Any]:
         "card": {"brand": card.brand, "last4": card.last4} if card else None,
         "livemode": payment.livemode,
         "disputed": payment.disputed,
+    }
+
+
+def _render_part(part: Part | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    return {
+        "amount": part.amount,
+        "refundable": part.refundable,
+        "number": part.number,
+        "markRefunded": part.mark_refunded,
     }
 
 

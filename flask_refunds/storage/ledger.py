@@ -2,8 +2,9 @@
 
 The number is the lock: ``_id`` is ``<payment_intent>:<number>``, so two calls that insert the same number
 meet MongoDB's unique index on ``_id``, on any number of machines. A caller inserts number n+1 only after
-reading that every refund created here up to n has failed or was canceled, which is final, so the reading
-stays valid. An external refund has Stripe's ID in place of the number, so any number of calls can record it.
+reading that no refund up to n has an unknown outcome, and, if one of them didn't fail, then at Stripe that
+something is left of the payment. Any refund that another call creates meanwhile takes that number. An
+external refund has Stripe's ID in place of the number, so any number of calls can record it.
 
 Records are never deleted. They change only by conditional updates, each of which names the state it requires.
 """
@@ -36,6 +37,7 @@ from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import (
     failure_document,
     mark_documents,
+    part_document,
     payment_range,
     read_payment,
     read_record,
@@ -183,6 +185,9 @@ class Ledger(LedgerNotes):
             "attempts": 1,
             "leaseExpiresAt": self._clock() + self._lease,
         }
+        if request.part is not None:
+            parameters["amount"] = request.part.amount
+            document["part"] = part_document(request.part)
         if references:
             document["references"] = list(references)
         if stripe_account is not None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
-from ..models import Failure, Mark, Refund, RefundStatus, ReviewCode, ReviewRequest
+from ..models import Failure, Mark, Part, Refund, RefundStatus, ReviewCode, ReviewRequest
 
 _T = TypeVar("_T")
 
@@ -55,6 +55,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         created_at=_expect(document["createdAt"], datetime),
         updated_at=_expect(document["updatedAt"], datetime),
         settled_at=document.get("settledAt"),
+        part=_read_part(document.get("part")),
         request=document.get("request", {}),
         lease_token=document.get("leaseToken"),
         attempts=document.get("attempts", 0),
@@ -65,6 +66,22 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         purchases_verified=document["purchasesVerified"],
         history=_expect(document["history"], list),
     )
+
+
+def _read_part(part: Mapping[str, Any] | None) -> Part | None:
+    if part is None:
+        return None
+    return Part(part["amount"], part["refundable"], part["number"], part["markRefunded"])
+
+
+def part_document(part: Part) -> dict[str, Any]:
+    """Return a part as a record stores it."""
+    return {
+        "amount": part.amount,
+        "refundable": part.refundable,
+        "number": part.number,
+        "markRefunded": part.mark_refunded,
+    }
 
 
 def _expect(value: Any, kind: type[_T]) -> _T:

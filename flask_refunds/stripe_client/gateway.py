@@ -182,8 +182,9 @@ class Gateway:
         refund = self._with_account(
             self._request("create_refund", "post", _REFUNDS, keyed, deadline, parse_refund)
         )
-        asked = request.get("payment_intent") or request["charge"]
-        if refund.refund_id != key or refund.payment_intent != asked:
+        payment = request.get("payment_intent") or request["charge"]
+        requested = (key, payment, request.get("amount", refund.amount))
+        if (refund.refund_id, refund.payment_intent, refund.amount) != requested:
             raise OutcomeUnknown(
                 "answer_mismatch", "Stripe answered with a different refund than the requested one."
             )

@@ -64,7 +64,7 @@ def error_response(error: Exception) -> Response:
     if answer.status >= 500:
         endpoint = request.endpoint if request else None
         log_event(LogEvent.REQUEST_FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)
-    body: dict[str, Any] = {"error": answer.message, "code": answer.code}
+    body: dict[str, Any] = {"error": answer.message, "code": answer.code, **answer.details}
     if answer.refund is not None:
         body["refund"] = render_refund(answer.refund)
     if answer.hint is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from flask import Response, request
 
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
+from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
 from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
 from ..schemas.rendering import (
@@ -33,16 +37,18 @@ _ANSWERS = {
 
 @json_errors
 def refund_purchase(purchase_id: str) -> Response:
-    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full."""
+    """``POST /admin/refund/<purchaseId>``: refund a completed purchase in full, or in part."""
     caller = get_admin()
-    reason, note = parse_refund_request(read_body(MAX_BODY_BYTES))
-    refund_request = RefundRequest(requested_by=caller.identity, source="api", reason=reason, note=note)
     refunds = current_refunds()
+    allow_partial = refunds.settings.refunds_allow_partial
+    reason, note, part = parse_refund_request(read_body(MAX_BODY_BYTES), allow_partial=allow_partial)
+    refund_request = RefundRequest(caller.identity, "api", reason, note, part=part)
     result = refunds.service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
-    rendered = render_result(result.refund, result.purchase, result.hint, refunds.purchases.fields)
-    body = {"message": message, **rendered}
-    return json_response(body, status)
+    rendered = render_result(
+        result.refund, result.purchase, result.hint, refunds.purchases.fields, replayed=result.replayed
+    )
+    return json_response({"message": message, **rendered}, status)
 
 
 @json_errors
@@ -52,11 +58,13 @@ def preview_refund(purchase_id: str) -> Response:
     refunds = current_refunds()
     preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
-    body = {
+    body: dict[str, Any] = {
         "payment": render_payment(preview.payment),
         "purchases": [render_found(each, refunds.purchases.fields) for each in purchases.items],
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
+    if refunds.settings.refunds_allow_partial:
+        body["number"] = preview.number
     return json_response(body)
 
 
@@ -67,14 +75,29 @@ def list_purchases() -> Response:
     query = parse_purchase_query(QueryParams(request.args))
     refunds = current_refunds()
     page = refunds.purchase_search.page(query.filters, query.limit, after=query.after, skip=query.skip)
+    purchases = [render_found(each, refunds.purchases.fields) for each in page.items]
+    if refunds.settings.refunds_allow_partial:
+        _add_refunded_amounts(purchases, [each.document["_id"] for each in page.items])
     body = {
-        "purchases": [render_found(each, refunds.purchases.fields) for each in page.items],
+        "purchases": purchases,
         "totalPages": -(-page.total // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
         "totalPurchases": page.total,
         "nextCursor": write_purchase_cursor(page.next),
     }
     return json_response(body)
+
+
+def _add_refunded_amounts(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
+    """Add what each purchase got back so far; ``None`` if one of its refunds can't be read."""
+    summaries = [each["_refunds"] for each in purchases]
+    payments = {each["paymentIntent"] for each in summaries if each["paymentIntent"]}
+    found = current_refunds().ledger.list_for_payments(payments)
+    for summary, purchase_id in zip(summaries, purchase_ids, strict=True):
+        refunds = found.get(summary["paymentIntent"], [])
+        currencies = [each.currency for each in refunds or [] if each.currency]
+        summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
+        summary["refundedCurrency"] = next(iter(currencies), None)
 
 
 @json_errors

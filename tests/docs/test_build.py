@@ -78,8 +78,9 @@ def test_reference_has_exactly_the_public_names() -> None:
         modules = re.split(r"\.\. py:module:: (\S+)", read(page))[1:]
         for module, text in zip(modules[::2], modules[1::2], strict=True):
             named[module] = set(re.findall(r"^\.\. (?:auto|py:)\w+:: ([\w.]+)$", text, re.MULTILINE))
-    models = ("Failure", "Mark", "Refund", "RefundStatus", "ReviewCode", "ReviewRequest")
+    models = ("Failure", "Mark", "Part", "Refund", "RefundStatus", "ReviewCode", "ReviewRequest")
     values = {f"flask_refunds.models.{name}" for name in models}
+    values |= {"flask_refunds.core.results.RefundResult"}
     values |= {"flask_refunds.bulk.BulkPlan", "flask_refunds.bulk.BulkSummary"}
     values |= {"flask_refunds.bulk.BulkResult", "flask_refunds.bulk.Result"}
     assert named.pop("flask_refunds") == {*flask_refunds.__all__, *values}

@@ -522,7 +522,11 @@ def python(page: PageRunner) -> None:
     page.names["purchase"] = page.find_purchase(purchase)
     run(page, "docs/python.md")
     result = page.names["result"]
-    assert (result.result.value, result.amount, result.currency) == ("refunded", 1999, "usd")
+    assert (result.refund.status.value, result.refund.amount, result.refund.currency) == (
+        "succeeded",
+        1999,
+        "usd",
+    )
     assert (page.names["plan"].refundable, page.names["summary"].incomplete) == (2, 0)
     assert {page.find_purchase(each)["status"] for each in (purchase, *canceled)} == {"refunded"}
 

@@ -145,6 +145,29 @@ class History(RuleBasedStateMachine):
     def refund(self, index: int, body: Any, failure: CallFailure | None, process: str) -> None:
         self._with_purchase(index, lambda it: self._refund(it, body, failure, process))
 
+    @rule(
+        index=_indexes,
+        again=st.booleans(),
+        numbered=st.booleans(),
+        closes=st.booleans(),
+        failure=_failures,
+        process=_processes,
+    )
+    def refund_part(
+        self, index: int, again: bool, numbered: bool, closes: bool, failure: CallFailure | None, process: str
+    ) -> None:
+        """Refund a part of a payment, or make the last such call for this purchase again."""
+
+        def act(purchase: Any) -> None:
+            body = self.world.wanted.get(purchase) if again else None
+            is_fresh = body is None
+            body = body or self.world.want_part(purchase, numbered=numbered, closes=closes)
+            if body is not None:
+                self.world.wanted[purchase] = body
+                self._refund(purchase, body, failure, process, is_fresh=is_fresh)
+
+        self._with_purchase(index, act)
+
     @rule(index=_indexes, amount=st.sampled_from((None, 500, 1)), status=st.sampled_from((None, "pending")))
     def dashboard_refund(self, index: int, amount: int | None, status: str | None) -> None:
         self._at_stripe(
@@ -343,7 +366,15 @@ class History(RuleBasedStateMachine):
     def _set(self, refund: Any, **fields: Any) -> None:
         self._at_stripe(lambda: self.world.sandbox.set_refund(refund["id"], **fields))
 
-    def _refund(self, purchase: Any, body: Any, failure: CallFailure | None, process: str) -> None:
+    def _refund(
+        self,
+        purchase: Any,
+        body: Any,
+        failure: CallFailure | None,
+        process: str,
+        *,
+        is_fresh: bool = False,
+    ) -> None:
         payment = self.world.payment_of(purchase)
         before = self.world.describe(payment)
         in_order = failure is None and self.world.is_in_order
@@ -355,7 +386,13 @@ class History(RuleBasedStateMachine):
         shown = answer.get_json()
         if not was_alone:
             before = after  # who made a refund meanwhile isn't known
-        wrong = list(oracle.answer_is_true(answer.status_code, shown, before, after, in_order=in_order))
+        amount = (body or {}).get("amount")
+        part = next((each for each in after.parts if each.amount == amount), None)
+        wrong = list(
+            oracle.answer_is_true(
+                answer.status_code, shown, before, after, in_order=in_order, part=part, is_fresh=is_fresh
+            )
+        )
         assert not wrong, (wrong, answer.status_code, shown)
 
     @invariant()

@@ -107,6 +107,19 @@ class BulkResult:
     amount: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a payment that a person wanted to refund, perhaps in several equal calls.
+
+    No other refund of the payment has the same amount, so that it tells which refund this is.
+    """
+
+    purchase: str
+    amount: int
+    closes: bool
+    """Whether the purchase is refunded with it, although a rest remains."""
+
+
 @dataclass
 class Payment:
     """One payment, everywhere."""
@@ -125,6 +138,8 @@ class Payment:
     """Whether Stripe has shown nothing of it for more than 23 hours, in which reconcile ran."""
     decisions: Sequence[Decision] = ()
     """What people decided about its refunds."""
+    parts: Sequence[Part] = ()
+    """The parts of it that people wanted to refund."""
 
     @property
     def returned(self) -> int:
@@ -155,6 +170,10 @@ def never_twice(payment: Payment) -> Broken:
             yield "doubled", f"{count} refunds for {mark}"
     if sum(each.amount for each in live) > payment.captured:
         yield "doubled", f"{[each.id for each in live]} return more than {payment.captured}"
+    amounts = Counter(each.amount for each in live)
+    for part in payment.parts:
+        if amounts[part.amount] > 1:
+            yield "doubled", f"a part of {part.amount} was refunded {amounts[part.amount]} times"
 
 
 def never_lost(payment: Payment) -> Broken:
@@ -188,7 +207,7 @@ def never_unknown(payment: Payment) -> Broken:
 
 
 def purchases_agree(payment: Payment) -> Broken:
-    """A purchase says refunded if and only if its payment was returned in full.
+    """A purchase says refunded if and only if its payment was returned in full, or a part closed it.
 
     The app's own words win: what the app marked, moved or renamed is left as it is.
     """
@@ -215,8 +234,9 @@ def _expected_by_timeline(purchase: Purchase, payment: Payment) -> set[Any]:
     last = own[-1] if own else None
     if last is not None and (last.payment != payment.id or last.before == last.after):
         return set()  # it got this payment later: the library marks it when it sees it
+    closings = [each.status for each in _closings(purchase, payment) if each.status not in GONE]
     if last is not None and last.after == "completed":
-        return {"completed", "refunded"} if payment.is_full else {"completed"}
+        return {"completed", "refunded"} if payment.is_full or closings else {"completed"}
     if last is not None and last.after == "refunded" and marked_here(_until(last, purchase), payment):
         return {"completed", "refunded"}  # the library can't tell this mark from the one that it had made
     if last is not None:
@@ -226,9 +246,17 @@ def _expected_by_timeline(purchase: Purchase, payment: Payment) -> set[Any]:
     marked = [each for each in purchase.changes if each.after == "refunded"]
     if marked and 0 < marked[-1].captured <= payment.returned < payment.captured:
         return {"refunded"}  # more was captured after the purchase had been refunded
-    if not payment.is_readable:
-        return {"completed", "refunded"}  # what was returned is not known
+    if "succeeded" in closings:
+        return {"refunded"}
+    if closings or not payment.is_readable:
+        return {"completed", "refunded"}  # what was returned, or seen to be, is not known
     return {"refunded" if payment.is_full else "completed"}
+
+
+def _closings(purchase: Purchase, payment: Payment) -> list[StripeRefund]:
+    """Return the refunds that ever succeeded and closed a purchase."""
+    amounts = [each.amount for each in payment.parts if each.closes and each.purchase == purchase.id]
+    return [it for it in payment.refunds if it.ours and it.amount in amounts and "succeeded" in it.ever]
 
 
 def _until(last: Change, purchase: Purchase) -> Sequence[Change]:
@@ -251,15 +279,15 @@ def marked_here(changes: Sequence[Change], payment: Payment) -> bool:
 def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
     """The library writes one field, from completed to refunded and back, and takes back only its own marks.
 
-    It marks a purchase only if the refunds that ever succeeded return everything, and takes a mark back only
-    if one of them is gone.
+    It marks a purchase only if the refunds that ever succeeded return everything, or one closed it, and takes
+    a mark back only if one of them is gone.
     """
     for number, each in enumerate(purchase.changes):
         if each.by != "library" or each.payment != payment.id:
             continue  # others are judged with the payment that the purchase had then
         if (each.before, each.after) == ("completed", "refunded"):
             ever = sum(it.amount for it in payment.refunds if "succeeded" in it.ever)
-            if not 0 < each.captured <= ever:
+            if not 0 < each.captured <= ever and not _closings(purchase, payment):
                 yield "disagreeing", f"purchase {purchase.id} was marked with {ever} of {each.captured}"
         elif (each.before, each.after) == ("refunded", "completed"):
             if not marked_here(purchase.changes[:number], payment):
@@ -391,21 +419,35 @@ NOTHING_MOVED = (
 
 
 def answer_is_true(
-    status: int, body: Mapping[str, Any], before: Payment, after: Payment, *, in_order: bool
+    status: int,
+    body: Mapping[str, Any],
+    before: Payment,
+    after: Payment,
+    *,
+    in_order: bool,
+    part: Part | None = None,
+    is_fresh: bool = False,
 ) -> Broken:
     """What a caller is told about a refund is so at that moment.
 
     :param before: the payment before the call.
     :param in_order: whether nothing at Stripe or in the database failed or was hidden during the call.
+    :param part: what the caller wanted, if it was a part.
+    :param is_fresh: whether the caller had just looked at the payment.
     """
     refund, code = body.get("refund"), body.get("code")
+    if part is not None and status in (200, 202) and refund["amount"] not in (None, part.amount):
+        yield "disagreeing", f"{part.amount} was wanted, and the answer says {refund['amount']}"
+    if part is not None and is_fresh and in_order and code in ("refundable_changed", "refund_ambiguous"):
+        yield "disagreeing", f"the caller just looked, and the answer says {code}"
     made = {it.id for it in after.refunds if it.ours and it.is_live} - {it.id for it in before.refunds}
     at_stripe = {it.id: it for it in after.refunds}
     if status == 200:
         found = at_stripe.get(refund["stripeRefundId"]) if refund else None
         if found is None or "succeeded" not in found.ever:
             yield "disagreeing", "the answer says that a refund succeeded, and Stripe doesn't"
-        if body["purchase"]["status"] != "refunded" and not body.get("hint"):
+        may_be_completed = part is not None and not part.closes
+        if body["purchase"]["status"] != "refunded" and not body.get("hint") and not may_be_completed:
             yield "disagreeing", "the refund succeeded, the purchase isn't refunded, and nothing says why"
     elif status == 202:
         if refund["status"] != "processing" and refund["stripeRefundId"] not in at_stripe:

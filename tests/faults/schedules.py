@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from flask_refunds.models import Part
 from tests.faults.invariants import DOUBLED, Tally, Violation, find_violations, record_of
 from tests.faults.schedules_actors import (
     Actor,
@@ -85,6 +86,8 @@ class Setting:
         at MongoDB ``database_lost`` and ``database_unsent``.
     :param max_faults: how many of these faults may happen.
     :param retries: of a request to Stripe.
+    :param max_refunds: how many refunds of the library's may be active at the same time. Together they never
+        return more than was paid.
     :param exact_reports: whether it is a violation if reconcile reports an error.
     :param before_recovery: whether the invariants must also hold before the last reconcile. After a crash
         they needn't.
@@ -102,6 +105,7 @@ class Setting:
     faults: frozenset[str] = frozenset()
     max_faults: int = 0
     retries: int = 0
+    max_refunds: int = 1
     exact_reports: bool = False
     before_recovery: bool = False
 
@@ -457,12 +461,16 @@ class Explorer:
         return found + list(self._check_doubled(parts[STRIPE]))
 
     def _check_doubled(self, part: int) -> tuple[Violation, ...]:
-        """Return a violation if two refunds that the library requested are active at the same time."""
+        """Return a violation if too many refunds that the library requested are active at the same time."""
         found = self._double_refunds.get(part)
         if found is None:
-            active = [it["metadata"]["refund_id"] for it in self.shared.stripe(part).active_refunds()]
+            refunds = self.shared.stripe(part).active_refunds()
+            active = [(it["metadata"]["refund_id"], it["amount"]) for it in refunds]
             message = f"{len(active)} refunds are active: {active}"
-            found = (Violation(DOUBLED, self.shared.payment, message),) if len(active) > 1 else ()
+            is_doubled = (
+                len(active) > self.setting.max_refunds or sum(it["amount"] for it in refunds) > AMOUNT
+            )
+            found = (Violation(DOUBLED, self.shared.payment, message),) if is_doubled else ()
             self._double_refunds[part] = found
         return found
 
@@ -544,6 +552,10 @@ def find_shortest(setting: Setting) -> Finding | None:
 
 
 ANN, BOB, EVE = admin("ann"), admin("bob"), admin("eve", purchase=1)
+PART = Part(500, AMOUNT)
+"""5.00 of a payment of which nothing was refunded before."""
+ANN_PART, ANN_PART_AGAIN = admin("ann", part=PART), admin("ann", part=PART, again=True)
+BOB_PART, BOB_NEXT_PART = admin("bob", part=PART), admin("bob", part=Part(500, AMOUNT - 500))
 LEASE_EXPIRES = (0, AFTER_LEASE)
 """An actor's lease may expire between any two of its steps, as if its process had been suspended."""
 
@@ -582,6 +594,24 @@ DEFAULT_SETTINGS = (
     Setting("admin, events in any order", (ANN, webhook(0), webhook(1)), becomes=("failed",)),
     Setting("admin, webhook, pending", (ANN, webhook(0, 1)), card=PENDING, becomes=("succeeded", "failed")),
     Setting("admin, webhook, Dashboard", (ANN, webhook(0)), limit=True, dashboard=(AMOUNT,)),
+    Setting("two parts with one view", (ANN_PART, BOB_PART), crashes=2),
+    Setting("one part twice", (ANN_PART, ANN_PART_AGAIN), crashes=2, clock_times=LEASE_EXPIRES),
+    Setting("a part and the rest", (ANN_PART, BOB), crashes=1, max_refunds=2),
+    Setting("a part and the next one", (ANN_PART, BOB_NEXT_PART), crashes=1, max_refunds=2),
+    Setting("two parts with one view, Dashboard", (ANN_PART, BOB_PART), crashes=0, dashboard=(500,)),
+    Setting(
+        "two pending parts with one view, failed later",
+        (ANN_PART, BOB_PART),
+        crashes=0,
+        card=PENDING,
+        becomes=("failed",),
+    ),
+    Setting(
+        "a part, reconcile, a fault at Stripe",
+        (ANN_PART, reconciler()),
+        faults=STRIPE_FAULTS,
+        max_faults=1,
+    ),
 )
 """These take a few seconds each."""
 

@@ -33,7 +33,7 @@ from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import RefundsError
 from flask_refunds.instrumentation import Observers
 from flask_refunds.log import LogEvent
-from flask_refunds.models import Refund, RefundRequest
+from flask_refunds.models import Part, Refund, RefundRequest
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
@@ -273,19 +273,22 @@ class Actor:
     program: Program = field(compare=False)
 
 
-def admin(name: str, purchase: int = 0) -> Actor:
-    """Return an admin who refunds a purchase once."""
+def admin(name: str, purchase: int = 0, part: Part | None = None, *, again: bool = False) -> Actor:
+    """Return an admin who refunds a purchase, or a part of it, once.
+
+    :param again: whether it is the same admin's second process, which makes the same call.
+    """
 
     def program(library: Library) -> CallerResult:
         try:
-            request = RefundRequest(requested_by=name, source="api")
+            request = RefundRequest(requested_by=name, source="api", part=part)
             refund = library.service.refund(CART[purchase], request).refund
         except RefundsError as error:
             refund_id = error.refund.id if error.refund else None
             return CallerResult(type(error).__name__, refund_id, library.run.stripe_called)
         return CallerResult(refund.status.value, refund.id)
 
-    return Actor(name, program)
+    return Actor(f"{name} again" if again else name, program)
 
 
 def webhook(*numbers: int) -> Actor:

@@ -12,14 +12,20 @@ from unittest import mock
 import pytest
 
 from flask_refunds.clock import Deadline
+from flask_refunds.core import partial
+from flask_refunds.core.partial import PartialRefunds
+from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.transitions import RefundTransitions
+from flask_refunds.errors import RefundInProgress
 from flask_refunds.models import Refund
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 from tests.faults.invariants import DISAGREES, DOUBLED, LOST
 from tests.faults.schedules import (
     ANN,
+    ANN_PART,
     BOB,
+    BOB_PART,
     DEFAULT_SETTINGS,
     FAILURE_DURING_SYNC,
     LEASE_EXPIRES,
@@ -40,6 +46,7 @@ from tests.faults.schedules_actors import (
 )
 
 TWO_ADMINS = Setting("two admins", (ANN, BOB))
+TWO_PARTS = Setting("two parts with one view", (ANN_PART, BOB_PART))
 FAILED_LATER = Setting("failed later", (ANN, webhook(0, 1)), crashes=1, becomes=("failed",))
 EXPIRING_LEASE = Setting("admin, reconcile", (ANN, reconciler()), clock_times=LEASE_EXPIRES)
 
@@ -175,6 +182,31 @@ def leases_ignored() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def stripe_read_before_the_ledger() -> Iterator[None]:
+    """A part is compared with what Stripe showed before the payment's refunds were read."""
+
+    def claim(self: RefundService, purchase: Any, payment: str, request: Any, call: CallContext) -> Refund:
+        shown = self._gateway().retrieve_payment(payment, call.deadline)
+        refunds = self._ledger.list_for_payment(payment)
+        with mock.patch.object(PartialRefunds, "_retrieve", return_value=shown):
+            earlier = self.partial.find_earlier(purchase, refunds, request, call.deadline)
+        created = earlier or self._create(purchase, refunds, request, call)
+        if created is None:
+            raise RefundInProgress
+        return created
+
+    with mock.patch.object(RefundService, "_claim_part", claim):
+        yield
+
+
+@contextmanager
+def unknown_outcomes_ignored() -> Iterator[None]:
+    """A part is refunded while the outcome of an earlier refund is unknown."""
+    with mock.patch.object(partial, "require_none_processing"):
+        yield
+
+
 RATE_LIMITED = replace(EXPIRING_LEASE, name="rate limited", faults=frozenset({"rate_limited"}), max_faults=1)
 MUTATIONS = [
     (number_not_locked, TWO_ADMINS, DOUBLED),
@@ -182,6 +214,9 @@ MUTATIONS = [
     (purchases_not_synced, FAILURE_DURING_SYNC, DISAGREES),
     (lease_token_ignored, RATE_LIMITED, UNTRUE),
     (new_key_for_each_attempt, EXPIRING_LEASE, DOUBLED),
+    (number_not_locked, TWO_PARTS, DOUBLED),
+    (stripe_read_before_the_ledger, TWO_PARTS, DOUBLED),
+    (unknown_outcomes_ignored, TWO_PARTS, DOUBLED),
 ]
 
 

@@ -110,6 +110,8 @@ class World:
         self.unreadable: dict[str, str] = {}
         self.journals: dict[Any, Journal] = {}
         self.told: set[tuple[str, str, bool]] = set()
+        self.parts: defaultdict[str, list[oracle.Part]] = defaultdict(list)
+        self.wanted: dict[Any, dict[str, Any]] = {}
         self.seen: set[tuple[str, str]] = set()
         self._ever: defaultdict[str, set[str | None]] = defaultdict(set)
         self._releases: set[str] = set()
@@ -129,7 +131,8 @@ class World:
         self.db.purchases.delete_one({"_id": purchase})
 
     def _open_process(self) -> Shop:
-        app = make_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, STRIPE_WEBHOOK_SECRET=SECRET)
+        options = {"STRIPE_WEBHOOK_SECRET": SECRET, "REFUNDS_ALLOW_PARTIAL": True}
+        app = make_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
         shop = Shop(app, self.db)
         extension.get_refunds(app)
         return shop
@@ -272,6 +275,26 @@ class World:
         options = {"json": body} if body else {}
         return self.call(lambda: shop.refund(str(purchase), **options), failure, shop)
 
+    def look(self, purchase: Any) -> tuple[int, int] | None:
+        """Return what is left of a purchase's payment, and the number of its next refund."""
+        path = f"/api/payments/admin/refund/{purchase}"
+        answer = self.call(lambda: self.web.client.get(path, headers=self.web.headers()), None)
+        if answer is None or answer.status_code != 200:
+            return None
+        shown = answer.get_json()
+        return shown["payment"]["refundable"], shown["number"]
+
+    def want_part(self, purchase: Any, *, numbered: bool, closes: bool) -> dict[str, Any] | None:
+        """Look at a payment, and return the body of a call that refunds a part which no other call names."""
+        view = self.look(purchase)
+        payment = self.payment_of(purchase)
+        amount = 101 + sum(map(len, self.parts.values()))
+        if view is None or view[0] < amount:
+            return None
+        self.parts[payment].append(oracle.Part(str(purchase), amount, closes))
+        number = {"number": view[1]} if numbered else {}
+        return {"amount": amount, "refundable": view[0], "markRefunded": closes, **number}
+
     def events(self, *, thin: bool = False) -> list[dict[str, Any]]:
         """Return Stripe's events so far, oldest first."""
         return self.sandbox.thin_events if thin else self.sandbox.events
@@ -413,6 +436,7 @@ class World:
             frozenset(self.seen),
             payment in self.hidden,
             [each for each in self.operators.decisions if each.payment == payment],
+            self.parts[payment],
         )
 
     def facts(self, payment: str) -> Any:

@@ -119,6 +119,8 @@ def test_plan_and_run_classify_every_kind_of_purchase(shop: Shop, sandbox: Strip
         "others": {
             "already_refunded": 3, "not_completed": 2, "no_payment": 1, "payment_unknown": 1, "not_found": 1
         },
+        "partlyRefunded": 0,
+        "refundedBefore": {},
     }  # fmt: skip
     assert (without.refundable, without.as_dict()["amounts"]) == (5, None)
 

@@ -74,6 +74,7 @@ def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandb
         "requestedBy": str(shop.admin_id),
         "source": "api",
         "bulkRun": None,
+        "part": None,
         "stripeRefundId": sandbox.refunds(payment)[0]["id"],
         "charge": sandbox.charge(payment)["id"],
         "stripeAccount": None,

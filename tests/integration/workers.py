@@ -42,14 +42,18 @@ class Server:
         self.port = port
         self.process = process
 
-    def post(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """Send one request on a new connection."""
+    def post(self, path: str, headers: Mapping[str, str], body: Any = None) -> Answer:
+        """Send one request on a new connection.
+
+        :param body: sent as JSON.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request("POST", path, headers={**headers, "Connection": "close"})
+            sent = None if body is None else json.dumps(body)
+            connection.request("POST", path, sent, {**headers, "Connection": "close"})
             response = connection.getresponse()
-            body = json.loads(response.read())
-            return Answer(response.status, response.getheader("X-Worker"), body)
+            answer = json.loads(response.read())
+            return Answer(response.status, response.getheader("X-Worker"), answer)
 
     def get_text(self, path: str) -> str:
         """Return the body of a page."""

@@ -11,6 +11,7 @@ from tests.shop import Shop, make_app
 app: Flask = make_app(
     MONGO_URI=os.environ["MONGO_URI"],
     STRIPE_API_BASE=os.environ["STRIPE_API_BASE"],
+    REFUNDS_ALLOW_PARTIAL="ALLOW_PARTIAL" in os.environ,
 )
 
 

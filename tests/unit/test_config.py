@@ -92,6 +92,7 @@ def test_optional_keys_have_documented_defaults() -> None:
         "stripe_secret_key": STRIPE_KEY,
         "stripe_webhook_secret": (),
         "stripe_api_base": "https://api.stripe.com",
+        "refunds_allow_partial": False,
         "refunds_stripe_timeout": 8.0,
         "refunds_stripe_retries": 1,
         "refunds_stripe_options": {},
@@ -150,6 +151,7 @@ OPTIONAL = [
     "REFUNDS_STRIPE_RETRIES",
     "REFUNDS_LEASE_SECONDS",
     "REFUNDS_ADMIN_PAGE",
+    "REFUNDS_ALLOW_PARTIAL",
     "REFUNDS_LOGIN_URL",
 ]
 
@@ -238,6 +240,7 @@ ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("STRIPE_API_BASE", "http://127.0.0.1:12111", "stripe_api_base", "http://127.0.0.1:12111"),
     ("STRIPE_API_BASE", "http://localhost:12111/", "stripe_api_base", "http://localhost:12111"),
     ("STRIPE_API_BASE", "http://[::1]:12111", "stripe_api_base", "http://[::1]:12111"),
+    ("REFUNDS_ALLOW_PARTIAL", True, "refunds_allow_partial", True),
     ("REFUNDS_STRIPE_TIMEOUT", 0.1, "refunds_stripe_timeout", 0.1),
     ("REFUNDS_STRIPE_TIMEOUT", 18, "refunds_stripe_timeout", 18),
     ("REFUNDS_STRIPE_RETRIES", 0, "refunds_stripe_retries", 0),
@@ -454,6 +457,7 @@ INVALID: dict[str, list[Any]] = {
     ],
     "JWT_IDENTITY_CLAIM": INVALID_TEXTS,
     "REFUNDS_ADMIN_PAGE": [0, 1, "no", []],
+    "REFUNDS_ALLOW_PARTIAL": [0, 1, "yes", []],
     "REFUNDS_LOGIN_URL": [
         "sign-in",
         "//elsewhere.example/sign-in",

@@ -11,10 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_refunds import InvalidRequest, PurchaseNotFound
-from flask_refunds.models import IdText, Reason
+from flask_refunds.models import IdText, Part, Reason
 from flask_refunds.schemas.inputs import (
     MAX_BODY_BYTES,
     MAX_NOTE_LENGTH,
+    MAX_WHOLE_NUMBER,
     parse_purchase_id,
     parse_refund_request,
 )
@@ -49,12 +50,12 @@ def as_bytes(value: Any) -> bytes:
 
 @pytest.mark.parametrize("body", [b"", b" ", b" \r\n\t ", b"{}", b" { } ", b'{"reason": null, "note": null}'])
 def test_body_without_fields_has_no_reason_and_no_note(body: bytes) -> None:
-    assert parse_refund_request(body) == (None, None)
+    assert parse_refund_request(body) == (None, None, None)
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_of_stripe_is_accepted(reason: str) -> None:
-    assert parse_refund_request(as_bytes({"reason": reason})) == (reason, None)
+    assert parse_refund_request(as_bytes({"reason": reason})) == (reason, None, None)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +97,8 @@ def test_other_reason_is_rejected(reason: Any) -> None:
     ],
 )
 def test_note_is_accepted_and_storable(note: str) -> None:
-    assert parse_refund_request(as_bytes({"note": note})) == (None, note)
-    assert parse_refund_request(json.dumps({"note": note}, ensure_ascii=False).encode()) == (None, note)
+    assert parse_refund_request(as_bytes({"note": note})) == (None, note, None)
+    assert parse_refund_request(json.dumps({"note": note}, ensure_ascii=False).encode()) == (None, note, None)
     assert decode(encode({"note": note})) == {"note": note}
 
 
@@ -127,6 +128,54 @@ def test_any_amount_is_rejected(amount: Any) -> None:
     for body in ({"amount": amount}, {"reason": "duplicate", "amount": amount}, {"amount": amount, "x": 1}):
         with pytest.raises(InvalidRequest, match="amount isn't supported"):
             parse_refund_request(as_bytes(body))
+
+
+PART = {"amount": 500, "refundable": 2999, "number": 2, "markRefunded": True}
+
+
+def parse_body(fields: dict[str, Any]) -> Part | None:
+    return parse_refund_request(as_bytes(fields), allow_partial=True)[2]
+
+
+def test_part_is_parsed() -> None:
+    assert parse_body(PART) == Part(500, 2999, 2, True)
+    assert parse_body({"amount": 500, "refundable": 2999, "note": "x"}) == Part(500, 2999, None, False)
+    assert parse_body({"amount": 2**53, "refundable": 1}) == Part(2**53, 1)
+    assert parse_body({"reason": "duplicate"}) is None
+
+
+@pytest.mark.parametrize("name", ["amount", "refundable", "number"])
+@pytest.mark.parametrize(
+    "value",
+    [None, True, False, 0, -1, 5.0, 5e2, 0.5, "5", "5.00", "", [], [5], {}, 2**53 + 1, 10**400, -(2**63)],
+)
+def test_number_of_a_part_that_is_not_a_positive_whole_number_is_rejected(name: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{name} must be a whole number from 1 .*Nothing was refunded"):
+        parse_body(PART | {name: value})
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "true", []])
+def test_mark_refunded_that_is_not_a_boolean_is_rejected(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="markRefunded must be true or false"):
+        parse_body(PART | {"markRefunded": value})
+
+
+@pytest.mark.parametrize("missing", ["amount", "refundable"])
+def test_part_without_amount_or_refundable_is_rejected(missing: str) -> None:
+    with pytest.raises(InvalidRequest, match="needs amount and refundable"):
+        parse_body({name: value for name, value in PART.items() if name != missing})
+
+
+@pytest.mark.parametrize("name", ["number", "markRefunded"])
+def test_field_of_a_part_alone_is_rejected(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="needs amount and refundable"):
+        parse_body({name: PART[name]})
+
+
+@pytest.mark.parametrize("name", PART)
+def test_field_of_a_part_is_rejected_unless_parts_are_allowed(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{name} isn't supported.*REFUNDS_ALLOW_PARTIAL"):
+        parse_refund_request(as_bytes({name: PART[name]}))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +258,7 @@ def test_too_large_body_is_rejected(filler: bytes) -> None:
 
 def test_largest_body_is_accepted() -> None:
     body = as_bytes({"note": "x"}).ljust(MAX_BODY_BYTES)
-    assert parse_refund_request(body) == (None, "x")
+    assert parse_refund_request(body) == (None, "x", None)
 
 
 JSON = st.recursive(
@@ -222,7 +271,9 @@ BODIES = (
     | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
     | st.text('{}[]",:reasonot 0123456789.eE+-\\u', max_size=100).map(str.encode)
     | JSON.map(as_bytes)
-    | st.dictionaries(st.sampled_from(["reason", "note", "amount", "x"]), JSON, max_size=3).map(as_bytes)
+    | st.dictionaries(st.sampled_from(["reason", "note", "amount", "refundable", "x"]), JSON, max_size=3).map(
+        as_bytes
+    )
 )
 
 
@@ -230,9 +281,10 @@ BODIES = (
 @given(BODIES)
 def test_any_bytes_are_parsed_or_invalid_request(body: bytes) -> None:
     try:
-        reason, note = parse_refund_request(body)
+        reason, note, part = parse_refund_request(body, allow_partial=True)
     except InvalidRequest:
         return
     assert reason is None or reason in REASONS
     assert note is None or len(note) <= MAX_NOTE_LENGTH
+    assert part is None or 0 < part.amount <= MAX_WHOLE_NUMBER
     encode({"note": note})

@@ -11,16 +11,8 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from flask_refunds.errors import RecordUnreadable
-from flask_refunds.models import (
-    Failure,
-    Refund,
-    RefundRequest,
-    RefundStatus,
-    ReviewCode,
-    StripeRefund,
-    find_active,
-    next_number,
-)
+from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.payment_refunds import find_active, next_number
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
 

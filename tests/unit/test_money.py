@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64
 
-from flask_refunds.money import decimal_amount, stored_amount
+from flask_refunds.money import decimal_amount, parse_amount, stored_amount
 
 # The lists of https://docs.stripe.com/currencies (zero-decimal, three-decimal, special cases).
 ZERO_DECIMAL = (
@@ -34,6 +34,46 @@ def test_decimal_amount_has_the_decimals_of_the_currency_at_stripe(
     amount: int, currency: str, expected: str
 ) -> None:
     assert decimal_amount(amount, currency) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "amount"),
+    [
+        ("5.00", "usd", 500),
+        ("5", "usd", 500),
+        ("0.5", "eur", 50),
+        ("29.99", "usd", 2999),
+        ("90071992547409.93", "usd", 9_007_199_254_740_993),
+        *(("500", currency, 500) for currency in ZERO_DECIMAL),
+        *(("5.12", currency, 5120) for currency in THREE_DECIMAL),
+        *(("5.120", currency, 5120) for currency in THREE_DECIMAL),
+        *(("5", currency, 500) for currency in WHOLE_AMOUNTS_IN_HUNDREDTHS),
+        *(("5.00", currency, 500) for currency in WHOLE_AMOUNTS_IN_HUNDREDTHS),
+        *(("100.45", currency, 10045) for currency in ZERO_DECIMAL_FOR_PAYOUTS_ONLY),
+    ],
+)
+def test_typed_amount_is_parsed_in_the_decimals_of_the_currency(
+    text: str, currency: str, amount: int
+) -> None:
+    assert parse_amount(text, currency) == amount
+    assert parse_amount(decimal_amount(amount, currency), currency) == amount
+
+
+@pytest.mark.parametrize(
+    ("text", "currency"),
+    [
+        *((text, "usd") for text in ("", " 5", "5 ", "5,00", "5.", ".5", "-5", "+5", "5e2", "5.001", "NaN")),
+        *((text, "usd") for text in ("\u0665", "1_0", "1'000", "12345678901234567", "0x5", "5.00\n", "$5")),
+        *(("500.0", currency) for currency in ZERO_DECIMAL),
+        *(("5.1234", currency) for currency in THREE_DECIMAL),
+        *(("5.124", currency) for currency in THREE_DECIMAL),
+        *(("5.50", currency) for currency in WHOLE_AMOUNTS_IN_HUNDREDTHS),
+        ("100.455", "huf"),
+    ],
+)
+def test_typed_amount_that_the_currency_does_not_have_is_rejected(text: str, currency: str) -> None:
+    with pytest.raises(ValueError, match=f"{currency.upper()}"):
+        parse_amount(text, currency)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_refunds.models import Failure, RefundStatus, ReviewCode, ReviewRequest
+from flask_refunds.models import Failure, Part, RefundStatus, ReviewCode, ReviewRequest
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.schemas.rendering import render, render_found, render_purchase, render_refund, to_json
 from flask_refunds.storage.search import FoundPurchase
@@ -199,6 +199,7 @@ REFUND = make_refund(
     created_at=AT,
     updated_at=AT,
     settled_at=None,
+    part=Part(500, 1999, 1, mark_refunded=True),
     request={"payment_intent": "pi_1"},
     lease_token="secret-lease-token",
     attempts=1,
@@ -222,6 +223,7 @@ def test_refund_is_rendered_for_the_api() -> None:
         "requestedBy": ID,
         "source": "api",
         "bulkRun": "recall-2024",
+        "part": {"amount": 500, "refundable": 1999, "number": 1, "markRefunded": True},
         "stripeRefundId": "re_1",
         "charge": "ch_1",
         "stripeAccount": "acct_1",

@@ -11,7 +11,8 @@ import pytest
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown, PurchaseNotRefundable, RefundsError
-from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund, is_refunded
+from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.payment_refunds import is_refunded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
 from flask_refunds.storage.search import RefundFilter, RefundSearch

@@ -271,7 +271,7 @@ def test_session_without_a_payment_is_refused_and_asked_again(
         ("rate_limited", 503, "stripe_rate_limited"),
         ("key_forbidden", 500, "stripe_key_rejected"),
         ("key_rejected", 500, "stripe_key_rejected"),
-        ("garbage", 503, "stripe_unavailable"),
+        ("unreadable_response", 503, "stripe_unavailable"),
     ],
 )
 @pytest.mark.parametrize("call", ["refund", "preview"])

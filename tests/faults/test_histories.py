@@ -198,6 +198,15 @@ def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener)
     assert not decision.is_accepted
 
 
+def test_mark_of_the_app_beside_a_refund_that_has_just_failed_may_be_taken_back(open_history: Opener) -> None:
+    history = open_history(limit=False, past="low balance")
+    history.settle(index=0, status="canceled", reason="unknown")
+    history.reconcile(failure=None, process="web", full=False)
+    history.mark_purchase(index=0, status="refunded")
+    history.dashboard_refund(index=0, amount=500, status="pending")
+    history.reconcile(failure=None, process="web", full=True)
+
+
 def test_bulk_run_that_dies_in_a_receiver_has_no_result_for_that_purchase(open_history: Opener) -> None:
     history = open_history()
     history.delete_purchase(index=0)

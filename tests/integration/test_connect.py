@@ -120,15 +120,17 @@ def test_pending_refund_is_read_on_its_account(shop: Shop, sandbox: StripeSandbo
 
 @pytest.mark.parametrize("thin", [False, True])
 @pytest.mark.parametrize("kind", ["intent", "charge", "session"])
+@pytest.mark.parametrize("about", ["refund.", "charge."])
 def test_event_of_a_connected_account_is_applied(
-    shop: Shop, sandbox: StripeSandbox, kind: str, thin: bool
+    shop: Shop, sandbox: StripeSandbox, kind: str, thin: bool, about: str
 ) -> None:
     payment = sandbox.create_payment(1999, account=SELLER)
     purchase = sell(shop, refer(sandbox, kind, payment))
     sandbox.dashboard_refund(payment)
 
     for event in connect_events(sandbox, thin=thin):
-        assert send(shop, event).status_code == 200
+        if event["type"].removeprefix("v1.").startswith(about):
+            assert send(shop, event).status_code == 200
 
     assert shop.status_of(purchase) == "refunded"
     [record] = shop.records()
@@ -159,6 +161,23 @@ def test_event_of_another_account_is_ignored(
     assert shop.records() == []
     assert shop.status_of(purchase) == "completed"
     assert all(each.path != "/v1/refunds" for each in sandbox.requests)
+
+
+@pytest.mark.parametrize("purchases", ["kept", "deleted"])
+def test_event_about_a_recorded_refund_must_have_the_records_account(
+    shop: Shop, sandbox: StripeSandbox, purchases: str
+) -> None:
+    payment = sandbox.create_payment(1999, account=SELLER)
+    shop.refund(sell(shop, payment))
+    if purchases == "deleted":
+        shop.db.purchases.delete_many({})
+    failed = sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    event = make_event("refund.failed", failed, account=SELLER)
+    for account in (None, OTHER):
+        assert send(shop, event | {"account": account}).status_code == 200
+        assert [each["status"] for each in shop.records()] == ["succeeded"]
+    assert send(shop, event).status_code == 200
+    assert [each["status"] for each in shop.records()] == ["failed"]
 
 
 def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -206,6 +225,15 @@ def test_account_that_was_disconnected_does_not_stop_the_others(shop: Shop, sand
     for _ in range(2):
         assert reconcile(shop, "--full").exit_code == 0
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_refund_on_an_account_without_access_says_so(shop: Shop, sandbox: StripeSandbox) -> None:
+    sandbox.create_payment(1999, account=SELLER)
+    for held in ("ch_1", "cs_test_1"):
+        answer = shop.refund(sell(shop, held, "acct_1Gone"))
+        assert (answer.status_code, answer.json["code"]) == (500, "stripe_key_rejected")
+        assert "connected account" in answer.json["hint"]
+    assert shop.records() == []
 
 
 def test_error_of_one_account_is_reported_after_the_others(shop: Shop, sandbox: StripeSandbox) -> None:

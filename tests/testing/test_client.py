@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from flask import Flask
+from flask import Flask, session
 
 from flask_refunds import refunds_bp
 from flask_refunds.testing import (
@@ -86,6 +86,21 @@ def test_any_caller_can_be_tried(refunds: RefundsClient) -> None:
     assert own.status_code == 200
     refunds.admin_headers = dict
     assert refunds.refund(purchase).status_code == 401
+
+
+def test_admin_is_signed_in_by_session(refunds_config: dict[str, Any], stripe_sandbox: StripeSandbox) -> None:
+    def find_user() -> Any:
+        return refunds.db.users.find_one({"_id": ObjectId(session["user"])}) if "user" in session else None
+
+    app = make_app(**{**refunds_config, "JWT_SECRET_KEY": None, "REFUNDS_CURRENT_USER": find_user})
+    app.add_url_rule("/sign-in/<user>", view_func=lambda user: session.update(user=user) or "")
+    with RefundsClient(app, stripe_sandbox) as refunds:
+        refunds.admin_headers = dict
+        purchase = refunds.purchase(100)
+        assert refunds.refund(purchase).status_code == 401
+        refunds.client.get(f"/sign-in/{refunds.admin_id}")
+        assert refunds.refund(purchase, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert refunds.refund(purchase).status_code == 200
 
 
 def test_mounted_elsewhere_still_works(refunds_config: dict[str, Any], stripe_sandbox: StripeSandbox) -> None:

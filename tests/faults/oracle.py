@@ -355,7 +355,7 @@ def decisions_stay_made(payment: Payment) -> Broken:
 def decisions_are_kept(payment: Payment) -> Broken:
     """What a person decided and why is in the history of the refund, or in the refund that replaces it."""
     kept = {entry.get("comment") for shown in payment.shown for entry in shown["history"]}
-    kept |= {shown["note"] for shown in payment.shown}
+    kept |= {shown.get("note") for shown in payment.shown}
     for each in payment.decisions:
         if each.is_accepted and each.comment not in kept:
             yield "lost", f"{each.kind} of {each.refund_id} isn't in its history"

@@ -144,8 +144,12 @@ class _Cursor:
         return iter(self._library.run.take(step))
 
 
-_HISTORY_ENTRY: Mapping[str, Any] = {}
-"""Replaces each entry of a record's history. Only their number matters to the library."""
+def _history_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what matters to the library of an entry of a record's history, besides the number of entries.
+
+    Equal states are explored once, so the rest would only make more of them.
+    """
+    return {"status": "succeeded" if entry["status"] == "succeeded" else None}
 
 
 class _Collection:
@@ -173,11 +177,11 @@ class _Collection:
         return iter(self._take("aggregate", pipeline))
 
     def insert_one(self, document: Any) -> None:
-        self._take("insert_one", document | {"history": [_HISTORY_ENTRY]})
+        self._take("insert_one", document | {"history": [*map(_history_entry, document["history"])]})
 
     def find_one_and_update(self, criteria: Any, update: Any, *, return_document: Any) -> Any:
         if "$push" in update:
-            update = update | {"$push": {"history": _HISTORY_ENTRY}}
+            update = update | {"$push": {"history": _history_entry(update["$push"]["history"])}}
         return self._take("find_one_and_update", criteria, update, return_document)
 
     def update_one(self, criteria: Any, update: Any) -> Any:

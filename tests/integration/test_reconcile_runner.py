@@ -131,7 +131,7 @@ def test_pages_of_a_pass_and_the_list_of_reviews_read_a_bounded_number_of_record
     add_records(database, 5 * PAGE, reviews=2 * PAGE)
     assert shop.flask("init-db").exit_code == 0
     lists = {"$or": [{f"{each}.sort": {"$exists": True}} for each in ("command", "originatingCommand")]}
-    database.command("profile", 1, filter=lists)
+    database.command("profile", 1, filter={"ns": f"{database.name}.flask_refunds", **lists})
     report = reconcile(shop)
     database.command("profile", 0)
     assert report.counts == {"followed_up": 5 * PAGE}

@@ -20,7 +20,8 @@ class Origin:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.host}:{self.port}"
+        port = "" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}"
 
     def has_host(self, text: str) -> bool:
         """Return whether a request's host is this host and port.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..config import Settings
-from ..errors import DatabaseUnavailable, StripeCallError
+from ..errors import DatabaseUnavailable, PermissionMissing, StripeCallError
 from ..models import Payment, is_payment, is_reference
 from ..money import minor_amount
 from ..purchase_fields import PurchaseFields, read_field
 from ..schemas.rendering import render_text
 from ..storage.connection import REPORT_SECONDS, Database, database_timeout, majority_collection
-from .check_result import CheckResult, note, ok
+from .check_result import CheckResult, fail, note, ok
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
@@ -43,6 +43,9 @@ def check_purchases(
         return
     if sample:
         yield _check_words(sample, fields)
+    session = next(filter(lambda it: _held_by(it, fields).startswith("cs_"), sample), None)
+    if session is not None:
+        yield from _check_sessions(session, fields, gateway)
     if paid is not None:
         yield from _check_amount(together, paid, fields, gateway)
 
@@ -53,13 +56,34 @@ def _held_by(purchase: Mapping[str, Any], fields: PurchaseFields) -> str:
     return value if isinstance(value, str) and is_reference(value) else ""
 
 
+def _account_of(purchase: Mapping[str, Any], fields: PurchaseFields) -> str | None:
+    return read_field(purchase, fields.stripe_account) or None if fields.stripe_account else None
+
+
+def _check_sessions(
+    purchase: Mapping[str, Any], fields: PurchaseFields, gateway: Callable[[], Gateway]
+) -> Iterator[CheckResult]:
+    """Check that the key may read Checkout sessions, if purchases hold them."""
+    deadline, account = Deadline.after(CALL_SECONDS), _account_of(purchase, fields)
+    try:
+        gateway().on(account).find_payment(_held_by(purchase, fields), deadline)
+    except PermissionMissing:
+        yield fail(
+            "sessions",
+            "Purchases hold Checkout sessions, and the key can't read them. Add the permission read for "
+            "Checkout Sessions in Stripe's Dashboard.",
+        )
+    except StripeCallError:
+        return
+
+
 def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) -> CheckResult:
     """Check that some purchases have the payments and the statuses that the settings name."""
     count = len(sample)
     if not any(_held_by(each, fields) for each in sample):
         return note(
             "documents",
-            f"0 of {count} purchases have a payment (pi_…, ch_…, py_… or cs_…) in the field "
+            f"0 of {count} purchases have a payment intent, charge or Checkout session in the field "
             f"{fields.payment}. "
             'Set REFUNDS_PURCHASE_FIELDS["payment"].',
         )
@@ -82,8 +106,7 @@ def _check_amount(
 ) -> Iterator[CheckResult]:
     """Compare the amounts of one payment's purchases with what Stripe received, to find a wrong unit."""
     try:
-        account = read_field(paid, fields.stripe_account) or None if fields.stripe_account else None
-        deadline = Deadline.after(CALL_SECONDS)
+        deadline, account = Deadline.after(CALL_SECONDS), _account_of(paid, fields)
         payment = gateway().on(account).retrieve_payment(_held_by(paid, fields), deadline)
     except StripeCallError:
         return

@@ -59,9 +59,9 @@ class Settings:
     refunds_collection: str
     refunds_purchase_fields: Mapping[str, str | None]
     refunds_user_fields: Mapping[str, str]
-    refunds_current_user: Callable[[], Any] | None
-    """Returns the user who is signed in by session, maybe as a ``LocalProxy``."""
-    refunds_trusted_origins: frozenset[Origin]
+    refunds_current_user: Any
+    """A ``LocalProxy``, or a function without arguments: the user who is signed in by session."""
+    refunds_trusted_origins: tuple[Origin, ...]
     refunds_content_fields: Mapping[str, str]
     refunds_status_completed: tuple[Any, ...]
     refunds_status_refunded: Any
@@ -185,7 +185,7 @@ def _mongo_settings(reader: Reader) -> dict[str, Any]:
 
 
 def _session_settings(reader: Reader) -> dict[str, Any]:
-    user: Any = reader.get(
+    user = reader.get(
         "REFUNDS_CURRENT_USER",
         None,
         lambda value: is_proxy(value) or is_sync_function(value),
@@ -199,8 +199,8 @@ def _session_settings(reader: Reader) -> dict[str, Any]:
         'a list of origins, such as ["https://admin.example"]: each without a path',
     )
     return {
-        "refunds_current_user": user._get_current_object if is_proxy(user) else user,
-        "refunds_trusted_origins": frozenset(filter(None, map(parse_origin, origins))),
+        "refunds_current_user": user,
+        "refunds_trusted_origins": tuple(filter(None, map(parse_origin, origins))),
     }
 
 

@@ -38,6 +38,11 @@ _NOT_PAID = (
 _MAY_NOT_READ = "The key needs a permission to read {}. Add it in Stripe's Dashboard (Developers, API keys)."
 
 
+_NO_ACCESS = "The key has no access to the purchase's connected account, which may have disconnected."
+ACCESS_LOST = "account_invalid"
+"""Stripe's code for a connected account that the key has no access to."""
+
+
 class PaymentResolver:
     """Completes purchases with their payment. Each reference is read at Stripe once, and remembered.
 
@@ -110,12 +115,14 @@ def payment_errors(payment: str) -> Iterator[None]:
     except RateLimited as limited:
         raise StripeRateLimited.by_code(limited.code) from limited
     except KeyRejected as rejected:
-        hint = _MAY_NOT_READ.format(_named(payment)) if isinstance(rejected, PermissionMissing) else None
-        raise StripeKeyRejected(hint=hint) from rejected
+        raise StripeKeyRejected(hint=_hint_about(rejected, payment)) from rejected
     except OutcomeUnknown as unknown:
         raise StripeUnavailable(_UNAVAILABLE) from unknown
 
 
-def _named(payment: str) -> str:
+def _hint_about(rejected: KeyRejected, payment: str) -> str | None:
+    if rejected.code == ACCESS_LOST:
+        return _NO_ACCESS
     names = {"pi": "Payment Intents", "cs": "Checkout Sessions"}
-    return names.get(payment[:2], "Charges")
+    missing = isinstance(rejected, PermissionMissing)
+    return _MAY_NOT_READ.format(names.get(payment[:2], "Charges")) if missing else None

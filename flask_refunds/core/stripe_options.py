@@ -49,7 +49,7 @@ class StripeOptions:
         problem = stripe_options_problem(found)
         if problem is not None:
             raise ConfigurationError({"REFUNDS_STRIPE_OPTIONS": f"returned a value that {problem}"})
-        options = {name: value for name, value in found.items() if value not in (None, False)}
+        options = {name: value for name, value in found.items() if value not in (None, False, "")}
         flags = _CONNECT_FLAGS & options.keys()
         if not flags:
             return options

@@ -63,7 +63,7 @@ class StripeSync:
 
         :raises DatabaseUnavailable: 500.
         """
-        return self._purchases.has_account(account) or account in self.find_accounts()
+        return self._purchases.has_account(account) or self._ledger.has_account(account)
 
     def find_accounts(self) -> list[str]:
         """Return the connected accounts of this app's payments.

@@ -23,6 +23,7 @@ from ..errors import PermissionMissing, RefundsError, RequestRejected, StripeCal
 from ..log import LogEvent, log_event
 from ..models import Refund, StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
+from .payments import ACCESS_LOST
 from .stripe_sync import StripeSync, find_shown
 
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ _KNOWN_PAGES = 3
 _MAX_FAILED = 100
 """How many refunds that can't be stored a sweep leaves for the next one, before it stops at their page."""
 
-
-_ACCESS_LOST = "account_invalid"
 
 RunAll = Callable[[Callable[[Any], Any], Iterator[Any]], Iterable[Any]]
 """Calls a function with each item, as ``map`` does, but in parallel, and not with all if it is stopped."""
@@ -152,7 +151,7 @@ class RefundSweep:
         except _Interrupted:
             return False
         except PermissionMissing as error:
-            if state.account is None or error.code != _ACCESS_LOST:
+            if state.account is None or error.code != ACCESS_LOST:
                 raise
             # Its owner has disconnected it, so there is nothing to read, now or later.
             log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code, stripe_account=state.account)

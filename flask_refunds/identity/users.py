@@ -47,7 +47,7 @@ class Users:
 
     def current(self) -> tuple[str, Any] | None:
         """Return the user that ``REFUNDS_CURRENT_USER`` names and the user's ID, or ``None``."""
-        user: Any = self._current() if self._current else None
+        user = self._current if is_proxy(self._current) else self._current()
         while is_proxy(user):
             user = user._get_current_object()
         if not user or any(_read(user, flag, True) is not True for flag in _FLAGS):

@@ -14,7 +14,6 @@ from typing import Any
 
 from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
-from bson.dbref import DBRef
 
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
 from ..models import (
@@ -121,8 +120,7 @@ def _render_created(purchase: Mapping[str, Any], path: str | None) -> str | None
 
 
 def _render_reference(purchase: Mapping[str, Any], path: str) -> dict[str, Any] | None:
-    value = read_field(purchase, path)
-    text = render_text(value.id if isinstance(value, DBRef) else value)
+    text = render_text(read_field(purchase, path))
     return None if text is None else {"id": text}
 
 

@@ -228,6 +228,14 @@ class Ledger(LedgerNotes):
         with database_timeout(REPORT_SECONDS):
             return list(self._records.distinct("stripeAccount", {"stripeAccount": {"$exists": True}}))
 
+    def has_account(self, account: str) -> bool:
+        """Return whether a refund is of this connected account.
+
+        :raises DatabaseUnavailable: 500.
+        """
+        with database_timeout():
+            return self._records.find_one({"stripeAccount": account}, {"_id": 1}) is not None
+
     def _new_document(
         self,
         refund_id: str,

@@ -14,7 +14,6 @@ from datetime import datetime, timezone
 from typing import Any, Generic, TypeVar
 
 from bson.datetime_ms import DatetimeMS
-from bson.dbref import DBRef
 
 from ..models import Reason, Refund, RefundStatus, id_text
 from ..purchase_fields import PurchaseFields, one_of, read_field
@@ -282,7 +281,7 @@ class PurchaseSearch:
 
     def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[FoundPurchase]:
         users, contents = (
-            _find_all(collection, [_reference(read_field(each, path)) for each in purchases], fields)
+            _find_all(collection, [read_field(each, path) for each in purchases], fields)
             for collection, path, fields in (
                 (self._users, self._fields.user, self._user_fields),
                 (self._contents, self._fields.content, self._content_fields),
@@ -358,10 +357,6 @@ def _find_all(collection: Collection, ids: Sequence[Any], fields: Mapping[str, s
         return {"_id": document["_id"], **{name: read_field(document, path) for name, path in fields.items()}}
 
     return [None if each is None else populate(each) for each in ids]
-
-
-def _reference(value: Any) -> Any:
-    return value.id if isinstance(value, DBRef) else value
 
 
 def _date(value: Any) -> datetime | DatetimeMS | None:

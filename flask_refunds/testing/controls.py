@@ -199,7 +199,7 @@ class AccountControls:
         :raises LookupError: the ID is unknown, or the payment intent has no charge.
         """
         charge = self.payment_intent(self._intent_of(payment_intent))["latest_charge"]
-        return self._read(lambda account: account.at_version(account.charge(charge)))
+        return self._read(lambda account: account.charge(charge))
 
     def transfer(self, payment_intent: str) -> JsonObject:
         """Return a copy of the transfer of a payment.
@@ -260,7 +260,7 @@ class AccountControls:
 
         :raises LookupError: the ID is unknown.
         """
-        return self._read(lambda account: dict(account.at_version(account.refund(refund_id))))
+        return self._read(lambda account: account.refund(refund_id))
 
     def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
         """Return copies of a payment's refunds, or of all refunds; oldest first."""
@@ -427,7 +427,7 @@ class AccountControls:
         """Run an action on the account and mode that has the object."""
         for account in self._all_accounts():
             try:
-                return dict(copy_json(action(account)))
+                return dict(copy_json(account.at_version(action(account))))
             except ApiError as error:
                 if error.status != 404:
                     raise

@@ -22,8 +22,9 @@ _OBJECTS = (
     "_disputes_of",
     "_transfers",
     "_application_fees",
+    "_sessions",
 )
-_SETS = ("hidden", "_stored_releases")
+_SETS = ("hidden", "_stored_releases", "_unshown_intents")
 _BEFORE_NEW_EVENTS = 2**40
 """Events are ordered by a number that counts up in each process. This makes loaded ones come first."""
 

@@ -60,10 +60,11 @@ def test_page_contains_the_escaped_settings() -> None:
         REFUNDS_LOGIN_URL='/in?"><b>',
         STRIPE_SECRET_KEY="rk_live_1",
         REFUNDS_STATUS_COMPLETED=['"><b>', 3, True],
+        REFUNDS_STATUS_REFUNDED="returned",
     ).get("/api/payments/admin/")
     assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-statuses="' in page.text
     [statuses] = re.findall('data-statuses="(.*?)"', page.text)
-    expected = ['"><b>', "3", "true", "refunded", "pending", "failed"]
+    expected = ['"><b>', "3", "true", "returned", "pending", "failed"]
     assert json.loads(html.unescape(statuses)) == expected
 
 

@@ -36,7 +36,7 @@ DESCRIBED = {
     "REFUNDS_STATUS_COMPLETED": ("`completed`", "refunds_status_completed", ("completed",)),
     "REFUNDS_MONGO": ("`MONGO_URI`'s", "refunds_mongo", None),
     "REFUNDS_USER_LOADER": ('find by `REFUNDS_USER_FIELDS["id"]`', "refunds_user_loader", None),
-    "REFUNDS_TRUSTED_ORIGINS": ("`[]`", "refunds_trusted_origins", frozenset()),
+    "REFUNDS_TRUSTED_ORIGINS": ("`[]`", "refunds_trusted_origins", ()),
     "STRIPE_SECRET_KEY": ("none; required", "stripe_secret_key", None),
     "STRIPE_WEBHOOK_SECRET": (UNSET, "stripe_webhook_secret", ()),
 }

@@ -229,8 +229,9 @@ class History(RuleBasedStateMachine):
     )
     def settle(self, index: int, status: str, reason: str) -> None:
         def change(refund: Any) -> None:
-            if refund["status"] == "succeeded" and status == "canceled":
-                return
+            known = self.world.unreadable.get(refund["id"], refund["status"])
+            if known in oracle.GONE or (known == "succeeded" and status == "canceled"):
+                return  # Stripe doesn't document such a change
             self._at_stripe(lambda: self.world.sandbox.settle(refund["id"], status, reason))
 
         self._with_refund(index, change)

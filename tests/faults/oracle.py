@@ -54,10 +54,10 @@ class Change:
     captured: int
     """What the payment had captured at that moment."""
     beside_open: bool = False
-    """Whether a refund of ours was open, or the library has just taken back a mark: then it may have been
-    about to make the same change, and can't tell later whose it was."""
+    """Whether a refund of ours was open or has just failed: then the library may have been about to make the
+    same change, or have made it, and can't tell later whose it was."""
     beside_returned: bool = False
-    """Whether a refund that had succeeded no longer was succeeded."""
+    """Whether a refund had failed, or no longer was succeeded."""
 
 
 @dataclass

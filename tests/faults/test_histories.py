@@ -141,7 +141,7 @@ def test_payment_with_a_pending_dashboard_refund_has_nothing_left_for_another_ca
     open_history: Opener,
 ) -> None:
     history = open_history(limit=False)
-    history.refund_in_dashboard(index=0, amount=500, status="pending")
+    history.dashboard_refund(index=0, amount=500, status="pending")
     history.refund(0, None, None, "web")
     history.refund(0, None, None, "web")
 
@@ -151,7 +151,7 @@ def test_dashboard_refund_leaves_the_marks_of_the_app_while_another_refund_is_pe
 ) -> None:
     history = open_history(limit=False, past="low balance")
     history.mark_purchase(index=0, status="refunded")
-    history.refund_in_dashboard(index=0, amount=None, status=None)
+    history.dashboard_refund(index=0, amount=None, status=None)
     history.reconcile(failure=None, process="web", full=False)
 
 
@@ -168,7 +168,7 @@ def dismiss_reviews(history: History) -> None:
 
 def test_two_reviews_that_a_person_closed_do_not_open_each_other(open_history: Opener) -> None:
     history = open_history(limit=False, past="refused")
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     reconcile(history)
     for _ in range(4):
         dismiss_reviews(history)
@@ -176,7 +176,7 @@ def test_two_reviews_that_a_person_closed_do_not_open_each_other(open_history: O
 
 def test_second_change_of_an_amount_needs_another_review(open_history: Opener) -> None:
     history = open_history()
-    history.refund_in_dashboard(index=0, amount=500, status=None)
+    history.dashboard_refund(index=0, amount=500, status=None)
     reconcile(history)
     [refund] = history.world.refunds
     for amount in (450, 480):
@@ -196,6 +196,15 @@ def test_retry_beside_an_unknown_outcome_is_not_a_decision(open_history: Opener)
     history.resolve(decision="retry", checks=True, failure=None)
     [decision] = history.world.operators.decisions
     assert not decision.is_accepted
+
+
+def test_mark_of_the_app_beside_a_refund_that_has_just_failed_may_be_taken_back(open_history: Opener) -> None:
+    history = open_history(limit=False, past="low balance")
+    history.settle(index=0, status="canceled", reason="unknown")
+    history.reconcile(failure=None, process="web", full=False)
+    history.mark_purchase(index=0, status="refunded")
+    history.dashboard_refund(index=0, amount=500, status="pending")
+    history.reconcile(failure=None, process="web", full=True)
 
 
 def test_bulk_run_that_dies_in_a_receiver_has_no_result_for_that_purchase(open_history: Opener) -> None:

@@ -56,7 +56,7 @@ RECEIVERS = ("work", "raise", "exit", HANG, WAIT)
 """What receivers do: one that hangs is killed with its process, and one that waits returns at last."""
 LONGER_THAN_A_LEASE = 600
 A_CALL = 60
-"""After so many seconds no call is in progress. A pass then forgets the marks that it has taken back."""
+"""After so many seconds no call is in progress. The next pass then forgets the marks of failed refunds."""
 
 REFUSALS: Mapping[str, Callable[[], Exception]] = {
     "unique index": lambda: DuplicateKeyError("E11000 duplicate key error", 11000),
@@ -117,8 +117,8 @@ class World:
         self._releases: set[str] = set()
         self.operators = Operators(self)
         self._is_waiting = False
-        self._last_call_at = self._quiet_pass_at = float("-inf")
-        self._taken_back_at: defaultdict[Any, float] = defaultdict(lambda: float("-inf"))
+        self._last_call_at, self._quiet_passes = float("-inf"), 0
+        self._failed_at: defaultdict[Any, int] = defaultdict(lambda: -2)
         self._receiver = self._receive  # signals keep only weak references
         for signal in SIGNALS:
             signal.connect(self._receiver, sender=self.web.app)
@@ -230,9 +230,11 @@ class World:
                 each["metadata"].get("refund_id") and each["status"] not in ("succeeded", *oracle.GONE)
                 for each in refunds
             )
-            or self._quiet_pass_at < self._taken_back_at[payment] + A_CALL,
+            or self._quiet_passes - self._failed_at[payment] < 2,
             beside_returned=any(
-                "succeeded" in self._ever[each["id"]] and each["status"] != "succeeded" for each in refunds
+                each["status"] in oracle.GONE
+                or ("succeeded" in self._ever[each["id"]] and each["status"] != "succeeded")
+                for each in refunds
             ),
         )
 
@@ -316,8 +318,7 @@ class World:
         is_quiet = failure is None and self.is_in_order and self.receivers == "work"
         is_quiet = is_quiet and clock.seconds - self._last_call_at >= A_CALL
         self.call(run, failure, shop)
-        if is_quiet:
-            self._quiet_pass_at = clock.seconds
+        self._quiet_passes += is_quiet
 
     def _let_others_act(self, action: str, waiting: Shop) -> None:
         """Let time pass and others act, while a process is suspended or its receiver hangs."""
@@ -403,6 +404,8 @@ class World:
         for payment in self.hidden:
             self.sandbox.hide(payment)  # with the refunds that it has got since
         for refund in self.refunds:
+            if refund["status"] in oracle.GONE and not self._ever[refund["id"]] & {*oracle.GONE}:
+                self._failed_at[refund["payment_intent"]] = self._quiet_passes
             self._ever[refund["id"]].add(refund["status"])
         for document in list(self.db.purchases.find({}, {"status": 1, "stripePaymentIntentId": 1})):
             journal = self.journals[document["_id"]]
@@ -411,7 +414,7 @@ class World:
                     self.change("library", journal.status, document["status"], journal.payment)
                 )
                 if document["status"] == "completed":
-                    self._taken_back_at[journal.payment] = clock.seconds
+                    self._failed_at[journal.payment] = self._quiet_passes
                 journal.status = document["status"]
             assert document["stripePaymentIntentId"] == journal.payment, "the payment field was changed"
 

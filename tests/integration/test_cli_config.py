@@ -7,6 +7,7 @@ from typing import Any
 
 import mongomock
 import pytest
+from flask_login import current_user
 
 from flask_refunds import ConfigurationError, check_config
 from flask_refunds.testing import StripeSandbox
@@ -74,6 +75,18 @@ def test_settings_are_printed_as_json(printed: Any) -> None:
     assert (values["MONGO_URI"], values["REFUNDS_MONGO"], values["REFUNDS_ADMIN_PAGE"]) == ("set", None, True)
     assert values["REFUNDS_IS_ADMIN"] == "tests.integration.test_cli_config:Check"
     assert (values["JWT_DECODE_AUDIENCE"], values["JWT_DECODE_ALGORITHMS"]) == (["shop", "admin"], ["HS256"])
+
+
+def test_settings_of_sessions_are_printed(printed: Any) -> None:
+    origins = ["https://Admin.example:443", "http://[::1]:3000"]
+    values = json.loads(
+        printed(
+            "--json", JWT_SECRET_KEY=None, REFUNDS_CURRENT_USER=current_user, REFUNDS_TRUSTED_ORIGINS=origins
+        )
+    )
+    assert values["REFUNDS_CURRENT_USER"] == "LocalProxy"
+    assert values["REFUNDS_TRUSTED_ORIGINS"] == ["https://admin.example", "http://[::1]:3000"]
+    assert values["JWT_SECRET_KEY"] is None
 
 
 def test_problem_of_a_setting_for_tokens_is_printed_in_its_place(printed: Any) -> None:

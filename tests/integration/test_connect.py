@@ -91,7 +91,7 @@ def test_unusable_account_is_refused_naming_the_field(
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("fault", ["drop_after", "drop_before"])
+@pytest.mark.parametrize("fault", ["response_lost", "request_lost"])
 def test_refund_with_an_unknown_outcome_is_finished_on_its_account(
     shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:
@@ -120,15 +120,17 @@ def test_pending_refund_is_read_on_its_account(shop: Shop, sandbox: StripeSandbo
 
 @pytest.mark.parametrize("thin", [False, True])
 @pytest.mark.parametrize("kind", ["intent", "charge", "session"])
+@pytest.mark.parametrize("about", ["refund.", "charge."])
 def test_event_of_a_connected_account_is_applied(
-    shop: Shop, sandbox: StripeSandbox, kind: str, thin: bool
+    shop: Shop, sandbox: StripeSandbox, kind: str, thin: bool, about: str
 ) -> None:
     payment = sandbox.create_payment(1999, account=SELLER)
     purchase = sell(shop, refer(sandbox, kind, payment))
     sandbox.dashboard_refund(payment)
 
     for event in connect_events(sandbox, thin=thin):
-        assert send(shop, event).status_code == 200
+        if event["type"].removeprefix("v1.").startswith(about):
+            assert send(shop, event).status_code == 200
 
     assert shop.status_of(purchase) == "refunded"
     [record] = shop.records()
@@ -159,6 +161,23 @@ def test_event_of_another_account_is_ignored(
     assert shop.records() == []
     assert shop.status_of(purchase) == "completed"
     assert all(each.path != "/v1/refunds" for each in sandbox.requests)
+
+
+@pytest.mark.parametrize("purchases", ["kept", "deleted"])
+def test_event_about_a_recorded_refund_must_have_the_records_account(
+    shop: Shop, sandbox: StripeSandbox, purchases: str
+) -> None:
+    payment = sandbox.create_payment(1999, account=SELLER)
+    shop.refund(sell(shop, payment))
+    if purchases == "deleted":
+        shop.db.purchases.delete_many({})
+    failed = sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    event = make_event("refund.failed", failed, account=SELLER)
+    for account in (None, OTHER):
+        assert send(shop, event | {"account": account}).status_code == 200
+        assert [each["status"] for each in shop.records()] == ["succeeded"]
+    assert send(shop, event).status_code == 200
+    assert [each["status"] for each in shop.records()] == ["failed"]
 
 
 def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -208,6 +227,15 @@ def test_account_that_was_disconnected_does_not_stop_the_others(shop: Shop, sand
     assert shop.status_of(purchase) == "refunded"
 
 
+def test_refund_on_an_account_without_access_says_so(shop: Shop, sandbox: StripeSandbox) -> None:
+    sandbox.create_payment(1999, account=SELLER)
+    for held in ("ch_1", "cs_test_1"):
+        answer = shop.refund(sell(shop, held, "acct_1Gone"))
+        assert (answer.status_code, answer.json["code"]) == (500, "stripe_key_rejected")
+        assert "connected account" in answer.json["hint"]
+    assert shop.records() == []
+
+
 def test_error_of_one_account_is_reported_after_the_others(shop: Shop, sandbox: StripeSandbox) -> None:
     payments = {each: sandbox.create_payment(1999, account=each) for each in (SELLER, OTHER)}
     purchases = [sell(shop, payment, each) for each, payment in payments.items()]
@@ -248,7 +276,7 @@ def test_destination_charge_is_paid_by_the_connected_account(
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=options if as_function else FLAGS)
     payment = sandbox.create_payment(1999, transfer_to=SELLER, application_fee_amount=200)
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["message"] == "Refund submitted"
     age(shop, minutes=2)
     assert reconcile(shop).exit_code == 0
@@ -335,7 +363,7 @@ def test_options_are_read_once_and_stay_in_the_record(database_of_shop: Any, san
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=lambda purchase: next(answers))
     payment = sandbox.create_payment(1999, method="konbini")
     purchase = shop.add_purchase(payment)
-    sandbox.inject("drop_before", times=2)
+    sandbox.inject("request_lost", times=2)
     assert shop.refund(purchase).status_code == 202
     assert shop.refund(purchase).status_code == 202
     assert [each["instructions_email"] for each in sandbox.refunds(payment)] == ["first@example.org"]

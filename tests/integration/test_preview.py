@@ -96,6 +96,7 @@ def test_unknown_payment_is_rejected(shop: Shop) -> None:
         ("server_error_before", 503, "stripe_unavailable"),
         ("unreadable_response", 503, "stripe_unavailable"),
         ("rate_limited", 503, "stripe_rate_limited"),
+        ("lock_timeout", 503, "stripe_rate_limited"),
         ("key_rejected", 500, "stripe_key_rejected"),
     ],
 )
@@ -107,6 +108,7 @@ def test_stripe_error_fails_the_preview(
     response = preview(shop, purchase)
     assert_error(response, status, code)
     assert "Nothing was refunded" in response.json["error"]
+    assert ("Another request is changing" in response.json["error"]) is (fault == "lock_timeout")
     assert_nothing_refunded(shop, sandbox)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -140,7 +142,7 @@ def test_two_purchases_of_one_payment_are_refunded_once_and_both_marked(
     assert [shop.status_of(each) for each in purchases] == ["refunded"] * 2
     assert len(sandbox.refunds(payment)) == 1
     assert [each["_id"] for each in shop.records()] == [f"{payment}:1"]
-    assert sorted(shop.records()[0]["markedPurchaseIds"]) == sorted(purchases)
+    assert sorted(each["purchaseId"] for each in shop.records()[0]["marks"]) == sorted(purchases)
 
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     learn(shop, sandbox, "webhook")
@@ -220,6 +222,15 @@ def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
     assert {each["paymentIntent"] for each in shop.records()} == {known, payment}
 
 
+def test_check_reports_a_key_that_may_not_read_sessions(database: Any, sandbox: StripeSandbox) -> None:
+    shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+    shop.add_purchase(sandbox.create_checkout_session(sandbox.create_payment(1999)))
+    assert "Checkout Sessions" not in shop.flask("check").output
+    sandbox.inject("key_forbidden", method="GET", path="/v1/checkout/sessions", times=None)
+    result = shop.flask("check")
+    assert (result.exit_code, "the permission read for Checkout Sessions" in result.output) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("held", "described"),
     [
@@ -267,11 +278,11 @@ def test_session_without_a_payment_is_refused_and_asked_again(
 @pytest.mark.parametrize(
     ("fault", "status", "code"),
     [
-        ("drop_before", 503, "stripe_unavailable"),
+        ("request_lost", 503, "stripe_unavailable"),
         ("rate_limited", 503, "stripe_rate_limited"),
         ("key_forbidden", 500, "stripe_key_rejected"),
         ("key_rejected", 500, "stripe_key_rejected"),
-        ("garbage", 503, "stripe_unavailable"),
+        ("unreadable_response", 503, "stripe_unavailable"),
     ],
 )
 @pytest.mark.parametrize("call", ["refund", "preview"])
@@ -362,7 +373,7 @@ def test_crash_between_reading_the_reference_and_the_record_loses_nothing(
 def test_refund_with_an_unknown_outcome_is_finished(shop: Shop, sandbox: StripeSandbox, kind: str) -> None:
     held, payment = pay(sandbox, kind)
     purchase = sell(shop, held)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     assert shop.refund(purchase).json["message"] == "Refund submitted"
 
     age(shop, minutes=2)
@@ -375,7 +386,7 @@ def test_refund_with_an_unknown_outcome_is_finished(shop: Shop, sandbox: StripeS
 def test_purchase_that_gets_another_payment_is_not_marked(shop: Shop, sandbox: StripeSandbox) -> None:
     held, _ = pay(sandbox, "session")
     purchase = sell(shop, held)
-    sandbox.inject("drop_after", times=2)
+    sandbox.inject("response_lost", times=2)
     shop.refund(purchase)
     shop.db.purchases.update_one({"_id": purchase}, {"$set": {"stripe.paid": pay(sandbox, "session")[0]}})
 
@@ -418,3 +429,21 @@ def test_export_names_the_payment(shop: Shop, sandbox: StripeSandbox) -> None:
     shop.refund(sell(shop, held))
     [row] = csv.DictReader(io.StringIO(shop.flask("export").output))
     assert (row["id"], row["paymentIntent"]) == (f"{payment}:1", payment)
+
+
+def test_simultaneous_refunds_by_two_references_are_one_refund(database: Any) -> None:
+    with StripeSandbox(enforce_amount_limit=False) as sandbox:
+        shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+        payments = [sandbox.create_payment(1999) for _ in range(12)]
+        pairs = [
+            [shop.add_purchase(refer(sandbox, kind, payment)) for kind in ("intent", "session")]
+            for payment in payments
+        ]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(shop.refund, chain.from_iterable(pairs)))
+        age(shop, minutes=2)
+        reconcile(shop)
+
+        assert {each.status_code for each in answers} <= {200, 202, 400, 409}
+        assert [len(sandbox.refunds(payment)) for payment in payments] == [1] * len(payments)
+        assert {shop.status_of(each) for pair in pairs for each in pair} == {"refunded"}

@@ -17,8 +17,9 @@ from flask_refunds.bulk import Result
 from flask_refunds.extension import get_refunds
 from flask_refunds.models import id_text
 from flask_refunds.storage.search import PurchaseFilter
+from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox
-from tests.integration.shapes import MARCH, SHAPES, ShapedShop
+from tests.integration.shapes import MARCH, SHAPES, Shape, ShapedShop
 from tests.integration.test_listing import all_pages, get
 from tests.integration.unfinished import age, reconcile
 from tests.integration.webhooks import PENDING_CARD, send
@@ -88,6 +89,31 @@ def test_refund_marks_completed_purchases_and_its_failure_restores_each_word(
     assert shop.words() == typed(*shape.completed, shape.pending)
     assert shop.refund(path_of(first)).status_code == 200
     assert sandbox.money_refunded(payment) == 1950
+
+
+@pytest.mark.parametrize("shape", ["two words"], indirect=True)
+def test_word_that_the_app_changes_during_the_refund_is_the_one_restored(
+    shop: ShapedShop, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = sandbox.create_payment(1950)
+    purchase = shop.sell(payment, "PAID")
+    create = Gateway.create_refund
+
+    def ship(*args: Any, **options: Any) -> Any:
+        shop.db.purchases.update_one({"_id": purchase}, {"$set": {"state": "SHIPPED"}})
+        return create(*args, **options)
+
+    monkeypatch.setattr(Gateway, "create_refund", ship)
+    response = shop.refund(path_of(purchase))
+    assert response.json["purchase"]["_refunds"]["status"] == "completed"
+    assert "Reconcile looks again" in response.json["hint"]
+
+    learn(shop, sandbox, "reconcile")
+
+    assert shop.word_of(purchase) == "REFUNDED"
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    learn(shop, sandbox, "reconcile")
+    assert shop.word_of(purchase) == "SHIPPED"
 
 
 def test_pending_purchase_is_not_refunded(shop: ShapedShop, sandbox: StripeSandbox) -> None:
@@ -187,9 +213,11 @@ def test_bulk_run_finds_plans_and_refunds(shop: ShapedShop, sandbox: StripeSandb
     assert json.loads(result.stdout)["others"]["refunded"] == len(payments)
 
 
+DATED = [name for name, shape in SHAPES.items() if shape.paths.created]
+
+
+@pytest.mark.parametrize("shape", DATED, indirect=True)
 def test_report_counts_purchases_by_their_words(shop: ShapedShop) -> None:
-    if not shop.shape.paths.created:
-        pytest.skip("UUIDs have no date")
     for word in (*shop.shape.completed, shop.shape.refunded, shop.shape.pending):
         shop.sell("pi_1", word)
     completed = len(shop.shape.completed)
@@ -206,6 +234,24 @@ def test_command_line_refunds_and_shows(shop: ShapedShop, sandbox: StripeSandbox
     result = shop.flask("refund", id_text(purchase), "--json")
     assert json.loads(result.stdout)["purchase"]["_refunds"]["status"] == "refunded"
     assert "succeeded" in shop.flask("show", id_text(purchase)).output
+
+
+@pytest.mark.parametrize("kind", ["server", "embedded"])
+def test_payment_can_be_the_id_of_a_purchase(
+    request: pytest.FixtureRequest, sandbox: StripeSandbox, kind: str
+) -> None:
+    shape = Shape({"payment": "_id", "created": "at"}, ("paid",), "returned", "open", int)
+    database = request.getfixturevalue("database") if kind == "server" else mongomock.MongoClient().shop
+    shop = ShapedShop(database, sandbox, shape)
+    payment = sandbox.create_payment(1950)
+    database.purchases.insert_one({"_id": payment, "status": "paid", "at": MARCH})
+    database.purchases.insert_one({"_id": "pi_2", "status": "paid", "at": MARCH})
+    query = {"paymentIntent": payment, "status": "paid", "from": "2024-03-01"}
+    assert get(shop, "/admin/all", **query).json["totalPurchases"] == 1
+    assert shop.refund(payment).json["purchase"]["status"] == "returned"
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    learn(shop, sandbox, "webhook")
+    assert [each["status"] for each in database.purchases.find()] == ["paid", "paid"]
 
 
 # Dates of any kind

@@ -60,7 +60,7 @@ def test_failed_test_shows_stripe_and_the_ledger(pytester: pytest.Pytester) -> N
 
 
 def test_passed_test_shows_nothing(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "def test_it(refunds): refunds.purchase(1)")
+    result = run(pytester, "def test_it(refunds): refunds.purchase(1)", "-rP")
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*Stripe sandbox*")
 

@@ -95,3 +95,5 @@ def test_clock_of_a_mongodb_server_moves(database: object) -> None:
     assert timedelta() <= server_clock() - before - timedelta(hours=1) < timedelta(minutes=1)
     process_time.reset()
     assert server_clock() - before < timedelta(minutes=1)
+    process_time.move(3600)
+    assert server_clock() - before < timedelta(hours=2)

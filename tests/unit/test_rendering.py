@@ -34,7 +34,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_refunds.models import Failure, Part, RefundStatus, ReviewCode, ReviewRequest
-from flask_refunds.schemas.rendering import render, render_refund, to_json
+from flask_refunds.purchase_fields import PurchaseFields
+from flask_refunds.schemas.rendering import render, render_found, render_purchase, render_refund, to_json
+from flask_refunds.storage.search import FoundPurchase
 from tests.unit.refund_harness import make_refund
 
 ID = "64b5f2c8e13e4a5b6c7d8e9f"
@@ -241,3 +243,57 @@ def test_refund_is_rendered_for_the_api() -> None:
     assert strict(render_refund(REFUND)) == rendered
     history = [{"at": time, "actor": f"api:{ID}"}]
     assert strict(render_refund(REFUND, history=True)) == rendered | {"history": history}
+
+
+# Purchases
+
+SHAPE = PurchaseFields(
+    status="order.state",
+    user="buyer.$id",
+    content="item.ref",
+    created="placed",
+    completed_words=("paid", 3),
+    refunded_word=False,
+)
+PLACED = datetime(2024, 3, 15, 10, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ({"order": {"state": "paid"}}, {"status": "completed", "refundable": False}),
+        ({"order": {"state": 3.0}, "stripePaymentIntentId": "pi_1"}, {"refundable": True, "payment": "pi_1"}),
+        ({"order": {"state": False}}, {"status": "refunded", "refundable": False}),
+        ({"order": {"state": True}}, {"status": "true"}),
+        ({"order": {"state": 0}}, {"status": "0"}),
+        ({"order": {"state": {"name": "paid"}}}, {"status": None}),
+        ({"order": ["paid"]}, {"status": None}),
+        ({"stripePaymentIntentId": "pi_1_secret_2"}, {"paymentIntent": None, "payment": None}),
+        ({"stripePaymentIntentId": ["pi_1"]}, {"paymentIntent": None, "payment": None}),
+        ({"buyer": DBRef("users", 7)}, {"user": {"id": "7"}}),
+        ({"item": {"ref": ObjectId(ID)}}, {"content": {"id": ID}}),
+        ({"item": {"ref": {"id": 1}}}, {"content": None}),
+        ({"placed": PLACED}, {"createdAt": "2024-03-15T10:30:00.000Z"}),
+        *(
+            ({"placed": each}, {"createdAt": None})
+            for each in ("2024-03-15", DatetimeMS(2**60), [PLACED], 17)
+        ),
+        ({"amount": {"value": 1}}, {"amountText": None}),
+    ],
+)
+def test_purchase_of_any_shape_has_the_same_names(stored: dict[str, Any], shown: dict[str, Any]) -> None:
+    rendered = render_purchase({"_id": 7, "_refunds": "the app's own", **stored}, SHAPE)
+    assert {name: rendered["_refunds"][name] for name in shown} == shown
+    assert rendered["_refunds"]["id"] == rendered["_id"] == "7"
+    assert set(rendered) == {"_id", "_refunds", *stored}
+
+
+def test_found_documents_replace_the_references_of_a_purchase() -> None:
+    stored = {"_id": 7, "item": {"ref": 1, "count": 2}, "buyer": DBRef("users", 7)}
+    content = {"_id": 1, "title": {"en": "Pruning"}, "type": "course"}
+    rendered = render_found(FoundPurchase(stored, None, content), SHAPE)
+    assert rendered["item"] == {"ref": {**content, "_id": "1"}, "count": 2}
+    assert rendered["_refunds"]["content"] == {"id": "1", "title": None, "type": "course"}
+    assert rendered["_refunds"]["user"] is None
+    missing = render_found(FoundPurchase({"_id": 7, "item": "text"}, None, None), SHAPE)
+    assert (missing["item"], "buyer" in missing) == ("text", False)

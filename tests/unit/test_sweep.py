@@ -377,6 +377,16 @@ def test_payment_of_purchases_in_a_list_is_unknown(harness: RefundHarness, sweep
     assert run(harness, sweep, page(external())).counts["foreign"] == 1
 
 
-def test_placeholder_of_a_purchase_is_no_payment(harness: RefundHarness, sweep: RefundSweep) -> None:
+def test_placeholder_of_a_purchase_is_not_a_payment(harness: RefundHarness, sweep: RefundSweep) -> None:
     harness.db.purchases.update_many({}, {"$set": {"stripePaymentIntentId": "free"}})
     assert run(harness, sweep, page(external(payment_intent="free"))).counts["foreign"] == 1
+
+
+def test_ordinary_sweep_reads_from_the_newest_refund_of_a_later_full_sweep(
+    harness: RefundHarness, sweep: RefundSweep
+) -> None:
+    run(harness, sweep, foreign_page(CREATED, has_more=False))
+    run(harness, sweep, page())
+    run(harness, sweep, foreign_page(CREATED + 50, CREATED, has_more=False), full=True)
+    run(harness, sweep, page())
+    assert harness.stripe.sent[0].params["created[gte]"] == str(CREATED + 50 - 3600)

@@ -36,7 +36,8 @@ export async function postRefund(purchaseId, fields) {
   const headers = { "Content-Type": "application/json" };
   const options = { method: "POST", headers, body: JSON.stringify(fields), signal: withTimeout(REFUND_TIMEOUT_MS) };
   const response = await send(`refund/${encodeURIComponent(purchaseId)}`, options);
-  return { status: response.status, refund: (await read(response)).refund };
+  const { refund, hint } = await read(response);
+  return { status: response.status, refund, hint };
 }
 
 async function send(path, options) {

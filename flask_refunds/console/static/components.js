@@ -7,7 +7,7 @@ import { href } from "./router.js";
 import { html } from "./ui.js";
 
 export const Status = ({ status }) =>
-  html`<span class="status ${SEVERITY[status] ?? ""}" data-status=${String(status)}>${STATUS[status] ?? String(status)}</span>`;
+  html`<span class="status ${SEVERITY[status] ?? ""}" data-status=${String(status)}>${STATUS[status] ?? status ?? "—"}</span>`;
 
 export const Time = ({ iso, relative }) =>
   iso ? html`<time datetime=${iso} title=${dateTime(iso)}>${relative ? relativeTime(iso) : dateTime(iso)}</time>` : "—";

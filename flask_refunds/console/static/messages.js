@@ -60,7 +60,7 @@ export function describeResult(result) {
   if (status === 0) return warning("No response", `The refund may or may not have been made. ${SAFE_TO_RETRY}`, "Try again");
   if (code === "rejected_elsewhere") return warning("Request rejected", `${message} Most likely, nothing was sent to Stripe. ${SAFE_TO_RETRY} If it happens again, tell your developers.`, "Try again");
   if (code === "cross_site_request") return error("Request rejected", `${sentence(message)} Nothing was refunded. ${hint}`);
-  if (hint) return warning("Refunded", hint);
+  if (status === 200 && hint) return warning("Refunded", hint);
   if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
@@ -84,8 +84,8 @@ const BY_REFUND_STATUS = {
 };
 
 const BY_HTTP_STATUS = {
-  400: ({ code, message, refund }) =>
-    code === "refund_failed" ? error("Refund failed", describeFailure(refund), "Try again") : error("This purchase can't be refunded", sentence(message)),
+  400: ({ code, message, hint, refund }) =>
+    code === "refund_failed" ? error("Refund failed", describeFailure(refund), "Try again") : error("This purchase can't be refunded", withHint(message, hint)),
   401: () => error("Your session expired", "Nothing was sent to Stripe, and your input is kept. Sign in again, then continue here.", "Refund now"),
   403: () => error("Admin access required", "You are signed in, but not as an admin. Nothing was refunded."),
   404: () => error("Purchase not found", "This purchase no longer exists. Nothing was refunded."),
@@ -94,8 +94,8 @@ const BY_HTTP_STATUS = {
   503: ({ message, retryAfter }) => error("Stripe is busy", `${sentence(message)}${retryAfter ? ` Wait ${retryAfter} seconds.` : ""}`, "Try again"),
 };
 
-function describeServerError({ message }) {
-  return error("Server error", `${sentence(message)} Trying again is safe: it never makes a second refund.`, "Try again");
+function describeServerError({ message, hint }) {
+  return error("Server error", `${withHint(message, hint)} Trying again is safe: it never makes a second refund.`, "Try again");
 }
 
 function describeNotRefundable(refund) {
@@ -116,10 +116,12 @@ export function describeChange(refund) {
 }
 
 /** Say why data can't be shown. */
-export function errorMessage({ status, code, message }) {
+export function errorMessage({ status, code, message, hint }) {
   if (status === 401) return "Sign in to view this.";
   if (code === "admin_required") return "Admin access required. You are signed in, but not as an admin.";
-  return status ? sentence(message) : "The server isn't responding.";
+  return status ? withHint(message, hint) : "The server isn't responding.";
 }
+
+const withHint = (message, hint) => [sentence(message), hint].filter(Boolean).join(" ");
 
 const sentence = (text = "") => (text && !/[.!?…]$/.test(text) ? `${text}.` : text ?? "");

@@ -144,8 +144,9 @@ class _Cursor:
         return iter(self._library.run.take(step))
 
 
-_HISTORY_ENTRY: Mapping[str, Any] = {}
-"""Replaces each entry of a record's history. Only their number matters to the library."""
+def _shorten(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what matters to the library of an entry of a record's history, besides the number of entries."""
+    return {name: entry.get(name) for name in ("status", "actor")}
 
 
 class _Collection:
@@ -173,11 +174,11 @@ class _Collection:
         return iter(self._take("aggregate", pipeline))
 
     def insert_one(self, document: Any) -> None:
-        self._take("insert_one", document | {"history": [_HISTORY_ENTRY]})
+        self._take("insert_one", document | {"history": [*map(_shorten, document["history"])]})
 
     def find_one_and_update(self, criteria: Any, update: Any, *, return_document: Any) -> Any:
         if "$push" in update:
-            update = update | {"$push": {"history": _HISTORY_ENTRY}}
+            update = update | {"$push": {"history": _shorten(update["$push"]["history"])}}
         return self._take("find_one_and_update", criteria, update, return_document)
 
     def update_one(self, criteria: Any, update: Any) -> Any:

@@ -184,8 +184,7 @@ class RefundService:
         purchase_id = purchase.document["_id"]
         if refund.status is not RefundStatus.SUCCEEDED or purchase.status != COMPLETED:
             return RefundResult(refund, purchase.document, purchase.status == REFUNDED)
-        decides_alone = refund.is_full or purchase_id in refund.closed_purchase_ids
-        is_written = decides_alone and refund.unwritten_since is None
+        is_written = refund.is_full and refund.unwritten_since is None
         if is_written and purchase_id in refund.marked_purchase_ids:
             return RefundResult(refund, self._purchases.fields.as_refunded(purchase.document), True)
         current = None

@@ -79,6 +79,7 @@ def find_violations(
         {
             "id": record["_id"],
             "status": record["status"],
+            "note": record.get("note"),
             "amount": record.get("amount"),
             "stripeRefundId": record.get("stripeRefundId"),
             "review": record.get("review"),

@@ -144,12 +144,9 @@ class _Cursor:
         return iter(self._library.run.take(step))
 
 
-def _history_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what matters to the library of an entry of a record's history, besides the number of entries.
-
-    Equal states are explored once, so the rest would only make more of them.
-    """
-    return {"status": "succeeded" if entry["status"] == "succeeded" else None}
+def _shorten(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what matters to the library of an entry of a record's history, besides the number of entries."""
+    return {name: entry.get(name) for name in ("status", "actor")}
 
 
 class _Collection:
@@ -177,11 +174,11 @@ class _Collection:
         return iter(self._take("aggregate", pipeline))
 
     def insert_one(self, document: Any) -> None:
-        self._take("insert_one", document | {"history": [*map(_history_entry, document["history"])]})
+        self._take("insert_one", document | {"history": [*map(_shorten, document["history"])]})
 
     def find_one_and_update(self, criteria: Any, update: Any, *, return_document: Any) -> Any:
         if "$push" in update:
-            update = update | {"$push": {"history": _history_entry(update["$push"]["history"])}}
+            update = update | {"$push": {"history": _shorten(update["$push"]["history"])}}
         return self._take("find_one_and_update", criteria, update, return_document)
 
     def update_one(self, criteria: Any, update: Any) -> Any:

@@ -20,7 +20,7 @@ from flask_refunds.errors import RefundInProgress
 from flask_refunds.models import Refund
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger, NumberTaken
-from tests.faults.invariants import DISAGREES, DOUBLED, LOST
+from tests.faults.invariants import DISAGREES, DOUBLED, UNATTENDED
 from tests.faults.schedules import (
     ANN,
     ANN_PART,
@@ -210,7 +210,7 @@ def unknown_outcomes_ignored() -> Iterator[None]:
 RATE_LIMITED = replace(EXPIRING_LEASE, name="rate limited", faults=frozenset({"rate_limited"}), max_faults=1)
 MUTATIONS = [
     (number_not_locked, TWO_ADMINS, DOUBLED),
-    (version_ignored, FAILURE_DURING_SYNC, LOST),
+    (version_ignored, FAILURE_DURING_SYNC, UNATTENDED),
     (purchases_not_synced, FAILURE_DURING_SYNC, DISAGREES),
     (lease_token_ignored, RATE_LIMITED, UNTRUE),
     (new_key_for_each_attempt, EXPIRING_LEASE, DOUBLED),

@@ -123,6 +123,8 @@ def test_dry_run_prints_the_plan_and_refunds_nothing(shop: Shop, sandbox: Stripe
         "payments": 2,
         "amounts": None,
         "others": {},
+        "partlyRefunded": None,
+        "refundedBefore": None,
     }
     assert (shop.records(), sandbox.refunds(), Path("recall.csv").exists()) == ([], [], False)
 

@@ -358,6 +358,13 @@ def test_closing_part_marks_only_the_named_purchase(shop: Shop, sandbox: StripeS
     assert amounts(sandbox, payment) == [500]
 
 
+def test_closing_part_of_everything_marks_the_whole_cart(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(AMOUNT)
+    named, other = shop.add_purchase(payment), shop.add_purchase(payment)
+    assert refund(shop, named, AMOUNT, AMOUNT, 1, markRefunded=True).status_code == 200
+    assert [shop.status_of(each) for each in (named, other)] == ["refunded", "refunded"]
+
+
 def test_closed_purchase_stays_refunded_when_another_part_fails(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(AMOUNT)
     named, other = shop.add_purchase(payment), shop.add_purchase(payment)

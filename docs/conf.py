@@ -26,7 +26,10 @@ myst_heading_anchors = 3
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:class", r"ObjectId|flask_refunds\..*\._View"),
-    (r"py:.*", r"(bson|blinker|collections|datetime|flask|os|prometheus_client|types|werkzeug)\..*"),
+    (
+        r"py:.*",
+        r"(bson|blinker|collections|datetime|flask|os|prometheus_client|threading|types|werkzeug)\..*",
+    ),
 ]
 if os.environ.get("READTHEDOCS") == "True":
     extensions.append("sphinx.ext.intersphinx")

@@ -3,7 +3,15 @@
 Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it in ``app.config``.
 """
 
-from .api import bulk_refund, plan_bulk_refund, refund_purchase
+from .api import (
+    bulk_refund,
+    get_refund,
+    list_refunds,
+    plan_bulk_refund,
+    preview_refund,
+    reconcile,
+    refund_purchase,
+)
 from .blueprint import make_blueprint, refunds_bp
 from .errors import (
     AdminRequired,
@@ -31,6 +39,7 @@ from .errors import (
     WebhookNotConfigured,
 )
 from .extension import check_config
+from .models import Failure, Payment, Reason, Refund, RefundStatus, ReviewCode, ReviewRequest
 from .signals import refund_failed, refund_needs_review, refund_pending, refund_succeeded
 from .web.auth import authenticate, current_user, require_admin
 from .web.webhooks import handle_event
@@ -43,20 +52,27 @@ __all__ = [
     "ConfigurationError",
     "CrossSiteRequest",
     "DatabaseUnavailable",
+    "Failure",
     "IdentityProviderUnavailable",
     "InvalidRequest",
     "NotAuthenticated",
+    "Payment",
     "PaymentIntentMissing",
     "PurchaseIdAmbiguous",
     "PurchaseNotFound",
     "PurchaseNotRefundable",
+    "Reason",
     "RecordUnreadable",
+    "Refund",
     "RefundAmbiguous",
     "RefundFailed",
     "RefundInProgress",
     "RefundNotFound",
+    "RefundStatus",
     "RefundableChanged",
     "RefundsError",
+    "ReviewCode",
+    "ReviewRequest",
     "StripeKeyRejected",
     "StripeRateLimited",
     "StripeUnavailable",
@@ -65,9 +81,13 @@ __all__ = [
     "bulk_refund",
     "check_config",
     "current_user",
+    "get_refund",
     "handle_event",
+    "list_refunds",
     "make_blueprint",
     "plan_bulk_refund",
+    "preview_refund",
+    "reconcile",
     "refund_failed",
     "refund_needs_review",
     "refund_pending",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from .core.preview import Preview
+from .core.reconcile import ReconcileReport
 from .core.results import RefundResult
+from .errors import PurchaseNotFound, RefundNotFound
 from .extension import current_refunds
-from .models import Part, Reason, RefundRequest
+from .models import Part, Reason, Refund, RefundRequest
 from .schemas.inputs import parse_note, parse_part, parse_reason, require_many
 from .storage.purchase_ids import PurchaseIds
 from .storage.stored_ids import encodable_id
@@ -50,6 +54,63 @@ def refund_purchase(
     part = read_part(amount, refundable, number, mark_refunded)
     request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), part=part)
     return refunds.service.refund(encodable_id(purchase_id, refunds.database), request)
+
+
+def preview_refund(purchase_id: Any) -> Preview:
+    """Return what refunding a purchase would do: its payment as Stripe shows it now, and its refunds so far.
+
+    :param purchase_id: as for :func:`refund_purchase`.
+    :raises RefundsError: as ``GET /admin/refund/<purchaseId>`` answers; ``code`` tells which.
+    """
+    refunds = current_refunds()
+    return refunds.previewer.preview(encodable_id(purchase_id, refunds.database))
+
+
+def get_refund(refund_id: str) -> Refund:
+    """Return a refund as the ledger stores it. Stripe isn't asked.
+
+    :param refund_id: such as ``pi_…:1``.
+    :raises RefundNotFound: 404.
+    :raises DatabaseUnavailable: 500.
+    """
+    refund = current_refunds().ledger.find(refund_id)
+    if refund is None:
+        raise RefundNotFound
+    return refund
+
+
+def list_refunds(purchase_id: Any) -> Sequence[Refund]:
+    """Return the refunds of a purchase's payment, oldest first, also those made in Stripe's Dashboard.
+
+    :param purchase_id: as for :func:`refund_purchase`.
+    :raises PurchaseNotFound: 404.
+    :raises RecordUnreadable: 500; one of them has a form that this release doesn't know.
+    :raises DatabaseUnavailable: 500.
+    """
+    refunds = current_refunds()
+    purchase = refunds.purchases.find(encodable_id(purchase_id, refunds.database))
+    if purchase is None:
+        raise PurchaseNotFound
+    return purchase.refunds
+
+
+def reconcile(
+    *,
+    older_than: timedelta = timedelta(minutes=1),
+    rate: float | None = None,
+    full: bool = False,
+    stop_event: threading.Event | None = None,
+) -> ReconcileReport:
+    """Finish unfinished refunds, and find what happened at Stripe, as ``flask refunds reconcile`` does once.
+
+    :param older_than: refunds that changed more recently are left to the calls that changed them.
+    :param rate: requests to Stripe a second; by default 80 with a live key and 20 with a test key.
+    :param full: list all of the last 60 days' refunds at Stripe, not only new ones.
+    :param stop_event: set it in any thread to start nothing more.
+    :raises DatabaseUnavailable: 500.
+    """
+    runner = current_refunds().reconcile_runner
+    return runner.run(older_than=older_than, rate=rate, full=full, stop_event=stop_event)
 
 
 def plan_bulk_refund(

@@ -520,6 +520,7 @@ def python(page: PageRunner) -> None:
     canceled = [page.add_purchase(event="canceled-2024")[0] for _ in range(2)]
     purchase, _ = page.add_purchase()
     page.names["purchase"] = page.find_purchase(purchase)
+    page.names["other"] = page.find_purchase(page.add_purchase()[0])
     run(page, "docs/python.md")
     result = page.names["result"]
     assert (result.refund.status.value, result.refund.amount, result.refund.currency) == (

@@ -10,15 +10,22 @@ from typing_extensions import assert_type
 
 from flask_refunds import (
     ConfigurationError,
+    Refund,
     RefundsError,
+    RefundStatus,
     authenticate,
     bulk_refund,
     check_config,
     current_user,
+    get_refund,
     handle_event,
+    list_refunds,
     make_blueprint,
     plan_bulk_refund,
+    preview_refund,
+    reconcile,
     refund_needs_review,
+    refund_purchase,
     refund_succeeded,
     refunds_bp,
     require_admin,
@@ -36,6 +43,11 @@ instrument(app)
 with app.app_context():
     assert_type(plan_bulk_refund("recall", ["6b0635cf3cab3f672ac1a80a"], amounts=False).refundable, int)
     assert_type(bulk_refund("recall", [], on_result=lambda result: None).incomplete, int)
+    assert_type(preview_refund("6b0635cf3cab3f672ac1a80a").payment.refundable, int)
+    assert_type(refund_purchase("6b0635cf3cab3f672ac1a80a", requested_by="ann").refund, Refund)
+    assert_type(get_refund("pi_1:1").status, RefundStatus)
+    assert_type([each.is_full for each in list_refunds(1)], list[bool])
+    assert_type(reconcile(full=True).is_clean, bool)
 
 
 @app.get("/me/<int:number>")

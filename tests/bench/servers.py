@@ -36,7 +36,7 @@ def uri_of(database: Any) -> str:
 @contextmanager
 def sandbox_server(*options: str) -> Iterator[str]:
     """The Stripe sandbox; yields its URL."""
-    with _start("flask_refunds.testing", *options) as url:
+    with _start("flask_refunds.testing", "--quiet", *options) as url:
         yield url
 
 

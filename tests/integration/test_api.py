@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -71,3 +72,27 @@ def test_reconcile_finishes_what_stripe_settled(shop: Shop, sandbox: StripeSandb
         report = reconcile(older_than=timedelta(0))
     assert (report.counts["settled"], report.is_clean) == (1, True)
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_full_reconcile_reads_the_last_60_days_again(shop: Shop, sandbox: StripeSandbox) -> None:
+    for _ in range(2):
+        payment = sandbox.create_payment(2500)
+        shop.add_purchase(payment)
+        sandbox.dashboard_refund(payment)
+        sandbox.advance(2 * 3600)
+    with shop.app.app_context():
+        reports = [reconcile(), reconcile(), reconcile(full=True)]
+    read = [each.sweep.counts["read"] for each in reports if each.sweep is not None]
+    assert read == [2, 1, 2]
+
+
+def test_reconcile_starts_nothing_once_it_is_stopped(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(2500, card=PENDING)
+    purchase = shop.add_purchase(payment)
+    stopped = threading.Event()
+    stopped.set()
+    with shop.app.app_context():
+        refund_purchase(purchase)
+        sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+        reconcile(older_than=timedelta(0), stop_event=stopped)
+    assert shop.status_of(purchase) == "completed"

@@ -219,7 +219,7 @@ class RefundTransitions:
                 self._request_review_once(settled, ReviewCode.AMOUNTS_DISAGREE)
             is_marked = self._write(settled, lambda: self._mark_refunded(settled, held, completed))
             return is_marked or self._report_rejected(settled)
-        if _is_any_processing(refunds):
+        if self._may_be_in_progress(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
         if not all(self._mark_closed(each, held) for each in refunds):
@@ -257,9 +257,18 @@ class RefundTransitions:
         self._ledger.mark_written(refund)
         return accepted
 
+    def _may_be_in_progress(self, refunds: Sequence[Refund]) -> bool:
+        """Return whether a call may be working on one of the refunds.
+
+        Not on one that waits for a person, once its lease is over: whoever continues it afterwards compares
+        the purchases again.
+        """
+        unknown = [each for each in refunds if each.status is RefundStatus.PROCESSING]
+        return any(each.review is None or not self._ledger.is_idle(each) for each in unknown)
+
     def _forget_undone_marks(self, refunds: Sequence[Refund]) -> None:
         """Leave purchases that were marked as completed again to the app."""
-        undone = [] if _is_any_processing(refunds) else find_unjustified_marks(refunds)
+        undone = [] if self._may_be_in_progress(refunds) else find_unjustified_marks(refunds)
         if undone:
             self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
 
@@ -393,10 +402,6 @@ def _was_closed(refund: Refund, code: ReviewCode) -> bool:
         if "comment" in entry:  # the next one after the request closed it
             is_closed = entry["actor"] != "reconcile"
     return False
-
-
-def _is_any_processing(refunds: Sequence[Refund]) -> bool:
-    return any(each.status is RefundStatus.PROCESSING for each in refunds)
 
 
 def _statuses(refunds: Sequence[Refund]) -> list[RefundStatus]:

@@ -225,3 +225,23 @@ def test_restored_purchase_is_marked_again_if_a_pass_marked_it_after_the_backup(
     reconcile(history)
     reconcile(history)
     history.restore_purchases()
+
+
+def test_dashboard_refund_that_fails_beside_an_unknown_outcome_returns_its_mark(open_history: Opener) -> None:
+    history = open_history(limit=False)
+    history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)
+    history.refund(0, None, None, "web")
+    history.clear_faults()
+    history.wait(24 * 3600)
+    reconcile(history)
+    history.dashboard_refund(index=0, amount=None, status=None)
+    reconcile(history)
+    assert purchase_statuses(history) == ["refunded"]
+    history.settle(index=0, status="failed", reason="expired_or_canceled_card")
+    reconcile(history)
+    assert purchase_statuses(history) == ["completed"]
+    history.resolve(decision="fail", checks=True, failure=None)
+
+
+def purchase_statuses(history: History) -> list[str]:
+    return [each["status"] for each in history.world.db.purchases.find()]

@@ -35,11 +35,13 @@ class HTTPPool:
         options: dict[str, Any] = {"maxsize": _POOL_SIZE, "cert_reqs": "CERT_REQUIRED", "ca_certs": ca_certs}
         parts = urlsplit(base_url)
         proxy = urllib.request.getproxies().get(parts.scheme)
-        self._pool: urllib3.PoolManager
-        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-            self._pool = urllib3.ProxyManager(proxy, **options)
-        else:
-            self._pool = urllib3.PoolManager(**options)
+        if proxy and urllib.request.proxy_bypass(parts.hostname or ""):
+            proxy = None
+        self._server = f"{parts.scheme}://{parts.netloc}"
+        # A proxy is told the whole URL, except in a tunnel.
+        self._sends_url = proxy is not None and parts.scheme == "http"
+        pools = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+        self._pool = pools.connection_from_url(self._server)
 
     def request(
         self,
@@ -51,6 +53,7 @@ class HTTPPool:
     ) -> tuple[bytes, int, Mapping[str, str]]:
         """Send one request.
 
+        :param url: on the server of ``base_url``.
         :return: the response's body, status and headers.
         :raises IncompleteResponse: it didn't arrive completely by the deadline, or is too large.
         """
@@ -67,12 +70,13 @@ class HTTPPool:
             raise TimeoutError
         response = self._pool.urlopen(
             method,
-            url,
+            url if self._sends_url else url.removeprefix(self._server),
             body=body,
             headers=dict(headers or {}),
             timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, remaining), read=remaining),
             retries=False,
             redirect=False,
+            assert_same_host=False,
             preload_content=False,
         )
         try:
@@ -85,7 +89,7 @@ class HTTPPool:
 
     def close(self) -> None:
         """Close every idle connection."""
-        self._pool.clear()
+        self._pool.close()
 
 
 def _read(response: urllib3.BaseHTTPResponse, deadline: Deadline) -> bytes:

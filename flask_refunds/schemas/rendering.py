@@ -23,32 +23,35 @@ from ..models import (
     Refund,
     ReviewRequest,
     id_text,
-    is_payment_intent,
     is_reference,
 )
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
 from ..storage.search import FoundPurchase
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 def to_json(value: Any) -> str:
     """Return JSON text for :func:`render` values."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def render(value: Any) -> Any:
     """Return a stored value for JSON: every ``_id`` as text, times as ``2024-03-15T10:30:00.000Z``."""
     if value is None or isinstance(value, (str, int)):  # also booleans
         return value
+    if isinstance(value, ObjectId):
+        return str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, (datetime, DatetimeMS)):
+        return _render_time(value)
     if isinstance(value, Mapping):
         return {str(key): render_id(each) if key == "_id" else render(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [render(each) for each in value]
-    if isinstance(value, (datetime, DatetimeMS)):
-        return _render_time(value)
-    # The remaining types have a readable text: binary data, ObjectId, Decimal128, and BSON's rarer types.
+    # The remaining types have a readable text: binary data, Decimal128, and BSON's rarer types.
     return id_text(value)
 
 
@@ -97,7 +100,7 @@ def _render_fields(
         "id": id_text(purchase["_id"]),
         "status": status or render_text(read_field(purchase, fields.status)),
         "refundable": status == COMPLETED and payment is not None,
-        "paymentIntent": payment if payment and is_payment_intent(payment) else None,
+        "paymentIntent": payment if payment and payment.startswith("pi_") else None,
         "payment": payment,
         "user": user,
         "content": content,

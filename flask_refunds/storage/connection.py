@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context
+from types import TracebackType
 from typing import Any
 
 import pymongo
@@ -37,8 +38,7 @@ _FINAL_CODES = frozenset({2, 9, 13, 14, 28, 52, 55, 57, 66, 121, 166, 11000, 174
 _CODEC = CodecOptions(document_class=dict, tz_aware=True)
 
 
-@contextmanager
-def database_timeout(seconds: float | None = OPERATION_SECONDS) -> Iterator[None]:
+def database_timeout(seconds: float | None = OPERATION_SECONDS) -> AbstractContextManager[None]:
     """Limit the time of the MongoDB operations inside, and raise their failures as this library's error.
 
     A failed write may have been applied, so callers decide what that means. ``DuplicateKeyError`` passes,
@@ -47,13 +47,26 @@ def database_timeout(seconds: float | None = OPERATION_SECONDS) -> Iterator[None
     :param seconds: for everything inside together; ``None`` for no limit.
     :raises DatabaseUnavailable: 500.
     """
-    try:
-        with pymongo.timeout(seconds):
-            yield
-    except DuplicateKeyError:
-        raise
-    except PyMongoError as error:
-        raise DatabaseUnavailable from error
+    return _DatabaseTimeout(pymongo.timeout(seconds))
+
+
+class _DatabaseTimeout(AbstractContextManager[None]):
+    """Not a generator, because each refund enters five of them."""
+
+    __slots__ = ("_timeout",)
+
+    def __init__(self, timeout: AbstractContextManager[Any]) -> None:
+        self._timeout = timeout
+
+    def __enter__(self) -> None:
+        self._timeout.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timeout.__exit__(kind, error, traceback)
+        if isinstance(error, PyMongoError) and not isinstance(error, DuplicateKeyError):
+            raise DatabaseUnavailable from error
 
 
 @contextmanager

@@ -183,8 +183,8 @@ class Ledger(LedgerNotes):
             "request": parameters,
             "leaseToken": secrets.token_hex(16),
             "attempts": 1,
-            "leaseExpiresAt": self._clock() + self._lease,
         }
+        document["leaseExpiresAt"] = document["createdAt"] + self._lease
         if request.part is not None:
             parameters["amount"] = request.part.amount
             document["part"] = part_document(request.part)

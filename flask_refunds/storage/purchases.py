@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pymongo.collection
+from bson import encode
+from bson.raw_bson import RawBSONDocument
 
 from ..errors import PurchaseIdAmbiguous
 from ..models import IdText, Mark, Refund, id_text, is_account, is_reference
@@ -76,8 +78,8 @@ class Purchases:
         self._field = fields.payment
         # mongomock has no pipelines in $lookup.
         self._is_server = isinstance(collection, pymongo.collection.Collection)
-        self._with_siblings = self._sibling_stages()
-        self._with_records = self._record_stages()
+        self._with_siblings = self._encoded(self._sibling_stages())
+        self._with_records = self._encoded(self._record_stages())
 
     def find(self, purchase_id: Any) -> Purchase | None:
         """Return a purchase with its payment's other purchases and refunds.
@@ -201,6 +203,10 @@ class Purchases:
             {"$set": {_PAYMENT: {"$cond": [is_paid, field, _NO_PAYMENT]}}},
             {"$lookup": siblings},
         ]
+
+    def _encoded(self, stages: list[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return stages in the form that is sent to MongoDB, so that each call needn't encode them again."""
+        return [RawBSONDocument(encode(each)) for each in stages] if self._is_server else stages
 
     def _record_stages(self) -> list[dict[str, Any]]:
         """Return the stages that add the payment's refund records, or nothing if these must be read apart.

@@ -48,10 +48,10 @@ def encodable_id(value: Any, collection: Collection | Database) -> Any:
 
 
 def _shown_as(text: str, collection: Collection) -> list[Any]:
-    forms: list[Any] = [text]
     object_id = find_object_id(text)
     if object_id is not None:
-        forms.append(object_id)
+        return [text, object_id]  # 24 digits are too many for an integer, and too few for a UUID
+    forms: list[Any] = [text]
     if _is_integer(text):
         forms.append(int(text))
     if _UUID.fullmatch(text):

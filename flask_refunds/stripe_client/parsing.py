@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund, UnreadableRefund
 
 _T = TypeVar("_T")
+_REASONS = get_args(Reason)
 _NO_CHARGE = {"amount_refunded": 0}
 """In place of the charge of a payment that wasn't made yet."""
 
@@ -59,7 +60,7 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         amount_captured=_amount(charge["amount_captured"] or 0),
         currency=_text(answer["currency"]),
         refund_id=_refund_id(answer.get("metadata")),
-        reason=reason if reason in get_args(Reason) else None,
+        reason=reason if reason in _REASONS else None,
         failure=_parse_failure(answer, status),
         created=_time(answer["created"]),
         request_id=request_id if request_id is None else _text(request_id),

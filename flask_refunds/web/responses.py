@@ -13,15 +13,19 @@ from ..errors import RefundsError
 from ..log import LogEvent, log_event
 from ..schemas.rendering import render_refund, to_json
 
+_HEADERS = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+]
+
 
 def json_response(
     body: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return a JSON response that caches must not store, and that other websites can't embed."""
-    response = Response(to_json(body), status=status, mimetype="application/json", headers=headers)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-    return no_store(response)
+    every = [*_HEADERS, *headers.items()] if headers else _HEADERS
+    return Response(to_json(body), status=status, mimetype="application/json", headers=every)
 
 
 def no_store(response: Response) -> Response:

@@ -98,7 +98,7 @@ class ManualReview:
         """Refund again, under the next number, and close the review once Stripe has accepted that refund.
 
         :param checked: as in :meth:`fail`.
-        :raises NothingToResolve: 400; also if the refund succeeded, or its purchase has another payment now.
+        :raises NothingToResolve: 400; also if the refund didn't fail, or its purchase has another payment now.
         :raises RefundInProgress: 409; another call's refund of this payment has an unknown outcome.
         :raises RefundsError: as :meth:`RefundService.refund` does.
         """
@@ -125,7 +125,7 @@ class ManualReview:
         """Return the purchase to refund again, which must be completed and still have this payment."""
         if not refund.purchase_ids:
             raise NothingToResolve(f"{refund.id} has no purchase.")
-        if refund.status is RefundStatus.SUCCEEDED:
+        if not (refund.status is RefundStatus.PROCESSING or refund.status.is_failed_or_canceled):
             raise NothingToResolve(f"{refund.id} is {refund.status.value} at Stripe, not failed.")
         purchase_id = refund.purchase_ids[0]
         purchase = self._purchases.find(purchase_id)

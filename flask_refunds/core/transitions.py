@@ -233,14 +233,14 @@ class RefundTransitions:
         return is_undone or self._report_rejected(last)
 
     def _mark_closed(self, refund: Refund, held: Sequence[str]) -> bool:
-        """Mark the purchase that a part closed, if it wasn't possible when the part succeeded."""
-        was_rejected = refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
-        if not (was_rejected and refund.closed_purchase_ids and refund.status is RefundStatus.SUCCEEDED):
+        """Mark the purchase that a part closed, if it is completed."""
+        if not refund.closed_purchase_ids or refund.status is not RefundStatus.SUCCEEDED:
             return True
         completed = self._purchases.find_completed(held)
         closed = [each for each in completed if each.purchase_id in refund.closed_purchase_ids]
-        if closed:
-            self._ledger.add_marks(refund, closed)
+        if not closed:
+            return True
+        self._ledger.add_marks(refund, closed)
         return self._write(refund, lambda: self._mark_refunded(refund, held, closed))
 
     def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:

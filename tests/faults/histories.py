@@ -33,8 +33,11 @@ WAIT_SECONDS = (61, 2 * 3600, 22 * 3600, 25 * 3600, 8 * 24 * 3600)
 AMOUNTS = (700, 1999, 50_00)
 BULK_RUNS = ("recall", "closing-sale")
 FAILURE_REASONS = ("expired_or_canceled_card", "insufficient_funds", "unknown")
+CLOCK_ERRORS = (0, -10 * 24 * 3600, -2 * 3600, 3600, 26 * 3600)
 API_VERSIONS = (API_VERSION, LAST_WITH_RELEASES)
 LEASE_EXPIRED_SECONDS = 400
+SETTLING_SECONDS = 3601
+"""After this time the sandbox settles a pending refund."""
 DAY = 24 * 3600
 LONGEST_HISTORY = 50 * DAY
 """A full sweep reads the last 60 days."""
@@ -294,6 +297,13 @@ class History(RuleBasedStateMachine):
         if not clock.database_error:
             show_dates(shown)
 
+    @rule(seconds=st.sampled_from(CLOCK_ERRORS))
+    def set_database_clock(self, seconds: int) -> None:
+        """Let MongoDB's clock be wrong, by more than the moment that a machine uses what it was told."""
+        show_dates(True)
+        clock.database_error = seconds
+        self.world.advance(LEASE_EXPIRED_SECONDS)
+
     @rule(name=st.sampled_from(BULK_RUNS), process=_processes)
     def plan_bulk(self, name: str, process: str) -> None:
         world, purchases = self.world, self.world.purchases
@@ -423,6 +433,7 @@ class History(RuleBasedStateMachine):
         """End all faults, deliver what is due, and reconcile until nothing changes."""
         world = self.world
         world.settle_down()
+        world.advance(SETTLING_SECONDS)
         if world.hidden:
             self._come_to_rest()
             world.advance(DAY)

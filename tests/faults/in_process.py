@@ -194,13 +194,16 @@ class Clock:
     """The time, which only changes when it is set. The clocks of the shop's machines are years off.
 
     :param database_error: how many seconds the clock of MongoDB's primary is ahead of Stripe's.
+    :param latest: the latest time that MongoDB has shown. What was stored then may wait until it is reached.
     """
 
     seconds: float = 0.0
     database_error: float = 0.0
+    latest: float = 0.0
 
     def now(self) -> datetime:
         """Return MongoDB's time."""
+        self.latest = max(self.latest, self.seconds + self.database_error)
         return START + timedelta(seconds=self.seconds + self.database_error)
 
     def timestamp(self) -> float:

@@ -227,6 +227,32 @@ def test_restored_purchase_is_marked_again_if_a_pass_marked_it_after_the_backup(
     history.restore_purchases()
 
 
+def test_restored_purchase_that_a_part_closed_is_marked_again(open_history: Opener) -> None:
+    history = open_history()
+    history.back_up()
+    history.refund_part(index=0, again=False, closes=True, numbered=False, failure=None, process="web")
+    assert purchase_statuses(history) == ["refunded"]
+    history.restore_purchases()
+    reconcile(history)
+    assert purchase_statuses(history) == ["refunded"]
+
+
+def test_pending_part_is_not_refunded_again_by_a_person(open_history: Opener) -> None:
+    history = open_history(limit=False)
+    history.inject(fault=Fault.PENDING, times=1, creating=False)
+    history.refund_part(index=0, again=False, closes=False, numbered=False, failure=None, process="web")
+    history.resolve(decision="retry", checks=False, failure=None)
+    [decision] = history.world.operators.decisions
+    assert not decision.is_accepted
+
+
+def test_bulk_run_counts_a_payment_once_if_the_app_gives_it_another_purchase(open_history: Opener) -> None:
+    history = open_history(limit=False, past="unknown")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+    history.repoint_purchase(index=0, other=1)
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+
+
 def test_dashboard_refund_that_fails_beside_an_unknown_outcome_returns_its_mark(open_history: Opener) -> None:
     history = open_history(limit=False)
     history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)

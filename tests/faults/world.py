@@ -93,7 +93,7 @@ class World:
     def __init__(
         self, *, limit: bool, webhooks: bool, api_version: str = API_VERSION, database: Any = None
     ) -> None:
-        clock.seconds = clock.database_error = 0.0
+        clock.seconds = clock.database_error = clock.latest = 0.0
         self.limit = limit
         self.webhooks = webhooks
         self.sandbox = StripeSandbox(
@@ -388,8 +388,9 @@ class World:
         self.observe()
 
     def let_clocks_agree(self) -> None:
-        """Correct MongoDB's clock, and let Stripe's answers show their time."""
+        """Correct MongoDB's clock, wait until no stored time is ahead, and let Stripe show its time."""
         clock.database_error = 0.0
+        self.advance(max(0.0, clock.latest - clock.seconds))
         show_dates(True)
 
     @property

@@ -278,7 +278,7 @@ class RefundService:
         deadline = call.for_stripe().deadline
         try:
             self._stripe_sync.refresh(active, deadline, actor=call.actor)
-            self._stripe_sync.upsert_all(
+            unreadable = self._stripe_sync.upsert_all(
                 active.payment_intent, deadline, actor=call.actor, account=active.stripe_account
             )
         except StripeCallError as error:
@@ -286,7 +286,7 @@ class RefundService:
             raise PurchaseNotRefundable(refund=active) from error
         self._transitions.sync_purchases(active.payment_intent)
         refunds = self._ledger.list_for_payment(active.payment_intent)
-        if is_reserved(refunds) or self._is_marked(purchase):
+        if unreadable or is_reserved(refunds) or self._is_marked(purchase):
             raise PurchaseNotRefundable(refund=self._ledger.get(active.id))
         return refunds
 

@@ -122,16 +122,18 @@ class StripeSync:
 
     def upsert_all(
         self, payment_intent: str, deadline: Deadline, *, actor: str, account: str | None = None
-    ) -> None:
+    ) -> list[UnreadableRefund]:
         """Store every refund of a payment that Stripe shows.
 
         :param account: the connected account that has the payment.
+        :return: those in a form that this library doesn't know. Then the sum of the refunds isn't known.
         :raises StripeCallError: as :meth:`list_refunds` and :meth:`upsert_from_stripe` do.
         :raises DatabaseUnavailable: 500; they can be stored again.
         """
-        refunds, _ = self.list_refunds(payment_intent, deadline, account=account)
+        refunds, unreadable = self.list_refunds(payment_intent, deadline, account=account)
         for each in refunds:
             self.upsert_from_stripe(each, deadline, actor=actor)
+        return unreadable
 
     def upsert_from_stripe(self, hint: StripeRefund, deadline: Deadline, *, actor: str) -> Refund:
         """Store a refund that Stripe shows in a list. If that is news, the refund is read again.

@@ -253,6 +253,14 @@ def test_bulk_run_counts_a_payment_once_if_the_app_gives_it_another_purchase(ope
     history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
 
 
+def test_payment_with_an_unreadable_refund_has_nothing_left_for_another_call(open_history: Opener) -> None:
+    history = open_history(limit=False)
+    history.dashboard_refund(index=0, amount=500, status=None)
+    history.show_unknown_status(index=0, status=None)
+    for _ in range(2):
+        history.refund(0, None, None, "web")
+
+
 def test_dashboard_refund_that_fails_beside_an_unknown_outcome_returns_its_mark(open_history: Opener) -> None:
     history = open_history(limit=False)
     history.inject(fault=Fault.REQUEST_LOST, times=3, creating=True)

@@ -39,7 +39,7 @@ from .errors import (
     WebhookNotConfigured,
 )
 from .extension import check_config
-from .models import Failure, Payment, Reason, Refund, RefundStatus, ReviewCode, ReviewRequest
+from .models import Failure, Payment, Reason, Refund, RefundStatus, Review, ReviewCode
 from .signals import refund_failed, refund_needs_review, refund_pending, refund_succeeded
 from .web.auth import authenticate, current_user, require_admin
 from .web.webhooks import handle_event
@@ -72,7 +72,7 @@ __all__ = [
     "RefundableChanged",
     "RefundsError",
     "ReviewCode",
-    "ReviewRequest",
+    "Review",
     "StripeKeyRejected",
     "StripeRateLimited",
     "StripeUnavailable",

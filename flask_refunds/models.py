@@ -14,6 +14,8 @@ from uuid import UUID
 from bson import Binary, ObjectId
 from bson.binary import ALL_UUID_SUBTYPES
 
+from .money import decimal_amount
+
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _REFERENCE = re.compile(r"(pi|ch|py|cs)_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
 """Not a client secret (``pi_…_secret_…``), which must not be stored or logged."""
@@ -41,6 +43,8 @@ class RefundStatus(str, Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
+
+    __str__ = str.__str__
 
     @property
     def is_failed_or_canceled(self) -> bool:
@@ -136,7 +140,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class ReviewRequest:
+class Review:
     """An open review of a refund: its code, and when it was requested."""
 
     code: ReviewCode
@@ -203,14 +207,12 @@ class Mark(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One refund record of the ledger."""
+    """One refund of the ledger."""
 
     id: str
     """``<payment_intent>:<number>``, or ``<payment_intent>:<Stripe's ID>`` of an external refund."""
     payment_intent: str
     """The payment's ID: that of its payment intent, or of its charge if it has none."""
-    references: Sequence[str]
-    """What else its purchases held in their payment field when it was created here."""
     charge: str | None
     """The ID of the refunded charge, as reported by Stripe; ``None`` until then."""
     livemode: bool | None
@@ -238,12 +240,54 @@ class Refund:
     amount_captured: int | None
     """What the payment's charge had captured when Stripe showed this refund, in minor units."""
     failure: Failure | None
-    review: ReviewRequest | None
+    review: Review | None
     created_at: datetime
     updated_at: datetime
     settled_at: datetime | None
     part: Part | None
     """What the caller requested, if it is a part of the payment."""
+    history: Sequence[Mapping[str, Any]]
+    """Every change, oldest first, as ``GET /admin/refunds/<refundId>`` shows it."""
+
+    @property
+    def marked_purchase_ids(self) -> list[Any]:
+        """The purchases of :attr:`marks`."""
+        return [each.purchase_id for each in self.marks]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this refund alone returns everything that the payment had captured."""
+        return 0 < (self.amount_captured or 0) <= (self.amount or 0)
+
+    @property
+    def amount_text(self) -> str | None:
+        """The amount for people: ``20.00 USD``, or ``2000 JPY``; ``None`` until Stripe reported it."""
+        if self.amount is None or self.currency is None:
+            return None
+        return f"{decimal_amount(self.amount, self.currency)} {self.currency.upper()}"
+
+    @property
+    def takes_rest(self) -> bool:
+        """Whether it was requested for all that was left of the payment."""
+        return self.part is None or self.part.amount >= self.part.refundable
+
+    @property
+    def closed_purchase_ids(self) -> Sequence[Any]:
+        """The purchase that this part marks as refunded by itself, whatever the payment's other refunds."""
+        return self.purchase_ids if self.part is not None and self.part.mark_refunded else ()
+
+    @property
+    def created_here(self) -> bool:
+        """Whether this library requested the refund, rather than found it at Stripe."""
+        return self.source != "external"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RefundRecord(Refund):
+    """A refund as the ledger stores it, with what the protocol needs. Apps see a :class:`Refund`."""
+
+    references: Sequence[str]
+    """What else its purchases held in their payment field when it was created here."""
     request: Mapping[str, Any]
     """The parameters sent to Stripe. Every later attempt sends exactly the same."""
     lease_token: str | None
@@ -260,27 +304,6 @@ class Refund:
     """Whether every receiver has handled the record's current state."""
     purchases_verified: bool
     """Whether the purchases were verified to match the record's current status, with no call in progress."""
-    history: Sequence[Mapping[str, Any]]
-
-    @property
-    def marked_purchase_ids(self) -> list[Any]:
-        """The purchases of :attr:`marks`."""
-        return [each.purchase_id for each in self.marks]
-
-    @property
-    def is_full(self) -> bool:
-        """Whether this refund alone returns everything that the payment had captured."""
-        return 0 < (self.amount_captured or 0) <= (self.amount or 0)
-
-    @property
-    def takes_rest(self) -> bool:
-        """Whether it was requested for all that was left of the payment."""
-        return self.part is None or self.part.amount >= self.part.refundable
-
-    @property
-    def closed_purchase_ids(self) -> Sequence[Any]:
-        """The purchase that this part marks as refunded by itself, whatever the payment's other refunds."""
-        return self.purchase_ids if self.part is not None and self.part.mark_refunded else ()
 
     @property
     def was_accepted_at_once(self) -> bool:
@@ -299,11 +322,6 @@ class Refund:
             return False
         has_succeeded = any(entry["status"] == RefundStatus.SUCCEEDED for entry in self.history)
         return self.status.is_settled or has_succeeded or not self.was_accepted_at_once
-
-    @property
-    def created_here(self) -> bool:
-        """Whether this ledger requested the refund, rather than found it at Stripe."""
-        return self.source != "external"
 
     @property
     def idempotency_key(self) -> str | None:
@@ -347,7 +365,7 @@ class StripeRefund:
     """The balance transaction that tells whether this is a refund or a released authorization, if the object
     itself doesn't tell."""
 
-    def is_requested_by(self, refund: Refund) -> bool:
+    def is_requested_by(self, refund: RefundRecord) -> bool:
         """Return whether a record requested this refund: by its key, and its amount if it has one."""
         if self.refund_id is None or self.refund_id != refund.idempotency_key:
             return False

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from ..errors import RecordUnreadable
-from ..models import Refund, RefundStatus
+from ..models import Refund, RefundRecord, RefundStatus
 from ..payment_refunds import find_active
 from ..purchase_fields import COMPLETED, REFUNDED, read_field
 from ..storage.ledger import Ledger
@@ -142,7 +142,9 @@ class Classifier:
             return BulkResult(purchase_id, Result.ALREADY_REFUNDED, refund, message=message)
         return BulkResult(purchase_id, Result.REFUNDED, refund, amount, currency)
 
-    def _classify(self, purchase_id: Any, purchase: Purchase, refunds: Sequence[Refund] | None) -> BulkItem:
+    def _classify(
+        self, purchase_id: Any, purchase: Purchase, refunds: Sequence[RefundRecord] | None
+    ) -> BulkItem:
         if refunds is None:
             return _classified(purchase_id, Result.NEEDS_REVIEW, RecordUnreadable.default_message)
         active = find_active(refunds, self._name)
@@ -164,7 +166,7 @@ class Classifier:
         return bool(purchase_id == min(ids, key=sort_key, default=purchase_id))
 
 
-def _needs_service(active: Refund, purchase: Purchase) -> bool:
+def _needs_service(active: RefundRecord, purchase: Purchase) -> bool:
     """Return whether the service must continue an existing refund, or refund what a part left: its outcome is
     unknown, or the purchase is still completed."""
     if active.status is RefundStatus.PROCESSING:

@@ -20,7 +20,7 @@ from ..errors import (
     RefundAmbiguous,
     RefundInProgress,
 )
-from ..models import Part, Payment, Refund, RefundRequest, RefundStatus
+from ..models import Part, Payment, RefundRecord, RefundRequest, RefundStatus
 from ..money import require_multiple
 from ..payment_refunds import find_active, next_number
 from ..purchase_fields import COMPLETED
@@ -43,10 +43,10 @@ class PartialRefunds:
     def find_earlier(
         self,
         purchase: Purchase,
-        refunds: Sequence[Refund],
+        refunds: Sequence[RefundRecord],
         request: RefundRequest,
         deadline: Deadline,
-    ) -> Refund | None:
+    ) -> RefundRecord | None:
         """Return the refund that an earlier, equal call made, or ``None`` if a new one may be made.
 
         :param refunds: all of the payment's, read before this call.
@@ -74,7 +74,9 @@ class PartialRefunds:
             raise RefundAmbiguous(refund=earlier)
         return earlier
 
-    def repeat(self, refund: Refund, refunds: Sequence[Refund], deadline: Deadline) -> Part | None:
+    def repeat(
+        self, refund: RefundRecord, refunds: Sequence[RefundRecord], deadline: Deadline
+    ) -> Part | None:
         """Return the same part of the payment as it is now; ``None`` if it wasn't a part.
 
         :param refunds: all of the payment's, read before this call.
@@ -90,7 +92,7 @@ class PartialRefunds:
             return self._gateway().on(account).retrieve_payment(payment, deadline)
 
 
-def require_none_processing(refunds: Sequence[Refund]) -> None:
+def require_none_processing(refunds: Sequence[RefundRecord]) -> None:
     """Check that the outcome of each of a payment's refunds is known.
 
     :raises RefundInProgress: 409.
@@ -106,7 +108,7 @@ def _part_of(request: RefundRequest) -> Part:
     return request.part
 
 
-def _is_equal(refund: Refund, purchase_id: Any, request: RefundRequest) -> bool:
+def _is_equal(refund: RefundRecord, purchase_id: Any, request: RefundRequest) -> bool:
     """Return whether an equal call of the same caller requested a refund."""
     made, part = refund.part, _part_of(request)
     if made is None or part.number not in (None, made.number, refund.number):

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import RefundInProgress, RefundsError, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund, RefundStatus
+from ..models import Refund, RefundRecord, RefundStatus
 from ..storage.ledger import Ledger
 from ..storage.reconcile_queue import ReconcileQueue, Unfinished
 from .service import CallContext, RefundService
@@ -155,7 +155,7 @@ class Reconciler:
             return "open"
         return "followed_up" if was_settled else "settled"
 
-    def _resume(self, refund: Refund) -> Refund:
+    def _resume(self, refund: RefundRecord) -> RefundRecord:
         if refund.status is not RefundStatus.PROCESSING or refund.review is None:
             return self._service.resume(refund, actor="reconcile")
         try:
@@ -165,7 +165,7 @@ class Reconciler:
             log_event(LogEvent.OUTCOME_UNKNOWN, refund_id=refund.id, code=error.code, actor="reconcile")
             return refund
 
-    def _follow_up(self, refund: Refund) -> None:
+    def _follow_up(self, refund: RefundRecord) -> None:
         if not refund.signals_sent:
             refund = self._transitions.send_signals(refund)
         if refund.unread_since is not None and refund.status.is_settled:

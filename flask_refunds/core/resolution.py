@@ -8,7 +8,7 @@ from typing import Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import NothingToResolve, RefundInProgress, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund, RefundRequest, RefundStatus, id_text
+from ..models import RefundRecord, RefundRequest, RefundStatus, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .results import RefundResult
@@ -34,7 +34,7 @@ class ManualReview:
         self._transitions = transitions
         self._service = service
 
-    def fail(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> Refund:
+    def fail(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> RefundRecord:
         """Close the review of a refund from which the customer received nothing, and mark it as failed.
 
         If its outcome is unknown, Stripe is asked whether it shows the refund.
@@ -52,15 +52,15 @@ class ManualReview:
         return self.dismiss(refund_id, name=name, comment=comment)
 
     def _give_up(
-        self, refund: Refund, *, actor: str, comment: str, checked: bool, keep_review: bool = False
-    ) -> Refund:
+        self, refund: RefundRecord, *, actor: str, comment: str, checked: bool, keep_review: bool = False
+    ) -> RefundRecord:
         self._require_absent(refund, actor=actor, checked=checked)
         failed = self._transitions.mark_failed_manually(
             refund, actor=actor, comment=comment, keep_review=keep_review
         )
         return _closed(failed, refund.id, actor=actor)
 
-    def _require_absent(self, refund: Refund, *, actor: str, checked: bool) -> None:
+    def _require_absent(self, refund: RefundRecord, *, actor: str, checked: bool) -> None:
         """Refuse to give up a refund that Stripe has made, or may still make.
 
         The order matters: no call has worked on it for a minute, then Stripe doesn't list it, and then it is
@@ -83,7 +83,7 @@ class ManualReview:
                 "It wasn't marked as failed."
             )
 
-    def dismiss(self, refund_id: str, *, name: str, comment: str) -> Refund:
+    def dismiss(self, refund_id: str, *, name: str, comment: str) -> RefundRecord:
         """Close the review of a refund that needs no change.
 
         :raises NothingToResolve: 400; also if the refund's outcome is unknown.
@@ -98,7 +98,8 @@ class ManualReview:
         """Refund again, under the next number, and close the review once Stripe has accepted that refund.
 
         :param checked: as in :meth:`fail`.
-        :raises NothingToResolve: 400; also if the refund didn't fail, or its purchase has another payment now.
+        :raises NothingToResolve: 400; also if the refund didn't fail, or its purchase has another
+            payment now.
         :raises RefundInProgress: 409; another call's refund of this payment has an unknown outcome.
         :raises RefundsError: as :meth:`RefundService.refund` does.
         """
@@ -121,7 +122,7 @@ class ManualReview:
             self._ledger.dismiss(current, actor=request.actor, comment=comment)
         return result
 
-    def _purchase_to_retry(self, refund: Refund) -> Any:
+    def _purchase_to_retry(self, refund: RefundRecord) -> Any:
         """Return the purchase to refund again, which must be completed and still have this payment."""
         if not refund.purchase_ids:
             raise NothingToResolve(f"{refund.id} has no purchase.")
@@ -136,7 +137,7 @@ class ManualReview:
             raise NothingToResolve(f"{name} has another payment now. Nothing was refunded.")
         return purchase_id
 
-    def _find(self, refund_id: str) -> Refund:
+    def _find(self, refund_id: str) -> RefundRecord:
         refund = self._ledger.find(refund_id)
         if refund is None:
             raise NothingToResolve(f"There is no refund {refund_id}.")
@@ -145,7 +146,7 @@ class ManualReview:
         return refund
 
 
-def _closed(refund: Refund | None, refund_id: str, *, actor: str) -> Refund:
+def _closed(refund: RefundRecord | None, refund_id: str, *, actor: str) -> RefundRecord:
     if refund is None:
         raise NothingToResolve(f"{refund_id} is in progress or has just changed. Look at it again.")
     log_event(LogEvent.REFUND_RESOLVED, refund_id=refund_id, status=refund.status.value, actor=actor)

@@ -15,7 +15,7 @@ from ..errors import (
     StripeKeyRejected,
     StripeRateLimited,
 )
-from ..models import Refund, RefundStatus, ReviewCode
+from ..models import Refund, RefundRecord, RefundStatus, ReviewCode
 
 ALREADY_REFUNDED = "charge_already_refunded"
 """Stripe's code for a payment of which nothing is left."""
@@ -53,7 +53,7 @@ class RefundResult:
         return _NOT_MARKED_YET if refund.takes_rest or refund.closed_purchase_ids else None
 
 
-def error_of(refund: Refund) -> RefundsError:
+def error_of(refund: RefundRecord) -> RefundsError:
     """Return the error for a refund that failed or was canceled."""
     failure = refund.failure
     if failure is not None and failure.code == ALREADY_REFUNDED:

@@ -28,7 +28,7 @@ from ..errors import (
     StripeCallError,
 )
 from ..log import LogEvent, log_event
-from ..models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from ..models import Failure, RefundRecord, RefundRequest, RefundStatus, ReviewCode, StripeRefund
 from ..payment_refunds import find_active, is_reserved, next_number
 from ..purchase_fields import COMPLETED, REFUNDED
 from ..storage.ledger import Ledger, NumberTaken
@@ -150,7 +150,7 @@ class RefundService:
             raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
         return self._result(refund, purchase)
 
-    def resume(self, refund: Refund, *, actor: str) -> Refund:
+    def resume(self, refund: RefundRecord, *, actor: str) -> RefundRecord:
         """Continue an unfinished refund, unless another call holds its lease.
 
         :param actor: who resumes it, for the history.
@@ -161,7 +161,7 @@ class RefundService:
         call = CallContext.start(actor)
         return self._finish(self._acquire_lease(refund, actor=actor), call)
 
-    def look_up(self, refund: Refund, *, actor: str) -> Refund:
+    def look_up(self, refund: RefundRecord, *, actor: str) -> RefundRecord:
         """Store what Stripe shows of a refund with an unknown outcome, without sending its request again.
 
         :return: the refund as it is now; still ``processing`` if Stripe doesn't list it.
@@ -177,7 +177,7 @@ class RefundService:
             return refund
         return self._transitions.request_review(refund, ReviewCode.UNKNOWN_TOO_LONG, actor=actor)
 
-    def _result(self, refund: Refund, purchase: Purchase) -> RefundResult:
+    def _result(self, refund: RefundRecord, purchase: Purchase) -> RefundResult:
         """Return what the record means for the caller, or raise it."""
         if refund.status.is_failed_or_canceled:
             raise error_of(refund)
@@ -197,7 +197,7 @@ class RefundService:
 
     def _claim(
         self, purchase: Purchase, payment_intent: str, request: RefundRequest, call: CallContext
-    ) -> Refund:
+    ) -> RefundRecord:
         """Return the record that this call works on: a new one, or the active one of another call."""
         refunds = purchase.refunds
         verified: str | None = None
@@ -222,7 +222,7 @@ class RefundService:
 
     def _claim_part(
         self, purchase: Purchase, payment_intent: str, request: RefundRequest, call: CallContext
-    ) -> Refund:
+    ) -> RefundRecord:
         """Return the record of a part: a new one, or that of an earlier, equal call."""
         refunds = purchase.refunds
         deadline = call.for_stripe().deadline
@@ -243,8 +243,8 @@ class RefundService:
         raise RefundInProgress
 
     def _create(
-        self, purchase: Purchase, refunds: Sequence[Refund], request: RefundRequest, call: CallContext
-    ) -> Refund | None:
+        self, purchase: Purchase, refunds: Sequence[RefundRecord], request: RefundRequest, call: CallContext
+    ) -> RefundRecord | None:
         """Return a new record, or ``None`` if another call took its number since the refunds were read."""
         purchase_ids, to_mark = purchase.ids, purchase.completed
         if request.part is not None:
@@ -267,7 +267,9 @@ class RefundService:
         log_event(LogEvent.REFUND_CREATED, refund_id=created.id, actor=request.actor, reason=request.reason)
         return created
 
-    def _require_remaining(self, purchase: Purchase, active: Refund, call: CallContext) -> list[Refund]:
+    def _require_remaining(
+        self, purchase: Purchase, active: RefundRecord, call: CallContext
+    ) -> list[RefundRecord]:
         """Refuse to refund a payment again, unless a fresh view shows that a part of it remains.
 
         :return: the payment's refunds as they are now.
@@ -297,7 +299,7 @@ class RefundService:
         current = self._purchases.find(purchase.document["_id"])
         return current is None or current.status != COMPLETED
 
-    def _acquire_lease(self, refund: Refund, *, actor: str) -> Refund:
+    def _acquire_lease(self, refund: RefundRecord, *, actor: str) -> RefundRecord:
         if refund.status is not RefundStatus.PROCESSING:
             return refund
         leased = self._ledger.acquire_lease(refund)
@@ -311,7 +313,7 @@ class RefundService:
 
     # Finish: what to request from Stripe, by the record's status.
 
-    def _finish(self, refund: Refund, call: CallContext) -> Refund:
+    def _finish(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Bring a refund as far as possible. Never raises once Stripe may have been called."""
         try:
             if refund.status is not RefundStatus.PROCESSING:
@@ -331,7 +333,7 @@ class RefundService:
             log_event(LogEvent.LEDGER_UPDATE_FAILED, error, refund_id=refund.id, actor=call.actor)
             return refund
 
-    def _drive(self, refund: Refund, call: CallContext) -> Refund:
+    def _drive(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Work on a refund with an unknown outcome, whose lease this call holds."""
         in_doubt = refund.attempts > 1
         if in_doubt:
@@ -356,7 +358,7 @@ class RefundService:
         if stripe_time is not None and abs(self._clock() - stripe_time) > MAX_CLOCK_DIFFERENCE:
             raise OutcomeUnknown("clock_differs", "MongoDB's clock differs from Stripe's.")
 
-    def _create_at_stripe(self, refund: Refund, call: CallContext, *, in_doubt: bool) -> Refund:
+    def _create_at_stripe(self, refund: RefundRecord, call: CallContext, *, in_doubt: bool) -> RefundRecord:
         try:
             created = (
                 self._gateway()
@@ -387,7 +389,7 @@ class RefundService:
         with _unknown_without_answer():  # an event was faster
             return self._stripe_sync.upsert_from_stripe(created, call.deadline, actor=call.actor)
 
-    def add_other_parts(self, refund: Refund, call: CallContext) -> None:
+    def add_other_parts(self, refund: RefundRecord, call: CallContext) -> None:
         """Record the payment's refunds made elsewhere, if this one succeeded and returned only a part.
 
         Until then the purchases stay completed: the sum of the known refunds doesn't cover the payment.
@@ -405,7 +407,7 @@ class RefundService:
                 refund.payment_intent, call.deadline, actor=call.actor, account=refund.stripe_account
             )
 
-    def add_references(self, refund: Refund) -> None:
+    def add_references(self, refund: RefundRecord) -> None:
         """Remember the Checkout session of a payment, so that a purchase that holds it is marked, too.
 
         :raises StripeCallError: Stripe doesn't tell.
@@ -414,7 +416,7 @@ class RefundService:
         deadline = Deadline.after(CALL_SECONDS)
         self._payments.find_sessions(refund.payment_intent, deadline, refund.stripe_account)
 
-    def _find_at_stripe(self, refund: Refund, call: CallContext) -> StripeRefund | None:
+    def _find_at_stripe(self, refund: RefundRecord, call: CallContext) -> StripeRefund | None:
         """Return the refund that an earlier attempt made, if Stripe lists it."""
         with _unknown_without_answer():
             listed, unreadable = self._stripe_sync.list_refunds(
@@ -424,7 +426,7 @@ class RefundService:
             raise OutcomeUnknown(UNREADABLE_REFUND, "Stripe shows this refund in an unknown form.")
         return next((each for each in listed if each.is_requested_by(refund)), None)
 
-    def _refresh(self, refund: Refund, call: CallContext) -> Refund:
+    def _refresh(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Update a refund that Stripe knows. Without an answer, nothing changes."""
         if refund.stripe_refund_id is None:
             return refund
@@ -434,7 +436,7 @@ class RefundService:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=refund.id, code=error.code)
             return refund if refund.status.is_settled else self._leave_unread(refund, call)
 
-    def _leave_unread(self, refund: Refund, call: CallContext) -> Refund:
+    def _leave_unread(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Store since when Stripe doesn't return an open refund. After 23 hours it needs review."""
         if refund.unread_since is None:
             self._ledger.mark_unread(refund)
@@ -443,21 +445,21 @@ class RefundService:
             return self._transitions.request_review(refund, code, actor=call.actor)
         return refund
 
-    def _leave_unknown(self, refund: Refund, call: CallContext) -> Refund:
+    def _leave_unknown(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Release a refund whose outcome stays unknown; to a person, if Stripe hasn't told it for long."""
         if self._is_too_old(refund):
             return self._request_review(refund, ReviewCode.UNREADABLE_AT_STRIPE, call)
         return self._release_lease(refund)
 
-    def _request_review(self, refund: Refund, code: ReviewCode, call: CallContext) -> Refund:
+    def _request_review(self, refund: RefundRecord, code: ReviewCode, call: CallContext) -> RefundRecord:
         reviewed = self._transitions.request_review(refund, code, actor=call.actor)
         return self._release_lease(refund) if reviewed is refund else reviewed
 
-    def _is_too_old(self, refund: Refund) -> bool:
+    def _is_too_old(self, refund: RefundRecord) -> bool:
         """Return whether Stripe may have forgotten the refund's idempotency key."""
         return self._clock() - refund.created_at > RESEND_WITHIN
 
-    def _release_lease(self, refund: Refund) -> Refund:
+    def _release_lease(self, refund: RefundRecord) -> RefundRecord:
         """Release the lease, so that the next call needn't wait until it expires."""
         try:
             self._ledger.release_lease(refund)
@@ -465,11 +467,13 @@ class RefundService:
             log_event(LogEvent.LEASE_RELEASE_FAILED, refund_id=refund.id)
         return refund
 
-    def _mark_rejected(self, refund: Refund, error: StripeCallError, call: CallContext) -> Refund:
+    def _mark_rejected(self, refund: RefundRecord, error: StripeCallError, call: CallContext) -> RefundRecord:
         failure = Failure(error.code, error.message, error.outcome)
         return self._transitions.mark_rejected(refund, failure, actor=call.actor, request_id=error.request_id)
 
-    def _sync_external(self, refund: Refund, rejection: RequestRejected, call: CallContext) -> Refund:
+    def _sync_external(
+        self, refund: RefundRecord, rejection: RequestRejected, call: CallContext
+    ) -> RefundRecord:
         """Record the refunds that left nothing to refund at Stripe, and mark the purchases after them."""
         with _unknown_without_answer():
             self._stripe_sync.upsert_all(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import Refund, ReviewCode, StripeRefund, UnreadableRefund, is_payment
+from ..models import RefundRecord, ReviewCode, StripeRefund, UnreadableRefund, is_payment
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .payments import PaymentResolver
@@ -76,7 +76,7 @@ class StripeSync:
 
     def find_known(
         self, stripe_refunds: Collection[StripeRefund], account: str | None = None
-    ) -> dict[str, list[Refund]]:
+    ) -> dict[str, list[RefundRecord]]:
         """Return the refund records of those of these refunds' payments that belong to this app.
 
         :param stripe_refunds: some hundreds at most.
@@ -135,7 +135,7 @@ class StripeSync:
             self.upsert_from_stripe(each, deadline, actor=actor)
         return unreadable
 
-    def upsert_from_stripe(self, hint: StripeRefund, deadline: Deadline, *, actor: str) -> Refund:
+    def upsert_from_stripe(self, hint: StripeRefund, deadline: Deadline, *, actor: str) -> RefundRecord:
         """Store a refund that Stripe shows in a list. If that is news, the refund is read again.
 
         :param actor: what brought it, for the history.
@@ -159,7 +159,7 @@ class StripeSync:
         status: str | None,
         deadline: Deadline,
         account: str | None = None,
-    ) -> Refund:
+    ) -> RefundRecord:
         """Store a refund that an event names. If its status is news, the refund is read.
 
         :param status: from the event, whose API version isn't known, so nothing else in it is used.
@@ -168,7 +168,7 @@ class StripeSync:
         :raises DatabaseUnavailable: 500; the same event can be handled again.
         """
 
-        def find_current(refunds: Sequence[Refund]) -> Refund | None:
+        def find_current(refunds: Sequence[RefundRecord]) -> RefundRecord | None:
             shown = (stripe_refund_id, status)
             return next((it for it in refunds if (it.stripe_refund_id, it.status.value) == shown), None)
 
@@ -181,11 +181,11 @@ class StripeSync:
         self,
         stripe_refund_id: str,
         payment_intent: str,
-        find_current: Callable[[Sequence[Refund]], Refund | None],
+        find_current: Callable[[Sequence[RefundRecord]], RefundRecord | None],
         deadline: Deadline,
         actor: str,
         account: str | None,
-    ) -> Refund:
+    ) -> RefundRecord:
         for _ in range(_ATTEMPTS):
             refunds = self._ledger.list_for_payment(payment_intent)
             known = find_current(refunds)
@@ -200,7 +200,9 @@ class StripeSync:
                 return stored
         raise OutcomeUnknown("ledger_busy", "Too many calls are changing this payment's refunds.")
 
-    def _store(self, current: StripeRefund, refunds: list[Refund], *, actor: str) -> Refund | None:
+    def _store(
+        self, current: StripeRefund, refunds: list[RefundRecord], *, actor: str
+    ) -> RefundRecord | None:
         """Store a fresh read; ``None`` if the records have changed since they were read."""
         known = _find_record(refunds, current)
         if known is not None:
@@ -210,7 +212,7 @@ class StripeSync:
                 self._transitions.request_review(each, ReviewCode.MADE_TWICE, actor=actor)
         return self._transitions.record_external(current, actor=actor)
 
-    def refresh(self, refund: Refund, deadline: Deadline, *, actor: str) -> Refund:
+    def refresh(self, refund: RefundRecord, deadline: Deadline, *, actor: str) -> RefundRecord:
         """Update a refund that Stripe knows.
 
         :return: the refund record as it is now.
@@ -227,7 +229,7 @@ class StripeSync:
         raise OutcomeUnknown("ledger_busy", "Too many calls are changing this refund.")
 
 
-def _find_record(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refund | None:
+def _find_record(refunds: Sequence[RefundRecord], stripe_refund: StripeRefund) -> RefundRecord | None:
     """Return the record of this refund, one that was created here first: by its ID at Stripe, or else the one
     that requested it and has none yet.
 
@@ -239,7 +241,7 @@ def _find_record(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refu
     return next(iter(created_here + requested + known), None)
 
 
-def find_shown(refunds: Sequence[Refund], stripe_refund: StripeRefund) -> Refund | None:
+def find_shown(refunds: Sequence[RefundRecord], stripe_refund: StripeRefund) -> RefundRecord | None:
     """Return the record of this refund if it shows the refund as Stripe does."""
     shown = (stripe_refund.id, stripe_refund.status, stripe_refund.amount, stripe_refund.currency)
     record = _find_record(refunds, stripe_refund)

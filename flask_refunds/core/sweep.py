@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import PermissionMissing, RefundsError, RequestRejected, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import Refund, StripeRefund
+from ..models import RefundRecord, StripeRefund
 from ..storage.sweep_state import SweepPosition, SweepState
 from .payments import ACCESS_LOST
 from .stripe_sync import StripeSync, find_shown
@@ -287,7 +287,7 @@ class _Sweep:
             raise _Interrupted
         return bool(changed)
 
-    def _find_known(self, refunds: Sequence[StripeRefund]) -> dict[str, list[Refund]]:
+    def _find_known(self, refunds: Sequence[StripeRefund]) -> dict[str, list[RefundRecord]]:
         """Return the records of this app's payments. Those of Checkout sessions are looked up once."""
         account = self.state.account
         known = self.stripe_sync.find_known(refunds, account)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from ..errors import DatabaseUnavailable
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Failure, Mark, Refund, RefundStatus, ReviewCode, StripeRefund
+from ..models import Failure, Mark, RefundRecord, RefundStatus, ReviewCode, StripeRefund
 from ..payment_refunds import exceeds_payment, find_unjustified_marks, is_refunded
 from ..signals import SignalSender
 from ..storage.ledger import Ledger
@@ -41,8 +41,8 @@ class RefundTransitions:
         self._observers = observers
 
     def apply(
-        self, refund: Refund, stripe_refund: StripeRefund, *, actor: str, first_answer: bool = False
-    ) -> Refund | None:
+        self, refund: RefundRecord, stripe_refund: StripeRefund, *, actor: str, first_answer: bool = False
+    ) -> RefundRecord | None:
         """Update a refund to what Stripe shows.
 
         :param stripe_refund: a fresh read, made after the record was read.
@@ -82,7 +82,7 @@ class RefundTransitions:
         _log_status(LogEvent.REFUND_STATUS_CHANGED, advanced, stripe_refund, actor=actor)
         return self.send_signals(advanced)
 
-    def record_external(self, stripe_refund: StripeRefund, *, actor: str) -> Refund | None:
+    def record_external(self, stripe_refund: StripeRefund, *, actor: str) -> RefundRecord | None:
         """Record a refund that was made elsewhere.
 
         :return: its record, or ``None`` if it was recorded before.
@@ -103,8 +103,8 @@ class RefundTransitions:
         return self.send_signals(recorded)
 
     def mark_rejected(
-        self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
-    ) -> Refund:
+        self, refund: RefundRecord, failure: Failure, *, actor: str, request_id: str | None
+    ) -> RefundRecord:
         """Mark a refund that Stripe rejected as failed. Only the call that holds its lease may do so.
 
         :return: the refund as it is now.
@@ -124,8 +124,8 @@ class RefundTransitions:
         return self.send_signals(rejected)
 
     def mark_failed_manually(
-        self, refund: Refund, *, actor: str, comment: str, keep_review: bool = False
-    ) -> Refund | None:
+        self, refund: RefundRecord, *, actor: str, comment: str, keep_review: bool = False
+    ) -> RefundRecord | None:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
         :param keep_review: whether its review stays open, until another refund replaces it.
@@ -141,8 +141,8 @@ class RefundTransitions:
         return self.send_signals(failed)
 
     def request_review(
-        self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
-    ) -> Refund:
+        self, refund: RefundRecord, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
+    ) -> RefundRecord:
         """Request a review of a refund, unless one is open, or a person just closed the same one.
 
         :param stripe_refund: what Stripe shows, if that is the reason. Then it isn't the same one.
@@ -157,7 +157,7 @@ class RefundTransitions:
         _log_review(updated)
         return self.send_signals(updated)
 
-    def send_signals(self, refund: Refund) -> Refund:
+    def send_signals(self, refund: RefundRecord) -> RefundRecord:
         """Send the signals of a refund's current state, unless every receiver has handled it.
 
         :return: the refund as it is now.
@@ -171,7 +171,7 @@ class RefundTransitions:
             return refund
         return replace(refund, signals_sent=True)
 
-    def verify_purchases(self, refund: Refund) -> None:
+    def verify_purchases(self, refund: RefundRecord) -> None:
         """Make sure that the purchases match a refund; see :attr:`Refund.purchases_verified`.
 
         Call this only when no call that read the record before its last change can still be in progress. Such
@@ -208,7 +208,7 @@ class RefundTransitions:
                 return True
         return False
 
-    def _sync_once(self, payment_intent: str, refunds: Sequence[Refund]) -> bool:
+    def _sync_once(self, payment_intent: str, refunds: Sequence[RefundRecord]) -> bool:
         held = self._purchases.references_of(payment_intent, [each.charge for each in refunds])
         if is_refunded(refunds):
             settled = [each for each in refunds if each.status is RefundStatus.SUCCEEDED][-1]
@@ -232,7 +232,7 @@ class RefundTransitions:
         is_undone = self._write(last, lambda: not self._purchases.mark_completed(held, marks))
         return is_undone or self._report_rejected(last)
 
-    def _mark_closed(self, refund: Refund, held: Sequence[str]) -> bool:
+    def _mark_closed(self, refund: RefundRecord, held: Sequence[str]) -> bool:
         """Mark the purchase that a part closed, if it is completed."""
         if not refund.closed_purchase_ids or refund.status is not RefundStatus.SUCCEEDED:
             return True
@@ -243,7 +243,7 @@ class RefundTransitions:
         self._ledger.add_marks(refund, closed)
         return self._write(refund, lambda: self._mark_refunded(refund, held, closed))
 
-    def _write(self, refund: Refund, write: Callable[[], bool]) -> bool:
+    def _write(self, refund: RefundRecord, write: Callable[[], bool]) -> bool:
         """Write to a refund's purchases, and return whether MongoDB accepted it.
 
         Any other error counts as a rejection after ten minutes, so that the ledger shows Stripe's status.
@@ -257,22 +257,22 @@ class RefundTransitions:
         self._ledger.mark_written(refund)
         return accepted
 
-    def _may_be_in_progress(self, refunds: Sequence[Refund]) -> bool:
+    def _may_be_in_progress(self, refunds: Sequence[RefundRecord]) -> bool:
         """Return whether a call may be working on one of the refunds.
 
-        Not on one that waits for a person, once its lease is over: whoever continues it afterwards compares
-        the purchases again.
+        Not on one that waits for a person, once its lease is over: the call that continues it afterwards
+        compares the purchases again.
         """
         unknown = [each for each in refunds if each.status is RefundStatus.PROCESSING]
         return any(each.review is None or not self._ledger.is_idle(each) for each in unknown)
 
-    def _forget_undone_marks(self, refunds: Sequence[Refund]) -> None:
+    def _forget_undone_marks(self, refunds: Sequence[RefundRecord]) -> None:
         """Leave purchases that were marked as completed again to the app."""
         undone = [] if self._may_be_in_progress(refunds) else find_unjustified_marks(refunds)
         if undone:
             self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
 
-    def _close_replaced(self, refund: Refund, refunds: Sequence[Refund], *, actor: str) -> None:
+    def _close_replaced(self, refund: RefundRecord, refunds: Sequence[RefundRecord], *, actor: str) -> None:
         """Close the reviews of failed refunds that this later one replaces, once Stripe has accepted it."""
         is_accepted = refund.stripe_refund_id is not None and not refund.status.is_failed_or_canceled
         for each in refunds if refund.created_here and is_accepted else ():
@@ -285,7 +285,7 @@ class RefundTransitions:
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
-    def _mark_refunded(self, refund: Refund, held: Sequence[str], marks: Sequence[Mark]) -> bool:
+    def _mark_refunded(self, refund: RefundRecord, held: Sequence[str], marks: Sequence[Mark]) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
         :param held: everything that a purchase of the refund's payment may hold.
@@ -296,7 +296,7 @@ class RefundTransitions:
             self._ledger.remove_marks(refund.payment_intent, unmarked)
         return not rejected
 
-    def _mark_read(self, refund: Refund) -> Refund:
+    def _mark_read(self, refund: RefundRecord) -> RefundRecord:
         """Store that Stripe returned a refund, and close the review of one that it hadn't returned."""
         if refund.review is not None and refund.review.code is ReviewCode.UNREADABLE_AT_STRIPE:
             comment = "Stripe returns the refund again."
@@ -304,16 +304,16 @@ class RefundTransitions:
         self._ledger.mark_read(refund)
         return refund
 
-    def _report_rejected(self, refund: Refund) -> bool:
+    def _report_rejected(self, refund: RefundRecord) -> bool:
         self._request_review_once(refund, ReviewCode.PURCHASE_NOT_UPDATED)
         return False
 
-    def _request_review_once(self, refund: Refund, code: ReviewCode) -> None:
+    def _request_review_once(self, refund: RefundRecord, code: ReviewCode) -> None:
         if refund.review is None:
             self.request_review(refund, code, actor="reconcile")
 
 
-def _marks_alone(refund: Refund, stripe_refund: StripeRefund) -> Sequence[Mark]:
+def _marks_alone(refund: RefundRecord, stripe_refund: StripeRefund) -> Sequence[Mark]:
     """Return what a refund marks without regard to the payment's other refunds."""
     if not refund.created_here or stripe_refund.status is not RefundStatus.SUCCEEDED:
         return ()
@@ -323,17 +323,17 @@ def _marks_alone(refund: Refund, stripe_refund: StripeRefund) -> Sequence[Mark]:
     return refund.marks if is_whole else ()
 
 
-def _is_same_part(refund: Refund, earlier: Refund) -> bool:
+def _is_same_part(refund: RefundRecord, earlier: RefundRecord) -> bool:
     """Return whether a part repeats an earlier refund that failed."""
     return (refund.amount, refund.purchase_ids) == (earlier.amount, earlier.purchase_ids)
 
 
-def _review_of(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+def _review_of(refund: RefundRecord, stripe_refund: StripeRefund) -> ReviewCode | None:
     """Return why a person must review a refund that Stripe shows like this."""
     return _review_of_transition(refund, stripe_refund) or _review_of_state(refund, stripe_refund)
 
 
-def _review_of_transition(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+def _review_of_transition(refund: RefundRecord, stripe_refund: StripeRefund) -> ReviewCode | None:
     before, after = refund.status, stripe_refund.status
     failure = stripe_refund.failure
     if after.is_failed_or_canceled and failure is not None and failure.code == _FAILED_BY_DISPUTE:
@@ -347,7 +347,7 @@ def _review_of_transition(refund: Refund, stripe_refund: StripeRefund) -> Review
     return None
 
 
-def _review_of_state(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode | None:
+def _review_of_state(refund: RefundRecord, stripe_refund: StripeRefund) -> ReviewCode | None:
     if _amount_differs(refund, stripe_refund):
         return ReviewCode.AMOUNT_DIFFERS
     if stripe_refund.status is RefundStatus.PENDING and stripe_refund.pending_reason == _LOW_BALANCE:
@@ -358,7 +358,7 @@ def _review_of_state(refund: Refund, stripe_refund: StripeRefund) -> ReviewCode 
     return None
 
 
-def _amount_differs(refund: Refund, stripe_refund: StripeRefund) -> bool:
+def _amount_differs(refund: RefundRecord, stripe_refund: StripeRefund) -> bool:
     """Return whether Stripe shows a different amount or currency than before, or did so earlier."""
     if refund.review is not None and refund.review.code is ReviewCode.AMOUNT_DIFFERS:
         return True
@@ -366,7 +366,7 @@ def _amount_differs(refund: Refund, stripe_refund: StripeRefund) -> bool:
     return refund.amount is not None and (refund.amount, refund.currency) != shown
 
 
-def _log_status(event: LogEvent, refund: Refund, stripe_refund: StripeRefund, *, actor: str) -> None:
+def _log_status(event: LogEvent, refund: RefundRecord, stripe_refund: StripeRefund, *, actor: str) -> None:
     log_event(
         event,
         refund_id=refund.id,
@@ -381,7 +381,7 @@ def _log_status(event: LogEvent, refund: Refund, stripe_refund: StripeRefund, *,
     _log_review(refund)
 
 
-def _log_review(refund: Refund) -> None:
+def _log_review(refund: RefundRecord) -> None:
     if refund.review is not None:
         log_event(
             LogEvent.REFUND_NEEDS_REVIEW,
@@ -391,7 +391,7 @@ def _log_review(refund: Refund) -> None:
         )
 
 
-def _was_closed(refund: Refund, code: ReviewCode) -> bool:
+def _was_closed(refund: RefundRecord, code: ReviewCode) -> bool:
     """Return whether a person closed this review, and the refund's status hasn't changed since."""
     is_closed = False
     for entry in reversed(refund.history):
@@ -404,5 +404,5 @@ def _was_closed(refund: Refund, code: ReviewCode) -> bool:
     return False
 
 
-def _statuses(refunds: Sequence[Refund]) -> list[RefundStatus]:
+def _statuses(refunds: Sequence[RefundRecord]) -> list[RefundStatus]:
     return [refund.status for refund in refunds]

@@ -21,7 +21,7 @@ from ..models import (
     Part,
     Payment,
     Refund,
-    ReviewRequest,
+    Review,
     id_text,
     is_reference,
 )
@@ -224,7 +224,7 @@ def _render_failure(failure: Failure | None) -> dict[str, Any] | None:
     return {"code": failure.code, "message": failure.message} if failure else None
 
 
-def _render_review(review: ReviewRequest | None) -> dict[str, Any] | None:
+def _render_review(review: Review | None) -> dict[str, Any] | None:
     if review is None:
         return None
     return {

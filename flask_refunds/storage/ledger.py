@@ -24,7 +24,7 @@ from ..errors import RecordUnreadable
 from ..models import (
     Failure,
     Mark,
-    Refund,
+    RefundRecord,
     RefundRequest,
     RefundStatus,
     ReviewCode,
@@ -72,7 +72,7 @@ class Ledger(LedgerNotes):
         self._lease = lease
         self._has_listeners = has_listeners
 
-    def list_for_payment(self, payment_intent: str) -> list[Refund]:
+    def list_for_payment(self, payment_intent: str) -> list[RefundRecord]:
         """Return every refund of a payment intent, oldest first, each refund at Stripe once.
 
         :raises RecordUnreadable: 500; one of its records can't be read, so nothing may be decided.
@@ -80,14 +80,14 @@ class Ledger(LedgerNotes):
         """
         return read_payment(self._find_for_payments([payment_intent])[payment_intent])[0]
 
-    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[Refund] | None]:
+    def list_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[RefundRecord] | None]:
         """Return the refunds of these payment intents, by payment intent, as :meth:`list_for_payment` does.
 
         :param payment_intents: some hundreds at most.
         :return: ``None`` for a payment with a record that can't be read.
         :raises DatabaseUnavailable: 500.
         """
-        found: dict[str, list[Refund] | None] = {}
+        found: dict[str, list[RefundRecord] | None] = {}
         for payment_intent, documents in self._find_for_payments(payment_intents).items():
             try:
                 found[payment_intent] = read_payment(documents)[0]
@@ -95,7 +95,7 @@ class Ledger(LedgerNotes):
                 found[payment_intent] = None
         return found
 
-    def hide_duplicates(self, payment_intent: str) -> list[Refund]:
+    def hide_duplicates(self, payment_intent: str) -> list[RefundRecord]:
         """List a payment's refunds, and leave what this list leaves out also out of searches and reports.
 
         :raises DatabaseUnavailable: 500.
@@ -120,7 +120,7 @@ class Ledger(LedgerNotes):
                 found[document["_id"].partition(":")[0]].append(document)
         return found
 
-    def get(self, refund_id: str) -> Refund:
+    def get(self, refund_id: str) -> RefundRecord:
         """Return one refund.
 
         :raises KeyError: it doesn't exist.
@@ -131,7 +131,7 @@ class Ledger(LedgerNotes):
             raise KeyError(refund_id)
         return refund
 
-    def find(self, refund_id: str) -> Refund | None:
+    def find(self, refund_id: str) -> RefundRecord | None:
         """Return one refund, or ``None`` if it doesn't exist or can't be read.
 
         :raises DatabaseUnavailable: 500.
@@ -151,7 +151,7 @@ class Ledger(LedgerNotes):
         references: Sequence[str] = (),
         stripe_account: str | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Refund:
+    ) -> RefundRecord:
         """Store that a refund is about to be requested from Stripe, and acquire its lease.
 
         :param to_mark: those of its purchases that are to be marked as refunded when it succeeds.
@@ -200,7 +200,7 @@ class Ledger(LedgerNotes):
 
     def record_external(
         self, stripe_refund: StripeRefund, *, purchase_ids: Sequence[Any], actor: str
-    ) -> Refund | None:
+    ) -> RefundRecord | None:
         """Store a refund that was made elsewhere.
 
         :param actor: what found it, for the history.
@@ -274,7 +274,7 @@ class Ledger(LedgerNotes):
                 return token is not None and found is not None and found.get("leaseToken") == token
         return True
 
-    def acquire_lease(self, refund: Refund) -> Refund | None:
+    def acquire_lease(self, refund: RefundRecord) -> RefundRecord | None:
         """Acquire the lease of an unfinished refund, unless another call holds it.
 
         :return: the refund as it is now, or ``None``.
@@ -289,7 +289,7 @@ class Ledger(LedgerNotes):
             },
         )
 
-    def release_lease(self, refund: Refund) -> None:
+    def release_lease(self, refund: RefundRecord) -> None:
         """Let other calls work on an unfinished refund immediately.
 
         :raises DatabaseUnavailable: 500; they must wait until the lease expires.
@@ -300,17 +300,17 @@ class Ledger(LedgerNotes):
                 {"$set": {"leaseExpiresAt": self._clock()}},
             )
 
-    def holds_lease(self, refund: Refund) -> bool:
+    def holds_lease(self, refund: RefundRecord) -> bool:
         """Return whether the lease that this refund shows hasn't expired."""
         return self._clock() < refund.lease_expires_at
 
-    def is_idle(self, refund: Refund) -> bool:
+    def is_idle(self, refund: RefundRecord) -> bool:
         """Return whether the lease that this refund shows has been over for at least a minute."""
         return self._clock() - refund.lease_expires_at >= _IN_FLIGHT
 
     def advance(
-        self, refund: Refund, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None
-    ) -> Refund | None:
+        self, refund: RefundRecord, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None
+    ) -> RefundRecord | None:
         """Store what Stripe shows of a refund, if its record hasn't changed since it was read.
 
         :param stripe_refund: read at Stripe after the record was read.
@@ -330,7 +330,7 @@ class Ledger(LedgerNotes):
         }
         return self._change(refund.id, same_version(refund), changes, entry)
 
-    def add_marks(self, refund: Refund, marks: Sequence[Mark]) -> None:
+    def add_marks(self, refund: RefundRecord, marks: Sequence[Mark]) -> None:
         """Store that these purchases are about to be marked as refunded.
 
         :raises DatabaseUnavailable: 500; nothing may be marked.
@@ -353,8 +353,8 @@ class Ledger(LedgerNotes):
             )
 
     def mark_rejected(
-        self, refund: Refund, failure: Failure, *, actor: str, request_id: str | None
-    ) -> Refund | None:
+        self, refund: RefundRecord, failure: Failure, *, actor: str, request_id: str | None
+    ) -> RefundRecord | None:
         """Mark a refund that Stripe rejected as failed, if this call still holds its lease.
 
         :return: the refund as it is now, or ``None`` if it didn't move.
@@ -365,8 +365,8 @@ class Ledger(LedgerNotes):
         return self._fail(refund, required, failure, entry)
 
     def mark_failed_manually(
-        self, refund: Refund, *, actor: str, comment: str, keep_review: bool = False
-    ) -> Refund | None:
+        self, refund: RefundRecord, *, actor: str, comment: str, keep_review: bool = False
+    ) -> RefundRecord | None:
         """Mark a refund with an unknown outcome as failed, because a person found that it wasn't made.
 
         :param comment: the person's findings, for the history.
@@ -389,13 +389,13 @@ class Ledger(LedgerNotes):
 
     def _fail(
         self,
-        refund: Refund,
+        refund: RefundRecord,
         required: Mapping[str, Any],
         failure: Failure,
         entry: Mapping[str, Any],
         *,
         keep_review: bool = False,
-    ) -> Refund | None:
+    ) -> RefundRecord | None:
         status = RefundStatus.FAILED.value
         changes: dict[str, Any] = {"status": status, "failure": failure_document(failure)}
         changes["settledAt"] = self._clock()
@@ -404,8 +404,8 @@ class Ledger(LedgerNotes):
         return self._change(refund.id, required, changes, {"status": status, **entry})
 
     def request_review(
-        self, refund: Refund, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
-    ) -> Refund | None:
+        self, refund: RefundRecord, code: ReviewCode, *, actor: str, stripe_refund: StripeRefund | None = None
+    ) -> RefundRecord | None:
         """Request a review of a refund, unless one is open.
 
         Whether Stripe made a refund is the more exact question once Stripe can be read again.
@@ -426,7 +426,7 @@ class Ledger(LedgerNotes):
             entry |= {"stripeRequestId": stripe_refund.request_id, "previousAmount": refund.amount}
         return self._change(refund.id, required, changes, entry)
 
-    def dismiss(self, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+    def dismiss(self, refund: RefundRecord, *, actor: str, comment: str) -> RefundRecord | None:
         """Close the review of a refund that has ended.
 
         :param comment: the person's findings, for the history.
@@ -467,7 +467,7 @@ class Ledger(LedgerNotes):
         required: Mapping[str, Any],
         changes: Mapping[str, Any],
         entry: Mapping[str, Any],
-    ) -> Refund | None:
+    ) -> RefundRecord | None:
         """Change a record that is in the required state, and add an entry to its history."""
         now = self._clock()
         flags = {
@@ -481,7 +481,7 @@ class Ledger(LedgerNotes):
             {"$set": {**flags, **changes}, "$push": {"history": {"at": now, **entry}}},
         )
 
-    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> Refund | None:
+    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> RefundRecord | None:
         with database_timeout():
             document = self._records.find_one_and_update(
                 required, update, return_document=ReturnDocument.AFTER

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..models import Refund
+from ..models import RefundRecord
 from .connection import Collection, database_timeout
 
 _UNWRITTEN_FOR = timedelta(minutes=10)
@@ -24,7 +24,7 @@ class LedgerNotes:
         self._records = collection
         self._clock = clock
 
-    def mark_unread(self, refund: Refund) -> None:
+    def mark_unread(self, refund: RefundRecord) -> None:
         """Store that Stripe doesn't return an open refund from now on.
 
         :raises DatabaseUnavailable: 500.
@@ -33,7 +33,7 @@ class LedgerNotes:
         with database_timeout():
             self._records.update_one(query, {"$set": {"unreadSince": self._clock()}})
 
-    def mark_doubtful(self, refund: Refund) -> None:
+    def mark_doubtful(self, refund: RefundRecord) -> None:
         """Store that a later pass must read a settled refund again at Stripe.
 
         :raises DatabaseUnavailable: 500.
@@ -41,7 +41,7 @@ class LedgerNotes:
         now = self._clock()
         self._set(refund, {"unreadSince": now, "lookedAt": now, "purchasesVerified": False})
 
-    def mark_unwritten(self, refund: Refund) -> bool:
+    def mark_unwritten(self, refund: RefundRecord) -> bool:
         """Store that the refund's purchases can't be written, and return whether that lasts too long.
 
         :raises DatabaseUnavailable: 500.
@@ -51,7 +51,7 @@ class LedgerNotes:
         self._set(refund, {"unwrittenSince": self._clock()})
         return False
 
-    def mark_written(self, refund: Refund) -> None:
+    def mark_written(self, refund: RefundRecord) -> None:
         """Store that the refund's purchases can be written again.
 
         :raises DatabaseUnavailable: 500.
@@ -59,11 +59,11 @@ class LedgerNotes:
         if refund.unwritten_since is not None:
             self._set(refund, {"unwrittenSince": None})
 
-    def _set(self, refund: Refund, changes: Mapping[str, Any]) -> None:
+    def _set(self, refund: RefundRecord, changes: Mapping[str, Any]) -> None:
         with database_timeout():
             self._records.update_one({"_id": refund.id}, {"$set": changes})
 
-    def mark_read(self, refund: Refund) -> None:
+    def mark_read(self, refund: RefundRecord) -> None:
         """Store that Stripe returned a refund.
 
         :raises DatabaseUnavailable: 500.
@@ -71,30 +71,30 @@ class LedgerNotes:
         if changes := read_again(refund):
             self._set(refund, changes)
 
-    def mark_signals_sent(self, refund: Refund) -> None:
+    def mark_signals_sent(self, refund: RefundRecord) -> None:
         """Store that every receiver has handled the refund in this state.
 
         :raises DatabaseUnavailable: 500; they will be called again.
         """
         self._set_flag(refund, "signalsSent")
 
-    def mark_purchases_verified(self, refund: Refund) -> None:
+    def mark_purchases_verified(self, refund: RefundRecord) -> None:
         """Store that the purchases match the refund in this state.
 
         :raises DatabaseUnavailable: 500; they will be verified again.
         """
         self._set_flag(refund, "purchasesVerified")
 
-    def _set_flag(self, refund: Refund, flag: str) -> None:
+    def _set_flag(self, refund: RefundRecord, flag: str) -> None:
         with database_timeout():
             self._records.update_one({"_id": refund.id, **same_version(refund)}, {"$set": {flag: True}})
 
 
-def read_again(refund: Refund) -> dict[str, Any]:
+def read_again(refund: RefundRecord) -> dict[str, Any]:
     """Return the change of a record that Stripe returned again. The field exists only after a failure."""
     return {} if refund.unread_since is None else {"unreadSince": None}
 
 
-def same_version(refund: Refund) -> dict[str, Any]:
+def same_version(refund: RefundRecord) -> dict[str, Any]:
     """Require a record to be unchanged since it was read: every change adds to the history."""
     return {"history": {"$size": len(refund.history)}}

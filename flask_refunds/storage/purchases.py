@@ -12,7 +12,7 @@ from bson import encode
 from bson.raw_bson import RawBSONDocument
 
 from ..errors import PurchaseIdAmbiguous
-from ..models import IdText, Mark, Refund, id_text, is_account, is_reference
+from ..models import IdText, Mark, RefundRecord, id_text, is_account, is_reference
 from ..purchase_fields import PurchaseFields, includes_word, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout, rejections_as
 from .references import References
@@ -53,7 +53,7 @@ class Purchase:
     payment_intent: str | None
     ids: Sequence[Any]
     completed: Sequence[Mark]
-    refunds: Sequence[Refund] = ()
+    refunds: Sequence[RefundRecord] = ()
     reference: str | None = None
     references: Sequence[str] = ()
     stripe_account: str | None = None

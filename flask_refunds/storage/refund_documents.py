@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
-from ..models import Failure, Mark, Part, Refund, RefundStatus, ReviewCode, ReviewRequest
+from ..models import Failure, Mark, Part, RefundRecord, RefundStatus, Review, ReviewCode
 
 _T = TypeVar("_T")
 
@@ -24,13 +24,13 @@ DUPLICATE: Mapping[str, Any] = {"duplicateOf": {"$exists": True}}
 NOT_DUPLICATE: Mapping[str, Any] = {"duplicateOf": None}
 
 
-def read_record(document: Mapping[str, Any]) -> Refund:
+def read_record(document: Mapping[str, Any]) -> RefundRecord:
     """Return the refund that a document of the ledger stores.
 
     :raises KeyError, TypeError, ValueError: it doesn't store one that this version can read.
     """
     failure, review = document.get("failure"), document.get("review")
-    return Refund(
+    return RefundRecord(
         id=document["_id"],
         payment_intent=document["paymentIntent"],
         references=document.get("references", []),
@@ -51,7 +51,7 @@ def read_record(document: Mapping[str, Any]) -> Refund:
         stripe_refund_id=document.get("stripeRefundId"),
         amount_captured=document.get("amountCaptured"),
         failure=Failure(failure["code"], failure["message"], failure.get("outcome")) if failure else None,
-        review=ReviewRequest(ReviewCode(review["code"]), review["since"]) if review else None,
+        review=Review(ReviewCode(review["code"]), review["since"]) if review else None,
         created_at=_expect(document["createdAt"], datetime),
         updated_at=_expect(document["updatedAt"], datetime),
         settled_at=document.get("settledAt"),
@@ -90,7 +90,7 @@ def _expect(value: Any, kind: type[_T]) -> _T:
     return value
 
 
-def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:
+def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[RefundRecord]:
     """Yield the refunds that documents store, for lists. Documents that can't be read are logged and skipped.
 
     Such a document may come from a newer version of this library, or isn't a refund record.
@@ -102,7 +102,7 @@ def read_records(documents: Iterable[Mapping[str, Any]]) -> Iterator[Refund]:
             log_event(LogEvent.RECORD_UNREADABLE, error, refund_id=str(document.get("_id"))[:100])
 
 
-def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], dict[str, str]]:
+def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[RefundRecord], dict[str, str]]:
     """Return the refunds of one payment, oldest first, each refund at Stripe once.
 
     Metadata can be edited at Stripe, so a refund that was requested here may have been recorded as external
@@ -116,7 +116,7 @@ def read_payment(documents: Sequence[Mapping[str, Any]]) -> tuple[list[Refund], 
         raise RecordUnreadable
     refunds.sort(key=lambda each: (each.created_at, each.number is None, each.number))
     requested = {each.stripe_refund_id: each for each in refunds if each.created_here}
-    found: dict[str, Refund] = {}
+    found: dict[str, RefundRecord] = {}
     duplicates: dict[str, str] = {}
     for each in refunds:
         original = requested.get(each.stripe_refund_id)

@@ -87,7 +87,7 @@ def test_reference_has_exactly_the_public_names() -> None:
         "Refund",
         "RefundStatus",
         "ReviewCode",
-        "ReviewRequest",
+        "Review",
     )
     values = {f"flask_refunds.models.{name}" for name in models}
     values |= {"flask_refunds.core.results.RefundResult", "flask_refunds.core.preview.Preview"}

@@ -22,7 +22,7 @@ from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.sweep import _Sweep
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import OutcomeUnknown, RequestRejected, StripeCallError
-from flask_refunds.models import Refund, RefundStatus, StripeRefund
+from flask_refunds.models import RefundRecord, RefundStatus, StripeRefund
 from flask_refunds.storage.connection import Collection, Database, majority_collection
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
@@ -65,8 +65,8 @@ def record_stored_after_stripe() -> Iterator[None]:
         return True
 
     def insert_and_advance(
-        ledger: Ledger, refund: Refund, stripe_refund: StripeRefund, **options: Any
-    ) -> Refund | None:
+        ledger: Ledger, refund: RefundRecord, stripe_refund: StripeRefund, **options: Any
+    ) -> RefundRecord | None:
         if refund.id in delayed:
             insert(ledger, delayed.pop(refund.id))
         return advance(ledger, refund, stripe_refund, **options)
@@ -104,7 +104,7 @@ def purchases_not_marked() -> Iterator[None]:
 def signals_marked_before_sending() -> Iterator[None]:
     """The record shows that the signals were sent before the receivers run."""
 
-    def send_signals(transitions: RefundTransitions, refund: Refund) -> Refund:
+    def send_signals(transitions: RefundTransitions, refund: RefundRecord) -> RefundRecord:
         if not refund.signals_sent:
             transitions._ledger.mark_signals_sent(refund)
             transitions._signal_sender.send(refund)
@@ -132,7 +132,7 @@ def reconcile_skips_processing() -> Iterator[None]:
 def errors_after_stripe_are_raised() -> Iterator[None]:
     """A failed database write after Stripe's answer is raised, as if nothing had been refunded."""
 
-    def finish(service: RefundService, refund: Refund, call: CallContext) -> Refund:
+    def finish(service: RefundService, refund: RefundRecord, call: CallContext) -> RefundRecord:
         return service._drive(refund, call.for_stripe())
 
     with mock.patch.object(RefundService, "_finish", finish):

@@ -37,6 +37,7 @@ class Backup:
     journals: Mapping[Any, Journal]
     seen: frozenset[tuple[str, str]]
     decisions: int
+    parts: Sequence[oracle.Part]
 
 
 class _Pauses(threading.Event):
@@ -171,6 +172,7 @@ class Operators:
             _copies(world.journals),
             frozenset(world.seen),
             len(self.decisions),
+            [part for parts in world.parts.values() for part in parts],
         )
 
     def restore(self, part: str) -> None:
@@ -188,6 +190,10 @@ class Operators:
         if part != "purchases":
             world.seen = set(backup.seen)  # what was forgotten can't be compared with what comes
             del self.decisions[backup.decisions :]
+            for payment, parts in world.parts.items():
+                world.parts[payment] = [
+                    replace(each, is_forgotten=each not in backup.parts) for each in parts
+                ]
         self._facts.clear()
         for it in world.journals.values():
             it.changes.append(world.change("restore", it.status, it.status, it.payment))

@@ -118,6 +118,8 @@ class Part:
     amount: int
     closes: bool
     """Whether the purchase is refunded with it, although a rest remains."""
+    is_forgotten: bool = False
+    """Whether a restore took this from the ledger. Stripe doesn't show that it closed a purchase."""
 
 
 @dataclass
@@ -246,7 +248,7 @@ def _expected_by_timeline(purchase: Purchase, payment: Payment) -> set[Any]:
     marked = [each for each in purchase.changes if each.after == "refunded"]
     if marked and 0 < marked[-1].captured <= payment.returned < payment.captured:
         return {"refunded"}  # more was captured after the purchase had been refunded
-    if "succeeded" in closings:
+    if "succeeded" in closings and not any(each.is_forgotten for each in payment.parts):
         return {"refunded"}
     if closings or not payment.is_readable:
         return {"completed", "refunded"}  # what was returned, or seen to be, is not known

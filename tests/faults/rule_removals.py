@@ -17,7 +17,7 @@ from flask_refunds.core.resolution import ManualReview
 from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import DatabaseUnavailable
-from flask_refunds.models import Mark, Refund, RefundStatus
+from flask_refunds.models import Mark, RefundRecord, RefundStatus
 from flask_refunds.storage import purchases
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
@@ -32,7 +32,7 @@ Removal = Callable[[], AbstractContextManager[object]]
 def own_refund_counts_as_full() -> AbstractContextManager[object]:
     """Rule 1: a succeeded refund of ours refunds the payment, whatever was captured."""
 
-    def is_refunded(refunds: Sequence[Refund]) -> bool:
+    def is_refunded(refunds: Sequence[RefundRecord]) -> bool:
         return any(each.created_here and each.status is RefundStatus.SUCCEEDED for each in refunds)
 
     return mock.patch.object(transitions, "is_refunded", is_refunded)
@@ -49,8 +49,9 @@ def every_mark_is_taken_back() -> AbstractContextManager[object]:
     return mock.patch.object(Purchases, "mark_completed", mark)
 
 
-def refused_purchase_stops_the_record() -> AbstractContextManager[object]:
-    """Rule 3: the record keeps its status until the purchase could be written."""
+@contextmanager
+def refused_purchase_stops_the_record() -> Iterator[None]:
+    """Rule 3: the record keeps its status until the purchase could be written, however long that takes."""
 
     @contextmanager
     def rejections_as(error: type[Exception]) -> Iterator[None]:
@@ -61,7 +62,9 @@ def refused_purchase_stops_the_record() -> AbstractContextManager[object]:
         except OperationFailure as refusal:
             raise DatabaseUnavailable from refusal
 
-    return mock.patch.object(purchases, "rejections_as", rejections_as)
+    never = mock.patch.object(Ledger, "mark_unwritten", return_value=False)
+    with never, mock.patch.object(purchases, "rejections_as", rejections_as):
+        yield
 
 
 def events_are_trusted() -> AbstractContextManager[object]:
@@ -101,7 +104,9 @@ def comments_are_dropped() -> AbstractContextManager[object]:
     """Rule 6: a decision isn't stored with the person's comment."""
     dismiss = Ledger.dismiss
 
-    def dismiss_silently(self: Ledger, refund: Refund, *, actor: str, comment: str) -> Refund | None:
+    def dismiss_silently(
+        self: Ledger, refund: RefundRecord, *, actor: str, comment: str
+    ) -> RefundRecord | None:
         return dismiss(self, refund, actor=actor, comment="")
 
     return mock.patch.object(Ledger, "dismiss", dismiss_silently)

@@ -11,7 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -33,7 +33,7 @@ from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import RefundsError
 from flask_refunds.instrumentation import Observers
 from flask_refunds.log import LogEvent
-from flask_refunds.models import Part, Refund, RefundRequest
+from flask_refunds.models import Part, RefundRecord, RefundRequest
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import SignalSender
 from flask_refunds.storage import ledger
@@ -259,7 +259,7 @@ class Library:
     def _clock(self) -> datetime:
         return self.run.clock()
 
-    def _receive(self, app: Any, refund: Refund, **extra: Any) -> None:
+    def _receive(self, app: Any, refund: RefundRecord, **extra: Any) -> None:
         self.run.take(Step(SIGNALS, "receive", (refund.id, refund.status.value)))
 
 
@@ -465,6 +465,9 @@ def _comparable(value: Any) -> Any:
         return value.actor
     if isinstance(value, (Deadline, Run)) or callable(value):
         return type(value)
+    if is_dataclass(value):  # its repr may leave fields out
+        values = {field.name: getattr(value, field.name) for field in fields(value)}
+        return type(value), _comparable(values)
     representation: Any = type(value).__repr__
     return type(value) if representation is object.__repr__ else repr(value)
 

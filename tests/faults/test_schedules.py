@@ -17,7 +17,7 @@ from flask_refunds.core.partial import PartialRefunds
 from flask_refunds.core.service import CallContext, RefundService
 from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.errors import RefundInProgress
-from flask_refunds.models import Refund
+from flask_refunds.models import RefundRecord
 from flask_refunds.storage import ledger
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 from tests.faults.invariants import DISAGREES, DOUBLED, UNATTENDED
@@ -109,7 +109,7 @@ def number_not_locked() -> Iterator[None]:
     """A call whose number is taken uses the next one without reading the ledger."""
     create = Ledger.create
 
-    def create_anyway(self: Ledger, payment_intent: str, number: int, **options: Any) -> Refund:
+    def create_anyway(self: Ledger, payment_intent: str, number: int, **options: Any) -> RefundRecord:
         try:
             return create(self, payment_intent, number, **options)
         except NumberTaken:
@@ -132,7 +132,7 @@ def purchases_not_synced() -> Iterator[None]:
     """A call that finds the record moved doesn't check the purchases again."""
     apply = RefundTransitions.apply
 
-    def apply_without_sync(self: RefundTransitions, *arguments: Any, **options: Any) -> Refund:
+    def apply_without_sync(self: RefundTransitions, *arguments: Any, **options: Any) -> RefundRecord:
         with mock.patch.object(RefundTransitions, "sync_purchases", return_value=False):
             return apply(self, *arguments, **options)
 
@@ -147,7 +147,7 @@ def lease_token_ignored() -> Iterator[None]:
 
     def change_anyway(
         self: Ledger, refund_id: str, required: Mapping[str, Any], *rest: Any, **options: Any
-    ) -> Refund | None:
+    ) -> RefundRecord | None:
         without_token = {key: value for key, value in required.items() if key != "leaseToken"}
         return change(self, refund_id, without_token, *rest, **options)
 
@@ -174,7 +174,9 @@ def leases_ignored() -> Iterator[None]:
     """A call may work on a record whose lease another call holds."""
     update = Ledger._update
 
-    def update_anyway(self: Ledger, required: Mapping[str, Any], changes: Mapping[str, Any]) -> Refund | None:
+    def update_anyway(
+        self: Ledger, required: Mapping[str, Any], changes: Mapping[str, Any]
+    ) -> RefundRecord | None:
         without_lease = {key: value for key, value in required.items() if key != "leaseExpiresAt"}
         return update(self, without_lease, changes)
 
@@ -186,7 +188,9 @@ def leases_ignored() -> Iterator[None]:
 def stripe_read_before_the_ledger() -> Iterator[None]:
     """A part is compared with what Stripe showed before the payment's refunds were read."""
 
-    def claim(self: RefundService, purchase: Any, payment: str, request: Any, call: CallContext) -> Refund:
+    def claim(
+        self: RefundService, purchase: Any, payment: str, request: Any, call: CallContext
+    ) -> RefundRecord:
         shown = self._gateway().retrieve_payment(payment, call.deadline)
         refunds = self._ledger.list_for_payment(payment)
         with mock.patch.object(PartialRefunds, "_retrieve", return_value=shown):

@@ -20,7 +20,15 @@ from flask_refunds.core.transitions import RefundTransitions
 from flask_refunds.instrumentation import Observers
 from flask_refunds.metrics.aggregation import MetricsQuery
 from flask_refunds.metrics.report import MetricsReport
-from flask_refunds.models import Failure, Mark, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.models import (
+    Failure,
+    Mark,
+    RefundRecord,
+    RefundRequest,
+    RefundStatus,
+    ReviewCode,
+    StripeRefund,
+)
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.signals import (
     SignalSender,
@@ -101,10 +109,10 @@ class RefundHarness:
     def statuses(self) -> set[str]:
         return {purchase["status"] for purchase in self.db.purchases.find()}
 
-    def record(self, number: int | str = 1) -> Refund:
+    def record(self, number: int | str = 1) -> RefundRecord:
         return self.ledger.get(f"{PAYMENT}:{number}")
 
-    def refund_changed(self, refund: Refund) -> None:
+    def refund_changed(self, refund: RefundRecord) -> None:
         """Record a status as an observer."""
         self.observed.append((refund.id, refund.status.value))
 
@@ -115,7 +123,7 @@ class RefundHarness:
         self.receivers = [self._hear_by(signal) for signal in ALL_SIGNALS]
 
     def _hear_by(self, signal: Any) -> Any:
-        def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+        def receiver(app: Any, refund: RefundRecord, **extra: Any) -> None:
             self.signals.append((signal.name, refund.status.value))
 
         signal.connect(receiver, sender=self.app)
@@ -130,9 +138,9 @@ def stripe_refund(status: str, **fields: Any) -> StripeRefund:
     return replace(whole, **{"charge": "ch_1", "livemode": False, **fields})
 
 
-def make_refund(**fields: Any) -> Refund:
+def make_refund(**fields: Any) -> RefundRecord:
     """Return a refund record with these fields; the others are ``None``."""
-    return Refund(**{each.name: fields.get(each.name) for each in dataclass_fields(Refund)})
+    return RefundRecord(**{each.name: fields.get(each.name) for each in dataclass_fields(RefundRecord)})
 
 
 def listed(*refunds: dict[str, Any]) -> Any:
@@ -140,7 +148,7 @@ def listed(*refunds: dict[str, Any]) -> Any:
     return (*LIST, (200, {"object": "list", "data": list(refunds), "has_more": False}))
 
 
-def create_record(harness: RefundHarness) -> Refund:
+def create_record(harness: RefundHarness) -> RefundRecord:
     purchases: dict[str, Any] = {"purchase_ids": harness.cart, "to_mark": harness.marks}
     return harness.ledger.create(PAYMENT, 1, **purchases, request=REQUEST)
 
@@ -151,7 +159,7 @@ def suspend_after_creating(
     """Let time pass between a call's record and its request to Stripe."""
     opened = Ledger.create
 
-    def freeze(*args: Any, **kwargs: Any) -> Refund:
+    def freeze(*args: Any, **kwargs: Any) -> RefundRecord:
         refund = opened(*args, **kwargs)
         harness.now += how_long
         return refund
@@ -163,7 +171,7 @@ def record_external_refund(harness: RefundHarness) -> None:
     store(harness, "succeeded", metadata={})
 
 
-def store(harness: RefundHarness, status: str, **fields: Any) -> Refund:
+def store(harness: RefundHarness, status: str, **fields: Any) -> RefundRecord:
     """Store a refund that Stripe shows with this status, as a webhook event brings it."""
     shown = refund_object(status=status, **fields)
     harness.stripe.script[:] = [("GET", f"/v1/refunds/{shown['id']}", (200, shown))]
@@ -172,7 +180,7 @@ def store(harness: RefundHarness, status: str, **fields: Any) -> Refund:
     return stored
 
 
-def mark_failed_manually(harness: RefundHarness) -> Refund | None:
+def mark_failed_manually(harness: RefundHarness) -> RefundRecord | None:
     """Mark a refund with an unknown result as failed, as a person does."""
     create_record(harness)
     harness.now += timedelta(hours=25)

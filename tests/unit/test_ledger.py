@@ -11,7 +11,7 @@ import pytest
 from pymongo.errors import AutoReconnect
 
 from flask_refunds.errors import RecordUnreadable
-from flask_refunds.models import Failure, Refund, RefundRequest, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.models import Failure, RefundRecord, RefundRequest, RefundStatus, ReviewCode, StripeRefund
 from flask_refunds.payment_refunds import find_active, next_number
 from flask_refunds.storage.ledger import Ledger, NumberTaken
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
@@ -28,7 +28,7 @@ class SteppedLedger(Ledger):
         self.queue = ReconcileQueue(self.records, lambda: self.now)
         super().__init__(self.records, lambda: self.now, timedelta(seconds=60), has_listeners=bool)
 
-    def add(self, payment_intent: str, **fields: Any) -> Refund:
+    def add(self, payment_intent: str, **fields: Any) -> RefundRecord:
         """Create a refund of this payment, and set fields of its record."""
         self.now += timedelta(seconds=1)
         refund = self.create(

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flask_refunds.models import Refund, ReviewCode
+from flask_refunds.models import RefundRecord, ReviewCode
 from tests.unit.refund_harness import CREATE, RefundHarness
 from tests.unit.stripe_stub import refund_object
 
@@ -15,7 +15,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 @pytest.fixture
-def refund(harness: RefundHarness) -> Refund:
+def refund(harness: RefundHarness) -> RefundRecord:
     """A pending refund, besides one of another payment."""
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
     other = harness.db.flask_refunds.find_one() | {"_id": "pi_2:1", "paymentIntent": "pi_2"}
@@ -24,7 +24,9 @@ def refund(harness: RefundHarness) -> Refund:
     return harness.record()
 
 
-def test_writes_that_fail_count_as_rejected_after_ten_minutes(harness: RefundHarness, refund: Refund) -> None:
+def test_writes_that_fail_count_as_rejected_after_ten_minutes(
+    harness: RefundHarness, refund: RefundRecord
+) -> None:
     assert not harness.ledger.mark_unwritten(refund)
     since = harness.now
     assert harness.record().unwritten_since == since
@@ -38,14 +40,16 @@ def test_writes_that_fail_count_as_rejected_after_ten_minutes(harness: RefundHar
     assert not harness.ledger.mark_unwritten(harness.record())
 
 
-def test_refund_that_could_always_be_written_has_no_note(harness: RefundHarness, refund: Refund) -> None:
+def test_refund_that_could_always_be_written_has_no_note(
+    harness: RefundHarness, refund: RefundRecord
+) -> None:
     harness.ledger.mark_written(refund)
     harness.ledger.mark_read(refund)
     assert not {"unwrittenSince", "unreadSince"} & harness.db.flask_refunds.find_one().keys()
 
 
 def test_time_since_when_stripe_does_not_return_a_refund_is_noted(
-    harness: RefundHarness, refund: Refund
+    harness: RefundHarness, refund: RefundRecord
 ) -> None:
     harness.ledger.mark_unread(refund)
     assert harness.record().unread_since == harness.now
@@ -56,7 +60,9 @@ def test_time_since_when_stripe_does_not_return_a_refund_is_noted(
     assert harness.record().unread_since is None  # it isn't the open refund any more that wasn't returned
 
 
-def test_doubtful_refund_is_read_again_after_the_present_pass(harness: RefundHarness, refund: Refund) -> None:
+def test_doubtful_refund_is_read_again_after_the_present_pass(
+    harness: RefundHarness, refund: RefundRecord
+) -> None:
     harness.db.flask_refunds.update_many({}, {"$set": {"purchasesVerified": True}})
     harness.ledger.mark_doubtful(refund)
     assert (harness.record().unread_since, harness.record().purchases_verified) == (harness.now, False)
@@ -65,7 +71,7 @@ def test_doubtful_refund_is_read_again_after_the_present_pass(harness: RefundHar
 
 @pytest.mark.parametrize("flag", ["signals_sent", "purchases_verified"])
 def test_flag_is_set_only_for_the_state_that_was_handled(
-    harness: RefundHarness, refund: Refund, flag: str
+    harness: RefundHarness, refund: RefundRecord, flag: str
 ) -> None:
     harness.db.flask_refunds.update_many({}, {"$set": {"signalsSent": False, "purchasesVerified": False}})
     mark = getattr(harness.ledger, f"mark_{flag}")
@@ -80,7 +86,7 @@ def test_flag_is_set_only_for_the_state_that_was_handled(
 
 
 def test_notes_are_of_one_record_and_add_nothing_to_its_history(
-    harness: RefundHarness, refund: Refund
+    harness: RefundHarness, refund: RefundRecord
 ) -> None:
     query = {"_id": "pi_2:1"}
     other = harness.db.flask_refunds.find_one(query)

@@ -33,7 +33,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_refunds.models import Failure, Part, RefundStatus, ReviewCode, ReviewRequest
+from flask_refunds.models import Failure, Part, RefundStatus, Review, ReviewCode
 from flask_refunds.purchase_fields import PurchaseFields
 from flask_refunds.schemas.rendering import render, render_found, render_purchase, render_refund, to_json
 from flask_refunds.storage.search import FoundPurchase
@@ -195,7 +195,7 @@ REFUND = make_refund(
     livemode=True,
     amount_received=1999,
     failure=Failure("card_declined", "No."),
-    review=ReviewRequest(ReviewCode.FAILED_AFTER_SUCCESS, AT),
+    review=Review(ReviewCode.FAILED_AFTER_SUCCESS, AT),
     created_at=AT,
     updated_at=AT,
     settled_at=None,

@@ -11,7 +11,7 @@ import pytest
 
 from flask_refunds.core.resolution import ManualReview
 from flask_refunds.errors import NothingToResolve, OutcomeUnknown
-from flask_refunds.models import Refund, RefundStatus, ReviewCode
+from flask_refunds.models import RefundRecord, RefundStatus, ReviewCode
 from tests.log_records import LogRecords
 from tests.unit.refund_harness import (
     CREATE,
@@ -162,7 +162,7 @@ def test_unreadable_refund_that_stripe_does_not_list_any_more_is_an_unknown_one(
     assert len(harness.record().history) == 3
 
 
-def _review_code(refund: Refund) -> str | None:
+def _review_code(refund: RefundRecord) -> str | None:
     return refund.review and refund.review.code.value
 
 

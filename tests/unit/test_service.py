@@ -18,7 +18,7 @@ from flask_refunds.errors import (
     StripeKeyRejected,
     StripeRateLimited,
 )
-from flask_refunds.models import Failure, Refund, RefundStatus
+from flask_refunds.models import Failure, RefundRecord, RefundStatus
 from flask_refunds.storage.ledger import Ledger
 from tests.unit.refund_harness import (
     CREATE,
@@ -330,7 +330,7 @@ def test_external_refund_that_fails_during_a_call_leaves_purchases_completed(
     """The event leaves the purchases to the call, whose record isn't settled yet."""
     mark_rejected = Ledger.mark_rejected
 
-    def fail_first(*args: Any, **kwargs: Any) -> Refund | None:
+    def fail_first(*args: Any, **kwargs: Any) -> RefundRecord | None:
         store(harness, "failed", metadata={})
         return mark_rejected(*args, **kwargs)
 
@@ -346,7 +346,7 @@ def test_purchase_refunded_by_another_call_after_it_was_read_is_not_sent_to_stri
     """Stripe receives one request."""
     opened = Ledger.create
 
-    def rival_first(*args: Any, **kwargs: Any) -> Refund:
+    def rival_first(*args: Any, **kwargs: Any) -> RefundRecord:
         monkeypatch.setattr(Ledger, "create", opened)
         harness.service.refund(harness.cart[1], REQUEST)
         return opened(*args, **kwargs)
@@ -548,7 +548,7 @@ def test_call_that_lost_the_lease_to_one_that_succeeded_is_not_a_second_refund(
     create_record(harness)
     acquire = Ledger.acquire_lease
 
-    def other_call_first(ledger: Ledger, refund: Refund) -> Refund | None:
+    def other_call_first(ledger: Ledger, refund: RefundRecord) -> RefundRecord | None:
         store(harness, "succeeded")
         return acquire(ledger, refund)
 

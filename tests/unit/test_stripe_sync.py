@@ -11,7 +11,7 @@ import pytest
 
 from flask_refunds.clock import Deadline
 from flask_refunds.errors import OutcomeUnknown, PurchaseNotRefundable, RefundsError
-from flask_refunds.models import Refund, RefundStatus, ReviewCode, StripeRefund
+from flask_refunds.models import RefundRecord, RefundStatus, ReviewCode, StripeRefund
 from flask_refunds.payment_refunds import is_refunded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.reconcile_queue import ReconcileQueue
@@ -221,7 +221,7 @@ def test_external_refund_that_two_calls_record_is_one_record(
     """The other call read the refund a moment before."""
     record = Ledger.record_external
 
-    def other_call_first(self: Ledger, made: StripeRefund, **kwargs: Any) -> Refund | None:
+    def other_call_first(self: Ledger, made: StripeRefund, **kwargs: Any) -> RefundRecord | None:
         record(self, replace(made, status=RefundStatus(other_status)), **kwargs)
         return record(self, made, **kwargs)
 
@@ -300,7 +300,7 @@ def test_refund_with_another_amount_than_asked_is_not_adopted(harness: RefundHar
     assert harness.record().stripe_refund_id == ("re_1" if asked == 700 else None)
 
 
-def record_elsewhere_first(harness: RefundHarness, status: str = "succeeded") -> Refund:
+def record_elsewhere_first(harness: RefundHarness, status: str = "succeeded") -> RefundRecord:
     """Record a refund without its metadata while its own record is unknown, and resume that one then."""
     harness.db.purchases.insert_one({"status": "completed", "stripePaymentIntentId": PAYMENT})
     with contextlib.suppress(RefundsError):

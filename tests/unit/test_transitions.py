@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from flask_refunds.errors import DatabaseUnavailable, RefundFailed
-from flask_refunds.models import Failure, Refund, RefundStatus, ReviewCode
+from flask_refunds.models import Failure, RefundRecord, RefundStatus, ReviewCode
 from flask_refunds.signals import refund_failed, refund_succeeded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
@@ -257,7 +257,7 @@ def test_each_status_is_signaled_once(harness: RefundHarness) -> None:
 
 
 def test_receiver_that_raises_leaves_signals_unsent_and_affects_no_other(harness: RefundHarness) -> None:
-    def broken(app: Any, refund: Refund, **extra: Any) -> None:
+    def broken(app: Any, refund: RefundRecord, **extra: Any) -> None:
         raise RuntimeError("the mail server is down")
 
     harness.connect_receivers()
@@ -284,7 +284,7 @@ def test_history_has_one_entry_per_change(harness: RefundHarness) -> None:
 def test_receivers_see_the_purchases_already_marked(harness: RefundHarness, elsewhere: bool) -> None:
     seen: list[set[str]] = []
 
-    def look(app: Any, refund: Refund, **extra: Any) -> None:
+    def look(app: Any, refund: RefundRecord, **extra: Any) -> None:
         seen.append(harness.statuses())
 
     with (
@@ -329,7 +329,7 @@ def test_every_change_is_observed_and_unsent_until_receivers_return(
     """Reconcile finds unsent signals by ``False`` exactly."""
     seen: list[Any] = []
 
-    def receiver(app: Any, refund: Refund, **extra: Any) -> None:
+    def receiver(app: Any, refund: RefundRecord, **extra: Any) -> None:
         seen.append(harness.db.flask_refunds.find_one({"_id": refund.id})["signalsSent"])
 
     signals = ALL_SIGNALS if received else ()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.models import Refund
+from flask_refunds.models import RefundRecord
 from tests.unit.refund_harness import CREATE, RETRIEVE, RefundHarness, store
 from tests.unit.stripe_stub import error_object, lost, refund_object
 
@@ -29,7 +29,7 @@ def harness() -> RefundHarness:
     return harness
 
 
-def resume(harness: RefundHarness, answer: Any) -> Refund:
+def resume(harness: RefundHarness, answer: Any) -> RefundRecord:
     """Resume the refund as reconcile does."""
     harness.stripe.script[:] = [(*RETRIEVE, answer)]
     try:

@@ -222,6 +222,7 @@ class Refund:
     number: int | None
     """The position among the refunds of its payment that were requested here; ``None`` if it is external."""
     purchase_ids: Sequence[Any]
+    """Every purchase of the payment; the one that was named first, if it was requested here."""
     marks: Sequence[Mark]
     """The purchases that this library marks as refunded, and may mark as completed again; not the app's own
     marks."""

@@ -124,8 +124,7 @@ class Classifier:
 
     def result_for(self, purchase_id: Any, refund: Refund) -> BulkResult:
         """Return the result of a purchase with a refund that hasn't failed."""
-        refunded = refund.marked_purchase_ids or refund.purchase_ids  # new ones are added at the end
-        first = next((each for each in refunded if each in self._purchase_ids), purchase_id)
+        first = next((each for each in refund.purchase_ids if each in self._purchase_ids), purchase_id)
         created_by_run = refund.bulk_run == self._name and bool(purchase_id == first)
         amount, currency = (refund.amount, refund.currency) if created_by_run else (None, None)
         if refund.status is RefundStatus.PROCESSING and refund.review is not None:

@@ -246,10 +246,12 @@ class RefundService:
         self, purchase: Purchase, refunds: Sequence[RefundRecord], request: RefundRequest, call: CallContext
     ) -> RefundRecord | None:
         """Return a new record, or ``None`` if another call took its number since the refunds were read."""
-        purchase_ids, to_mark = purchase.ids, purchase.completed
+        own = purchase.document["_id"]
+        purchase_ids = [own, *(each for each in purchase.ids if each != own)]
+        to_mark = purchase.completed
         if request.part is not None:
-            purchase_ids = [purchase.document["_id"]]
-            closed = purchase_ids if request.part.mark_refunded else []
+            purchase_ids = [own]
+            closed = [own] if request.part.mark_refunded else []
             to_mark = [each for each in purchase.completed if each.purchase_id in closed]
         try:
             created = self._ledger.create(

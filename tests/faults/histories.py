@@ -162,11 +162,12 @@ class History(RuleBasedStateMachine):
         """Refund a part of a payment, or make the last such call for this purchase again."""
 
         def act(purchase: Any) -> None:
-            body = self.world.wanted.get(purchase) if again else None
+            call = purchase, self.world.payment_of(purchase)
+            body = self.world.wanted.get(call) if again else None
             is_fresh = body is None
             body = body or self.world.want_part(purchase, numbered=numbered, closes=closes)
             if body is not None:
-                self.world.wanted[purchase] = body
+                self.world.wanted[call] = body
                 self._refund(purchase, body, failure, process, is_fresh=is_fresh)
 
         self._with_purchase(index, act)

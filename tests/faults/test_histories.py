@@ -18,6 +18,7 @@ from tests.faults.in_process import (
     DATABASE_UNSENT,
     KILLED_AFTER,
     KILLED_BEFORE,
+    SUSPENDED,
     CallFailure,
     call,
     in_process,
@@ -251,6 +252,14 @@ def test_bulk_run_counts_a_payment_once_if_the_app_gives_it_another_purchase(ope
     history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
     history.repoint_purchase(index=0, other=1)
     history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+
+
+def test_bulk_run_counts_a_payment_once_if_mongodb_refuses_one_of_its_purchases(open_history: Opener) -> None:
+    history = open_history(limit=False, past="returned")
+    history.buy(amount=700, card=CARD, cart=2)
+    history.refuse_updates(index=3, refusal="privilege")
+    support_refunds_a_part = CallFailure(SUSPENDED, 0, "dashboard")
+    history.run_bulk(name="recall", process="web", failure=support_refunds_a_part, stop_after=None)
 
 
 def test_payment_with_an_unreadable_refund_has_nothing_left_for_another_call(open_history: Opener) -> None:

@@ -255,7 +255,7 @@ class History(RuleBasedStateMachine):
     @rule(index=_indexes, status=st.sampled_from((None, "reversing")))
     def show_unknown_status(self, index: int, status: str | None) -> None:
         def change(refund: Any) -> None:
-            if refund["status"] in oracle.KNOWN:
+            if refund["status"] in oracle.KNOWN and refund["status"] not in oracle.GONE:
                 self.world.unreadable[refund["id"]] = refund["status"]
                 self._set(refund, status=status)
 

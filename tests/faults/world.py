@@ -217,6 +217,14 @@ class World:
         self.db.purchases.delete_one({"_id": purchase})
         del self.journals[purchase]
 
+    def _is_unfinished_here(self, payment: str) -> bool:
+        """Return whether the shop sees an open refund, or one whose purchase couldn't be updated."""
+        for each in self.db.flask_refunds.find({"paymentIntent": payment}):
+            review = (each.get("review") or {}).get("code")
+            if each["status"] in oracle.OPEN or review == "purchase_not_updated":
+                return True
+        return False
+
     def change(self, by: Any, before: Any, after: Any, payment: Any) -> oracle.Change:
         """Return a change of a purchase, with what was so at Stripe at that moment."""
         refunds = [each for each in self.refunds if each["payment_intent"] == payment]
@@ -230,7 +238,8 @@ class World:
                 each["metadata"].get("refund_id") and each["status"] not in ("succeeded", *oracle.GONE)
                 for each in refunds
             )
-            or self._quiet_passes - self._failed_at[payment] < 2,
+            or self._quiet_passes - self._failed_at[payment] < 2
+            or self._is_unfinished_here(payment),
             beside_returned=any(
                 each["status"] in oracle.GONE
                 or ("succeeded" in self._ever[each["id"]] and each["status"] != "succeeded")

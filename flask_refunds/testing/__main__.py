@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if (options.webhook is None) != (options.webhook_secret is None):
         parser.error("use --webhook and --webhook-secret together")
+    if options.connect_webhook_secret is not None and options.webhook is None:
+        parser.error("use --connect-webhook-secret with --webhook")
     stop, changed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -61,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _load(sandbox, options.state, parser)
         if options.webhook is not None:
             sandbox.add_webhook(options.webhook, options.webhook_secret)
+        if options.connect_webhook_secret is not None:
+            sandbox.add_webhook(options.webhook, options.connect_webhook_secret, connect=True)
         if not options.quiet:
             print(_banner(sandbox.url, options), file=sys.stderr, flush=True)
         print(sandbox.url, flush=True)
@@ -119,6 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--webhook", metavar="URL", help="send events to this URL")
     parser.add_argument("--webhook-secret", metavar="SECRET", help="sign the events with this secret")
+    parser.add_argument(
+        "--connect-webhook-secret",
+        metavar="SECRET",
+        help="also send the events of connected accounts, signed with this secret",
+    )
     parser.add_argument(
         "--state", type=Path, metavar="FILE", help="keep payments, refunds and events in this file"
     )

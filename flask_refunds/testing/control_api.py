@@ -7,6 +7,7 @@ browser could have sent is refused.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from . import params as p
@@ -21,6 +22,12 @@ _PAYMENTS: dict[str, p.Reader] = {
     "amount": p.amount,
     "currency": p.currency,
     "card": p.string,
+    "account": p.string,
+    "transfer_to": p.string,
+    "transfer_amount": p.amount,
+    "application_fee_amount": p.amount,
+    "intent": p.boolean,
+    "checkout": p.boolean,
     "count": p.integer,
 }
 _DASHBOARD_REFUND: dict[str, p.Reader] = {
@@ -34,8 +41,12 @@ _SETTLE: dict[str, p.Reader] = {"refund": p.string, "status": p.string, "failure
 class SandboxControl(Protocol):
     """The methods of StripeSandbox that these routes use."""
 
-    def create_payment(self, amount: int, currency: str = ..., card: str = ...) -> str:
-        """Create a payment and return its payment intent's ID."""
+    @property
+    def create_payment(self) -> Callable[..., str]:
+        """Create a payment and return its payment intent's or charge's ID."""
+
+    def create_checkout_session(self, payment_intent: str) -> str:
+        """Create the Checkout session of a payment and return its ID."""
 
     def refunds(self, payment_intent: str | None = None) -> list[dict[str, Any]]:
         """Return the refunds."""
@@ -109,8 +120,13 @@ def _dispatch(sandbox: SandboxControl, request: Request) -> dict[str, Any]:
 
 def _create_payments(sandbox: SandboxControl, params: p.Params) -> list[str]:
     read = _read(params, _PAYMENTS, "amount")
-    count = read.pop("count", 1)
-    return [sandbox.create_payment(**read) for _ in range(count)]
+    count, checkout = read.pop("count", 1), read.pop("checkout", False)
+    if checkout and not read.get("intent", True):
+        raise ValueError(
+            "A Checkout session has a payment intent: use checkout=true or intent=false, not both."
+        )
+    payments = [sandbox.create_payment(**read) for _ in range(count)]
+    return [sandbox.create_checkout_session(each) for each in payments] if checkout else payments
 
 
 def _read(params: p.Params, readers: dict[str, p.Reader], *required: str) -> dict[str, Any]:

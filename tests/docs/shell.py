@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
 from importlib import import_module
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import click
 import flask.cli
 import gunicorn.config
 from werkzeug.routing import MapAdapter
 
+from flask_refunds.testing import StripeSandbox
 from tests.docs.pages import BLOCKS, ROOT, Block
 from tests.shop import make_app
 
@@ -173,11 +176,21 @@ def _check_pip(arguments: list[str], block: Block) -> None:
 
 
 def _check_curl(arguments: list[str], block: Block) -> None:
+    if sandbox_urls := [each for each in arguments if urlsplit(each).path.startswith("/_sandbox/")]:
+        _request_sandbox(sandbox_urls[0], arguments)
+        return
     urls = [each for each in arguments if re.match(r"(https?://)?localhost:", each)]
     assert urls, f"no address: {arguments}"
     method = "POST" if {"-X", "POST"} <= set(arguments) or "-d" in arguments else "GET"
     for url in urls:
         check_route(method, url, block)
+
+
+def _request_sandbox(url: str, arguments: list[str]) -> None:
+    """Send the request to a new sandbox, which refuses unknown routes and fields."""
+    fields = [value for option, value in pairwise(arguments) if option == "-d"]
+    with StripeSandbox() as sandbox:
+        urlopen(sandbox.url + urlsplit(url).path, "&".join(fields).encode()).close()
 
 
 def check_route(method: str, url: str, block: Block) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import stripe
 
 import flask_refunds.testing.__main__ as command
 from flask_refunds.testing import Cards, StripeSandbox
@@ -74,6 +76,20 @@ def test_webhook_option_delivers_events(sandbox: StripeSandbox) -> None:
         client.post("/_sandbox/payments", {"amount": 5})
 
         assert sandbox.wait_for_requests(1, method="POST", path="/hook")
+
+
+def test_connect_secret_signs_events_of_connected_accounts(webhook: WebhookServer) -> None:
+    options = ("--webhook", webhook.url, "--webhook-secret", "whsec_own", "--connect-webhook-secret", SECRET)
+    with running(*options) as (_, url), contextlib.closing(HttpClient(url)) as client:
+        for account in ({}, {"account": "acct_tailor"}):
+            client.post("/_sandbox/payments", {"amount": 5, **account})
+            deadline = time.monotonic() + 20
+            while not any(event.get("account") == account.get("account") for event in webhook.events()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    for body, headers in webhook.received:
+        secret = SECRET if json.loads(body).get("account") else "whsec_own"
+        stripe.Webhook.construct_event(body, headers["Stripe-Signature"], secret)
 
 
 def test_pending_refund_settles_in_real_time_and_its_event_is_sent(webhook: WebhookServer) -> None:
@@ -139,3 +155,9 @@ def test_webhook_without_secret_is_usage_error(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         command.main(["--webhook", "http://127.0.0.1:1/"])
     assert "use --webhook and --webhook-secret together" in capsys.readouterr().err
+
+
+def test_connect_secret_without_webhook_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--connect-webhook-secret", "whsec_connect"])
+    assert "use --connect-webhook-secret with --webhook" in capsys.readouterr().err

@@ -58,6 +58,33 @@ def test_event_is_delivered_again(
     assert [delivery.event_id for delivery in sandbox.deliveries].count(created) == 2
 
 
+def test_checkout_session_is_made_with_its_payment(sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
+    params = {"amount": 1100, "currency": "eur", "checkout": "true", "account": "acct_tailor", "count": 2}
+    first, second = stripe_api.post("/_sandbox/payments", params).json["ids"]
+    assert first.startswith("cs_")
+    assert second.startswith("cs_")
+    refund = sandbox.dashboard_refund(first)
+    assert (refund["amount"], refund["currency"]) == (1100, "eur")
+    assert sandbox.money_refunded(second) == 0
+
+
+def test_payments_for_connected_accounts_are_made(sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
+    destination = {"transfer_to": "acct_tailor", "transfer_amount": 700}
+    direct = {"account": "acct_tailor", "application_fee_amount": 80}
+    first, second = (
+        sandbox.charge(stripe_api.post("/_sandbox/payments", {"amount": 900, **options}).json["ids"][0])
+        for options in (destination, direct)
+    )
+    assert first["transfer_data"] == {"destination": "acct_tailor", "amount": 700}
+    assert (second["transfer_data"], second["application_fee_amount"]) == (None, 80)
+
+
+def test_charge_without_payment_intent_is_made(sandbox: StripeSandbox, stripe_api: HttpClient) -> None:
+    [charge] = stripe_api.post("/_sandbox/payments", {"amount": 900, "intent": "false"}).json["ids"]
+    assert charge.startswith("ch_")
+    assert sandbox.dashboard_refund(charge)["payment_intent"] is None
+
+
 @pytest.mark.parametrize(
     ("route", "params", "status"),
     [
@@ -66,6 +93,8 @@ def test_event_is_delivered_again(
         ("advance", {"seconds": "-1"}, 400),
         ("advance", {"seconds": "soon"}, 400),
         ("advance", {}, 400),
+        ("payments", {"amount": 5, "checkout": "true", "intent": "false"}, 400),
+        ("payments", {"amount": 5, "application_fee_amount": 1}, 400),
         ("dashboard_refund", {"payment_intent": "pi_none"}, 404),
         ("dashboard_refund", {"payment": "pi_none"}, 400),
         ("deliver", {"event": "evt_none"}, 404),

@@ -56,5 +56,5 @@ def _exempt_from_csrf_protect(endpoint: str | None, values: dict[str, Any] | Non
         csrf.exempt(webhooks.receive_event)
 
 
-refunds_bp = make_blueprint()
+refunds_bp: Blueprint = make_blueprint()
 """Register it with ``app.register_blueprint(refunds_bp)``. ``url_prefix`` and ``name`` can be overridden."""

@@ -42,9 +42,9 @@ class RefundsError(Exception):
     def __init__(
         self, message: str | None = None, *, refund: Refund | None = None, hint: str | None = None
     ) -> None:
-        self.message = message or self.default_message
+        self.message: str = message or self.default_message
         self.refund = refund
-        self.hint = hint or self.default_hint
+        self.hint: str | None = hint or self.default_hint
         super().__init__(self.message)
 
 
@@ -86,9 +86,10 @@ class CrossSiteRequest(RefundsError):
     status = 403
     code = "cross_site_request"
     default_message = "Requests from other websites aren't allowed"
-    default_hint = (
-        "Send the request from a page of this origin, or send a bearer token. Other origins can be allowed "
-        "with REFUNDS_TRUSTED_ORIGINS. A proxy must forward the Host header."
+    default_hint: ClassVar[str | None] = (
+        "Send the request from a page of this origin, or send a bearer token. A script with cookies must "
+        "send this origin in the Origin header. Other origins can be allowed with REFUNDS_TRUSTED_ORIGINS. "
+        "A proxy must forward the Host header."
     )
 
 
@@ -154,7 +155,7 @@ class RefundableChanged(RefundsError):
 
     def __init__(self, *, refundable: int, number: int) -> None:
         super().__init__()
-        self.details = {"refundable": refundable, "number": number}
+        self.details: Mapping[str, int] = {"refundable": refundable, "number": number}
 
 
 class RefundAmbiguous(RefundsError):
@@ -187,6 +188,10 @@ class PaymentUnknown(RefundFailed):
 
     code = "payment_unknown"
     default_message = "Stripe doesn't know this purchase's payment. Nothing was refunded."
+    default_hint: ClassVar[str | None] = (
+        "It belongs to another Stripe account, or to the other mode (test or live), than the server's key. "
+        'For payments of connected accounts, set REFUNDS_PURCHASE_FIELDS["stripe_account"].'
+    )
 
 
 class StripeRateLimited(RefundsError):
@@ -282,7 +287,7 @@ class ConfigurationError(RefundsError):
 
     def __init__(self, problems: Mapping[str, str]) -> None:
         super().__init__()
-        self.problems = dict(problems)
+        self.problems: dict[str, str] = dict(problems)
 
     def __str__(self) -> str:
         lines = (f"  {key}: {problem}" for key, problem in self.problems.items())

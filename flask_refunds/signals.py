@@ -19,14 +19,16 @@ from .models import Refund, RefundStatus
 
 _signals = Namespace()
 
-refund_succeeded = _signals.signal("refund-succeeded", doc="Stripe made the refund.")
-refund_pending = _signals.signal(
+refund_succeeded: NamedSignal = _signals.signal("refund-succeeded", doc="Stripe made the refund.")
+refund_pending: NamedSignal = _signals.signal(
     "refund-pending", doc="Stripe accepted the refund and hasn't completed it yet."
 )
-refund_failed = _signals.signal(
+refund_failed: NamedSignal = _signals.signal(
     "refund-failed", doc="The customer receives nothing from this refund. It may have succeeded before."
 )
-refund_needs_review = _signals.signal("refund-needs-review", doc="A person must review this refund.")
+refund_needs_review: NamedSignal = _signals.signal(
+    "refund-needs-review", doc="A person must review this refund."
+)
 
 _BY_STATUS = {
     RefundStatus.REQUIRES_ACTION: refund_pending,

@@ -17,13 +17,14 @@ from werkzeug.test import Client, TestResponse
 from ..config import Settings, unknown_keys
 from ..config.app_keys import find_differing_keys, find_unsafe_keys
 from ..stripe_client.webhook_signature import sign
+from ..web.auth import current_user
 from ..web.webhooks import receive_event
 from .check_result import CheckResult, Status, fail, note, ok
 
 _EVENT = {"id": "evt_check", "object": "event", "type": "flask_refunds.check"}
 _EXTENSIONS = {
-    "flask_wtf": "CSRFProtect.",
-    "flask_seasurf": "SeaSurf.",
+    "flask_wtf": "CSRFProtect: the refund endpoints exempt themselves, so it needs no change.",
+    "flask_seasurf": "SeaSurf: it rejects the refund endpoint and the webhook. Exempt both.",
     "flask_limiter": "Flask-Limiter: its default limits include Stripe's webhook. Exempt it.",
     "flask_talisman": "Talisman: it replaces the admin page's Content-Security-Policy. Exempt the page.",
     "flask_cors": "Flask-CORS: it lets pages of other origins call the refund endpoints. Allow only yours.",
@@ -41,6 +42,12 @@ def check_app(app: Flask, settings: Settings) -> Iterator[CheckResult]:
     """Run one check of the app after the other."""
     if unknown := unknown_keys(app.config):
         yield note("unknown", f"{', '.join(unknown)}: not settings of this library, so they are ignored.")
+    if settings.refunds_current_user is current_user:
+        yield fail(
+            "REFUNDS_CURRENT_USER",
+            "is this library's own current_user, which has no user by itself. Set it to that of your "
+            "session, such as flask_login.current_user.",
+        )
     for key, problem in find_unsafe_keys(app.config):
         yield fail(key, problem)
     for key, problem in find_differing_keys(app.config):

@@ -18,6 +18,8 @@ from .options import as_json_option
 from .output import print_fields, print_json
 
 _SECRET, _UNSET = "set", "not set"
+_DERIVED = {"JWT_DECODE_KEYS", "VERIFY_AUDIENCE", "REQUIRE_EXPIRY"}
+"""What is decided from several keys, or from a key of another name."""
 
 
 @refunds_command("config")
@@ -36,7 +38,8 @@ def config(as_json: bool) -> None:
     else:
         name = "JWT_SECRET_KEY" if tokens.jwt_decode_algorithms[0].startswith("HS") else "JWT_PUBLIC_KEY"
         values |= {name: _SECRET if tokens.jwt_decode_keys else None}
-        values |= {key: value for key, value in _values(tokens).items() if key != "JWT_DECODE_KEYS"}
+        values |= {key: value for key, value in _values(tokens).items() if key not in _DERIVED}
+        values["JWT_ACCESS_TOKEN_EXPIRES"] = None if tokens.require_expiry else False
     if as_json:
         print_json(values)
     else:

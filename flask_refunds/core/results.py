@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import (
     KeyRejected,
+    PaymentUnknown,
     PurchaseNotRefundable,
     RateLimited,
     RefundFailed,
@@ -19,6 +20,8 @@ from ..models import Refund, RefundRecord, RefundStatus, ReviewCode
 
 ALREADY_REFUNDED = "charge_already_refunded"
 """Stripe's code for a payment of which nothing is left."""
+UNKNOWN_AT_STRIPE = "resource_missing"
+"""Stripe's code for a payment that the key can't see."""
 
 _STATUS_REJECTED = (
     "The money was refunded, but the database rejected the purchase's new status, or couldn't write it."
@@ -62,4 +65,5 @@ def error_of(refund: RefundRecord) -> RefundsError:
         return StripeRateLimited.by_code(failure.code, refund=refund)
     if failure is not None and failure.outcome == KeyRejected.outcome:
         return StripeKeyRejected(refund=refund)
-    return RefundFailed(refund=refund)
+    unknown = failure is not None and failure.code == UNKNOWN_AT_STRIPE
+    return RefundFailed(refund=refund, hint=PaymentUnknown.default_hint if unknown else None)

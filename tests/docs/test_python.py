@@ -27,6 +27,7 @@ from flask_login import UserMixin as LoginUserMixin
 from flask_security import RoleMixin, Security, UserDatastore, UserMixin, hash_password
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import REGISTRY, generate_latest
+from werkzeug.security import generate_password_hash
 
 from flask_refunds import ConfigurationError, console, prometheus, refund_succeeded, refunds_bp
 from flask_refunds.storage import connection
@@ -241,12 +242,15 @@ def flask_security(page: PageRunner) -> None:
 
 def own_session(page: PageRunner) -> None:
     app = add_session_app(page)
-    ben = page.db.users.insert_one({"name": "Ben", "role": "user"}).inserted_id
+    page.db.users.insert_one({"name": "Ben", "role": "user", "email": "ben@shop.example"})
+    page.db.users.update_one({"_id": page.user}, {"$set": {"email": "ada@shop.example"}})
+    page.db.users.update_many({}, {"$set": {"password": generate_password_hash("fig-tree")}})
     run(page, "docs/sessions.md", "Use a session of your own")
 
     def sign_in(client: Any, name: str) -> None:
-        with client.session_transaction() as stored:
-            stored["user_id"] = str(page.user if name == "ada" else ben)
+        wrong = {"email": f"{name}@shop.example", "password": "fig"}
+        assert client.post("/login", data=wrong).status_code == 401
+        assert client.post("/login", data={**wrong, "password": "fig-tree"}).status_code == 200
 
     assert_refunds_by_session(page, sign_in, admin_id=str(page.user))
     client = app.test_client()

@@ -232,6 +232,15 @@ def test_callbacks_of_flask_jwt_extended_that_are_not_called_are_a_note(app: Fla
     assert "callbacks" not in check(app)
 
 
+def test_own_current_user_as_the_session_fails(app: Flask) -> None:
+    app.config["REFUNDS_CURRENT_USER"] = "flask_refunds:current_user"
+    status, message = check(app)["REFUNDS_CURRENT_USER"]
+    assert (status, "flask_login.current_user" in message) == ("fail", True)
+    app.config["REFUNDS_CURRENT_USER"] = "flask_login:current_user"
+    app.extensions.pop("refunds")
+    assert "REFUNDS_CURRENT_USER" not in check(app)
+
+
 def test_unknown_key_with_the_prefix_is_a_note(app: Flask) -> None:
     app.config["REFUNDS_DASHBOARD"] = True
     assert check(app)["unknown"] == (

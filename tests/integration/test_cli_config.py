@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import mongomock
@@ -75,6 +76,14 @@ def test_settings_are_printed_as_json(printed: Any) -> None:
     assert (values["MONGO_URI"], values["REFUNDS_MONGO"], values["REFUNDS_ADMIN_PAGE"]) == ("set", None, True)
     assert values["REFUNDS_IS_ADMIN"] == "tests.integration.test_cli_config:Check"
     assert (values["JWT_DECODE_AUDIENCE"], values["JWT_DECODE_ALGORITHMS"]) == (["shop", "admin"], ["HS256"])
+
+
+def test_only_keys_that_apps_can_set_are_printed(printed: Any) -> None:
+    values = json.loads(printed("--json"))
+    documented = (Path(__file__).parents[2] / "docs" / "config.md").read_text(encoding="utf-8")
+    assert [key for key in values if f"| `{key}` |" not in documented] == []
+    assert values["JWT_ACCESS_TOKEN_EXPIRES"] is None
+    assert json.loads(printed("--json", JWT_ACCESS_TOKEN_EXPIRES=False))["JWT_ACCESS_TOKEN_EXPIRES"] is False
 
 
 def test_settings_of_sessions_are_printed(printed: Any) -> None:

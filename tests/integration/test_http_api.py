@@ -321,6 +321,7 @@ def test_rejection_has_the_code_of_stripe(shop: Shop, sandbox: StripeSandbox) ->
         response = shop.refund(shop.add_purchase(payment))
         assert_error(response, 400, "Refund failed", "refund_failed")
         assert response.json["refund"]["failure"]["code"] == code
+        assert ("stripe_account" in response.json.get("hint", "")) is (code == "resource_missing")
 
 
 @pytest.mark.parametrize("payment", [None, "", 42, "free", "ch_", "pi_1:1", "pi_", "pi_\0"])

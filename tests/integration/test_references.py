@@ -308,6 +308,7 @@ def test_unknown_reference_is_refused(shop: Shop, sandbox: StripeSandbox, kind: 
     sandbox.hide(held)
     answer = shop.refund(sell(shop, held))
     assert (answer.status_code, answer.json["code"]) == (400, "payment_unknown")
+    assert "another Stripe account" in answer.json["hint"]
     assert shop.records() == []
 
 

@@ -1,96 +1,104 @@
-"""Check that the settings describe the app's purchases, by a sample of the newest ones."""
+"""Check that the settings describe the app's purchases and users, by a sample of the newest ones."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..clock import CALL_SECONDS, Deadline
+from bson import DBRef
+
 from ..config import Settings
-from ..errors import DatabaseUnavailable, PermissionMissing, StripeCallError
-from ..models import Payment, is_payment, is_reference
-from ..money import minor_amount
+from ..config.documents import PURCHASE_FIELDS
+from ..errors import DatabaseUnavailable
+from ..models import is_payment, is_reference
 from ..purchase_fields import PurchaseFields, read_field
 from ..schemas.rendering import render_text
-from ..storage.connection import REPORT_SECONDS, Database, database_timeout, majority_collection
-from .check_result import CheckResult, fail, note, ok
+from ..storage.connection import REPORT_SECONDS, Collection, Database, database_timeout, majority_collection
+from ..storage.stored_ids import stored_ids
+from .check_result import CheckResult, note, ok
+from .payment_checks import Document, check_payment, check_sessions, held_by
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
 
 SAMPLE = 200
+_WHOLE = 20
+"""How many purchases are read with all their fields."""
 _SHOWN = 5
-"""How many statuses of the app are named."""
+"""How many statuses, fields or collections of the app are named."""
 
 
 def check_purchases(
     settings: Settings, database: Database, gateway: Callable[[], Gateway]
 ) -> Iterator[CheckResult]:
-    """Run one check of the purchases after the other; none if they can't be read, or if there are none."""
+    """Run one check of the purchases after the other; none if they can't be read."""
     fields = settings.purchase_fields
     purchases = majority_collection(database, settings.refunds_purchases_collection)
-    paths = (fields.status, fields.payment, fields.amount, fields.currency, fields.stripe_account)
-    shown = dict.fromkeys(filter(None, paths), 1)
     try:
         with database_timeout(REPORT_SECONDS):
-            sample = list(purchases.find({}, shown).sort("_id", -1).limit(SAMPLE))
-            paid = next(
-                filter(fields.status_of, filter(lambda it: is_payment(_held_by(it, fields)), sample)), None
+            sample = _newest(purchases, SAMPLE, _paths(fields))
+            held = [each for each in sample if held_by(each, fields)]
+            whole = [] if held else _newest(purchases, _WHOLE, ())
+            paid = next((it for it in held if is_payment(held_by(it, fields)) and fields.status_of(it)), None)
+            together = list(purchases.find({fields.payment: held_by(paid, fields)})) if paid else []
+            results = (
+                list(_check_users(settings, database, sample)) if sample else [_empty(settings, database)]
             )
-            together = list(purchases.find({fields.payment: _held_by(paid, fields)})) if paid else []
     except DatabaseUnavailable:
         return
     if sample:
-        yield _check_words(sample, fields)
-    session = next(filter(lambda it: _held_by(it, fields).startswith("cs_"), sample), None)
+        yield _check_words(sample, fields, _count(path for each in whole for path in _payment_paths(each)))
+        yield from _check_fields(sample, settings.refunds_purchase_fields)
+    yield from results
+    session = next((each for each in held if held_by(each, fields).startswith("cs_")), None)
     if session is not None:
-        yield from _check_sessions(session, fields, gateway)
+        yield from check_sessions(session, fields, gateway)
     if paid is not None:
-        yield from _check_amount(together, paid, fields, gateway)
+        whole_paid = next((each for each in together if each["_id"] == paid["_id"]), paid)
+        yield from check_payment(together, whole_paid, settings, gateway)
 
 
-def _held_by(purchase: Mapping[str, Any], fields: PurchaseFields) -> str:
-    """Return the reference to a payment that a purchase holds, or an empty string."""
-    value = read_field(purchase, fields.payment)
-    return value if isinstance(value, str) and is_reference(value) else ""
+def _newest(collection: Collection, limit: int, paths: Iterable[str]) -> list[Document]:
+    shown = dict.fromkeys((path.removesuffix(".$id") for path in paths), 1)
+    return list(collection.find({}, shown or None).sort("_id", -1).limit(limit))
 
 
-def _account_of(purchase: Mapping[str, Any], fields: PurchaseFields) -> str | None:
-    return read_field(purchase, fields.stripe_account) or None if fields.stripe_account else None
+def _paths(fields: PurchaseFields) -> list[str]:
+    optional = (fields.user, fields.content, fields.amount, fields.currency)
+    return [fields.status, fields.payment, *filter(None, (*optional, fields.created, fields.stripe_account))]
 
 
-def _check_sessions(
-    purchase: Mapping[str, Any], fields: PurchaseFields, gateway: Callable[[], Gateway]
-) -> Iterator[CheckResult]:
-    """Check that the key may read Checkout sessions, if purchases hold them."""
-    deadline, account = Deadline.after(CALL_SECONDS), _account_of(purchase, fields)
-    try:
-        gateway().on(account).find_payment(_held_by(purchase, fields), deadline)
-    except PermissionMissing:
-        yield fail(
-            "sessions",
-            "Purchases hold Checkout sessions, and the key can't read them. Add the permission read for "
-            "Checkout Sessions in Stripe's Dashboard.",
-        )
-    except StripeCallError:
-        return
+def _empty(settings: Settings, database: Database) -> CheckResult:
+    """Return a note with the collections that may have the purchases."""
+    name, ledger = settings.refunds_purchases_collection, settings.refunds_collection
+    own = {name, ledger, settings.refunds_users_collection, settings.refunds_contents_collection}
+    others = sorted(set(database.list_collection_names()) - own)
+    others = [each for each in others if not each.startswith((f"{ledger}.", "system."))][:_SHOWN]
+    found = f" The database has {', '.join(others)}." if others else ""
+    return note(
+        "documents",
+        f"The collection {name} has no documents.{found} If your purchases are in another collection, set "
+        "REFUNDS_PURCHASES_COLLECTION.",
+    )
 
 
-def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) -> CheckResult:
-    """Check that some purchases have the payments and the statuses that the settings name."""
+def _check_words(sample: Sequence[Document], fields: PurchaseFields, elsewhere: str) -> CheckResult:
+    """Check that some purchases have the payments and the statuses that the settings name.
+
+    :param elsewhere: the fields with payments, if the one of the settings has none.
+    """
     count = len(sample)
-    if not any(_held_by(each, fields) for each in sample):
+    if not any(held_by(each, fields) for each in sample):
+        found = f"Found some in {elsewhere}. " if elsewhere else ""
         return note(
             "documents",
             f"0 of {count} purchases have a payment intent, charge or Checkout session in the field "
-            f"{fields.payment}. "
-            'Set REFUNDS_PURCHASE_FIELDS["payment"].',
+            f'{fields.payment}. {found}Set REFUNDS_PURCHASE_FIELDS["payment"].',
         )
     if any(map(fields.status_of, sample)):
         return ok("documents", "The newest purchases have the fields and statuses of the settings.")
-    found = Counter(str(render_text(read_field(each, fields.status))) for each in sample)
-    names = ", ".join(f"{name[:40]} ({number})" for name, number in found.most_common(_SHOWN))
+    names = _count(str(render_text(read_field(each, fields.status))) for each in sample)
     return note(
         "documents",
         f"0 of {count} purchases are completed or refunded. Their field {fields.status} has: {names}. "
@@ -98,33 +106,63 @@ def _check_words(sample: Sequence[Mapping[str, Any]], fields: PurchaseFields) ->
     )
 
 
-def _check_amount(
-    together: Sequence[Mapping[str, Any]],
-    paid: Mapping[str, Any],
-    fields: PurchaseFields,
-    gateway: Callable[[], Gateway],
-) -> Iterator[CheckResult]:
-    """Compare the amounts of one payment's purchases with what Stripe received, to find a wrong unit."""
-    try:
-        deadline, account = Deadline.after(CALL_SECONDS), _account_of(paid, fields)
-        payment = gateway().on(account).retrieve_payment(_held_by(paid, fields), deadline)
-    except StripeCallError:
-        return
-    fitting = [unit for unit in ("major", "minor") if _add_up(together, fields, payment, unit)]
-    if not fitting:
-        return  # taxes, tips or discounts
-    if ("minor" if fields.amount_in_minor_units else "major") in fitting:
-        yield ok("amounts", "The amounts of one payment's purchases add up to what Stripe received.")
-    else:
-        message = f"Purchases have amounts in {fitting[0]} units. Set REFUNDS_AMOUNT_UNIT={fitting[0]}."
-        yield note("amounts", message)
+def _count(texts: Iterable[str]) -> str:
+    return ", ".join(f"{text[:40]} ({number})" for text, number in Counter(texts).most_common(_SHOWN))
 
 
-def _add_up(
-    together: Sequence[Mapping[str, Any]], fields: PurchaseFields, payment: Payment, unit: str
-) -> bool:
-    amounts = (
-        minor_amount(read_field(each, fields.amount), payment.currency, in_minor_units=unit == "minor")
-        for each in together
-    )
-    return sum(each or 0 for each in amounts) == payment.amount_received > 0
+def _payment_paths(value: Any, path: str = "") -> Iterator[str]:
+    """Yield the paths of all fields of a document that refer to a payment."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _payment_paths(each, f"{path}.{name}" if path else name)
+    elif isinstance(value, str) and is_reference(value):
+        yield path
+
+
+def _check_fields(sample: Sequence[Document], paths: Mapping[str, str | None]) -> Iterator[CheckResult]:
+    """Find fields that the app names in its settings, and that no purchase has."""
+    named = {name: path for name, path in paths.items() if path and path != PURCHASE_FIELDS[name]}
+    missing = [
+        f"{name} ({path})"
+        for name, path in named.items()
+        if name not in ("status", "payment") and all(read_field(each, path) is None for each in sample)
+    ]
+    if missing:
+        yield note(
+            "fields",
+            f"0 of {len(sample)} purchases have these fields of REFUNDS_PURCHASE_FIELDS: "
+            f"{', '.join(missing)}.",
+        )
+
+
+def _check_users(settings: Settings, database: Database, sample: Sequence[Document]) -> Iterator[CheckResult]:
+    """Check that the users are where the settings say, and that some have a role."""
+    users, field = settings.refunds_users_collection, settings.purchase_fields.user
+    collection = majority_collection(database, users)
+    are_elsewhere = settings.refunds_user_loader is not None or settings.refunds_current_user is not None
+    newest = _newest(collection, SAMPLE, ("role",))
+    ids = [each for each in (read_field(it, field) for it in sample[:_WHOLE]) if each is not None]
+    if not newest and not are_elsewhere:
+        yield note(
+            "users",
+            f"The collection {users} has no documents. Set REFUNDS_USERS_COLLECTION or REFUNDS_USER_LOADER.",
+        )
+    elif any(isinstance(each, DBRef) for each in ids):
+        yield note("users", f'{field} has DBRefs. Set REFUNDS_PURCHASE_FIELDS["user"] to {field}.$id.')
+    elif newest and ids and not _exists(collection, ids):
+        yield note(
+            "users",
+            f"The newest purchases name users in {field} that aren't an _id in the collection {users}. Set "
+            'REFUNDS_USERS_COLLECTION or REFUNDS_PURCHASE_FIELDS["user"].',
+        )
+    elif newest and not (are_elsewhere or settings.refunds_is_admin or any("role" in it for it in newest)):
+        yield note(
+            "users",
+            f'0 of {len(newest)} users have a role, and only those with the role "admin" may refund. Set '
+            "REFUNDS_IS_ADMIN to a function that tells your admins.",
+        )
+
+
+def _exists(collection: Collection, ids: Sequence[Any]) -> bool:
+    forms = [form for each in ids for form in stored_ids(each, collection)]
+    return collection.find_one({"_id": {"$in": forms}}, {"_id": 1}) is not None

@@ -11,7 +11,7 @@ from bson import ObjectId
 from ..purchase_fields import COMPLETED, REFUNDED, includes_word
 from .reader import Reader, as_tuple, is_one_or_more, is_path, is_text
 
-_PURCHASE_FIELDS: Mapping[str, str | None] = {
+PURCHASE_FIELDS: Mapping[str, str | None] = {
     "status": "status",
     "payment": "stripePaymentIntentId",
     "user": "user",
@@ -37,7 +37,7 @@ def document_settings(reader: Reader) -> dict[str, Any]:
     if includes_word(completed, refunded):
         key = next(filter(reader.is_set, ("REFUNDS_STATUS_REFUNDED", "REFUNDS_STATUS_COMPLETED")))
         reader.reject(key, "must differ: completed and refunded purchases can't have the same status")
-    fields = _fields(reader, "REFUNDS_PURCHASE_FIELDS", _PURCHASE_FIELDS)
+    fields = _fields(reader, "REFUNDS_PURCHASE_FIELDS", PURCHASE_FIELDS)
     if fields["status"] in ("_id", *(path for name, path in fields.items() if name != "status")):
         reader.reject("REFUNDS_PURCHASE_FIELDS", "must have a field of its own as status")
     return {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from bson import DBRef
 from pymongo.server_api import ServerApi
 
 from flask_refunds.cli import check as check_command
@@ -55,7 +56,7 @@ def check(shop: Shop) -> tuple[int, dict[str, tuple[str, str]]]:
 
 
 def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox: StripeSandbox) -> None:
-    purchase = shop.add_purchase("pi_1")
+    purchase = shop.add_purchase(sandbox.create_payment(1999), user=shop.admin_id)
     before = list(shop.db.purchases.find())
     result = shop.flask("check")
     assert result.exit_code == 0, result.output
@@ -78,6 +79,7 @@ def test_correct_setup_passes_every_check_and_moves_no_money(shop: Shop, sandbox
         "OK    reconcile",
         "OK    counts",
         "OK    documents",
+        "OK    amounts",
     ]
     assert (list(shop.db.purchases.find()), shop.records()) == (before, [])
     assert shop.status_of(purchase) == "completed"
@@ -379,7 +381,8 @@ def test_strict_stable_api_is_noted_and_the_rest_is_checked(mongo_uri: str, sand
     with pymongo.MongoClient[Any](mongo_uri, server_api=strict, tz_aware=True) as client:
         shop = make_shop(client.get_default_database(), sandbox)
         assert shop.flask("init-db").exit_code == 0
-        assert shop.refund(shop.add_purchase(sandbox.create_payment(700, "eur"))).status_code == 200
+        purchase = shop.add_purchase(sandbox.create_payment(700, "eur"), user=shop.admin_id)
+        assert shop.refund(purchase).status_code == 200
         exit_status, checks = check(shop)
     assert exit_status == 0, checks
     assert checks["MongoDB"][1] == "The client's Stable API is strict, and doesn't tell the version."
@@ -560,7 +563,6 @@ def test_wrong_unit_of_amounts_is_found(
 
 def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox: StripeSandbox) -> None:
     shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"payment": "pi"})
-    assert "documents" not in check(shop)[1]
     for number, status in enumerate(["paid", "paid", True, True, "open", "paid"]):
         shop.add_purchase(None, status, pi=f"pi_{number}")  # type: ignore[arg-type]
     status, message = check(shop)[1]["documents"]
@@ -570,3 +572,112 @@ def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox
     shop.db.purchases.update_many({}, {"$rename": {"pi": "intent"}})
     status, message = check(shop)[1]["documents"]
     assert (status, "0 of 7 purchases have a payment intent" in message) == ("note", True), message
+
+
+def test_empty_collection_of_purchases_is_noted_with_the_others(shop: Shop, sandbox: StripeSandbox) -> None:
+    assert shop.refund(shop.add_purchase(sandbox.create_payment(300, "eur"))).status_code == 200
+    assert "no documents" not in check(shop)[1]["documents"][1]
+    shop.db.purchases.rename("tickets")
+    status, message = check(shop)[1]["documents"]
+    assert (status, "purchases has no documents. The database has tickets. If" in message) == ("note", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "found"),
+    [
+        (
+            {"pay": {"intent": "pi_9", "session": "cs_9", "mail": "a@b"}},
+            "Found some in pay.intent (2), pay.session",
+        ),
+        (
+            {"card": "4242", "key": "pi_9_secret_9"},
+            'stripePaymentIntentId. Set REFUNDS_PURCHASE_FIELDS["payment"]',
+        ),
+    ],
+)
+def test_field_with_payments_is_named(shop: Shop, fields: Any, found: str) -> None:
+    for _ in range(2):
+        shop.add_purchase(None, **fields)
+    status, message = check(shop)[1]["documents"]
+    assert (status, found in message) == ("note", True), message
+
+
+def test_fields_of_the_settings_that_no_purchase_has_are_noted(database: Any, sandbox: StripeSandbox) -> None:
+    paths = {"created": "boughtAt", "amount": "pay.cents", "user": "buyer.$id", "content": "content"}
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS=paths)
+    shop.db.purchases.insert_one({"pay": {"cent": 5}, "buyer": DBRef("users", shop.admin_id), "boughtOn": 1})
+    status, message = check(shop)[1]["fields"]
+    assert (status, message.endswith(": amount (pay.cents), created (boughtAt).")) == ("note", True), message
+    shop.db.purchases.insert_one({"pay": {"cents": 5}, "boughtAt": now()})
+    assert "fields" not in check(shop)[1]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "config", "found"),
+    [
+        (lambda db: db.users.drop(), {}, "users has no documents. Set REFUNDS_USERS_COLLECTION"),
+        (lambda db: db.users.drop(), {"REFUNDS_USER_LOADER": dict}, None),
+        (lambda db: db.users.drop(), {"REFUNDS_CURRENT_USER": dict}, None),
+        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {}, "0 of 1 users have a role"),
+        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {"REFUNDS_IS_ADMIN": bool}, None),
+        (
+            lambda db: db.purchases.update_many({}, {"$set": {"user": 7}}),
+            {},
+            "that aren't an _id in the collection",
+        ),
+        (lambda db: db.purchases.update_many({}, {"$unset": {"user": 1}}), {}, None),
+        (lambda db: db.purchases.update_many({}, {"$set": {"user": DBRef("users", 7)}}), {}, "to user.$id"),
+        (lambda db: db.purchases.update_many({}, [{"$set": {"user": {"$toString": "$user"}}}]), {}, None),
+    ],
+)
+def test_users_that_the_settings_do_not_find_are_noted(
+    database: Any, sandbox: StripeSandbox, prepare: Any, config: Any, found: str | None
+) -> None:
+    shop = make_shop(database, sandbox, **config)
+    shop.add_purchase("pi_9", user=shop.admin_id)
+    prepare(database)
+    status, message = check(shop)[1].get("users", ("ok", ""))
+    assert (status, (found or "") in message) == ("note" if found else "ok", True), message
+
+
+@pytest.mark.parametrize(
+    ("account", "field", "found"),
+    [
+        (None, None, None),
+        ("acct_baker", "seller", None),
+        ("acct_baker", None, 'set REFUNDS_PURCHASE_FIELDS["stripe_account"]'),
+        (None, "seller", "seller must be empty"),
+    ],
+)
+def test_payment_that_stripe_does_not_show_is_noted(
+    database: Any, sandbox: StripeSandbox, account: str | None, field: str | None, found: str | None
+) -> None:
+    sandbox.connect_account("acct_baker")
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"stripe_account": field or ""})
+    shop.add_purchase(sandbox.create_payment(800, account=account), seller="acct_baker")
+    status, message = check(shop)[1].get("payments", ("ok", ""))
+    assert (status, (found or "") in message) == ("note" if found else "ok", True), message
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "result"),
+    [
+        ({}, "transfers", ("note", "your account pays its refund alone")),
+        ({"reverse_transfer": True}, "transfers", None),
+        (lambda purchase: {"reverse_transfer": bool(purchase["seller"])}, "REFUNDS_STRIPE_OPTIONS", None),
+        (
+            lambda purchase: {"reverse": 1},
+            "REFUNDS_STRIPE_OPTIONS",
+            ("fail", "that isn't a dict with any of"),
+        ),
+        (lambda purchase: purchase["sender"], "REFUNDS_STRIPE_OPTIONS", ("fail", "raised KeyError")),
+    ],
+)
+def test_options_that_do_not_fit_a_payment_are_found(
+    database: Any, sandbox: StripeSandbox, options: Any, name: str, result: tuple[str, str] | None
+) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_STRIPE_OPTIONS=options)
+    shop.add_purchase(sandbox.create_payment(800, transfer_to="acct_baker"), seller="acct_baker")
+    status, message = check(shop)[1].get(name, ("", ""))
+    assert (status, (result or ("", ""))[1] in message) == ((result or ("", ""))[0], True), message
+    assert sandbox.refunds() == []

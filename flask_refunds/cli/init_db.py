@@ -51,7 +51,7 @@ def init_db(dry_run: bool, yes: bool, as_json: bool) -> None:
 
 def _print(database: Database, ledger: str, found: Sequence[IndexStatus]) -> None:
     click.echo(f"Database {database.name}:")
-    rows = [(str(each.index), each.state.value, each.index.purpose, _remark(each)) for each in found]
+    rows = [(str(each.index), each.state.value, each.index.purpose, _remark(each, ledger)) for each in found]
     print_table(("Index", "State", "Needed for", "Remark"), rows)
     in_app = sorted({it.index.collection for it in found if not _is_own(it.index.collection, ledger)})
     click.echo(f"{' and '.join(in_app)} are collections of your app, {ledger} is this library's.")
@@ -61,7 +61,9 @@ def _is_own(collection: str, ledger: str) -> bool:
     return collection == ledger or collection.startswith(f"{ledger}.")
 
 
-def _remark(found: IndexStatus) -> str:
+def _remark(found: IndexStatus, ledger: str) -> str:
+    if found.creates_collection and not _is_own(found.index.collection, ledger):
+        return "creates the collection"
     if found.state is State.NAME_CONFLICT:
         return f"{found.served_by} has other fields or options; drop or rename it"
     if found.state is State.VIEW:

@@ -68,12 +68,14 @@ class IndexStatus:
     :param served_by: the name of the index that serves its queries, or that has its name.
     :param similar: names of indexes on the same fields that can't serve, because they omit documents or use
         another collation.
+    :param creates_collection: whether the collection doesn't exist, so that building the index creates it.
     """
 
     index: Index
     state: State
     served_by: str | None
     similar: Sequence[str]
+    creates_collection: bool = False
 
 
 def required_indexes(settings: Settings) -> list[Index]:
@@ -167,7 +169,7 @@ def _compare(index: Index, existing: Sequence[Mapping[str, Any]] | None) -> Inde
         return IndexStatus(index, State.PRESENT, served_by, similar)
     if any(each["name"] == index.name for each in existing):
         return IndexStatus(index, State.NAME_CONFLICT, index.name, similar)
-    return IndexStatus(index, State.MISSING, None, similar)
+    return IndexStatus(index, State.MISSING, None, similar, creates_collection=not existing)
 
 
 def _covers(keys: Keys, required: Keys) -> bool:

@@ -174,6 +174,15 @@ def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any)
     assert again.output.endswith("0 indexes built in 0.0 s.\n")
 
 
+def test_collection_of_the_app_that_would_be_created_is_remarked(shop: Shop, database: Any) -> None:
+    database.users.insert_one({})
+    lines = shop.flask("init-db", "--dry-run").stdout.splitlines()
+    remarked = {line.split()[0] for line in lines if line.endswith("creates the collection")}
+    assert remarked == {"purchases"}
+    database.create_collection("purchases")
+    assert "creates" not in shop.flask("init-db", "--dry-run").stdout
+
+
 @pytest.mark.usefixtures("on_terminal")
 def test_init_db_asks_on_a_terminal_before_it_changes_the_apps_collections(shop: Shop, database: Any) -> None:
     declined = shop.flask("init-db", input="n\n")

@@ -109,7 +109,8 @@ class RefundsClient:
 
     @cached_property
     def admin_id(self) -> str:
-        """The ID of an admin, as a token names them."""
+        """The ID of an admin, as a token names them. Set it to that of a user of yours, if the app tells
+        admins by other fields than ``role``."""
         return self._add_user("admin")[0]
 
     @cached_property

@@ -47,6 +47,19 @@ def test_refund_and_reload_accept_an_id(refunds: RefundsClient) -> None:
         refunds.reload(ObjectId())
 
 
+def test_admin_of_the_app_replaces_the_default_one() -> None:
+    def is_admin(user: Any) -> bool:
+        return "support" in user.get("groups", ())
+
+    def create_app(config: dict[str, Any]) -> Flask:
+        return make_app(**config, REFUNDS_IS_ADMIN=is_admin, REFUNDS_CURRENT_USER=lambda: None)
+
+    with open_client(create_app) as refunds:
+        assert refunds.refund(refunds.purchase(700)).status_code == 403
+        refunds.admin_id = str(refunds.db.users.insert_one({"groups": ["support"]}).inserted_id)
+        assert refunds.refund(refunds.purchase(800)).status_code == 200
+
+
 def test_documents_have_the_shape_of_the_config(
     refunds_config: dict[str, Any], stripe_sandbox: StripeSandbox
 ) -> None:

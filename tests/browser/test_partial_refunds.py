@@ -10,6 +10,7 @@ from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage
 from tests.browser.conftest import WEBHOOK_SECRET
 from tests.browser.sample_data import CARD_PENDING, add_purchase
+from tests.browser.test_accessibility import assert_accessible_in_every_window
 from tests.shop import Shop, make_app
 
 
@@ -137,7 +138,8 @@ def test_part_of_a_cart_belongs_to_one_purchase(
     warning.wait_for()
     amount_field(admin_page).fill("1.00")
     warning.wait_for(state="detached")
-    admin_page.dialog.get_by_text("the others keep their status").wait_for()
+    admin_page.dialog.get_by_text("It is for “Pruning”: the other purchases keep their status.").wait_for()
+    assert_accessible_in_every_window(admin_page.page)
     refund_part(admin_page, "48.00", closes=True)
     assert [shop.status_of(each) for each in both] == ["refunded", "completed"]
 

@@ -119,7 +119,7 @@ class World:
         self._is_waiting = False
         self._last_call_at, self._quiet_passes = float("-inf"), 0
         self._captured_at: dict[str, int] = {}
-        """What a payment had captured when a refund of it last succeeded. What came later isn't shown here."""
+        """What a payment had captured when a refund of it last succeeded."""
         self._failed_at: defaultdict[Any, int] = defaultdict(lambda: -2)
         self._receiver = self._receive  # signals keep only weak references
         for signal in SIGNALS:

@@ -1,6 +1,6 @@
 // The amount of a refund: all that is left of the payment, or a part of it if the shop allows that.
 
-import { Note } from "./components.js";
+import { Note, purchaseTitle } from "./components.js";
 import { money, parseAmount, plainAmount } from "./format.js";
 import { html } from "./ui.js";
 
@@ -34,17 +34,18 @@ export function repeatedFields({ part, reason, note }) {
 /** Whether a refund, once it has succeeded, leaves none of its purchases completed. */
 export const returnsAll = ({ part }) => !part || part.markRefunded || part.amount >= part.refundable;
 
-export function AmountField({ preview, state, update }) {
+export function AmountField({ preview, purchaseId, state, update }) {
   const { refundable, currency } = preview.payment;
   const amount = chosenAmount(preview, state);
   const isPart = amount !== null && amount < refundable;
+  const purchase = preview.purchases.find(({ _refunds }) => _refunds.id === purchaseId)?._refunds;
   return html`<label class="field"><span>Amount <small class="muted">in ${currency.toUpperCase()}</small></span>
       <input inputmode="decimal" autocomplete="off" value=${state.amount ?? plainAmount(refundable, currency)} disabled=${state.isSending}
         aria-describedby="amount-hint" aria-invalid=${amount === null ? "true" : "false"} onInput=${(event) => update({ amount: event.currentTarget.value })} />
     </label>
     <div id="amount-hint" role="status">
       ${amount === null && html`<${Note} severity="error">Enter an amount of at most ${plainAmount(refundable, currency)}.<//>`}
-      ${isPart && html`<p class="muted small-print">${money(refundable - amount, currency)} is left after this refund.${preview.purchases.length > 1 && " It belongs to this purchase only: the others keep their status."}</p>`}
+      ${isPart && html`<p class="muted small-print">${money(refundable - amount, currency)} is left after this refund.${purchase && preview.purchases.length > 1 && ` It is for “${purchaseTitle(purchase)}”: the other purchases keep their status.`}</p>`}
     </div>
     ${isPart && html`<label class="check">
       <input type="checkbox" checked=${state.closes} disabled=${state.isSending} onChange=${(event) => update({ closes: event.currentTarget.checked })} />

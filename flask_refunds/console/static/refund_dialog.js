@@ -91,7 +91,7 @@ export class RefundDialog extends DataView {
         <h2 id="refund-heading">${heading}</h2>
         ${this.loadStatus("Loading the payment from Stripe…")}
         ${preview && html`<${Preview} ...${preview} refundsAll=${!result && !active?.part && chosen === preview.payment.refundable} />`}
-        ${preview && !result && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} state=${state} update=${this.update} />`)}
+        ${preview && !result && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
         <div class="result" tabindex="-1" ref=${(element) => (this.resultElement = element)} role="status">
           ${isSending && html`<${Loading}>${state.isSlow ? "Stripe is slow to respond. You can close this window: the refund continues, and is never made twice." : "Waiting for Stripe…"}<//>`}
           ${result && !isSending && html`<${Result} result=${result} />`}
@@ -122,9 +122,9 @@ function Preview({ payment, purchases: documents, refundsAll }) {
 const ActiveRefund = ({ refund }) =>
   html`<${Note} severity="warning">This refund was requested on ${dateTime(refund.createdAt)}. Its status is <b>${STATUS[refund.status]}</b>. Checking again resumes it; nothing is refunded twice.<//>`;
 
-function Form({ preview, state, update }) {
+function Form({ preview, purchaseId, state, update }) {
   const { reason, note, isSending } = state;
-  return html`${allowsPart(preview) && html`<${AmountField} preview=${preview} state=${state} update=${update} />`}
+  return html`${allowsPart(preview) && html`<${AmountField} preview=${preview} purchaseId=${purchaseId} state=${state} update=${update} />`}
     <label class="field"><span>Reason</span>
       <select value=${reason} disabled=${isSending} onChange=${(event) => update({ reason: event.currentTarget.value })} aria-describedby="reason-hint">
         <option value="" selected=${!reason}>None given</option>

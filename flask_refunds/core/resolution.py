@@ -129,11 +129,14 @@ class ManualReview:
             request = replace(request, part=part)
         result = self._service.refund(purchase_id, request)
         is_unknown = result.refund.status is RefundStatus.PROCESSING
-        is_other = is_unknown and result.refund.note != person.comment
-        if is_other and refund.status is not RefundStatus.PROCESSING:
-            raise RefundInProgress(refund=result.refund)  # nothing would keep this decision
+        # A refund that another call made doesn't keep this decision, unless giving up has stored it.
+        is_other = result.refund.note != person.comment and refund.status is not RefundStatus.PROCESSING
+        if is_unknown and is_other:
+            raise RefundInProgress(refund=result.refund)
         with suppress(DatabaseUnavailable):  # money may have moved, so the answer isn't an error
             current = self._ledger.get(refund_id)
+            if current.review is None and is_other:
+                raise NothingToResolve(f"Another call refunded {refund_id} again, as {result.refund.id}.")
             if current.review is not None and not is_unknown:
                 self._ledger.dismiss(current, actor=person.actor, comment=person.comment)
         return result

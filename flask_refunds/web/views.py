@@ -7,12 +7,13 @@ from typing import Any
 
 from flask import Response, request
 
+from ..core.resolution import Person
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
 from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
-from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
+from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, parse_resolution
 from ..schemas.rendering import (
     render_found,
     render_payment,
@@ -137,6 +138,26 @@ def show_refund(refund_id: str) -> Response:
     if refund is None:
         raise RefundNotFound
     return json_response({"refund": render_refund(refund, history=True)})
+
+
+@json_errors
+def resolve_refund(refund_id: str) -> Response:
+    """``POST /admin/refunds/<refundId>/resolve``: resolve a refund that needs review."""
+    caller = get_admin()
+    decision, comment, checked = parse_resolution(read_body(MAX_BODY_BYTES))
+    refunds = current_refunds()
+    if refunds.ledger.find(refund_id) is None:
+        raise RefundNotFound
+    person = Person(caller.identity, "api", comment)
+    if decision == "retry":
+        retried = refunds.manual_review.retry(refund_id, person, checked=checked).refund
+        status, message = _ANSWERS[retried.status]
+        return json_response({"message": message, "refund": render_refund(retried)}, status)
+    if decision == "failed":
+        refund = refunds.manual_review.fail(refund_id, person, checked=checked)
+    else:
+        refund = refunds.manual_review.dismiss(refund_id, person)
+    return json_response({"message": "Review closed", "refund": render_refund(refund)})
 
 
 @json_errors

@@ -6,6 +6,7 @@ import { endOfDay, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
 import { purchaseStatuses } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
+import { returnsAll } from "./partial.js";
 import { isSettled } from "./polling.js";
 import { setParam } from "./router.js";
 import { html } from "./ui.js";
@@ -35,6 +36,7 @@ export function Purchases({ params, openRefundDialog }) {
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
 export function applyRefund(purchase, refund) {
   if (!refund.purchaseIds.includes(purchase.id)) return purchase;
+  if (isSettled(refund) && !returnsAll(refund)) return { ...purchase, refundStatus: null };
   if (refund.status === "succeeded") return { ...purchase, status: "refunded", refundable: false, refundStatus: null };
   if (isSettled(refund)) return { ...purchase, status: "completed", refundable: Boolean(purchase.payment), refundStatus: null };
   return { ...purchase, refundStatus: refund.status };

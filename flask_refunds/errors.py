@@ -190,7 +190,8 @@ class PaymentUnknown(RefundFailed):
     default_message = "Stripe doesn't know this purchase's payment. Nothing was refunded."
     default_hint: ClassVar[str | None] = (
         "It belongs to another Stripe account, or to the other mode (test or live), than the server's key. "
-        'For payments of connected accounts, set REFUNDS_PURCHASE_FIELDS["stripe_account"].'
+        'For direct charges of connected accounts, set REFUNDS_PURCHASE_FIELDS["stripe_account"]. '
+        "For destination charges, that field must be empty."
     )
 
 

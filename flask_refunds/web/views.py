@@ -91,10 +91,11 @@ def list_purchases() -> Response:
 def _add_refunded_amounts(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
     """Add what each purchase got back so far; ``None`` if one of its refunds can't be read."""
     summaries = [each["_refunds"] for each in purchases]
-    payments = {each["paymentIntent"] for each in summaries if each["paymentIntent"]}
-    found = current_refunds().ledger.list_for_payments(payments)
+    held = {each["payment"] for each in summaries if each["payment"]}
+    payments = {each: each for each in held} | current_refunds().purchases.references.find(held)
+    found = current_refunds().ledger.list_for_payments(set(payments.values()))
     for summary, purchase_id in zip(summaries, purchase_ids, strict=True):
-        refunds = found.get(summary["paymentIntent"], [])
+        refunds = found.get(payments.get(summary["payment"], ""), [])
         currencies = [each.currency for each in refunds or [] if each.currency]
         summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
         summary["refundedCurrency"] = next(iter(currencies), None)

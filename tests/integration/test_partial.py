@@ -13,6 +13,7 @@ from flask_refunds.testing import Fault, StripeSandbox
 from tests.integration.test_connect import SELLER
 from tests.integration.test_purchase_rules import drop_validator, require_invoice, verify
 from tests.integration.test_references import refer
+from tests.integration.unfinished import reconcile
 from tests.integration.webhooks import PENDING_CARD, SECRET, send
 from tests.shop import Shop, make_app
 
@@ -430,8 +431,9 @@ def test_closed_purchase_that_the_app_completes_again_is_left_alone(
     payment = sandbox.create_payment(AMOUNT)
     purchase = shop.add_purchase(payment)
     refund(shop, purchase, 500, AMOUNT, 1, markRefunded=True)
-    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
     verify(shop, f"{payment}:1")
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
+    reconcile(shop, "--full")
     assert shop.status_of(purchase) == "completed"
     assert shop.refund(purchase).json["refund"]["amount"] == AMOUNT - 500  # the shop gives its fee back, too
     assert shop.status_of(purchase) == "refunded"

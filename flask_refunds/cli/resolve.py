@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..core.resolution import Person
 from ..extension import current_refunds
 from .errors import refunds_command
 from .options import actor_option
@@ -32,16 +33,16 @@ from .options import actor_option
 @actor_option
 def resolve(refund_id: str, decision: str | None, checked: bool, comment: str, actor: str) -> None:
     """Resolve a refund that needs review, by what you found at Stripe."""
-    reviews = current_refunds().manual_review
+    reviews, person = current_refunds().manual_review, Person(actor, "cli", comment)
     if decision == "retry":
-        refund = reviews.retry(refund_id, name=actor, comment=comment, checked=checked).refund
+        refund = reviews.retry(refund_id, person, checked=checked).refund
         state = "closed" if refund.stripe_refund_id else "open until Stripe accepts the new refund"
         click.echo(f"The review of {refund_id} is {state}. {refund.id} is {refund.status.value}.")
     elif decision == "failed":
-        refund = reviews.fail(refund_id, name=actor, comment=comment, checked=checked)
+        refund = reviews.fail(refund_id, person, checked=checked)
         click.echo(f"The review of {refund_id} is closed. The refund is {refund.status.value}.")
     elif decision == "dismiss":
-        refund = reviews.dismiss(refund_id, name=actor, comment=comment)
+        refund = reviews.dismiss(refund_id, person)
         click.echo(f"The review of {refund_id} is closed. The refund stays {refund.status.value}.")
     else:
         raise click.UsageError("Use one of --retry, --failed and --dismiss.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import NothingToResolve, RefundInProgress, StripeCallError
+from ..errors import DatabaseUnavailable, NothingToResolve, RefundInProgress, StripeCallError
 from ..log import LogEvent, log_event
-from ..models import RefundRecord, RefundRequest, RefundStatus, id_text
+from ..models import RefundRecord, RefundRequest, RefundStatus, Source, id_text
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .results import RefundResult
@@ -16,11 +17,22 @@ from .service import UNREADABLE_REFUND, RefundService
 from .transitions import RefundTransitions
 
 
-class ManualReview:
-    """Applies decisions, and stores in the ledger who made them and why.
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who decides, where, and what they found; for the refund's history."""
 
-    Every method takes the person's name, and a comment with their findings, for the history.
-    """
+    name: str
+    source: Source
+    comment: str
+
+    @property
+    def actor(self) -> str:
+        """As stored in the history: ``cli:ann``, ``api:64b5f2c8…``."""
+        return f"{self.source}:{self.name}"
+
+
+class ManualReview:
+    """Applies decisions, and stores in the ledger who made them and why."""
 
     def __init__(
         self,
@@ -34,7 +46,7 @@ class ManualReview:
         self._transitions = transitions
         self._service = service
 
-    def fail(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> RefundRecord:
+    def fail(self, refund_id: str, person: Person, *, checked: bool = False) -> RefundRecord:
         """Close the review of a refund from which the customer received nothing, and mark it as failed.
 
         If its outcome is unknown, Stripe is asked whether it shows the refund.
@@ -44,21 +56,21 @@ class ManualReview:
         :raises NothingToResolve: 400; also if the refund succeeded, or Stripe shows it now.
         :raises DatabaseUnavailable: 500.
         """
-        refund, actor = self._find(refund_id), f"cli:{name}"
+        refund = self._find(refund_id)
         if refund.status is RefundStatus.PROCESSING:
-            return self._give_up(refund, actor=actor, comment=comment, checked=checked)
+            return self._give_up(refund, person, checked=checked)
         if not refund.status.is_failed_or_canceled:
             raise NothingToResolve(f"{refund_id} is {refund.status.value} at Stripe, not failed.")
-        return self.dismiss(refund_id, name=name, comment=comment)
+        return self.dismiss(refund_id, person)
 
     def _give_up(
-        self, refund: RefundRecord, *, actor: str, comment: str, checked: bool, keep_review: bool = False
+        self, refund: RefundRecord, person: Person, *, checked: bool, keep_review: bool = False
     ) -> RefundRecord:
-        self._require_absent(refund, actor=actor, checked=checked)
+        self._require_absent(refund, actor=person.actor, checked=checked)
         failed = self._transitions.mark_failed_manually(
-            refund, actor=actor, comment=comment, keep_review=keep_review
+            refund, actor=person.actor, comment=person.comment, keep_review=keep_review
         )
-        return _closed(failed, refund.id, actor=actor)
+        return _closed(failed, refund.id, actor=person.actor)
 
     def _require_absent(self, refund: RefundRecord, *, actor: str, checked: bool) -> None:
         """Refuse to give up a refund that Stripe has made, or may still make.
@@ -75,7 +87,7 @@ class ManualReview:
                 return
             raise NothingToResolve(
                 f"Stripe doesn't tell whether it made {refund.id} ({error.code}). Nothing was changed. "
-                "If you see in its Dashboard that this refund isn't there, add --checked."
+                'If its Dashboard doesn\'t show this refund, decide again, with --checked or "checked": true.'
             ) from error
         if shown.status is not RefundStatus.PROCESSING:
             raise NothingToResolve(
@@ -83,18 +95,19 @@ class ManualReview:
                 "It wasn't marked as failed."
             )
 
-    def dismiss(self, refund_id: str, *, name: str, comment: str) -> RefundRecord:
+    def dismiss(self, refund_id: str, person: Person) -> RefundRecord:
         """Close the review of a refund that needs no change.
 
         :raises NothingToResolve: 400; also if the refund's outcome is unknown.
         :raises DatabaseUnavailable: 500.
         """
-        refund, actor = self._find(refund_id), f"cli:{name}"
+        refund = self._find(refund_id)
         if refund.status is RefundStatus.PROCESSING:
             raise NothingToResolve(f"The outcome of {refund_id} is unknown. Mark it as failed, or retry it.")
-        return _closed(self._ledger.dismiss(refund, actor=actor, comment=comment), refund_id, actor=actor)
+        dismissed = self._ledger.dismiss(refund, actor=person.actor, comment=person.comment)
+        return _closed(dismissed, refund_id, actor=person.actor)
 
-    def retry(self, refund_id: str, *, name: str, comment: str, checked: bool = False) -> RefundResult:
+    def retry(self, refund_id: str, person: Person, *, checked: bool = False) -> RefundResult:
         """Refund again, under the next number, and close the review once Stripe has accepted that refund.
 
         :param checked: as in :meth:`fail`.
@@ -105,21 +118,27 @@ class ManualReview:
         """
         refund = self._find(refund_id)
         purchase_id = self._purchase_to_retry(refund)
-        request = RefundRequest(name, "cli", refund.reason, note=comment, bulk_run=refund.bulk_run)
+        request = RefundRequest(
+            person.name, person.source, refund.reason, note=person.comment, bulk_run=refund.bulk_run
+        )
         if refund.status is RefundStatus.PROCESSING:
-            actor = request.actor
-            self._give_up(refund, actor=actor, comment=comment, checked=checked, keep_review=True)
+            self._give_up(refund, person, checked=checked, keep_review=True)
         if refund.part is not None:
             refunds = self._ledger.list_for_payment(refund.payment_intent)
             part = self._service.partial.repeat(refund, refunds, Deadline.after(CALL_SECONDS))
             request = replace(request, part=part)
         result = self._service.refund(purchase_id, request)
         is_unknown = result.refund.status is RefundStatus.PROCESSING
-        if is_unknown and result.refund.note != comment and refund.status is not RefundStatus.PROCESSING:
-            raise RefundInProgress(refund=result.refund)  # nothing would keep this decision
-        current = self._ledger.get(refund_id)
-        if current.review is not None and not is_unknown:
-            self._ledger.dismiss(current, actor=request.actor, comment=comment)
+        # A refund that another call made doesn't keep this decision, unless giving up has stored it.
+        is_other = result.refund.note != person.comment and refund.status is not RefundStatus.PROCESSING
+        if is_unknown and is_other:
+            raise RefundInProgress(refund=result.refund)
+        with suppress(DatabaseUnavailable):  # money may have moved, so the answer isn't an error
+            current = self._ledger.get(refund_id)
+            if current.review is None and is_other:
+                raise NothingToResolve(f"Another call refunded {refund_id} again, as {result.refund.id}.")
+            if current.review is not None and not is_unknown:
+                self._ledger.dismiss(current, actor=person.actor, comment=person.comment)
         return result
 
     def _purchase_to_retry(self, refund: RefundRecord) -> Any:

@@ -6,10 +6,13 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from ..errors import InvalidRequest, PurchaseNotFound
 from ..models import IdText, Part, Reason, is_bulk_name, is_storable
+
+Decision = Literal["retry", "failed", "dismiss"]
+"""How a person resolves a review."""
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_NOTE_LENGTH = 500
@@ -144,6 +147,29 @@ def parse_note(value: Any) -> str | None:
             f"note must be text of at most {MAX_NOTE_LENGTH} characters. Nothing was refunded."
         )
     return value
+
+
+def parse_resolution(body: bytes) -> tuple[Decision, str, bool]:
+    """Parse a person's decision about a review: ``{"decision": …, "comment": …, "checked": …}``.
+
+    :return: the decision, the comment, and whether the person checked Stripe's Dashboard.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    fields = _parse_object(body)
+    decision, comment = fields.pop("decision", None), fields.pop("comment", None)
+    checked = fields.pop("checked", False)
+    if fields:
+        raise InvalidRequest("Unknown field. The body can have decision, comment, checked.")
+    decisions = get_args(Decision)
+    if not isinstance(decision, str) or decision not in decisions:
+        raise InvalidRequest(f"decision must be one of {', '.join(decisions)}.")
+    is_text = isinstance(comment, str) and len(comment) <= MAX_NOTE_LENGTH and is_storable(comment)
+    if not is_text or not comment.strip():
+        raise InvalidRequest(f"comment must say what you found, in at most {MAX_NOTE_LENGTH} characters.")
+    if not isinstance(checked, bool):
+        raise InvalidRequest("checked must be true or false.")
+    known: Decision = decision  # type: ignore[assignment]
+    return known, comment, checked
 
 
 def parse_moment(text: str) -> datetime:

@@ -7,12 +7,13 @@ from typing import Any
 
 from flask import Response, request
 
+from ..core.resolution import Person
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
 from ..models import RefundRequest, RefundStatus
 from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
-from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request
+from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, parse_resolution
 from ..schemas.rendering import (
     render_found,
     render_payment,
@@ -76,8 +77,7 @@ def list_purchases() -> Response:
     refunds = current_refunds()
     page = refunds.purchase_search.page(query.filters, query.limit, after=query.after, skip=query.skip)
     purchases = [render_found(each, refunds.purchases.fields) for each in page.items]
-    if refunds.settings.refunds_allow_partial:
-        _add_refunded_amounts(purchases, [each.document["_id"] for each in page.items])
+    _add_refunds(purchases, [each.document["_id"] for each in page.items])
     body = {
         "purchases": purchases,
         "totalPages": -(-page.total // query.limit),
@@ -88,17 +88,26 @@ def list_purchases() -> Response:
     return json_response(body)
 
 
-def _add_refunded_amounts(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
-    """Add what each purchase got back so far; ``None`` if one of its refunds can't be read."""
+def _add_refunds(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
+    """Add the status of each purchase's open refund, and with partial refunds what it got back so far, which
+    is ``None`` if one of its refunds can't be read.
+    """
     summaries = [each["_refunds"] for each in purchases]
     held = {each["payment"] for each in summaries if each["payment"]}
-    payments = {each: each for each in held} | current_refunds().purchases.references.find(held)
+    references = [each for each in held if not each.startswith("pi_")]
+    known = current_refunds().purchases.references.find(references) if references else {}
+    payments = {each: known.get(each, each) for each in held}
     found = current_refunds().ledger.list_for_payments(set(payments.values()))
+    has_amounts = current_refunds().settings.refunds_allow_partial
     for summary, purchase_id in zip(summaries, purchase_ids, strict=True):
         refunds = found.get(payments.get(summary["payment"], ""), [])
-        currencies = [each.currency for each in refunds or [] if each.currency]
-        summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
-        summary["refundedCurrency"] = next(iter(currencies), None)
+        own = [each for each in refunds or [] if purchase_id in each.purchase_ids]
+        unsettled = [each.status.value for each in own if not each.status.is_settled]
+        summary["refundStatus"] = unsettled[-1] if unsettled else None
+        if has_amounts:
+            currencies = [each.currency for each in refunds or [] if each.currency]
+            summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
+            summary["refundedCurrency"] = next(iter(currencies), None)
 
 
 @json_errors
@@ -138,6 +147,26 @@ def show_refund(refund_id: str) -> Response:
     if refund is None:
         raise RefundNotFound
     return json_response({"refund": render_refund(refund, history=True)})
+
+
+@json_errors
+def resolve_refund(refund_id: str) -> Response:
+    """``POST /admin/refunds/<refundId>/resolve``: resolve a refund that needs review."""
+    caller = get_admin()
+    decision, comment, checked = parse_resolution(read_body(MAX_BODY_BYTES))
+    refunds = current_refunds()
+    if refunds.ledger.find(refund_id) is None:
+        raise RefundNotFound
+    person = Person(caller.identity, "api", comment)
+    if decision == "retry":
+        retried = refunds.manual_review.retry(refund_id, person, checked=checked).refund
+        status, message = _ANSWERS[retried.status]
+        return json_response({"message": message, "refund": render_refund(retried)}, status)
+    if decision == "failed":
+        refund = refunds.manual_review.fail(refund_id, person, checked=checked)
+    else:
+        refund = refunds.manual_review.dismiss(refund_id, person)
+    return json_response({"message": "Review closed", "refund": render_refund(refund)})
 
 
 @json_errors

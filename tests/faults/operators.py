@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask_refunds import extension
 from flask_refunds.bulk import BulkPlan
+from flask_refunds.core.resolution import Person
 from flask_refunds.models import RefundRequest
 from flask_refunds.storage.purchase_ids import PurchaseIds
 from tests.faults import oracle
@@ -80,7 +81,8 @@ class Operators:
         before = {each["id"] for each in world.refunds}
         was_live = self.is_live(payment, refund_id)
         answers = []
-        world.call(lambda: answers.append(decide(refund_id, name="ann", comment=comment, **options)), failure)
+        person = Person("ann", "cli", comment)
+        world.call(lambda: answers.append(decide(refund_id, person, **options)), failure)
         mine = [] if failure and failure.kind == SUSPENDED else world.refunds
         made = [it for it in mine if it["id"] not in before and it["payment_intent"] == payment]
         closed = any(it["id"] == refund_id and not it["review"] for it in world.list_refunds(payment))

@@ -52,7 +52,7 @@ class Change:
     after: Any
     payment: Any
     captured: int
-    """What the payment had captured at that moment."""
+    """What the payment had captured when a refund of it last succeeded, else at that moment."""
     beside_open: bool = False
     """Whether a refund of ours was open or has just failed: then the library may have been about to make the
     same change, or have made it, and can't tell later whose it was."""

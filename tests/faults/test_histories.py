@@ -262,6 +262,13 @@ def test_bulk_run_counts_a_payment_once_if_mongodb_refuses_one_of_its_purchases(
     history.run_bulk(name="recall", process="web", failure=support_refunds_a_part, stop_after=None)
 
 
+def test_retry_after_another_call_has_refunded_again_is_not_a_decision(open_history: Opener) -> None:
+    history = open_history(limit=False, past="returned")
+    bank_acts = CallFailure(SUSPENDED, 1, "bank")
+    history.refund(0, None, bank_acts, "web")
+    history.resolve(decision="retry", checks=False, failure=None)
+
+
 def test_payment_with_an_unreadable_refund_has_nothing_left_for_another_call(open_history: Opener) -> None:
     history = open_history(limit=False)
     history.dashboard_refund(index=0, amount=500, status=None)

@@ -118,6 +118,8 @@ class World:
         self.operators = Operators(self)
         self._is_waiting = False
         self._last_call_at, self._quiet_passes = float("-inf"), 0
+        self._captured_at: dict[str, int] = {}
+        """What a payment had captured when a refund of it last succeeded."""
         self._failed_at: defaultdict[Any, int] = defaultdict(lambda: -2)
         self._receiver = self._receive  # signals keep only weak references
         for signal in SIGNALS:
@@ -233,7 +235,7 @@ class World:
             before,
             after,
             payment,
-            self._captured(payment),
+            self._captured_at.get(payment, self._captured(payment)),
             beside_open=any(
                 each["metadata"].get("refund_id") and each["status"] not in ("succeeded", *oracle.GONE)
                 for each in refunds
@@ -416,6 +418,8 @@ class World:
         for refund in self.refunds:
             if refund["status"] in oracle.GONE and not self._ever[refund["id"]] & {*oracle.GONE}:
                 self._failed_at[refund["payment_intent"]] = self._quiet_passes
+            if refund["status"] == "succeeded" and "succeeded" not in self._ever[refund["id"]]:
+                self._captured_at[refund["payment_intent"]] = self._captured(refund["payment_intent"])
             self._ever[refund["id"]].add(refund["status"])
         for document in list(self.db.purchases.find({}, {"status": 1, "stripePaymentIntentId": 1})):
             journal = self.journals[document["_id"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -12,6 +12,7 @@ from unittest.mock import patch
 import pymongo
 import schemathesis
 from bson import ObjectId
+from flask import Flask
 from hypothesis import strategies as st
 from schemathesis import engine
 from schemathesis.core.failures import Failure
@@ -20,7 +21,7 @@ from schemathesis.engine.run import PhaseName
 from schemathesis.transport.wsgi import WSGITransport
 
 from flask_refunds.console import assets
-from flask_refunds.testing import make_event, make_token
+from flask_refunds.testing import StripeSandbox, make_event, make_token
 from tests.canaries import WEBHOOK_SECRET, Canaries, planted
 from tests.fuzz.watch import CountingSandbox, Findings, Watch, Writes
 from tests.hostile.webhooks import REFUND
@@ -30,6 +31,8 @@ _SEND = WSGITransport.send
 PREFIX = "/api/payments"
 CARDS = ("4242424242424242", "4242424242424242", "4000000000007726", "4000000000000259")
 PURCHASES = 600
+RETURNED = 8
+"""Of each 20 purchases, the one whose refund the bank has returned. Its card needs no time."""
 _EXPECTED_ERRORS = (
     "from must be before to.",
     "Use page or after, not both.",
@@ -50,6 +53,8 @@ class Shop:
     """The value of an admin's Authorization header."""
     purchases: list[str]
     intents: list[str]
+    reviews: list[str]
+    """The IDs of refunds that need review."""
 
 
 @dataclass
@@ -95,9 +100,24 @@ def make_shop(uri: str) -> Iterator[Shop]:
                 purchase |= {"stripePaymentIntentId": "pi_unknown"}
         database.purchases.insert_many(purchases)
         ids = [str(each["_id"]) for each in purchases]
+        returned = [number for number in range(PURCHASES) if number % 20 == RETURNED]
+        reviews = _return_refunds(app, sandbox, admin, {ids[each]: intents[each] for each in returned})
         visitor = database.users.insert_one(dict(planted())).inserted_id
         watch = Watch(app, sandbox, writes, canaries, visitor=_bearer(visitor))
-        yield Shop(watch, _bearer(admin), ids, intents)
+        yield Shop(watch, _bearer(admin), ids, intents, reviews)
+
+
+def _return_refunds(
+    app: Flask, sandbox: StripeSandbox, admin: ObjectId, purchases: Mapping[str, str]
+) -> list[str]:
+    """Refund these purchases, let their banks return the money, and return the refunds' IDs."""
+    client, headers = app.test_client(), {"Authorization": _bearer(admin)}
+    for purchase, payment in purchases.items():
+        assert client.post(f"{PREFIX}/admin/refund/{purchase}", headers=headers).status_code == 200
+        sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    command = ["refunds", "reconcile", "--older-than", "0", "--full", "--rate", "1000"]
+    assert app.test_cli_runner().invoke(args=command).exit_code == 1  # refunds need review
+    return [f"{payment}:1" for payment in purchases.values()]
 
 
 def _bearer(user: ObjectId) -> str:
@@ -208,6 +228,8 @@ def _use_existing_ids(schema: Any, shop: Shop) -> None:
 
     @schema.hook
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
+        if context.operation.path.endswith("/resolve"):
+            return strategy | st.fixed_dictionaries({"refundId": st.sampled_from(shop.reviews)})
         known = [name for name in existing if f"{{{name}}}" in context.operation.path]
         if not known:
             return strategy

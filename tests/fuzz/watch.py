@@ -19,7 +19,7 @@ from tests.canaries import Canaries
 from tests.contract import answer_faults, operation_of
 from tests.hostile.webhooks import signed
 
-MAY_WRITE = frozenset(("refundPurchase", "receiveEvent"))
+MAY_WRITE = frozenset(("refundPurchase", "resolveRefund", "receiveEvent"))
 MAY_REQUEST = MAY_WRITE | {"previewRefund"}
 REJECTED = frozenset(
     (

@@ -233,7 +233,7 @@ def test_refund_resolved_as_failed_that_stripe_shows_needs_review(shop: Shop, sa
     age(shop, minutes=1)
     with sandbox_list_failing(sandbox):
         result = shop.flask("resolve", f"{payment}:1", "--failed", "--comment", "I did not look")
-        assert (result.exit_code, "add --checked" in result.output) == (2, True)
+        assert (result.exit_code, "with --checked" in result.output) == (2, True)
         result = shop.flask("resolve", f"{payment}:1", "--failed", "--checked", "--comment", "I did not look")
         assert result.exit_code == 0, result.output
     assert shop.refund(purchase).status_code == 400

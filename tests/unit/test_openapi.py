@@ -42,7 +42,6 @@ def error_classes() -> dict[str, type[errors.RefundsError]]:
         for name, kind in vars(errors).items()
         if inspect.isclass(kind) and issubclass(kind, errors.RefundsError)
     }
-    del found["NothingToResolve"]  # raised by a command only
     return {"InternalError": found.pop("RefundsError"), **found}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flask_refunds.core.resolution import ManualReview
+from flask_refunds.core.resolution import ManualReview, Person
 from flask_refunds.errors import NothingToResolve, OutcomeUnknown
 from flask_refunds.models import RefundRecord, RefundStatus, ReviewCode
 from tests.log_records import LogRecords
@@ -45,7 +45,7 @@ def give_up(harness: RefundHarness, *script: Any, decision: str = "fail", **opti
     review = ManualReview(harness.ledger, harness.purchases, harness.transitions, harness.service)
     harness.stripe.script[:] = script
     try:
-        return getattr(review, decision)(REFUND_ID, name="ann", comment="not at Stripe", **options)
+        return getattr(review, decision)(REFUND_ID, Person("ann", "cli", "not at Stripe"), **options)
     finally:
         harness.stripe.assert_done()
 
@@ -227,7 +227,7 @@ def test_retry_requires_that_stripe_does_not_list_the_refund(harness: RefundHarn
         give_up(harness, UNAVAILABLE, decision="retry")
     assert str(error.value) == (
         f"Stripe doesn't tell whether it made {REFUND_ID} (api_error). Nothing was changed. "
-        "If you see in its Dashboard that this refund isn't there, add --checked."
+        'If its Dashboard doesn\'t show this refund, decide again, with --checked or "checked": true.'
     )
     assert harness.record().status is RefundStatus.PROCESSING
 

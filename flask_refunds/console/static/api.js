@@ -32,10 +32,10 @@ export async function get(path, params = {}, signal) {
 }
 
 /** @returns {Promise<{status: number, refund: object}>} */
-export async function postRefund(purchaseId, fields) {
+export async function post(path, fields) {
   const headers = { "Content-Type": "application/json" };
   const options = { method: "POST", headers, body: JSON.stringify(fields), signal: withTimeout(REFUND_TIMEOUT_MS) };
-  const response = await send(`refund/${encodeURIComponent(purchaseId)}`, options);
+  const response = await send(path, options);
   const { refund, hint } = await read(response);
   return { status: response.status, refund, hint };
 }

@@ -1,6 +1,6 @@
 // Small components that several views share.
 
-import { dateTime, relativeTime } from "./format.js";
+import { dateTime, money, relativeTime } from "./format.js";
 import { errorMessage, SEVERITY, STATUS } from "./messages.js";
 import { dashboardUrl } from "./page_config.js";
 import { href } from "./router.js";
@@ -44,8 +44,10 @@ export function PurchaseLink({ purchase }) {
   return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${content?.type && html`<small>${content.type}</small>`}`;
 }
 
-export const PurchaseAmount = ({ purchase: { amountText } }) =>
-  amountText ? html`<span title="As stored by your shop">${amountText}</span>` : "—";
+export function PurchaseAmount({ purchase: { amountText, status, refundedAmount, refundedCurrency } }) {
+  const isPart = refundedAmount > 0 && status !== "refunded";
+  return html`${amountText ? html`<span title="As stored by your shop">${amountText}</span>` : "—"}${isPart && html`<small>${money(refundedAmount, refundedCurrency)} refunded</small>`}`;
+}
 
 /**
  * A table that is shown as cards on a narrow screen.

@@ -19,6 +19,20 @@ export function money(amount, currency) {
   return new Intl.NumberFormat(undefined, options).format(amount / 10 ** digits);
 }
 
+/** `plainAmount(4800, "usd")` is "48.00", for an input. */
+export function plainAmount(amount, currency) {
+  const digits = decimals(currency.toLowerCase());
+  return (amount / 10 ** digits).toFixed(digits);
+}
+
+/** The minor units of an input such as "5", "5.00" or "5,00"; `null` if it isn't a positive amount in this currency. */
+export function parseAmount(text, currency) {
+  const digits = decimals(currency.toLowerCase());
+  const [, whole, fraction = ""] = /^(\d{1,12})(?:[.,](\d{1,3}))?$/.exec(text.trim()) ?? [];
+  const amount = Number(`${whole}${fraction.padEnd(digits, "0")}`);
+  return amount > 0 && fraction.length <= digits ? amount : null;
+}
+
 const numbers = new Intl.NumberFormat();
 const percents = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
 const dateTimes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });

@@ -53,7 +53,8 @@ const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never ma
 
 /**
  * Describe the result of a refund request.
- * @returns {{severity: string, title: string, text: string, button: string|null}} `button`: the label of the next action
+ * @returns {{severity: string, title: string, text: string, button: string|null, isOutdated?: boolean}}
+ *   `button`: the label of the next action; `isOutdated`: whether that is to look at the payment again
  */
 export function describeResult(result) {
   const { status, code, message, refund, hint } = result;
@@ -62,6 +63,7 @@ export function describeResult(result) {
   if (code === "cross_site_request") return error("Request rejected", `${sentence(message)} Nothing was refunded. ${hint}`);
   if (status === 200 && hint) return warning("Refunded", hint);
   if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
+  if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
 }

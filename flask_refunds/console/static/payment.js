@@ -51,13 +51,14 @@ function Purchases({ purchases, refunds: [latest], openRefundDialog }) {
 }
 
 function Refund({ refund }) {
-  const { id, amount, currency, status, createdAt, reason, note, requestedBy, source, bulkRun, stripeRefundId, failure, review, history } = refund;
+  const { id, amount, currency, part, status, createdAt, reason, note, requestedBy, source, bulkRun, stripeRefundId, failure, review, history } = refund;
   const sourceText = SOURCES[source] ?? source;
   const details = [
     ["Reason", REASONS[reason] ?? "None given"],
     ["Requested by", requestedBy ? html`<span class="code">${requestedBy}</span> (${sourceText})` : sourceText],
     ["Bulk run", bulkRun && html`<span class="code">${bulkRun}</span>`],
     ["Internal note", note],
+    ["Purchase", part?.markRefunded && "Closed with this part"],
     ["Stripe ID", stripeRefundId && html`<span class="code">${stripeRefundId}</span>`],
     ["Failure", failure?.message],
   ];

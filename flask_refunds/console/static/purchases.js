@@ -6,6 +6,7 @@ import { endOfDay, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
 import { purchaseStatuses } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
+import { returnsAll } from "./partial.js";
 import { isSettled } from "./polling.js";
 import { setParam } from "./router.js";
 import { html } from "./ui.js";
@@ -35,6 +36,7 @@ export function Purchases({ params, openRefundDialog }) {
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
 export function applyRefund(purchase, refund) {
   if (!refund.purchaseIds.includes(purchase.id)) return purchase;
+  if (isSettled(refund) && !returnsAll(refund)) return { ...purchase, refundStatus: null };
   if (refund.status === "succeeded") return { ...purchase, status: "refunded", refundable: false, refundStatus: null };
   if (isSettled(refund)) return { ...purchase, status: "completed", refundable: Boolean(purchase.payment), refundStatus: null };
   return { ...purchase, refundStatus: refund.status };
@@ -51,6 +53,9 @@ export const columns = (openRefundDialog) => [
 
 function RefundButton({ purchase, openRefundDialog }) {
   if (!purchase.refundable) return null;
-  const label = `Refund: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
-  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>Refund…</button>`;
+  // With partial refunds, something may be left beside an open one.
+  const isOpen = purchase.refundStatus && purchase.refundedAmount === undefined;
+  const text = isOpen ? "Check refund" : "Refund";
+  const label = `${text}: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
+  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>${text}…</button>`;
 }

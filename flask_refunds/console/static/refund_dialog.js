@@ -7,6 +7,7 @@ import { Dialog } from "./dialog.js";
 import * as draft from "./draft.js";
 import { dateTime, money } from "./format.js";
 import { card, describeResult, REASONS, STATUS } from "./messages.js";
+import { allowsPart, AmountField, chosenAmount, isBarring, partFields, repeatedFields } from "./partial.js";
 import { isSettled } from "./polling.js";
 import { isInProgress, requestRefund } from "./refund_requests.js";
 import { html } from "./ui.js";
@@ -18,7 +19,7 @@ export class RefundDialog extends DataView {
   state = {
     ...this.state,
     result: null, isSlow: false, isSending: isInProgress(this.props.purchaseId),
-    reason: "", note: "", ...this.props.draft,
+    reason: "", note: "", amount: null, closes: false, ...this.props.draft,
   };
 
   componentDidMount() {
@@ -42,14 +43,17 @@ export class RefundDialog extends DataView {
   }
 
   update = (fields) => {
-    this.setState(fields, () => draft.save({ purchaseId: this.props.purchaseId, reason: this.state.reason, note: this.state.note }));
+    const { purchaseId } = this.props;
+    this.setState(fields, () => draft.save({ purchaseId, ...pick(this.state, ["reason", "note", "amount", "closes"]) }));
   };
 
   send = async () => {
-    const { reason, note } = this.state;
+    const { data: preview, reason, note } = this.state;
+    const active = preview && activeRefund(preview);
+    const part = active ? repeatedFields(active) : preview && partFields(preview, this.state);
     this.setState({ isSending: true, isSlow: false });
     this.slowTimer = setTimeout(() => this.setState({ isSlow: true }), SLOW_MS);
-    const result = await requestRefund(this.props.purchaseId, { reason: reason || null, note: note.trim() || null });
+    const result = await requestRefund(this.props.purchaseId, { reason: reason || null, note: note.trim() || null, ...part });
     clearTimeout(this.slowTimer);
     if (result.status !== 401) draft.clear();
     if (this.isUnmounted) return this.props.onLateResult(describeResult(result));
@@ -59,9 +63,16 @@ export class RefundDialog extends DataView {
 
   submit = (event) => {
     event.preventDefault();
+    const { result } = this.state;
+    if (result && describeResult(result).isOutdated) return this.lookAgain();
     // A double click submits twice before the button is disabled.
     if (!isInProgress(this.props.purchaseId)) this.send();
   };
+
+  lookAgain() {
+    this.setState({ data: null, result: null, amount: null });
+    this.load({ fallback: null });
+  }
 
   close = () => {
     draft.clear();
@@ -70,26 +81,33 @@ export class RefundDialog extends DataView {
 
   render(props, state) {
     const { data: preview, result, isSending } = state;
-    const amount = preview && money(preview.payment.refundable, preview.payment.currency);
-    const active = preview?.refunds.find((each) => !isSettled(each));
-    const heading = result || !preview ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
+    const active = preview && activeRefund(preview);
+    const chosen = preview && chosenAmount(preview, state);
+    const amount = preview && money(chosen, preview.payment.currency);
+    const isValid = Boolean(result || active) || chosen !== null;
+    const heading = result || !preview || !isValid ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
     return html`<${Dialog} label="refund-heading" onClose=${this.close}>
       <form onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
         <h2 id="refund-heading">${heading}</h2>
         ${this.loadStatus("Loading the payment from Stripe…")}
-        ${preview && html`<${Preview} ...${preview} isDone=${Boolean(result)} />`}
-        ${preview && !result && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} livemode=${preview.payment.livemode} state=${state} update=${this.update} />`)}
+        ${preview && html`<${Preview} ...${preview} refundsAll=${!result && !active?.part && chosen === preview.payment.refundable} />`}
+        ${preview && !result && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
         <div class="result" tabindex="-1" ref=${(element) => (this.resultElement = element)} role="status">
           ${isSending && html`<${Loading}>${state.isSlow ? "Stripe is slow to respond. You can close this window: the refund continues, and is never made twice." : "Waiting for Stripe…"}<//>`}
           ${result && !isSending && html`<${Result} result=${result} />`}
         </div>
-        <${Buttons} preview=${preview} amount=${amount} active=${active} result=${result} isSending=${isSending} close=${this.close} />
+        <${Buttons} preview=${preview} amount=${amount} isValid=${isValid} active=${active} result=${result} isSending=${isSending} close=${this.close} />
       </form>
     <//>`;
   }
 }
 
-function Preview({ payment, purchases: documents, isDone }) {
+const pick = (object, names) => Object.fromEntries(names.map((name) => [name, object[name]]));
+
+/** The refund that the next request would resume, if any. */
+const activeRefund = (preview) => preview.refunds.find((each) => !isSettled(each) && isBarring(preview, each));
+
+function Preview({ payment, purchases: documents, refundsAll }) {
   const purchases = documents.map((each) => each._refunds);
   const user = purchases.find((each) => each.user)?.user;
   return html`<dl class="details">
@@ -98,15 +116,16 @@ function Preview({ payment, purchases: documents, isDone }) {
       <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}${payment.refunded > 0 && html`, ${money(payment.refunded, payment.currency)} already refunded`}</dd></div>
       <div><dt>For</dt><dd>${purchases.length === 1 ? purchaseTitle(purchases[0]) : html`<ul>${purchases.map((each) => html`<li>${purchaseTitle(each)}</li>`)}</ul>`}</dd></div>
     </dl>
-    ${purchases.length > 1 && !isDone && html`<${Note} severity="warning">One payment covered these ${purchases.length} purchases. <b>All of them will be refunded.</b><//>`}`;
+    ${purchases.length > 1 && refundsAll && html`<${Note} severity="warning">One payment covered these ${purchases.length} purchases. <b>All of them will be refunded.</b><//>`}`;
 }
 
 const ActiveRefund = ({ refund }) =>
   html`<${Note} severity="warning">This refund was requested on ${dateTime(refund.createdAt)}. Its status is <b>${STATUS[refund.status]}</b>. Checking again resumes it; nothing is refunded twice.<//>`;
 
-function Form({ livemode, state, update }) {
+function Form({ preview, purchaseId, state, update }) {
   const { reason, note, isSending } = state;
-  return html`<label class="field"><span>Reason</span>
+  return html`${allowsPart(preview) && html`<${AmountField} preview=${preview} purchaseId=${purchaseId} state=${state} update=${update} />`}
+    <label class="field"><span>Reason</span>
       <select value=${reason} disabled=${isSending} onChange=${(event) => update({ reason: event.currentTarget.value })} aria-describedby="reason-hint">
         <option value="" selected=${!reason}>None given</option>
         ${Object.entries(REASONS).map(([key, text]) => html`<option value=${key} selected=${key === reason}>${text}</option>`)}
@@ -116,7 +135,7 @@ function Form({ livemode, state, update }) {
     <label class="field"><span>Internal note <small class="muted">not shown to the customer</small></span>
       <textarea rows="2" maxlength=${MAX_NOTE_LENGTH} value=${note} disabled=${isSending} onInput=${(event) => update({ note: event.currentTarget.value })}></textarea>
     </label>
-    <p class="muted small-print">The customer receives the money in 5 to 10 business days. Stripe keeps its fee for the payment.${!livemode && " Test mode: no real money moves."}</p>`;
+    <p class="muted small-print">The customer receives the money in 5 to 10 business days. Stripe keeps its fee for the payment.${!preview.payment.livemode && " Test mode: no real money moves."}</p>`;
 }
 
 function Result({ result }) {
@@ -128,13 +147,13 @@ function Result({ result }) {
   <//>`;
 }
 
-function Buttons({ preview, amount, active, result, isSending, close }) {
+function Buttons({ preview, amount, isValid, active, result, isSending, close }) {
   let label = null;
   if (result) label = describeResult(result).button;
   else if (active) label = "Check again";
-  else if (preview) label = preview.payment.refundable > 0 ? `Refund ${amount}` : "Update the purchase status";
+  else if (preview) label = preview.payment.refundable > 0 ? `Refund ${isValid ? amount : ""}` : "Update the purchase status";
   return html`<div class="buttons">
     <button type="button" class="secondary" onClick=${close}>${result || isSending || active ? "Close" : "Cancel"}</button>
-    ${preview && label && html`<button type="submit" class=${active || result ? "" : "danger"} disabled=${isSending} aria-disabled=${isSending}>${isSending ? "Refunding…" : label}</button>`}
+    ${preview && label && html`<button type="submit" class=${active || result ? "" : "danger"} disabled=${isSending || !isValid} aria-disabled=${isSending || !isValid}>${isSending ? "Refunding…" : label}</button>`}
   </div>`;
 }

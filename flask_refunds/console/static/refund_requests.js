@@ -1,6 +1,6 @@
 // Sends refund requests. Each purchase has at most one request in progress, however often the button is pressed.
 
-import { ApiError, NoResponse, postRefund, Rejected } from "./api.js";
+import { ApiError, NoResponse, post, Rejected } from "./api.js";
 import { notify, pollUntilSettled } from "./polling.js";
 
 const inProgress = new Map();
@@ -20,7 +20,7 @@ export function requestRefund(purchaseId, fields) {
 }
 
 async function request(purchaseId, fields) {
-  const result = await postRefund(purchaseId, fields).catch(toResult);
+  const result = await post(`refund/${encodeURIComponent(purchaseId)}`, fields).catch(toResult);
   if (result.refund) {
     notify(result.refund);
     pollUntilSettled(result.refund);

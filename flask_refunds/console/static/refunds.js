@@ -5,6 +5,7 @@ import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
 import { endOfDay, money, startOfDay } from "./format.js";
 import { REASONS, REVIEWS, STATUS } from "./messages.js";
 import { PagedList } from "./paged_list.js";
+import { Resolve } from "./resolve.js";
 import { setParam } from "./router.js";
 import { html } from "./ui.js";
 
@@ -15,6 +16,8 @@ const STATUSES = [
 const REASON_OPTIONS = [["", "Any reason"], ...Object.entries(REASONS)];
 
 const replaceRefund = (item, refund) => (item.id === refund.id ? refund : item);
+/** A review that was closed here keeps its place, with the form's result, until the list is loaded again. */
+const keepReview = (item, refund) => (item.id === refund.id ? { ...refund, review: refund.review ?? item.review } : item);
 
 export function Refunds({ params }) {
   const { q, status, reason, from, to } = params;
@@ -44,27 +47,27 @@ const COLUMNS = [
 export function Reviews({ openRefundDialog }) {
   return html`<h1 tabindex="-1">Refunds that need review</h1>
     <p class="lead">Decide these refunds manually. Each one says what happened and what to do next.</p>
-    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${replaceRefund}
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${keepReview}
       empty=${html`<p>No refunds need review.</p><p class="muted">Every refund is settled or in progress.</p>`}>
       ${(items) => html`<ul class="reviews">${items.map((each) => html`<${Review} key=${each.id} refund=${each} openRefundDialog=${openRefundDialog} />`)}</ul>`}
     <//>`;
 }
 
 function Review({ refund, openRefundDialog }) {
-  const { id, amount, currency, paymentIntent, purchaseIds, status, failure, review } = refund;
+  const { amount, currency, paymentIntent, purchaseIds, status, failure, review } = refund;
   const canRefundAgain = review.code === "failed_after_success" && purchaseIds.length > 0;
   return html`<li class="panel review">
     <div class="panel-head">
       <h2>${REVIEWS[review.code] ?? review.code}</h2>
       <span class="muted"><${Time} iso=${review.since} relative /></span>
     </div>
-    <p><b>${money(amount, currency)}</b> of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
+    <p>${amount === null ? "A refund" : html`<b>${money(amount, currency)}</b>`} of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
     <p>${review.message} ${failure && html`<span class="muted">${failure.message}</span>`}</p>
     <p><b>Next step:</b> ${review.recommendedAction}</p>
     <div class="panel-foot">
       ${canRefundAgain && html`<button type="button" class="secondary small" aria-haspopup="dialog" onClick=${() => openRefundDialog(purchaseIds[0])}>Refund again…</button>`}
       <${DashboardLink} id=${paymentIntent} />
-      <details><summary>Close this review</summary><p>On the server, run: <code>flask refunds resolve ${id} --dismiss --comment "…"</code></p></details>
     </div>
+    <${Resolve} refund=${refund} />
   </li>`;
 }

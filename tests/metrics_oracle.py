@@ -73,7 +73,19 @@ def _records(draw: st.DrawFn) -> dict[str, Any]:
         record["currency"] = draw(st.sampled_from(("usd", "eur", "jpy")))
     if record["source"] != "external" or draw(st.booleans()):
         record["reason"] = draw(st.none() | st.sampled_from(REASONS))
+    if record["source"] != "external" and draw(st.booleans()):
+        record["part"] = draw(_parts())
+    elif record["source"] == "external" and draw(st.integers(0, 3)) == 0:
+        record["duplicateOf"] = "pi_0:1"
     return record
+
+
+def _parts() -> st.SearchStrategy[dict[str, Any]]:
+    """What was requested, which isn't what Stripe reported if the part failed, or was changed there."""
+    amounts, number = st.integers(1, 99_999_999), st.none() | st.integers(1, 3)
+    return st.fixed_dictionaries(
+        {"amount": amounts, "refundable": amounts, "number": number, "markRefunded": st.booleans()}
+    )
 
 
 def _times(draw: st.DrawFn, status: str) -> dict[str, Any]:
@@ -104,24 +116,26 @@ def documents(draw: st.DrawFn) -> Documents:
     if start is not None and end is not None and start >= end:
         start, end = end, start + _MILLISECOND
     return Documents(
-        [{"_id": f"pi_{number}:1", **record} for number, record in enumerate(records)],
-        [{"_id": _id_at(each.pop("created"), number), **each} for number, each in enumerate(purchases)],
+        [{"_id": f"pi_{number // 3}:{number % 3 + 1}", **record} for number, record in enumerate(records)],
+        [{"_id": id_at(each.pop("created"), number), **each} for number, each in enumerate(purchases)],
         start,
         end,
     )
 
 
-def _id_at(moment: datetime, number: int) -> ObjectId:
+def id_at(moment: datetime, number: int) -> ObjectId:
+    """The ID of a purchase that was made at this moment."""
     return ObjectId(int(moment.timestamp()).to_bytes(4, "big") + number.to_bytes(8, "big"))
 
 
-def compute_report(documents: Documents) -> dict[str, Any]:
+def compute_report(documents: Documents, now: datetime = NOW) -> dict[str, Any]:
     """The report as the endpoint shows it."""
     start, end = _range(documents)
-    records = documents.records
+    records = [each for each in documents.records if not each.get("duplicateOf")]
     settled = [each for each in records if each["status"] in SETTLED and start <= each["settledAt"] < end]
     open_ = [(each["status"], each["createdAt"]) for each in records if each["status"] in OPEN]
-    reviews = [(each["review"]["code"], each["review"]["since"]) for each in records if each["review"]]
+    found = [each["review"] for each in documents.records if each["review"]]
+    reviews = [(each["code"], each["since"]) for each in found]
     paid = [each for each in documents.purchases if each["status"] in ("completed", "refunded")]
     paid = [each for each in paid if start <= each["_id"].generation_time < end]
     months = []
@@ -134,8 +148,8 @@ def compute_report(documents: Documents) -> dict[str, Any]:
         "to": _text(end),
         "total": _period(settled, paid),
         "months": months,
-        "open": _backlog(open_, "byStatus"),
-        "reviews": _backlog(reviews, "byCode"),
+        "open": _backlog(open_, "byStatus", now),
+        "reviews": _backlog(reviews, "byCode", now),
     }
 
 
@@ -217,12 +231,12 @@ def _rounded(value: Decimal, to: str) -> float:
     return float(value.quantize(Decimal(to), ROUND_HALF_EVEN))
 
 
-def _backlog(found: Sequence[tuple[str, datetime]], group: str) -> dict[str, Any]:
+def _backlog(found: Sequence[tuple[str, datetime]], group: str, now: datetime) -> dict[str, Any]:
     ages = {"under_1h": 0, "under_1d": 0, "under_7d": 0, "older": 0}
     counts: dict[str, int] = {}
     for value, since in found:
         counts[value] = counts.get(value, 0) + 1
-        ages[_age(NOW - since)] += 1
+        ages[_age(now - since)] += 1
     return {"refunds": len(found), "byAge": ages, group: counts}
 
 

@@ -18,7 +18,7 @@ from .options import filter_options
 
 COLUMNS = (
     *("id", "paymentIntent", "purchaseIds", "status", "amount", "currency", "amountDecimal"),
-    *("reason", "note", "requestedBy", "source", "bulkRun", "isFull", "stripeRefundId"),
+    *("requestedAmount", "reason", "note", "requestedBy", "source", "bulkRun", "isFull", "stripeRefundId"),
     *("failureCode", "failureMessage", "reviewCode", "createdAt", "updatedAt", "settledAt"),
 )
 
@@ -41,8 +41,9 @@ COLUMNS = (
 def export(format_: str, filters: RefundFilter, output: Path | None) -> None:
     """Export refunds, newest first, in UTF-8.
 
-    amount is in the currency's minor unit, amountDecimal in its major unit. Times are ISO 8601 in UTC. In
-    CSV, text that a spreadsheet would take as a formula gets a ' in front.
+    amount is in the currency's minor unit, amountDecimal in its major unit. requestedAmount, in the minor
+    unit, is what a partial refund requested. Times are ISO 8601 in UTC. In CSV, text that a spreadsheet would
+    take as a formula gets a ' in front.
     """
     refunds = current_refunds().refund_search.stream(filters)
     try:
@@ -66,6 +67,7 @@ def _flatten(refund: Refund) -> dict[str, Any]:
     return render_refund(refund) | {
         "purchaseIds": " ".join(map(id_text, refund.purchase_ids)),
         "amountDecimal": decimal_cell(refund.amount, refund.currency),
+        "requestedAmount": refund.part.amount if refund.part else None,
         "isFull": {True: "true", False: "false"}.get(refund.is_full) if refund.amount is not None else None,
         "failureCode": failure.code if failure else None,
         "failureMessage": failure.message if failure else None,

@@ -10,7 +10,6 @@ from typing import Any
 import click
 
 from ..models import Refund
-from ..money import decimal_amount
 from ..schemas.rendering import to_json
 
 
@@ -53,10 +52,9 @@ def printable(text: str) -> str:
 
 
 def format_amount(refund: Refund) -> str:
-    """Return a refund's amount and currency; empty until Stripe has reported them."""
-    if refund.amount is None or refund.currency is None:
-        return ""
-    return f"{decimal_amount(refund.amount, refund.currency)} {refund.currency.upper()}"
+    """Return a refund's amount; until Stripe has reported it and its currency, that of the requested part."""
+    requested = f"{refund.part.amount} minor units" if refund.part else ""
+    return refund.amount_text or requested
 
 
 def format_time(time: datetime) -> str:

@@ -181,6 +181,10 @@ class RefundTransitions:
         """
         if refund.may_have_marked and not self.sync_purchases(refund.payment_intent):
             return
+        if refund.closed_purchase_ids:
+            held = self._purchases.references_of(refund.payment_intent, [refund.charge])
+            if not self._mark_closed(refund, held):
+                return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
         self._forget_undone_marks(refunds)
         self._close_replaced(refund, refunds, actor="reconcile")
@@ -222,7 +226,7 @@ class RefundTransitions:
         if self._may_be_in_progress(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
             return False
-        if not all(self._mark_closed(each, held) for each in refunds):
+        if not all(self._mark_closed(each, held) for each in refunds if _was_rejected(each)):
             return False
         marks = find_unjustified_marks(refunds)
         if not marks:
@@ -402,6 +406,11 @@ def _was_closed(refund: RefundRecord, code: ReviewCode) -> bool:
         if "comment" in entry:  # the next one after the request closed it
             is_closed = entry["actor"] != "reconcile"
     return False
+
+
+def _was_rejected(refund: RefundRecord) -> bool:
+    """Return whether the status of one of its purchases couldn't be written."""
+    return refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
 
 
 def _statuses(refunds: Sequence[RefundRecord]) -> list[RefundStatus]:

@@ -77,8 +77,7 @@ def list_purchases() -> Response:
     refunds = current_refunds()
     page = refunds.purchase_search.page(query.filters, query.limit, after=query.after, skip=query.skip)
     purchases = [render_found(each, refunds.purchases.fields) for each in page.items]
-    if refunds.settings.refunds_allow_partial:
-        _add_refunded_amounts(purchases, [each.document["_id"] for each in page.items])
+    _add_refunds(purchases, [each.document["_id"] for each in page.items])
     body = {
         "purchases": purchases,
         "totalPages": -(-page.total // query.limit),
@@ -89,16 +88,26 @@ def list_purchases() -> Response:
     return json_response(body)
 
 
-def _add_refunded_amounts(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
-    """Add what each purchase got back so far; ``None`` if one of its refunds can't be read."""
+def _add_refunds(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any]) -> None:
+    """Add the status of each purchase's open refund, and with partial refunds what it got back so far, which
+    is ``None`` if one of its refunds can't be read.
+    """
     summaries = [each["_refunds"] for each in purchases]
-    payments = {each["paymentIntent"] for each in summaries if each["paymentIntent"]}
-    found = current_refunds().ledger.list_for_payments(payments)
+    held = {each["payment"] for each in summaries if each["payment"]}
+    references = [each for each in held if not each.startswith("pi_")]
+    known = current_refunds().purchases.references.find(references) if references else {}
+    payments = {each: known.get(each, each) for each in held}
+    found = current_refunds().ledger.list_for_payments(set(payments.values()))
+    has_amounts = current_refunds().settings.refunds_allow_partial
     for summary, purchase_id in zip(summaries, purchase_ids, strict=True):
-        refunds = found.get(summary["paymentIntent"], [])
-        currencies = [each.currency for each in refunds or [] if each.currency]
-        summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
-        summary["refundedCurrency"] = next(iter(currencies), None)
+        refunds = found.get(payments.get(summary["payment"], ""), [])
+        own = [each for each in refunds or [] if purchase_id in each.purchase_ids]
+        unsettled = [each.status.value for each in own if not each.status.is_settled]
+        summary["refundStatus"] = unsettled[-1] if unsettled else None
+        if has_amounts:
+            currencies = [each.currency for each in refunds or [] if each.currency]
+            summary["refundedAmount"] = None if refunds is None else amount_refunded(refunds, purchase_id)
+            summary["refundedCurrency"] = next(iter(currencies), None)
 
 
 @json_errors

@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage
-from tests.browser.sample_data import add_purchase, add_samples
+from tests.browser.sample_data import CARD_PENDING, add_purchase, add_samples
 from tests.live_server import serving
 from tests.shop import Shop, make_app
 
@@ -150,3 +150,28 @@ def test_html_in_names_is_shown_as_text(admin_page: AdminPage, shop: Shop) -> No
     admin_page.open()
     admin_page.row("onerror").get_by_text(html).nth(2).wait_for()
     assert admin_page.page.locator("main img").count() == 0
+
+
+def test_reports_show_charts_and_percentiles_only_of_enough_refunds(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    main = admin_page.page.locator("main")
+    admin_page.open("#/reports")
+    main.get_by_text("No refunds yet in these months.").wait_for()
+    assert main.locator("svg").count() == 0
+    for count in (3, 20):
+        while len(shop.records()) < count:
+            assert shop.refund(add_purchase(shop, sandbox.create_payment(4800))).status_code == 200
+        admin_page.page.reload()
+        main.get_by_text("Refunds per month").wait_for()
+        assert main.get_by_text("95% within", exact=False).first.is_visible() is (count == 20)
+
+
+def test_purchase_with_an_open_refund_is_checked_and_not_refunded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    shop.refund(add_purchase(shop, sandbox.create_payment(4800, card=CARD_PENDING)))
+    admin_page.open()
+    row = admin_page.row("Pruning")
+    row.get_by_text("refund pending").wait_for()
+    assert row.get_by_role("button").inner_text() == "Check refund…"

@@ -67,7 +67,11 @@ def test_purchases_are_listed_newest_first_with_user_and_content(shop: Shop) -> 
     assert response.headers["Cache-Control"] == "no-store"
     user = {"_id": str(ann), "name": "Ann", "email": "ann@example.org"}
     common = {"amount": 19.99, "createdAt": "2024-03-15T10:30:00.000Z", "user": user}
-    shown = {"amountText": "19.99", "user": {"id": str(ann), "name": "Ann", "email": "ann@example.org"}}
+    shown = {
+        "amountText": "19.99",
+        "user": {"id": str(ann), "name": "Ann", "email": "ann@example.org"},
+        "refundStatus": None,
+    }
     assert response.json == {
         "purchases": [
             {
@@ -110,6 +114,22 @@ def test_purchases_are_listed_newest_first_with_user_and_content(shop: Shop) -> 
         "totalPurchases": 2,
         "nextCursor": None,
     }
+
+
+def test_purchase_shows_its_open_refund(shop: Shop, sandbox: StripeSandbox) -> None:
+    statuses = {}
+    for card in ("4000000000007726", "4242424242424242"):
+        payment = sandbox.create_payment(700, card=card)
+        both = [shop.add_purchase(payment) for _ in range(2)]
+        shop.refund(both[0])
+        statuses |= dict.fromkeys(map(str, both), "pending" if card.endswith("7726") else None)
+    unknown = shop.add_purchase(sandbox.create_payment(700))
+    with sandbox.fault("response_lost"):
+        shop.refund(unknown)
+    statuses[str(unknown)] = "processing"
+    statuses[str(shop.add_purchase("ch_1"))] = None
+    shown = [each["_refunds"] for each in get(shop, "/admin/all").json["purchases"]]
+    assert {each["id"]: each["refundStatus"] for each in shown} == statuses
 
 
 def test_empty_list_of_purchases(shop: Shop) -> None:
@@ -375,6 +395,7 @@ def test_list_of_purchases_takes_one_query_per_collection(mongo_uri: str, databa
     assert sorted(counter.commands) == [
         "count purchases",
         "find contents",
+        "find flask_refunds",
         "find purchases",
         "find users",
         "find users",

@@ -8,11 +8,12 @@ import pytest
 from bson import ObjectId
 from werkzeug.test import TestResponse
 
-from flask_refunds import extension
+from flask_refunds import extension, refund_failed, refund_succeeded
 from flask_refunds.testing import Fault, StripeSandbox
 from tests.integration.test_connect import SELLER
 from tests.integration.test_purchase_rules import drop_validator, require_invoice, verify
 from tests.integration.test_references import refer
+from tests.integration.unfinished import reconcile
 from tests.integration.webhooks import PENDING_CARD, SECRET, send
 from tests.shop import Shop, make_app
 
@@ -297,6 +298,27 @@ def test_list_shows_what_each_purchase_got_back(shop: Shop, database: Any, sandb
     assert "refundedAmount" not in list_purchases(plain)[named]
 
 
+@pytest.mark.parametrize("kind", ["charge", "session"])
+def test_list_shows_what_a_purchase_with_a_reference_got_back(
+    shop: Shop, sandbox: StripeSandbox, kind: str
+) -> None:
+    payment = sandbox.create_payment(AMOUNT, "eur")
+    referring, other = shop.add_purchase(refer(sandbox, kind, payment)), shop.add_purchase(payment)
+    unknown, pending = (
+        shop.add_purchase(refer(sandbox, kind, sandbox.create_payment(AMOUNT, card=PENDING_CARD)))
+        for _ in range(2)
+    )
+    assert shop.refund(pending).status_code == 202
+    refund(shop, referring, 500, AMOUNT, 1)
+    refund(shop, other, 300, AMOUNT - 500, 2)
+    shown, requests = list_purchases(shop), len(sandbox.requests)
+    assert [shown[each]["refundedAmount"] for each in (referring, other, unknown)] == [500, 300, 0]
+    assert [shown[each]["refundedCurrency"] for each in (referring, other, unknown)] == ["eur", "eur", None]
+    assert [shown[each]["refundStatus"] for each in (referring, unknown, pending)] == [None, None, "pending"]
+    list_purchases(shop)
+    assert len(sandbox.requests) == requests
+
+
 def list_purchases(shop: Shop) -> dict[ObjectId, Any]:
     """Return what the list says of each purchase."""
     listed = shop.client.get("/api/payments/admin/all", headers=shop.headers()).json["purchases"]
@@ -430,11 +452,59 @@ def test_closed_purchase_that_the_app_completes_again_is_left_alone(
     payment = sandbox.create_payment(AMOUNT)
     purchase = shop.add_purchase(payment)
     refund(shop, purchase, 500, AMOUNT, 1, markRefunded=True)
-    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
     verify(shop, f"{payment}:1")
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
+    reconcile(shop, "--full")
     assert shop.status_of(purchase) == "completed"
     assert shop.refund(purchase).json["refund"]["amount"] == AMOUNT - 500  # the shop gives its fee back, too
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_rest_of_a_closed_purchase_is_refunded_as_a_part(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(AMOUNT)
+    purchase = shop.add_purchase(payment)
+    refund(shop, purchase, 500, AMOUNT, 1, markRefunded=True)
+    shop.db.purchases.update_one({"_id": purchase}, {"$set": {"status": "completed"}})
+    assert refund(shop, purchase, AMOUNT - 500, AMOUNT - 500, 2).status_code == 200
+    assert amounts(sandbox, payment) == [500, AMOUNT - 500]
+    assert shop.status_of(purchase) == "refunded"
+
+
+# Signals
+
+
+@pytest.mark.parametrize("card", ["4242424242424242", PENDING_CARD])
+def test_signals_have_the_amount_of_the_part_and_the_purchase_says_whether_it_is_done(
+    shop: Shop, sandbox: StripeSandbox, card: str
+) -> None:
+    payment = sandbox.create_payment(AMOUNT, "eur", card=card)
+    purchase, other = shop.add_purchase(payment), shop.add_purchase(payment)
+    sent: list[Any] = []
+
+    def receive(sender: Any, refund: Any, refund_id: str, **extra: Any) -> None:
+        done = [str(each) for each in refund.purchase_ids if shop.status_of(each) == "refunded"]
+        sent.append((refund.status, refund.amount, refund.amount_text, refund.is_full, done))
+
+    with refund_succeeded.connected_to(receive), refund_failed.connected_to(receive):
+        for amount, left, closes in ((500, AMOUNT, False), (700, AMOUNT - 500, True)):
+            made = refund(shop, purchase, amount, left, markRefunded=closes).json["refund"]
+            settle(shop, sandbox, made, "succeeded")
+        made = shop.refund(other).json["refund"]
+        settle(shop, sandbox, made, "succeeded")
+        settle(shop, sandbox, made, "failed")
+    assert sent == [
+        ("succeeded", 500, "5.00 EUR", False, []),
+        ("succeeded", 700, "7.00 EUR", False, [str(purchase)]),
+        ("succeeded", 1799, "17.99 EUR", False, [str(other), str(purchase)]),
+        ("failed", 1799, "17.99 EUR", False, [str(purchase)]),
+    ]
+
+
+def settle(shop: Shop, sandbox: StripeSandbox, shown: Any, status: str) -> None:
+    """Let Stripe settle a refund, unless it has that status, and send the event."""
+    if sandbox.refund(shown["stripeRefundId"])["status"] != status:
+        sandbox.settle(shown["stripeRefundId"], status)
+        send(shop, sandbox.events[-1])
 
 
 @pytest.mark.parametrize("kind", ["charge", "session"])

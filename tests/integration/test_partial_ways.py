@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -107,6 +109,23 @@ def test_command_closes_a_purchase(shop: Shop, sandbox: StripeSandbox) -> None:
     assert printed["purchase"]["status"] == "refunded"
     printed = json.loads(shop.flask("refund", str(purchase), *options).output)
     assert printed["replayed"] is True
+
+
+def test_requested_amount_is_visible_before_stripe_reports_it(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = str(shop.add_purchase(sandbox.create_payment(AMOUNT)))
+    part = ("refund", purchase, "--amount", "5", "--refundable", "29.99")
+    sandbox.inject(Fault.REQUEST_LOST, times=2)
+    assert "Submitted" in shop.flask(*part).output
+    for requested in ("500 minor units", "5.00 USD"):
+        assert f"Amount         {requested}\n" in shop.flask("show", purchase).output
+        assert f"  {requested}  " in shop.flask("list").output
+        [row] = csv.DictReader(io.StringIO(shop.flask("export").stdout))
+        reported = "500" if "USD" in requested else ""
+        assert (row["requestedAmount"], row["amount"]) == ("500", reported)
+        assert shop.flask(*part).exit_code == 0
+    shop.flask("refund", purchase)
+    whole, *_ = csv.DictReader(io.StringIO(shop.flask("export").stdout))
+    assert (whole["requestedAmount"], whole["amount"]) == ("", "2499")
 
 
 @pytest.mark.parametrize("options", [("--amount", "5"), ("--mark-refunded",), ("--number", "1")])

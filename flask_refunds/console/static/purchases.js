@@ -53,6 +53,9 @@ export const columns = (openRefundDialog) => [
 
 function RefundButton({ purchase, openRefundDialog }) {
   if (!purchase.refundable) return null;
-  const label = `Refund: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
-  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>Refund…</button>`;
+  // With partial refunds, something may be left beside an open one.
+  const isOpen = purchase.refundStatus && purchase.refundedAmount === undefined;
+  const text = isOpen ? "Check refund" : "Refund";
+  const label = `${text}: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
+  return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>${text}…</button>`;
 }

@@ -10,6 +10,8 @@ import { REASONS } from "./messages.js";
 import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
+const ENOUGH_FOR_PERCENTILES = 20;
+
 export class Reports extends DataView {
   query = ({ params: { from, to } }) => ({ from, to });
 
@@ -39,7 +41,7 @@ function Tiles({ report: { total, open, reviews }, currency }) {
     ["Refunds", number(total.refunds), total.failed > 0 && `${number(total.failed)} failed`],
     ["Amount", currency ? money(amount, currency) : "—", averageAmount !== null && `${number(refunds)} in ${currency.toUpperCase()}, ${money(averageAmount, currency)} on average`],
     ["Refund rate", percent(total.refundRate), `of ${number(total.purchases.paid)} paid purchases`],
-    ["Processing time", duration(total.processingSeconds.median), total.processingSeconds.p95 !== null && `median, 95% within ${duration(total.processingSeconds.p95)}`],
+    ["Processing time", duration(total.processingSeconds.median), total.refunds >= ENOUGH_FOR_PERCENTILES && `median, 95% within ${duration(total.processingSeconds.p95)}`],
     ["Open now", number(open.refunds), open.byAge.older > 0 && `${number(open.byAge.older)} for more than a week`],
     ["Needs review", html`<a href=${href("reviews")}>${number(reviews.refunds)}</a>`],
   ];
@@ -47,6 +49,7 @@ function Tiles({ report: { total, open, reviews }, currency }) {
 }
 
 function Charts({ report, currency }) {
+  if (report.total.refunds === 0) return html`<div class="empty"><p>No refunds yet in these months.</p></div>`;
   const points = (value) => report.months.map((each) => ({ label: month(each.month), short: shortMonth(each.month), value: value(each) }));
   const reasons = Object.entries(report.total.reasons).map(([key, value]) => ({ label: REASONS[key] ?? "None given", value }));
   return html`<div class="charts">
@@ -65,7 +68,7 @@ function MonthTable({ report, currency }) {
     ["Amount", (each) => (currency ? money(totals(each, currency).amount, currency) : "—"), "number"],
     ["Refund rate", (each) => percent(each.refundRate), "number"],
     ["Median time", (each) => duration(each.processingSeconds.median), "number"],
-    ["95% within", (each) => duration(each.processingSeconds.p95), "number"],
+    ["95% within", (each) => (each.refunds >= ENOUGH_FOR_PERCENTILES ? duration(each.processingSeconds.p95) : "—"), "number"],
   ];
   return html`<details class="as-table"><summary>Show as a table</summary>
     <${Table} caption="Refunds by month" columns=${columns} items=${[...report.months].reverse()} keyOf=${(each) => each.month} />

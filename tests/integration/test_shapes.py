@@ -187,6 +187,7 @@ def test_listed_purchase_has_the_same_names_for_every_shape(shop: ShapedShop) ->
         "user": {"id": str(shop.user), "name": "Ann", "email": "ann@example.org"},
         "content": {"id": str(shop.content), "title": "Pruning", "type": "course"},
         "amountText": "19.50 EUR" if shop.shape.unit == "minor" else "1950.00 EUR",
+        "refundStatus": None,
     }
     own = get(shop, "/status/pi_1", shop.user).json["purchase"]
     assert own["_refunds"]["user"] == {"id": str(shop.user)}

@@ -157,8 +157,8 @@ class Classifier:
             return _classified(purchase_id, Result.ALREADY_REFUNDED, "It was refunded elsewhere.", external)
         if purchase.payment_intent is None and purchase.reference is None:
             return _classified(purchase_id, Result.NO_PAYMENT, self._purchases.describe_payment(purchase))
-        completed = [each.purchase_id for each in purchase.completed]
-        return BulkItem(purchase_id, purchase, self._is_primary(purchase_id, completed))
+        siblings = [each.purchase_id for each in purchase.completed] or purchase.ids
+        return BulkItem(purchase_id, purchase, self._is_primary(purchase_id, siblings))
 
     def _is_primary(self, purchase_id: Any, siblings: Iterable[object]) -> bool:
         ids = [each for each in siblings if each in self._purchase_ids]

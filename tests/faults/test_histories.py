@@ -269,6 +269,13 @@ def test_retry_after_another_call_has_refunded_again_is_not_a_decision(open_hist
     history.resolve(decision="retry", checks=False, failure=None)
 
 
+def test_plan_counts_an_unknown_refund_once_if_no_purchase_is_completed(open_history: Opener) -> None:
+    history = open_history(limit=False, past="unknown")
+    for index in range(2):
+        history.mark_purchase(index=index, status="refunded")
+    history.plan_bulk(name="recall", process="web")
+
+
 def test_payment_with_an_unreadable_refund_has_nothing_left_for_another_call(open_history: Opener) -> None:
     history = open_history(limit=False)
     history.dashboard_refund(index=0, amount=500, status=None)

@@ -110,6 +110,18 @@ class AdminPage:
         self.row(text).get_by_role("button", name="Refund").click()
         self.note.wait_for()
 
+    @contextmanager
+    def losing_responses(self) -> Iterator[None]:
+        """Let the server handle refund requests, and lose its responses."""
+
+        def lose(route: Any) -> None:
+            route.fetch()
+            route.abort()
+
+        self.page.route("**/admin/refund/*", lose)
+        yield
+        self.page.unroute("**/admin/refund/*")
+
     def wait_for_result(self, code: str) -> None:
         """Wait until the dialog shows a result: an error code, the refund's status, or ``no_response``."""
         self.dialog.locator(f"[data-code={code}]").wait_for()

@@ -170,16 +170,10 @@ def test_part_whose_answer_was_lost_is_refunded_once(
     payment = sandbox.create_payment(4800)
     add_purchase(shop, payment)
     open_dialog(admin_page)
-
-    def lose_response(route: Any) -> None:
-        route.fetch()
-        route.abort()
-
     amount_field(admin_page).fill("5.00")
-    admin_page.page.route("**/admin/refund/*", lose_response)
-    admin_page.submit_button.click()
-    admin_page.wait_for_result("no_response")
-    admin_page.page.unroute("**/admin/refund/*")
+    with admin_page.losing_responses():
+        admin_page.submit_button.click()
+        admin_page.wait_for_result("no_response")
     admin_page.submit_button.click()
     admin_page.wait_for_result("succeeded")
     assert [each["amount"] for each in sandbox.refunds(payment)] == [500]

@@ -225,15 +225,9 @@ def test_response_lost_after_the_refund_is_repeated_without_a_second_refund(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
 ) -> None:
     payment, _ = open_dialog(admin_page, shop, sandbox)
-
-    def lose_response(route: Any) -> None:
-        route.fetch()
-        route.abort()
-
-    admin_page.page.route("**/admin/refund/*", lose_response)
-    admin_page.submit_button.click()
-    admin_page.wait_for_result("no_response")
-    admin_page.page.unroute("**/admin/refund/*")
+    with admin_page.losing_responses():
+        admin_page.submit_button.click()
+        admin_page.wait_for_result("no_response")
     admin_page.submit_button.click()
     admin_page.wait_for_result("purchase_not_refundable")
     assert sandbox.money_refunded(payment) == 4800

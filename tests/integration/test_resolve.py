@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest import mock
 
 import pytest
 from werkzeug.test import TestResponse
 
+from flask_refunds.errors import DatabaseUnavailable
+from flask_refunds.storage.ledger import Ledger
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import age, reconcile, unknown
 from tests.integration.webhooks import PENDING_CARD
@@ -170,3 +174,29 @@ def test_only_an_admin_decides(shop: Shop, sandbox: StripeSandbox) -> None:
     customer = resolve(shop, f"{payment}:1", json=body, headers=shop.headers(shop.add_user()))
     assert (customer.status_code, customer.json["code"]) == (403, "admin_required")
     assert shop.records()[0]["review"] is not None
+
+
+def test_retry_that_moved_money_is_no_error_if_mongodb_fails_then(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, _ = returned(shop, sandbox)
+    with mock.patch.object(Ledger, "get", side_effect=DatabaseUnavailable) as get:
+        response = decide(shop, f"{payment}:1", "retry")
+    assert (response.status_code, response.json["message"]) == (200, "Refund successful")
+    assert get.called
+    assert sandbox.money_refunded(payment) == 1999
+
+
+def test_marks_stay_while_a_call_works_on_a_refund_in_review(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment, purchase = unknown(shop, sandbox, "request_lost")
+    age(shop, hours=30)
+    reconcile(shop)
+    other = sandbox.dashboard_refund(payment)
+    reconcile(shop, "--full")
+    assert shop.status_of(purchase) == "refunded"
+    sandbox.settle(other["id"], "failed")
+    in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
+    shop.db.flask_refunds.update_one({"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": in_a_minute}})
+    reconcile(shop, "--full")
+    assert shop.status_of(purchase) == "refunded"
+    age(shop, minutes=3)
+    reconcile(shop, "--full")
+    assert shop.status_of(purchase) == "completed"

@@ -176,7 +176,9 @@ def test_only_an_admin_decides(shop: Shop, sandbox: StripeSandbox) -> None:
     assert shop.records()[0]["review"] is not None
 
 
-def test_retry_that_moved_money_is_no_error_if_mongodb_fails_then(shop: Shop, sandbox: StripeSandbox) -> None:
+def test_retry_that_moved_money_answers_200_even_if_mongodb_fails_then(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
     payment, _ = returned(shop, sandbox)
     with mock.patch.object(Ledger, "get", side_effect=DatabaseUnavailable) as get:
         response = decide(shop, f"{payment}:1", "retry")

@@ -269,20 +269,27 @@ def marked_here(changes: Sequence[Change], payment: Payment) -> bool:
     """Return whether the library marked a purchase for this payment and hasn't taken that back itself, as
     far as it can tell.
     """
+    last = _last_own(changes, payment)
+    return last is not None and last.after == "refunded"
+
+
+def _last_own(changes: Sequence[Change], payment: Payment) -> Change | None:
+    """Return the last change for this payment that the library made, as far as it can tell."""
     own = [each for each in changes if each.payment == payment.id]
     own = [
         each
         for each in own
         if each.by == "library" or (each.after == "refunded" and (each.beside_open or each.by == "restore"))
     ]
-    return bool(own) and own[-1].after == "refunded"
+    return own[-1] if own else None
 
 
 def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
     """The library writes one field, from completed to refunded and back, and takes back only its own marks.
 
     It marks a purchase only if the refunds that ever succeeded return everything, or one closed it, and takes
-    a mark back only if one of them is gone.
+    a mark back only if one of them is gone. A mark that the app made beside an open refund may also be taken
+    back until that refund succeeds: the library can't tell it from the mark of a call that was killed.
     """
     for number, each in enumerate(purchase.changes):
         if each.by != "library" or each.payment != payment.id:
@@ -292,9 +299,10 @@ def only_its_own_marks(purchase: Purchase, payment: Payment) -> Broken:
             if not 0 < each.captured <= ever and not _closings(purchase, payment):
                 yield "disagreeing", f"purchase {purchase.id} was marked with {ever} of {each.captured}"
         elif (each.before, each.after) == ("refunded", "completed"):
-            if not marked_here(purchase.changes[:number], payment):
+            mark = _last_own(purchase.changes[:number], payment)
+            if mark is None or mark.after != "refunded":
                 yield "disagreeing", f"purchase {purchase.id}: the app's own mark was taken back"
-            if not each.beside_returned:
+            elif mark.by == "library" and not each.beside_returned:
                 yield "disagreeing", f"purchase {purchase.id} was taken back, and every refund holds"
         else:
             yield "disagreeing", f"purchase {purchase.id} went from {each.before} to {each.after}"

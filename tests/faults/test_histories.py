@@ -300,5 +300,20 @@ def test_dashboard_refund_that_fails_beside_an_unknown_outcome_returns_its_mark(
     history.resolve(decision="fail", checks=True, failure=None)
 
 
+def test_mark_of_the_app_beside_an_unanswered_refund_may_be_taken_back_until_it_succeeds(
+    open_history: Opener,
+) -> None:
+    history = open_history(card=PENDING)
+    for creating in (True, False):
+        history.inject(fault=Fault.BAD_GATEWAY, times=1, creating=creating)
+    history.refund(0, None, None, "web")
+    history.mark_purchase(index=0, status="refunded")
+    reconcile(history)
+    assert purchase_statuses(history) == ["completed"]
+    history.settle(index=0, status="succeeded", reason=None)
+    reconcile(history)
+    assert purchase_statuses(history) == ["refunded"]
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

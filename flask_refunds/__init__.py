@@ -3,6 +3,7 @@
 Add it to an app with ``app.register_blueprint(refunds_bp)``, and configure it in ``app.config``.
 """
 
+from .advice import Advice, advise, customer_message
 from .api import (
     bulk_refund,
     get_refund,
@@ -40,6 +41,7 @@ from .errors import (
 )
 from .extension import check_config
 from .models import Failure, Payment, Reason, Refund, RefundStatus, Review, ReviewCode
+from .refund_details import RefundDetails
 from .signals import refund_failed, refund_needs_review, refund_pending, refund_succeeded
 from .web.auth import authenticate, current_user, require_admin
 from .web.webhooks import handle_event
@@ -48,6 +50,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdminRequired",
+    "Advice",
     "AmountTooLarge",
     "ConfigurationError",
     "CrossSiteRequest",
@@ -65,6 +68,7 @@ __all__ = [
     "RecordUnreadable",
     "Refund",
     "RefundAmbiguous",
+    "RefundDetails",
     "RefundFailed",
     "RefundInProgress",
     "RefundNotFound",
@@ -77,10 +81,12 @@ __all__ = [
     "StripeRateLimited",
     "StripeUnavailable",
     "WebhookNotConfigured",
+    "advise",
     "authenticate",
     "bulk_refund",
     "check_config",
     "current_user",
+    "customer_message",
     "get_refund",
     "handle_event",
     "list_refunds",

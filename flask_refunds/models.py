@@ -15,6 +15,7 @@ from bson import Binary, ObjectId
 from bson.binary import ALL_UUID_SUBTYPES
 
 from .money import decimal_amount
+from .refund_details import NO_DETAILS, RefundDetails
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _REFERENCE = re.compile(r"(pi|ch|py|cs)_(?!\w*_secret_)[0-9A-Za-z_]{1,200}", re.ASCII)
@@ -247,6 +248,8 @@ class Refund:
     settled_at: datetime | None
     part: Part | None
     """What the caller requested, if it is a part of the payment."""
+    details: RefundDetails
+    """What else Stripe tells: the bank's reference, what the customer must do, …"""
     history: Sequence[Mapping[str, Any]]
     """Every change, oldest first, as ``GET /admin/refunds/<refundId>`` shows it."""
 
@@ -353,8 +356,7 @@ class StripeRefund:
     failure: Failure | None
     created: datetime
     request_id: str | None
-    pending_reason: str | None = None
-    """Why Stripe hasn't made it yet, in Stripe's words."""
+    details: RefundDetails = NO_DETAILS
     is_transfer_kept: bool = False
     """Whether the payment was transferred to a connected account that doesn't pay for the refund."""
     charge: str | None = None

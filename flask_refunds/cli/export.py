@@ -20,6 +20,9 @@ COLUMNS = (
     *("id", "paymentIntent", "purchaseIds", "status", "amount", "currency", "amountDecimal"),
     *("requestedAmount", "reason", "note", "requestedBy", "source", "bulkRun", "isFull", "stripeRefundId"),
     *("failureCode", "failureMessage", "reviewCode", "createdAt", "updatedAt", "settledAt"),
+    *("charge", "balanceTransaction", "failureBalanceTransaction", "destination", "reference"),
+    *("referenceType", "referenceStatus", "receiptNumber", "pendingReason"),
+    *("presentmentAmount", "presentmentCurrency"),
 )
 
 
@@ -64,7 +67,9 @@ def export(format_: str, filters: RefundFilter, output: Path | None) -> None:
 
 def _flatten(refund: Refund) -> dict[str, Any]:
     failure, review = refund.failure, refund.review
-    return render_refund(refund) | {
+    rendered = render_refund(refund)
+    return rendered | {
+        **rendered["details"],
         "purchaseIds": " ".join(map(id_text, refund.purchase_ids)),
         "amountDecimal": decimal_cell(refund.amount, refund.currency),
         "requestedAmount": refund.part.amount if refund.part else None,

@@ -7,20 +7,16 @@ from typing import Any
 
 import click
 
+from ..advice import advise, customer_message
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import Refund, RefundStatus, id_text, is_reference
+from ..models import Refund, id_text, is_reference
+from ..refund_details import RefundDetails
 from ..schemas.inputs import parse_purchase_id
 from ..schemas.rendering import render_refund
 from .errors import refunds_command
 from .options import as_json_option
 from .output import format_amount, format_time, print_fields, print_json, print_table
-
-_NEXT_STEPS = {
-    RefundStatus.PROCESSING: "Run flask refunds reconcile: the outcome is unknown.",
-    RefundStatus.PENDING: "Wait: Stripe hasn't completed it. Reconcile checks its status.",
-    RefundStatus.REQUIRES_ACTION: "Wait: Stripe has sent the customer an e-mail, and they must act.",
-}
 
 
 @refunds_command("show")
@@ -61,7 +57,7 @@ def _find(id_: str) -> Sequence[Refund]:
 
 
 def _print(refund: Refund) -> None:
-    failure, review = refund.failure, refund.review
+    failure, review, advice = refund.failure, refund.review, advise(refund)
     print_fields(
         [
             ("Refund", refund.id),
@@ -74,13 +70,35 @@ def _print(refund: Refund) -> None:
             ("Source", refund.source),
             ("Bulk run", refund.bulk_run or ""),
             ("Stripe refund", refund.stripe_refund_id or ""),
+            *_details(refund.details),
             ("Failure", f"{failure.message} ({failure.code})" if failure else ""),
             ("Review", f"{review.message} ({review.code.value})" if review else ""),
             ("Review since", format_time(review.since) if review else ""),
-            ("What to do", review.recommended_action if review else _NEXT_STEPS.get(refund.status, "")),
+            ("What happened", advice.happened),
+            ("The money", advice.money),
+            ("What to do", review.recommended_action if review else advice.action),
+            ("Answer", customer_message(refund)),
         ]
     )
     print_table(("Time", "Status", "Actor", "Stripe request", "Comment"), list(map(_entry, refund.history)))
+
+
+def _details(details: RefundDetails) -> list[tuple[str, str]]:
+    reference = details.reference or details.reference_status
+    kind = f" ({details.reference_type})" if details.reference and details.reference_type else ""
+    asked = f"e-mail to {details.action_email}" if details.action_email else ""
+    until = f"until {format_time(details.action_expires_at)}" if details.action_expires_at else ""
+    return [
+        ("Goes to", (details.destination or "") + (", as a reversal" if details.is_reversal else "")),
+        ("Reference", f"{reference}{kind}" if reference else ""),
+        ("Receipt", details.receipt_number or ""),
+        ("Pending", details.pending_reason or ""),
+        ("To act", ", ".join(filter(None, (asked, until)))),
+        (
+            "Balance",
+            " ".join(filter(None, (details.balance_transaction, details.failure_balance_transaction))),
+        ),
+    ]
 
 
 def _entry(entry: Mapping[str, Any]) -> list[str]:
@@ -89,5 +107,10 @@ def _entry(entry: Mapping[str, Any]) -> list[str]:
         entry["status"],
         entry.get("actor") or "",
         entry.get("stripeRequestId") or "",
-        entry.get("comment") or entry.get("review") or "",
+        entry.get("comment") or entry.get("review") or _news(entry.get("details", {})),
     ]
+
+
+def _news(details: Mapping[str, Any]) -> str:
+    """Return what Stripe told apart from the status, as ``reference: 7492…``."""
+    return ", ".join(f"{name}: {value}" for name, value in details.items())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from ..clock import Deadline
 from ..errors import OutcomeUnknown
-from ..models import RefundRecord, ReviewCode, StripeRefund, UnreadableRefund, is_payment
+from ..models import RefundRecord, RefundStatus, ReviewCode, StripeRefund, UnreadableRefund, is_payment
+from ..refund_details import NO_DETAILS, RefundDetails
 from ..storage.ledger import Ledger
 from ..storage.purchases import Purchases
 from .payments import PaymentResolver
@@ -159,10 +160,13 @@ class StripeSync:
         status: str | None,
         deadline: Deadline,
         account: str | None = None,
+        *,
+        details: RefundDetails = NO_DETAILS,
     ) -> RefundRecord:
-        """Store a refund that an event names. If its status is news, the refund is read.
+        """Store a refund that an event names. If what it says is news, the refund is read.
 
-        :param status: from the event, whose API version isn't known, so nothing else in it is used.
+        :param status: from the event, whose API version isn't known: nothing in it is stored.
+        :param details: from the event.
         :return: the refund record as it is now.
         :raises StripeCallError: the refund can't be read, or other calls kept changing the records.
         :raises DatabaseUnavailable: 500; the same event can be handled again.
@@ -170,7 +174,8 @@ class StripeSync:
 
         def find_current(refunds: Sequence[RefundRecord]) -> RefundRecord | None:
             shown = (stripe_refund_id, status)
-            return next((it for it in refunds if (it.stripe_refund_id, it.status.value) == shown), None)
+            known = (it for it in refunds if (it.stripe_refund_id, it.status.value) == shown)
+            return next((it for it in known if not details.adds_to(it.details)), None)
 
         refund = self._upsert(stripe_refund_id, payment_intent, find_current, deadline, "webhook", account)
         if refund.status.is_settled and status not in (None, refund.status.value):
@@ -243,8 +248,11 @@ def _find_record(refunds: Sequence[RefundRecord], stripe_refund: StripeRefund) -
 
 def find_shown(refunds: Sequence[RefundRecord], stripe_refund: StripeRefund) -> RefundRecord | None:
     """Return the record of this refund if it shows the refund as Stripe does."""
-    shown = (stripe_refund.id, stripe_refund.status, stripe_refund.amount, stripe_refund.currency)
     record = _find_record(refunds, stripe_refund)
-    if record and (record.stripe_refund_id, record.status, record.amount, record.currency) == shown:
-        return record
-    return None
+    if record is None or record.stripe_refund_id != stripe_refund.id:
+        return None
+    return record if _shown(record) == _shown(stripe_refund) else None
+
+
+def _shown(refund: RefundRecord | StripeRefund) -> tuple[RefundStatus, int | None, str | None, RefundDetails]:
+    return refund.status, refund.amount, refund.currency, refund.details

@@ -56,6 +56,7 @@ class RefundTransitions:
         review = _review_of(refund, stripe_refund)
         if stripe_refund.status is refund.status:
             refund = self._mark_read(refund)
+            refund = self._ledger.update_details(refund, stripe_refund.details, actor=actor)
             if review is None or (refund.review is not None and refund.review.code is review):
                 return refund
             shown = stripe_refund if review is ReviewCode.AMOUNT_DIFFERS else None
@@ -354,7 +355,7 @@ def _review_of_transition(refund: RefundRecord, stripe_refund: StripeRefund) -> 
 def _review_of_state(refund: RefundRecord, stripe_refund: StripeRefund) -> ReviewCode | None:
     if _amount_differs(refund, stripe_refund):
         return ReviewCode.AMOUNT_DIFFERS
-    if stripe_refund.status is RefundStatus.PENDING and stripe_refund.pending_reason == _LOW_BALANCE:
+    if stripe_refund.status is RefundStatus.PENDING and stripe_refund.details.pending_reason == _LOW_BALANCE:
         return ReviewCode.BALANCE_TOO_LOW
     moved = refund.status is not stripe_refund.status
     if moved and stripe_refund.status is RefundStatus.SUCCEEDED and stripe_refund.is_transfer_kept:

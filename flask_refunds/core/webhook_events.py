@@ -10,7 +10,7 @@ from ..clock import Deadline
 from ..errors import InvalidRequest, RequestRejected, StripeCallError, StripeUnavailable
 from ..log import LogEvent, log_event
 from ..models import is_account
-from ..stripe_client.parsing import expect
+from ..stripe_client.parsing import expect, parse_details
 from .stripe_sync import StripeSync
 
 REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed", "charge.refund.updated"})
@@ -121,7 +121,9 @@ class EventHandler:
         if payment is None:
             return False
         status = status if isinstance(status, str) else None
-        self._stripe_sync.upsert_from_event(refund_id, payment, status, deadline, account)
+        self._stripe_sync.upsert_from_event(
+            refund_id, payment, status, deadline, account, details=parse_details(obj)
+        )
         return True
 
     def _upsert_payment(self, obj: Mapping[str, Any], deadline: Deadline, account: str | None) -> bool:

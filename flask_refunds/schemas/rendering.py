@@ -15,6 +15,7 @@ from typing import Any
 from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
+from ..advice import advise, customer_message
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
 from ..models import (
     Failure,
@@ -27,6 +28,7 @@ from ..models import (
 )
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
+from ..refund_details import all_details
 from ..storage.search import FoundPurchase
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -173,6 +175,9 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "livemode": refund.livemode,
         "isFull": None if refund.amount is None else refund.is_full,
         "failure": _render_failure(refund.failure),
+        "details": render(all_details(refund.details)),
+        "advice": advise(refund)._asdict(),
+        "customerMessage": customer_message(refund),
         "review": _render_review(refund.review),
         "createdAt": render(refund.created_at),
         "updatedAt": render(refund.updated_at),

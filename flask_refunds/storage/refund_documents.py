@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from ..errors import RecordUnreadable
 from ..log import LogEvent, log_event
 from ..models import Failure, Mark, Part, RefundRecord, RefundStatus, Review, ReviewCode
+from ..refund_details import read_details
 
 _T = TypeVar("_T")
 
@@ -56,6 +57,7 @@ def read_record(document: Mapping[str, Any]) -> RefundRecord:
         updated_at=_expect(document["updatedAt"], datetime),
         settled_at=document.get("settledAt"),
         part=_read_part(document.get("part")),
+        details=read_details(document.get("details")),
         request=document.get("request", {}),
         lease_token=document.get("leaseToken"),
         attempts=document.get("attempts", 0),

@@ -8,9 +8,11 @@ from datetime import datetime, timezone
 from typing import Any, TypeVar, get_args
 
 from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund, UnreadableRefund
+from ..refund_details import RefundDetails
 
 _T = TypeVar("_T")
 _REASONS = get_args(Reason)
+_MAX_TEXT = 500
 _NO_CHARGE = {"amount_refunded": 0}
 """In place of the charge of a payment that wasn't made yet."""
 
@@ -64,11 +66,41 @@ def parse_refund(answer: Mapping[str, Any], request_id: str | None = None) -> St
         failure=_parse_failure(answer, status),
         created=_time(answer["created"]),
         request_id=request_id if request_id is None else _text(request_id),
-        pending_reason=_optional_text(answer.get("pending_reason")),
+        details=parse_details(answer),
         is_transfer_kept=bool(charge.get("transfer")) and not answer.get("transfer_reversal"),
         charge=_text(charge["id"]),
         livemode=charge.get("livemode") is True,
         deciding_transaction=_text(_id_of(answer["balance_transaction"])) if may_be_release else None,
+    )
+
+
+def parse_details(refund: Mapping[str, Any]) -> RefundDetails:
+    """Parse what Stripe tells about a refund besides its status.
+
+    What isn't as documented counts as not told.
+    """
+    destination = _object(refund, "destination_details")
+    kind = _optional_text(destination.get("type"))
+    bank = _object(destination, kind or "")
+    action = _object(_object(refund, "next_action"), "display_details")
+    sent = _object(action, "email_sent")
+    presented = _object(refund, "presentment_details")
+    return RefundDetails(
+        destination=kind,
+        is_reversal={"reversal": True, "refund": False}.get(str(bank.get("type"))),
+        reference=_optional_text(bank.get("reference")),
+        reference_type=_optional_text(bank.get("reference_type")),
+        reference_status=_optional_text(bank.get("reference_status")),
+        pending_reason=_optional_text(refund.get("pending_reason")),
+        instructions_email=_optional_text(refund.get("instructions_email")),
+        action_email=_optional_text(sent.get("email_sent_to")),
+        action_email_sent_at=_optional_time(sent.get("email_sent_at")),
+        action_expires_at=_optional_time(action.get("expires_at")),
+        receipt_number=_optional_text(refund.get("receipt_number")),
+        balance_transaction=_optional_text(_optional_id(refund.get("balance_transaction"))),
+        failure_balance_transaction=_optional_text(_optional_id(refund.get("failure_balance_transaction"))),
+        presentment_amount=_optional_amount(presented.get("presentment_amount")),
+        presentment_currency=_optional_text(presented.get("presentment_currency")),
     )
 
 
@@ -258,7 +290,35 @@ def _text(value: Any) -> str:
 
 
 def _optional_text(value: Any) -> str | None:
-    return _text(value) if isinstance(value, str) else None
+    """Return text of Stripe that isn't needed, cut to what a person reads; ``None`` if it isn't such text."""
+    try:
+        return _text(value)[:_MAX_TEXT] if value is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _optional_time(value: Any) -> datetime | None:
+    try:
+        return _time(value) if value is not None else None
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+def _optional_amount(value: Any) -> int | None:
+    try:
+        return _amount(value) if value is not None else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _optional_id(value: Any) -> Any:
+    return value.get("id") if isinstance(value, Mapping) else value
+
+
+def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object in another, or an empty one."""
+    found = parent.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _amount(value: Any) -> int:

@@ -47,7 +47,7 @@ def normalize(output: str) -> list[str]:
     # An index can be present or missing, and can have another name.
     text = re.sub(r"\} +(?:present|missing)  +(.*?)(?:  +as \S+)?$", r"} \1", text, flags=re.MULTILINE)
     text = re.sub(r"replica set  \S+, ", "replica set  rs, ", text)
-    text = re.sub(r"\b(pi|re|req|ch)_[0-9a-f]+", r"\1_1", text)
+    text = re.sub(r"\b(pi|re|req|ch|txn)_[0-9a-f]+", r"\1_1", text)
     text = re.sub(r"\b(ann|bob)\b", "name", text)
     text = re.sub(r"\d[\d.:TZ+-]*", "1", text)
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]

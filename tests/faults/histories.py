@@ -241,6 +241,12 @@ class History(RuleBasedStateMachine):
         self._with_refund(index, change)
 
     @rule(index=_indexes)
+    def assign_reference(self, index: int) -> None:
+        self._with_refund(
+            index, lambda refund: self._at_stripe(lambda: self.world.sandbox.assign_reference(refund["id"]))
+        )
+
+    @rule(index=_indexes)
     def run_out_of_balance(self, index: int) -> None:
         def change(refund: Any) -> None:
             if refund["status"] == "pending":

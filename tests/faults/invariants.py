@@ -113,6 +113,7 @@ def _describe(refund: Mapping[str, Any]) -> oracle.StripeRefund:
         frozenset({refund["status"]}),
         refund.get("pending_reason"),
         refund.get("failure_reason"),
+        refund["destination_details"]["card"]["reference"],
     )
 
 

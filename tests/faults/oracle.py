@@ -36,6 +36,8 @@ class StripeRefund:
     ever: frozenset[str | None]
     pending_reason: str | None = None
     failure_reason: str | None = None
+    reference: str | None = None
+    """The number by which the customer's bank can find it."""
 
     @property
     def is_live(self) -> bool:
@@ -194,6 +196,8 @@ def never_lost(payment: Payment) -> Broken:
                     "lost",
                     f"{refund.id} is {refund.status}, but {shown['status']} with {shown['amount']} listed",
                 )
+            elif shown["details"]["reference"] != refund.reference:
+                yield "lost", f"{refund.id} is listed without its reference {refund.reference}"
     for invented in listed.keys() - {each.id for each in payment.refunds}:
         yield "lost", f"{invented} is listed, and Stripe doesn't have it"
     for each in payment.shown:

@@ -473,6 +473,7 @@ class World:
             frozenset(self._ever[refund["id"]]),
             refund.get("pending_reason"),
             refund.get("failure_reason"),
+            refund["destination_details"]["card"]["reference"],
         )
 
     def list_refunds(self, payment: str) -> list[Mapping[str, Any]]:

@@ -170,7 +170,7 @@ def test_show_recommends_the_next_step(shop: Shop, sandbox: StripeSandbox) -> No
     payment, purchase = buy(shop, sandbox)
     sandbox.inject("request_lost", times=2)
     shop.flask("refund", purchase)
-    assert "What to do     Run flask refunds reconcile" in shop.flask("show", purchase).output
+    assert "What to do     Wait, and don't pay another way" in shop.flask("show", purchase).output
     shop.flask("reconcile", "--older-than", "0", "--rate", "1000")
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     assert shop.flask("reconcile", "--full").exit_code == 1

@@ -81,6 +81,9 @@ def test_successful_refund_returns_the_purchase_and_the_refund(shop: Shop, sandb
         "livemode": False,
         "isFull": True,
         "failure": None,
+        "details": refund["details"],
+        "advice": refund["advice"],
+        "customerMessage": refund["customerMessage"],
         "review": None,
     }
     assert shop.status_of(purchase) == "refunded"

@@ -30,6 +30,7 @@ from flask_refunds.models import (
     StripeRefund,
 )
 from flask_refunds.purchase_fields import PurchaseFields
+from flask_refunds.refund_details import NO_DETAILS
 from flask_refunds.signals import (
     SignalSender,
     refund_failed,
@@ -140,6 +141,7 @@ def stripe_refund(status: str, **fields: Any) -> StripeRefund:
 
 def make_refund(**fields: Any) -> RefundRecord:
     """Return a refund record with these fields; the others are ``None``."""
+    fields.setdefault("details", NO_DETAILS)
     return RefundRecord(**{each.name: fields.get(each.name) for each in dataclass_fields(RefundRecord)})
 
 

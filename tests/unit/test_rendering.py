@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 
 from flask_refunds.models import Failure, Part, RefundStatus, Review, ReviewCode
 from flask_refunds.purchase_fields import PurchaseFields
+from flask_refunds.refund_details import RefundDetails
 from flask_refunds.schemas.rendering import render, render_found, render_purchase, render_refund, to_json
 from flask_refunds.storage.search import FoundPurchase
 from tests.unit.refund_harness import make_refund
@@ -200,6 +201,9 @@ REFUND = make_refund(
     updated_at=AT,
     settled_at=None,
     part=Part(500, 1999, 1, mark_refunded=True),
+    details=RefundDetails(
+        destination="card", reference="7492", action_expires_at=AT, presentment_amount=2150
+    ),
     request={"payment_intent": "pi_1"},
     lease_token="secret-lease-token",
     attempts=1,
@@ -230,6 +234,32 @@ def test_refund_is_rendered_for_the_api() -> None:
         "livemode": True,
         "isFull": False,
         "failure": {"code": "card_declined", "message": "No."},
+        "details": {
+            "destination": "card",
+            "isReversal": None,
+            "reference": "7492",
+            "referenceType": None,
+            "referenceStatus": None,
+            "pendingReason": None,
+            "instructionsEmail": None,
+            "actionEmail": None,
+            "actionEmailSentAt": None,
+            "actionExpiresAt": time,
+            "receiptNumber": None,
+            "balanceTransaction": None,
+            "failureBalanceTransaction": None,
+            "presentmentAmount": 2150,
+            "presentmentCurrency": None,
+        },
+        "advice": {
+            "happened": "The refund failed, and the bank didn't say why.",
+            "money": "The money is back in your Stripe balance.",
+            "action": "Refund again once. If that fails, too, ask the customer how you can pay them.",
+        },
+        "customerMessage": (
+            "Your refund of 19.99 EUR couldn't be paid out, and the money came back to us. "
+            "Please tell us how we can pay you instead, such as by bank transfer."
+        ),
         "review": {
             "code": "failed_after_success",
             "message": "This refund succeeded, and then the customer's bank returned it.",

@@ -99,6 +99,7 @@ def test_refund_record_has_every_documented_field_before_and_after_stripe_answer
         "livemode": False,
         "currency": "usd",
         "failure": None,
+        "details": {},
         "review": None,
         "history": asked["history"] + [{**each, "review": None} for each in (pending, succeeded)],
     }

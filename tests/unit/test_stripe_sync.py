@@ -58,6 +58,7 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
             "code": "lost_or_stolen_card",
             "message": "Stripe reports this refund as failed (lost_or_stolen_card).",
         },
+        "details": {},
         "history": [{"at": START, "status": "failed", "actor": "webhook", "stripeRequestId": "req_1"}],
     }
 

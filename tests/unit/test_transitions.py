@@ -13,6 +13,7 @@ import pytest
 
 from flask_refunds.errors import DatabaseUnavailable, RefundFailed
 from flask_refunds.models import Failure, RefundRecord, RefundStatus, ReviewCode
+from flask_refunds.refund_details import RefundDetails
 from flask_refunds.signals import refund_failed, refund_succeeded
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.storage.purchases import Purchases
@@ -366,11 +367,15 @@ def review_code(harness: RefundHarness) -> str | None:
 
 def test_refund_pending_for_lack_of_balance_needs_review_until_it_succeeds(harness: RefundHarness) -> None:
     harness.refund((*CREATE, (200, refund_object(status="pending"))))
-    low = stripe_refund("pending", pending_reason="insufficient_funds")
+    low = stripe_refund("pending", details=RefundDetails(pending_reason="insufficient_funds"))
     for _ in range(2):
         harness.transitions.apply(harness.record(), low, actor="reconcile")
     assert review_code(harness) == "balance_too_low"
-    assert len(harness.record().history) == 3
+    asked, pending, reason, review = harness.record().history
+    assert (reason["details"], review["review"]) == (
+        {"pendingReason": "insufficient_funds"},
+        "balance_too_low",
+    )
     harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="reconcile")
     assert review_code(harness) is None
 
@@ -460,7 +465,7 @@ def test_review_that_a_person_closed_stays_closed(
 
 
 def test_review_that_a_person_closed_opens_again_after_a_change(harness: RefundHarness) -> None:
-    waiting = stripe_refund("pending", pending_reason="insufficient_funds")
+    waiting = stripe_refund("pending", details=RefundDetails(pending_reason="insufficient_funds"))
     harness.refund((*CREATE, (200, refund_object(status="pending", pending_reason="insufficient_funds"))))
     harness.ledger.dismiss(harness.record(), actor="cli:ann", comment="topped up")
     harness.transitions.apply(harness.record(), waiting, actor="reconcile")

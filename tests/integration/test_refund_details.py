@@ -56,8 +56,10 @@ def show(shop: Shop, refund: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_webhook(shop: Shop, sandbox: StripeSandbox) -> None:
+    """Without ``charge.refunded``, for which the payment's refunds are listed."""
     for event in sandbox.events:
-        assert send(shop, event).status_code == 200
+        if event["data"]["object"]["object"] == "refund":
+            assert send(shop, event).status_code == 200
 
 
 def by_thin_webhook(shop: Shop, sandbox: StripeSandbox) -> None:

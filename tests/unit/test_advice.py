@@ -87,8 +87,8 @@ def test_every_status_has_advice_and_a_message(status: RefundStatus) -> None:
 def test_message_names_the_card_the_day_the_time_and_the_reference() -> None:
     shown = refund("succeeded", destination="card", is_reversal=False, reference="7492")
     assert customer_message(shown) == (
-        "We sent your refund of 19.50 EUR on 5 March 2026 to the card that you paid with. When it shows is up "
-        "to your bank, usually within 5 to 10 business days. Your bank can find it by the reference 7492."
+        "We sent your refund of 19.50 EUR on 5 March 2026 to the card that you paid with. When it shows is "
+        "up to your bank, usually within 5 to 10 business days. Your bank can find it by the reference 7492."
     )
 
 

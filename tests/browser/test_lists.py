@@ -89,7 +89,7 @@ def test_payment_view_shows_its_refund_and_the_history(
         "Fraudulent",
         "Called twice.",
         "Failed after it succeeded",
-        f"api:{shop.admin_id}",
+        f"Requested by {shop.admin_id}, admin page",
     ):
         assert detail in text
     statuses = refund.locator(".history [data-status]")

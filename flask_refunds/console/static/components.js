@@ -30,16 +30,18 @@ export const Loading = ({ children }) => html`<p class="loading"><span class="sp
 // A purchase is shown by its `_refunds`, whose names don't depend on your app.
 
 /** The customer of a purchase. Only the ID is left of a deleted user. */
-export function Customer({ purchase: { user } }) {
+export function Customer({ purchase }) {
+  const user = purchase?.user;
   if (!user) return "—";
   return html`${user.name ?? html`<span class="code">${user.id}</span>`}${user.email && html`<small>${user.email}</small>`}`;
 }
 
 export const purchaseTitle = ({ content }) => content?.title ?? (content ? `Content ${content.id}` : "Purchase");
 
-/** The title of a purchase, with a link to its payment. */
-export function PurchaseLink({ purchase }) {
-  const { payment, content } = purchase;
+/** The title of a purchase, with a link to its payment. Without a purchase, it is the payment's ID. */
+export function PurchaseLink({ purchase, payment = purchase.payment }) {
+  if (!purchase) return html`<${PaymentLink} id=${payment} />`;
+  const { content } = purchase;
   const title = purchaseTitle(purchase);
   return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${content?.type && html`<small>${content.type}</small>`}`;
 }

@@ -19,16 +19,26 @@ export const SEVERITY = {
   failed: "error", canceled: "error",
 };
 
-/** In a refund's history, `processing` is its first entry. */
-export const HISTORY_STATUS = { ...STATUS, processing: "requested" };
-
 export const REASONS = {
   requested_by_customer: "Requested by the customer",
   duplicate: "Duplicate",
   fraudulent: "Fraudulent",
 };
 
-export const SOURCES = { api: "admin page or API", cli: "command line", app: "the app's code", external: "outside this app" };
+const SOURCES = { api: "admin page", cli: "command line", app: "your app", external: "outside this shop" };
+
+/** Who requested a refund, and where: "Ada Okafor, admin page". */
+export const requester = ({ requestedBy, source }, names = {}) =>
+  [source === "api" ? names[requestedBy] ?? requestedBy : requestedBy, SOURCES[source] ?? source].filter(Boolean).join(", ");
+
+export const PENDING_REASONS = {
+  processing: "the bank or payment service is processing it",
+  insufficient_funds: "the Stripe balance is too low",
+  charge_pending: "the payment hasn't settled yet",
+};
+
+/** What banks call a refund's reference (https://docs.stripe.com/refunds#tracing-refunds). */
+export const REFERENCE_TYPES = { acquirer_reference_number: "acquirer reference number (ARN)" };
 
 export const REVIEWS = {
   failed_after_success: "Failed after it succeeded",

@@ -1,7 +1,7 @@
 // The purchases view: all purchases, filtered by customer, payment, status or date.
 
 import { Customer, PurchaseAmount, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
-import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
+import { CustomerSearch, DateRange, Filters, SearchHint, SelectField, toSearch } from "./filters.js";
 import { endOfDay, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
 import { purchaseStatuses } from "./page_config.js";
@@ -13,22 +13,17 @@ import { html } from "./ui.js";
 
 const STATUSES = [["", "Any status"], ...purchaseStatuses.map((each) => [each, each[0].toUpperCase() + each.slice(1)])];
 
-/** The API's parameters for the filters. */
-function toQuery({ q = "", status, from, to }) {
-  const text = q.trim();
-  const search = /^(pi|ch|py|cs)_/.test(text) ? { paymentIntent: text } : { user: text };
-  return { ...search, status, from: startOfDay(from), to: endOfDay(to) };
-}
-
 export function Purchases({ params, openRefundDialog }) {
+  const { q, status, from, to } = params;
+  const query = { ...toSearch(q), status, from: startOfDay(from), to: endOfDay(to) };
   return html`<h1 tabindex="-1">Purchases</h1>
     <${Filters}>
-      <${SearchField} label="Customer or payment" value=${params.q} placeholder="Email, customer ID or pi_…" onSearch=${setParam("q")} />
-      <${SelectField} label="Status" options=${STATUSES} value=${params.status} onSelect=${setParam("status")} />
+      <${CustomerSearch} value=${q} />
+      <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${toQuery(params)} select=${(each) => each._refunds} update=${applyRefund}
-      empty=${html`<p>No purchases match.</p><p class="muted">Enter the email address exactly as your shop stores it.</p>`}>
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund}
+      empty=${html`<p>No purchases match.</p><${SearchHint} />`}>
       ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
     <//>`;
 }

@@ -9,11 +9,13 @@ import { dateTime, money } from "./format.js";
 import { card, describeResult, REASONS, STATUS } from "./messages.js";
 import { allowsPart, AmountField, chosenAmount, isBarring, partFields, repeatedFields } from "./partial.js";
 import { isSettled } from "./polling.js";
+import { CustomerMessage } from "./refund_panel.js";
 import { isInProgress, requestRefund } from "./refund_requests.js";
 import { html } from "./ui.js";
 
 const SLOW_MS = 4000;
 const MAX_NOTE_LENGTH = 500;
+const ACCEPTED = new Set(["succeeded", "pending", "requires_action"]);
 
 export class RefundDialog extends DataView {
   state = {
@@ -144,7 +146,8 @@ function Result({ result }) {
   return html`<${Note} severity=${severity} title="${title}.">
     <span data-code=${code ?? refund?.status ?? "no_response"}>${text}</span>
     ${refund && html`<span class="note-foot"><${Status} status=${refund.status} /> <${DashboardLink} id=${refund.paymentIntent} /></span>`}
-  <//>`;
+  <//>
+  ${ACCEPTED.has(refund?.status) && html`<${CustomerMessage} refund=${refund} />`}`;
 }
 
 function Buttons({ preview, amount, isValid, active, result, isSending, close }) {

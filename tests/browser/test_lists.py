@@ -175,3 +175,14 @@ def test_purchase_with_an_open_refund_is_checked_and_not_refunded(
     row = admin_page.row("Pruning")
     row.get_by_text("refund pending").wait_for()
     assert row.get_by_role("button").inner_text() == "Check refund…"
+
+
+def test_refund_in_an_unknown_currency_or_time_has_a_dash(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for _ in range(2):
+        shop.refund(add_purchase(shop, sandbox.create_payment(6800)))
+    shop.db.flask_refunds.update_one({}, {"$set": {"currency": "bit coin"}})
+    admin_page.open("#/refunds")
+    admin_page.wait_for_count(2)
+    assert sorted(admin_page.page.locator("tbody .number").all_inner_texts()) == ["$68.00", "—"]

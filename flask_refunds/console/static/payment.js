@@ -1,6 +1,7 @@
 // The payment view: the purchases that one payment paid for, its refunds, and the history of each.
 
 import { get } from "./api.js";
+import { Boundary, brokenRefund } from "./boundary.js";
 import { DashboardLink, Table } from "./components.js";
 import { DataView } from "./data_view.js";
 import { pollUntilSettled } from "./polling.js";
@@ -33,7 +34,7 @@ export class Payment extends DataView {
       ${data && html`<${Purchases} ...${data} openRefundDialog=${openRefundDialog} />
         <h2>Refunds</h2>
         ${data.refunds.length === 0 && html`<div class="empty"><p>This payment has no refunds.</p></div>`}
-        ${data.refunds.map((each) => html`<${RefundPanel} key=${each.id} refund=${each} names=${data.names} />`)}`}`;
+        ${data.refunds.map((each) => html`<${Boundary} key=${each.id} fallback=${brokenRefund}><${RefundPanel} refund=${each} names=${data.names} /><//>`)}`}`;
   }
 }
 
@@ -45,6 +46,6 @@ function Purchases({ purchases, refunds: [latest], openRefundDialog }) {
   return html`<h2>${purchases.length === 1 ? "1 purchase" : `${purchases.length} purchases`}</h2>
     ${purchases.length > 1 && html`<p class="muted">They were paid together, so they are refunded together.</p>`}
     ${purchases.length > 0
-      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} />`
+      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} />`
       : html`<div class="empty"><p>No purchases in this shop use this payment.</p></div>`}`;
 }

@@ -24,7 +24,7 @@ export function Purchases({ params, openRefundDialog }) {
     <//>
     <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund}
       empty=${html`<p>No purchases match.</p><${SearchHint} />`}>
-      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
+      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
 }
 

@@ -1,5 +1,6 @@
 // The refunds view, and the reviews view with the refunds that need manual review.
 
+import { Boundary, brokenRefund } from "./boundary.js";
 import { Customer, DashboardLink, PaymentLink, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
 import { CustomerSearch, DateRange, Filters, SearchHint, SelectField, toSearch } from "./filters.js";
 import { endOfDay, money, startOfDay } from "./format.js";
@@ -36,7 +37,7 @@ export function Refunds({ params }) {
     <//>
     <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun="refund" update=${replaceRefund}
       empty=${html`<p>No refunds match.</p><${SearchHint} />`}>
-      ${(items, isLoading, { names }) => html`<${Table} caption="Refunds, newest first" columns=${columns(names)} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
+      ${(items, isLoading, { names }) => html`<${Table} caption="Refunds, newest first" columns=${columns(names)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
 }
 
@@ -55,7 +56,9 @@ export function Reviews({ openRefundDialog }) {
     <p class="lead">Decide these refunds manually. Each one says what happened and what to do next.</p>
     <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${{ needsReview: "true" }} noun="refund" update=${keepReview}
       empty=${html`<p>No refunds need review.</p><p class="muted">Every refund is settled or in progress.</p>`}>
-      ${(items) => html`<ul class="reviews">${items.map((each) => html`<${Review} key=${each.id} refund=${each} openRefundDialog=${openRefundDialog} />`)}</ul>`}
+      ${(items) => html`<ul class="reviews">${items.map((each) => html`<li key=${each.id} class="panel review">
+        <${Boundary} fallback=${brokenRefund}><${Review} refund=${each} openRefundDialog=${openRefundDialog} /><//>
+      </li>`)}</ul>`}
     <//>`;
 }
 
@@ -63,8 +66,7 @@ function Review({ refund, openRefundDialog }) {
   const { amount, currency, paymentIntent, purchaseIds, status, review, purchase } = refund;
   const user = purchase?.user;
   const canRefundAgain = review.code === "failed_after_success" && purchaseIds.length > 0;
-  return html`<li class="panel review">
-    <div class="panel-head">
+  return html`<div class="panel-head">
       <h2>${REVIEWS[review.code] ?? review.code}</h2>
       <span class="muted"><${Time} iso=${review.since} relative /></span>
     </div>
@@ -79,6 +81,5 @@ function Review({ refund, openRefundDialog }) {
       <${DashboardLink} id=${paymentIntent} />
     </div>
     <${Cancel} refund=${refund} />
-    <${Resolve} refund=${refund} />
-  </li>`;
+    <${Resolve} refund=${refund} />`;
 }

@@ -8,7 +8,7 @@ import { purchaseStatuses } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
 import { returnsAll } from "./partial.js";
 import { isSettled } from "./polling.js";
-import { setParam } from "./router.js";
+import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
 const STATUSES = [["", "Any status"], ...purchaseStatuses.map((each) => [each, each[0].toUpperCase() + each.slice(1)])];
@@ -42,15 +42,19 @@ export const columns = (openRefundDialog) => [
   ["Customer", (each) => html`<${Customer} purchase=${each} />`],
   ["Amount", (each) => html`<${PurchaseAmount} purchase=${each} />`, "number"],
   ["Date", (each) => html`<${Time} iso=${each.createdAt} />`, "muted"],
-  ["Status", (each) => html`<${Status} status=${each.status} />${each.refundStatus && html` <small class="warning-text">refund ${STATUS[each.refundStatus]}</small>`}`],
+  ["Status", (each) => html`<${Status} status=${each.status} />${each.refundStatus && !isUnderWay(each) && html` <small class="warning-text">refund ${STATUS[each.refundStatus]}</small>`}`],
   ["Refund", (each) => html`<${RefundButton} purchase=${each} openRefundDialog=${openRefundDialog} />`, "action"],
 ];
 
+/** Whether a refund is open and takes all that is left. With partial refunds, something may be left beside it. */
+const isOpen = ({ refundable, refundStatus, refundedAmount }) => refundable && refundStatus && refundedAmount === undefined;
+/** Whether Stripe accepted it, so that there is nothing to do but wait. */
+const isUnderWay = (purchase) => isOpen(purchase) && purchase.refundStatus !== "processing";
+
 function RefundButton({ purchase, openRefundDialog }) {
   if (!purchase.refundable) return null;
-  // With partial refunds, something may be left beside an open one.
-  const isOpen = purchase.refundStatus && purchase.refundedAmount === undefined;
-  const text = isOpen ? "Check refund" : "Refund";
+  if (isUnderWay(purchase)) return html`<a class="warning-text" href=${href("payment", purchase.payment)}>Refund ${STATUS[purchase.refundStatus]}</a>`;
+  const text = isOpen(purchase) ? "Check refund" : "Refund";
   const label = `${text}: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
   return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>${text}…</button>`;
 }

@@ -185,6 +185,13 @@ def resolve_refund(refund_id: str) -> Response:
 
 
 @json_errors
+def show_me() -> Response:
+    """``GET /admin/me``: show the admin who is signed in."""
+    caller = get_admin()
+    return json_response({"user": {"id": caller.identity, **current_refunds().users.describe(caller.user)}})
+
+
+@json_errors
 def show_metrics() -> Response:
     """``GET /admin/refunds/metrics``: show the refund report of a range."""
     get_admin()

@@ -13,7 +13,13 @@ from ..extension import current_refunds
 from ..models import Refund, RefundRequest, RefundStatus
 from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
-from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, parse_resolution
+from ..schemas.inputs import (
+    MAX_BODY_BYTES,
+    parse_cancellation,
+    parse_purchase_id,
+    parse_refund_request,
+    parse_resolution,
+)
 from ..schemas.rendering import (
     named_users,
     render_found,
@@ -182,6 +188,18 @@ def resolve_refund(refund_id: str) -> Response:
     else:
         refund = refunds.manual_review.dismiss(refund_id, person)
     return json_response({"message": "Review closed", "refund": render_refund(refund)})
+
+
+@json_errors
+def cancel_refund(refund_id: str) -> Response:
+    """``POST /admin/refunds/<refundId>/cancel``: cancel a refund that waits for the customer."""
+    caller = get_admin()
+    comment = parse_cancellation(read_body(MAX_BODY_BYTES))
+    refunds = current_refunds()
+    if refunds.ledger.find(refund_id) is None:
+        raise RefundNotFound
+    canceled = refunds.cancellation.cancel(refund_id, Person(caller.identity, "api", comment))
+    return json_response({"message": "Refund canceled", "refund": render_refund(canceled, history=True)})
 
 
 @json_errors

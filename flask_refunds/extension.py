@@ -13,6 +13,7 @@ from flask import Flask, current_app
 
 from .config import Settings, check_settings, read_settings, read_token_settings
 from .config.tokens import TokenSettings
+from .core.cancellation import Cancellation
 from .core.payments import PaymentResolver
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
@@ -113,6 +114,7 @@ class Refunds:
             clock=clock,
         )
         self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
+        self.cancellation = Cancellation(self.ledger, self.stripe_sync, self.gateway)
 
     @cached_property
     def verifier(self) -> TokenVerifier:

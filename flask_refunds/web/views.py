@@ -13,7 +13,13 @@ from ..extension import current_refunds
 from ..models import Refund, RefundRequest, RefundStatus
 from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
-from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, parse_resolution
+from ..schemas.inputs import (
+    MAX_BODY_BYTES,
+    parse_cancellation,
+    parse_purchase_id,
+    parse_refund_request,
+    parse_resolution,
+)
 from ..schemas.rendering import (
     named_users,
     render_found,
@@ -113,6 +119,13 @@ def _add_refunds(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any
 
 
 @json_errors
+def show_me() -> Response:
+    """``GET /admin/me``: show the admin who is signed in."""
+    caller = get_admin()
+    return json_response({"user": {"id": caller.identity, **current_refunds().users.describe(caller.user)}})
+
+
+@json_errors
 def show_purchase(payment_intent_id: str) -> Response:
     """``GET /status/<paymentIntentId>``: show the caller's own purchase.
 
@@ -185,10 +198,15 @@ def resolve_refund(refund_id: str) -> Response:
 
 
 @json_errors
-def show_me() -> Response:
-    """``GET /admin/me``: show the admin who is signed in."""
+def cancel_refund(refund_id: str) -> Response:
+    """``POST /admin/refunds/<refundId>/cancel``: cancel a refund that waits for the customer."""
     caller = get_admin()
-    return json_response({"user": {"id": caller.identity, **current_refunds().users.describe(caller.user)}})
+    comment = parse_cancellation(read_body(MAX_BODY_BYTES))
+    refunds = current_refunds()
+    if refunds.ledger.find(refund_id) is None:
+        raise RefundNotFound
+    canceled = refunds.cancellation.cancel(refund_id, Person(caller.identity, "api", comment))
+    return json_response({"message": "Refund canceled", "refund": render_refund(canceled, history=True)})
 
 
 @json_errors

@@ -97,7 +97,7 @@ class App extends Component {
     const isVisible = isSignedIn || session.wasSignedIn();
     return html`<a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
       <header class="bar"><div class="container">
-        <span class="brand">Refunds${isTest && html`<span class="status warning">test mode</span>`}</span>
+        <span class="brand">Refunds${isTest && html`<span class="status warning">test<span class="wide"> mode</span></span>`}</span>
         <nav aria-label="Views">${NAV.map(([view, label]) => html`<${NavLink} view=${view} label=${label} route=${route} count=${view === "reviews" ? reviewCount : 0} />`)}</nav>
         <div class="account">
           ${isSignedIn && user && html`<span class="muted" title=${user.email ?? user.id}><span class="visually-hidden">Signed in as </span>${user.name ?? user.email ?? user.id}</span>`}

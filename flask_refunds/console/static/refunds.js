@@ -93,8 +93,6 @@ function Review({ refund, openRefundDialog }) {
     </div>
     <p><b>${amount === null ? "A refund" : money(amount, currency)}</b> of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
     ${purchase && html`<p>For ${purchaseTitle(purchase)}${user && `, ${[user.name, user.email].filter(Boolean).join(", ") || user.id}`}</p>`}
-    <p>${review.message}</p>
-    <p><b>Next step:</b> ${review.recommendedAction}</p>
     <${Advice} refund=${refund} />
     <${CustomerMessage} refund=${refund} />
     <div class="panel-foot">

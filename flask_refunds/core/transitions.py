@@ -410,7 +410,7 @@ def _was_closed(refund: RefundRecord, code: ReviewCode) -> bool:
             break
         if entry.get("review") == code.value:
             return is_closed
-        if "comment" in entry:  # the next one after the request closed it
+        if "comment" in entry and "decision" not in entry:  # the next one after the request closed it
             is_closed = entry["actor"] != "reconcile"
     return False
 

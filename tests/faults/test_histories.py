@@ -57,8 +57,8 @@ def open_history() -> Iterator[Callable[..., History]]:
 
 def test_random_histories_break_no_promise() -> None:
     before = History.count
-    run_histories(100, seed=None)
-    assert History.count - before >= 100
+    run_histories(60, seed=None)
+    assert History.count - before >= 60
 
 
 def test_random_histories_on_mongodb_break_no_promise(servers: Mapping[str, Mongod]) -> None:
@@ -70,9 +70,9 @@ def test_histories_look_the_same_on_mongodb_and_mongomock(servers: Mapping[str, 
     """Without failures, because a call has other steps on MongoDB."""
     undisturbed = mock.patch.object(world, "call", side_effect=lambda *_: call(None))
     with undisturbed, servers[STANDALONE].client() as client:
-        on_mongodb = run_histories(20, seed=7, database=partial(fresh_database, client))
-        on_mongomock = run_histories(20, seed=7)
-    assert len(on_mongodb) >= 20
+        on_mongodb = run_histories(12, seed=7, database=partial(fresh_database, client))
+        on_mongomock = run_histories(12, seed=7)
+    assert len(on_mongodb) >= 12
     assert on_mongodb == on_mongomock
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("stripe_webhook")
 
 
 def open_payment(admin_page: AdminPage, payment: str) -> Any:
-    """Reload the payment view, and return its refund."""
+    """Load the payment view again, and return its refund."""
     admin_page.open(f"#/payment/{payment}")
     admin_page.page.reload()
     panel = admin_page.page.get_by_role("article")

@@ -97,7 +97,6 @@ class Stories:
         yield 8, self._waits_for_customer()
         yield 6, self._on_its_way()
         yield 4, self._partly_refunded_in_dashboard()
-        yield 0.1, self._reconciled()
 
     # Ordinary purchases
 
@@ -311,10 +310,6 @@ class Stories:
         past, bought = self._past, self._past.buy("Eilidh Campbell", PRUNING)
         yield timedelta(days=2)
         past.refund_at_stripe(bought, 1000)
-
-    def _reconciled(self) -> Story:
-        self._past.reconcile()
-        yield from ()
 
     def _buy_by_konbini(self, customer: str) -> Bought:
         return self._past.buy(customer, MOSS, method="konbini")

@@ -13,6 +13,7 @@ from flask import Flask, current_app
 
 from .config import Settings, check_settings, read_settings, read_token_settings
 from .config.tokens import TokenSettings
+from .core.cancellation import Cancellation
 from .core.payments import PaymentResolver
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
@@ -29,6 +30,7 @@ from .instrumentation import Observer, Observers
 from .metrics.aggregation import MetricsQuery
 from .signals import SignalSender
 from .storage.connection import connect, majority_collection
+from .storage.customers import Customers
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.receiver_registry import ReceiverRegistry
@@ -71,6 +73,9 @@ class Refunds:
         references = References(majority_collection(database, f"{settings.refunds_collection}.references"))
         self.purchases = Purchases(purchases, records, references, settings.purchase_fields)
         self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields)
+        has_loader = settings.refunds_user_loader is not None
+        id_fields = {"_id", *(() if has_loader else (settings.user_id_field,))}
+        self.customers = Customers(users, settings.refunds_user_fields, id_fields)
         self.purchase_search = PurchaseSearch(
             purchases,
             users,
@@ -79,8 +84,9 @@ class Refunds:
             user_fields=settings.refunds_user_fields,
             content_fields=settings.refunds_content_fields,
             references=references,
+            customers=self.customers,
         )
-        self.refund_search = RefundSearch(records, references)
+        self.refund_search = RefundSearch(records, references, self.purchase_search.payments_of)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
         self.payments = PaymentResolver(self.purchases, self.gateway)
         self.stripe_sync = StripeSync(
@@ -108,6 +114,7 @@ class Refunds:
             clock=clock,
         )
         self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
+        self.cancellation = Cancellation(self.ledger, self.stripe_sync, self.gateway)
 
     @cached_property
     def verifier(self) -> TokenVerifier:

@@ -315,5 +315,16 @@ def test_mark_of_the_app_beside_an_unanswered_refund_may_be_taken_back_until_it_
     assert purchase_statuses(history) == ["refunded"]
 
 
+def test_mark_that_mongodb_refused_to_take_back_is_not_forgotten_beside_an_unknown_refund(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, past="refused")
+    history.set_database_clock(seconds=-10 * 24 * 3600)
+    history.refuse_updates(index=0, refusal="unique index")
+    bank_acts = CallFailure(SUSPENDED, 2, "bank")
+    history.run_bulk(name="recall", process="web", failure=bank_acts, stop_after=None)
+    history.set_database_clock(seconds=0)
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

@@ -274,7 +274,9 @@ class RefundTransitions:
     def _forget_undone_marks(self, refunds: Sequence[RefundRecord]) -> None:
         """Leave purchases that were marked as completed again to the app."""
         undone = [] if self._may_be_in_progress(refunds) else find_unjustified_marks(refunds)
-        if undone:
+        # Another refund of the payment may have marked them, whose own verification comes later.
+        is_marked = any(each.may_have_marked for each in refunds)
+        if undone and (not is_marked or self.sync_purchases(refunds[0].payment_intent)):
             self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
 
     def _close_replaced(self, refund: RefundRecord, refunds: Sequence[RefundRecord], *, actor: str) -> None:

@@ -155,6 +155,9 @@ export function errorMessage({ status, code, message, hint }) {
   return status ? withHint(message, hint) : "The server isn't responding.";
 }
 
+/** Whether the same request may have another result. What the API refuses with 4xx stays refused, except for a conflict. */
+export const canRetry = ({ status, code }) => !code || status >= 500 || status === 409;
+
 const withHint = (message, hint) => [sentence(message), hint].filter(Boolean).join(" ");
 
 const sentence = (text = "") => (text && !/[.!?…]$/.test(text) ? `${text}.` : text ?? "");

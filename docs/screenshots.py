@@ -182,7 +182,7 @@ def take_result(page: Page, url: str) -> None:
 
 def take_reviews(page: Page, url: str) -> None:
     page.goto(f"{url}#/reviews")
-    page.get_by_text("Next step:").wait_for()
+    page.get_by_text("Close this review").wait_for()
 
 
 def take_reports(page: Page, url: str) -> None:

@@ -58,11 +58,13 @@ def test_page_contains_no_secret_and_no_inline_code() -> None:
 def test_page_contains_the_escaped_settings() -> None:
     page = make_client(
         REFUNDS_LOGIN_URL='/in?"><b>',
+        REFUNDS_ORDER_URL='/o/{id}?"><b>',
         STRIPE_SECRET_KEY="rk_live_1",
         REFUNDS_STATUS_COMPLETED=['"><b>', 3, True],
         REFUNDS_STATUS_REFUNDED="returned",
     ).get("/api/payments/admin/")
     assert 'data-mode="live" data-login-url="/in?&#34;&gt;&lt;b&gt;" data-statuses="' in page.text
+    assert 'data-order-url="/o/{id}?&#34;&gt;&lt;b&gt;">' in page.text
     [statuses] = re.findall('data-statuses="(.*?)"', page.text)
     expected = ['"><b>', "3", "true", "returned", "pending", "failed"]
     assert json.loads(html.unescape(statuses)) == expected

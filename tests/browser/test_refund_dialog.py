@@ -82,7 +82,7 @@ def test_disputed_payment_cannot_be_refunded(
     admin_page.dialog.get_by_text("The customer disputed this payment with their bank.").wait_for()
     link = admin_page.dialog.get_by_role("link", name="View in Stripe")
     assert link.get_attribute("href") == f"https://dashboard.stripe.com/test/payments/{payment}"
-    assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Cancel"]
+    assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Close"]
     assert_accessible_in_every_window(admin_page.page)
 
 
@@ -260,6 +260,16 @@ def test_preview_loads_again_after_stripe_was_unreachable(
     assert admin_page.submit_button.count() == 0
     admin_page.dialog.get_by_role("button", name="Try again").click()
     admin_page.dialog.get_by_role("heading", name="Refund $48.00?").wait_for()
+
+
+def test_payment_that_stripe_does_not_know_offers_no_other_try(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    add_purchase(shop, "pi_of_another_account")
+    admin_page.open()
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    admin_page.dialog.get_by_role("alert").get_by_text("Stripe doesn't know").wait_for()
+    assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Close"]
 
 
 def test_request_lost_before_the_server_can_be_repeated(

@@ -125,7 +125,7 @@ def test_pending_refund_says_why_and_what_to_do(
     sandbox.set_refund(sandbox.refunds(payment)[0]["id"], pending_reason="charge_pending")
     sandbox.wait_delivered()
     panel = open_payment(admin_page, payment)
-    assert_shows(panel, "Why pending the payment hasn't settled yet", "What to do Wait.")
+    assert_shows(panel, "Why pending The payment hasn't settled yet", "What to do Wait.")
     assert panel.get_by_text("Bank reference").count() == 0
 
 

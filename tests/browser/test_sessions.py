@@ -77,6 +77,7 @@ def test_signed_in_admin_refunds_without_a_token(
     [record] = shop.records()
     assert (record["requestedBy"], record["note"]) == (str(shop.admin_id), "By session.")
     assert tab.page.get_by_role("button", name="Sign out").count() == 0
+    assert tab.page.locator("header").get_by_text("Signed in as Ann").count() == 1
     assert tab.page.evaluate("() => sessionStorage.getItem('flask_refunds.token')") is None
 
 

@@ -1,7 +1,7 @@
 // Small components that several views share.
 
 import { dateTime, isTime, money, relativeTime } from "./format.js";
-import { errorMessage, SEVERITY, STATUS } from "./messages.js";
+import { canRetry, errorMessage, SEVERITY, STATUS } from "./messages.js";
 import { dashboardUrl, orderUrl } from "./page_config.js";
 import { href } from "./router.js";
 import { Component, html } from "./ui.js";
@@ -22,7 +22,7 @@ export const Note = ({ severity = "", title, children, role }) =>
 
 export const ErrorNote = ({ error, onRetry }) =>
   html`<${Note} severity="error" role="alert">
-    ${errorMessage(error)} <button type="button" class="link" onClick=${onRetry}>Try again</button>
+    ${errorMessage(error)} ${canRetry(error) && html`<button type="button" class="link" onClick=${onRetry}>Try again</button>`}
   <//>`;
 
 export const Loading = ({ children }) => html`<p class="loading"><span class="spinner" aria-hidden="true"></span>${children}</p>`;

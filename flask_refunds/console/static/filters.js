@@ -49,7 +49,7 @@ export function toSearch(typed = "") {
 export const CustomerSearch = ({ value }) =>
   html`<${SearchField} label="Customer or payment" value=${value} placeholder="E-mail, customer ID or pi_…" onSearch=${setParam("q")} />`;
 
-export const SearchHint = () => html`<p class="muted">You can search for a customer's whole e-mail address or ID, and for a payment: pi_…, ch_… or cs_….</p>`;
+export const SearchHint = () => html`<p class="muted">You can search for a customer's whole e-mail address or ID, or for the ID of a payment (pi_…, ch_… or cs_…).</p>`;
 
 export const SelectField = ({ label, options, value = "", onSelect }) =>
   html`<label class="field">

@@ -1,7 +1,7 @@
 // The entries of a refund's history, as sentences.
 
 import { dateTime, money } from "./format.js";
-import { PENDING_REASONS, REVIEWS, STATUS } from "./messages.js";
+import { nameOf, PENDING_REASONS, REVIEWS, STATUS } from "./messages.js";
 
 const PLACES = { api: "admin page", cli: "command line", app: "your app" };
 
@@ -40,7 +40,7 @@ const HAS_STATUS = {
 /** Who acted and where, from `api:<user ID>`, `cli:<name>` or `app:<name>`. */
 function personOf(actor, names) {
   const [, kind, id] = /^(\w+)(?::(.*))?$/s.exec(actor ?? "") ?? [];
-  const name = id && (kind === "api" ? names[id] ?? id : id);
+  const name = id && kind !== "cli" ? nameOf(id, names) : id;
   return [name, PLACES[kind] ?? kind].filter(Boolean).join(", ") || "—";
 }
 
@@ -54,7 +54,7 @@ const DETAILS = {
   reference: (value) => `Bank reference ${value} arrived`,
   referenceStatus: (value, { reference }) => !reference && value === "unavailable" && "The bank gives no reference",
   isReversal: (value) => value && "Stripe reversed the charge",
-  pendingReason: (value) => `Pending: ${PENDING_REASONS[value] ?? value}`,
+  pendingReason: (value) => PENDING_REASONS[value] ?? `Pending: ${value}`,
   actionEmail: (value) => `Stripe wrote to ${value}`,
   actionExpiresAt: (value) => `The customer has until ${dateTime(value)}`,
   receiptNumber: (value) => `Receipt number ${value} arrived`,

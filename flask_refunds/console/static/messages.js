@@ -27,14 +27,17 @@ export const REASONS = {
 
 const SOURCES = { api: "admin page", cli: "command line", app: "your app", external: "outside this shop" };
 
+/** The name of a user, or else the ID. */
+export const nameOf = (id, names) => (names && Object.hasOwn(names, id) ? names[id] : id);
+
 /** Who requested a refund, and where: "Ada Okafor, admin page". */
-export const requester = ({ requestedBy, source }, names = {}) =>
-  [source === "api" ? names[requestedBy] ?? requestedBy : requestedBy, SOURCES[source] ?? source].filter(Boolean).join(", ");
+export const requester = ({ requestedBy, source }, names) =>
+  [source === "cli" ? requestedBy : nameOf(requestedBy, names), SOURCES[source] ?? source].filter(Boolean).join(", ");
 
 export const PENDING_REASONS = {
-  processing: "the bank or payment service is processing it",
-  insufficient_funds: "the Stripe balance is too low",
-  charge_pending: "the payment hasn't settled yet",
+  processing: "The bank or payment service is processing it",
+  insufficient_funds: "The Stripe balance is too low",
+  charge_pending: "The payment hasn't settled yet",
 };
 
 /** What banks call a refund's reference (https://docs.stripe.com/refunds#tracing-refunds). */
@@ -154,6 +157,9 @@ export function errorMessage({ status, code, message, hint }) {
   if (code === "admin_required") return "Admin access required. You are signed in, but not as an admin.";
   return status ? withHint(message, hint) : "The server isn't responding.";
 }
+
+/** Whether the same request may have another result. What the API refuses with 4xx stays refused, except for a conflict. */
+export const canRetry = ({ status, code }) => !code || status >= 500 || status === 409;
 
 const withHint = (message, hint) => [sentence(message), hint].filter(Boolean).join(" ");
 

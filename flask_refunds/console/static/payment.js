@@ -14,7 +14,7 @@ export class Payment extends DataView {
 
   async fetch(signal) {
     const query = { paymentIntent: this.props.id, limit: "100" };
-    const [{ purchases }, { refunds, names = {} }] = await Promise.all([
+    const [{ purchases }, { refunds, names }] = await Promise.all([
       get("all", query, signal),
       get("refunds", { ...query, history: "true" }, signal),
     ]);

@@ -124,11 +124,7 @@ function Preview({ payment, purchases: documents, refundsAll }) {
 
 const paidWith = ({ card, method }) => (card ? cardText(card) : method?.replaceAll("_", " ") ?? "not by card");
 
-/** Where the money goes, and when. */
-function destination({ goesTo, card, livemode }) {
-  const sentence = goesTo ?? `The money goes back to ${card ? `the card ${cardText(card)}` : "the payment method that the customer used"}.`;
-  return `${sentence} ${WHEN} Stripe keeps its fee for the payment.${livemode ? "" : " Test mode: no real money moves."}`;
-}
+const destination = ({ goesTo, card }) => goesTo ?? `The money goes back to ${card ? `the card ${cardText(card)}` : "the payment method that the customer used"}.`;
 
 /** Stripe refunds no payment whose dispute is decided by the bank. Older servers don't tell inquiries apart. */
 const isChargeback = ({ dispute, disputed }) => dispute === "chargeback" || (disputed && dispute === undefined);
@@ -154,7 +150,8 @@ function Form({ preview, purchaseId, state, update }) {
   const { reason, note, isSending } = state;
   const { payment } = preview;
   const isPart = (chosenAmount(preview, state) ?? payment.refundable) < payment.refundable;
-  return html`${allowsPart(preview) && html`<${AmountField} preview=${preview} purchaseId=${purchaseId} state=${state} update=${update} />`}
+  return html`${payment.refundable > 0 && html`<p>${isPart ? "This is a part of the payment." : `This is a full refund${payment.refunded > 0 ? " of what is left" : ""}.`} ${destination(payment)}</p>`}
+    ${allowsPart(preview) && html`<${AmountField} preview=${preview} purchaseId=${purchaseId} state=${state} update=${update} />`}
     ${payment.needsEmail && html`<${EmailField} preview=${preview} state=${state} update=${update} />`}
     <label class="field"><span>Reason</span>
       <select value=${reason} disabled=${isSending} onChange=${(event) => update({ reason: event.currentTarget.value })} aria-describedby="reason-hint">
@@ -166,7 +163,7 @@ function Form({ preview, purchaseId, state, update }) {
     <label class="field"><span>Internal note <small class="muted">not shown to the customer</small></span>
       <textarea rows="2" maxlength=${MAX_NOTE_LENGTH} value=${note} disabled=${isSending} onInput=${(event) => update({ note: event.currentTarget.value })}></textarea>
     </label>
-    ${payment.refundable > 0 && html`<p class="muted small-print">${isPart ? "This is a part of the payment." : `This is a full refund${payment.refunded > 0 ? " of what is left" : ""}.`} ${destination(payment)}</p>`}`;
+    ${payment.refundable > 0 && html`<p class="muted small-print">${WHEN} Stripe keeps its fee for the payment.${!payment.livemode && " Test mode: no real money moves."}</p>`}`;
 }
 
 /** Some payment methods have no way back: Stripe asks the customer by e-mail where to send the money. */

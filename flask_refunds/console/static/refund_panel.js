@@ -67,6 +67,7 @@ function rows(refund, names) {
     ["Internal note", note],
     ["Purchase", part?.markRefunded && "Closed with this part"],
     ["Stripe ID", code(stripeRefundId)],
+    ["Charge", code(refund.charge)],
     ["Taken from balance", code(details.balanceTransaction)],
     ["Back in balance", code(details.failureBalanceTransaction)],
   ];

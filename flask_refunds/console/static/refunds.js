@@ -9,7 +9,7 @@ import { REASONS, requester, REVIEWS, STATUS } from "./messages.js";
 import { PagedList } from "./paged_list.js";
 import { Advice, CustomerMessage } from "./refund_panel.js";
 import { Cancel, Resolve } from "./resolve.js";
-import { setParam } from "./router.js";
+import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
 const STATUSES = [
@@ -46,7 +46,7 @@ const columns = (names) => [
   ["Refund of", (each) => html`<${PurchaseLink} purchase=${each.purchase} payment=${each.paymentIntent} />`],
   ["Customer", (each) => html`<${Customer} purchase=${each.purchase} />`],
   ["Amount", (each) => money(each.amount, each.currency), "number"],
-  ["Status", (each) => html`<${Status} status=${each.status} />${each.review && html`<small class="error-text">needs review</small>`}`],
+  ["Status", (each) => html`<${Status} status=${each.status} />${each.review && html`<small><a class="error-text" href=${href("reviews")}>needs review</a></small>`}`],
   ["Reason", (each) => REASONS[each.reason] ?? "—"],
   ["Requested", (each) => html`<${Time} iso=${each.createdAt} /><small>${requester(each, names)}</small>`],
   ["Settled", (each) => html`<${Time} iso=${each.settledAt} />`, "muted"],

@@ -162,7 +162,15 @@ RESULTS = [
     (404, None, "purchase_not_found", "Purchase not found", "no longer exists", None),
     (409, None, "refund_in_progress", "Refund already in progress", "in 5 seconds", "Check again"),
     (503, None, "stripe_rate_limited", "Stripe is busy", "The server's message. Wait 5", "Try again"),
-    (500, None, "stripe_key_rejected", "Server error", "The server's message", "Try again"),
+    (
+        500,
+        None,
+        "stripe_key_rejected",
+        "Stripe rejected the server's key",
+        "The server's message. Tell your developers, then try again.",
+        "Try again",
+    ),
+    (500, None, "database_unavailable", "Server error", "The server's message", "Try again"),
 ]
 
 
@@ -210,9 +218,18 @@ def test_failure_offers_another_try_only_where_it_can_work(
     failure = {"code": code, "message": "The reason"}
     advice = {"happened": "This happened.", "money": "It is here.", "action": "Do that."}
     refund = REFUND | {"status": "failed", "stripeRefundId": None, "failure": failure, "advice": advice}
-    [described] = describe(admin_page, [{"status": 400, "code": "refund_failed", "refund": refund}])
+    hint = "This happened. Do that."
+    result = {"status": 400, "code": "refund_failed", "refund": refund, "hint": hint}
+    [described] = describe(admin_page, [result])
     assert described["button"] == button
     assert described["text"] == "This happened. Stripe says: The reason. It is here. Do that."
+
+
+def test_unknown_outcome_says_what_the_key_lacks(admin_page: AdminPage) -> None:
+    refund = REFUND | {"status": "processing"}
+    result = {"status": 202, "refund": refund, "hint": "Your key lacks a permission."}
+    [described] = describe(admin_page, [result])
+    assert described["text"].startswith("Your key lacks a permission. Trying again is safe")
 
 
 @pytest.mark.parametrize(

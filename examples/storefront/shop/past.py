@@ -145,6 +145,11 @@ class Past:
         refundable = self.stripe.charge(bought.payment)["amount_captured"]
         self.refund(bought, agent, amount=amount, refundable=refundable, number=1, **body)
 
+    def cancel(self, bought: Bought, agent: str, comment: str) -> None:
+        """Cancel the first refund, which waits for the customer."""
+        self._agent = self._users[agent]
+        self._post(f"refunds/{bought.payment}:1/cancel", {"comment": comment})
+
     def resolve(self, bought: Bought, agent: str, decision: str, comment: str) -> None:
         """Close the review of the first refund."""
         self._agent = self._users[agent]

@@ -188,7 +188,7 @@ class Stories:
         yield timedelta(days=2)
         past.refund(bought, SUPPORT, reason="requested_by_customer")
         yield timedelta(days=20)
-        past.change(bought, "canceled", "merchant_request")
+        past.cancel(bought, INES, "Keeps the course after all.")
 
     # Refunds that need review
 

@@ -78,6 +78,8 @@ export function describeResult(result) {
   if (code === "rejected_elsewhere") return warning("Request rejected", `${message} Most likely, nothing was sent to Stripe. ${SAFE_TO_RETRY} If it happens again, tell your developers.`, "Try again");
   if (code === "cross_site_request") return error("Request rejected", `${sentence(message)} Nothing was refunded. ${hint}`);
   if (status === 200 && hint) return warning("Refunded", hint);
+  if (status === 202 && hint) return warning("Outcome unknown", `${hint} ${SAFE_TO_RETRY}`, "Try again");
+  if (code === "stripe_key_rejected") return error("Stripe rejected the server's key", `${withHint(message, hint)} Tell your developers, then try again.`, "Try again");
   if (status === 200 || status === 202) return (BY_REFUND_STATUS[refund.status] ?? describeOther)(refund);
   if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
@@ -129,7 +131,7 @@ const FINAL_FAILURES = new Set([
 
 function describeRejection(refund, hint) {
   const code = refund?.failure?.code;
-  const text = [describeFailure(refund), hint].filter(Boolean).join(" ");
+  const text = refund?.advice ? describeFailure(refund) : [describeFailure(refund), hint].filter(Boolean).join(" ");
   if (code === "parameter_missing") return { ...error("Refund failed", text, "Look again"), isOutdated: true };
   return error("Refund failed", text, FINAL_FAILURES.has(code) ? null : "Try again");
 }

@@ -29,7 +29,7 @@ from ..models import (
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
 from ..refund_details import all_details
-from ..storage.search import FoundPurchase
+from ..storage.search import FoundPurchase, Total
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -238,6 +238,12 @@ def _render_review(review: Review | None) -> dict[str, Any] | None:
         "recommendedAction": review.recommended_action,
         "since": render(review.since),
     }
+
+
+def render_total(name: str, total: Total | None) -> dict[str, Any]:
+    """Return the number of matches in all pages under this name, and whether there are more."""
+    number, is_lower_bound = total or (None, False)
+    return {name: number, "totalIsLowerBound": is_lower_bound}
 
 
 def render_report(report: MetricsReport) -> dict[str, Any]:

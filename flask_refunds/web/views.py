@@ -21,6 +21,7 @@ from ..schemas.rendering import (
     render_refund,
     render_report,
     render_result,
+    render_total,
 )
 from ..storage.search import PurchaseFilter
 from .auth import get_admin, get_caller
@@ -80,9 +81,9 @@ def list_purchases() -> Response:
     _add_refunds(purchases, [each.document["_id"] for each in page.items])
     body = {
         "purchases": purchases,
-        "totalPages": -(-page.total // query.limit),
+        "totalPages": None if page.total is None else -(-page.total.number // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
-        "totalPurchases": page.total,
+        **render_total("totalPurchases", page.total),
         "nextCursor": write_purchase_cursor(page.next),
     }
     return json_response(body)
@@ -133,7 +134,7 @@ def list_refunds() -> Response:
     page = current_refunds().refund_search.page(query.filters, query.limit, after=query.after)
     body = {
         "refunds": [render_refund(refund, history=query.history) for refund in page.items],
-        "totalRefunds": page.total,
+        **render_total("totalRefunds", page.total),
         "nextCursor": write_cursor(page.next),
     }
     return json_response(body)

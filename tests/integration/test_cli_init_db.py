@@ -159,18 +159,18 @@ def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any)
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
     assert "flask_refunds {review.since: 1}" in result.output
-    assert result.output.count("  missing  ") == 15
+    assert result.output.count("  missing  ") == 17
     assert result.output.endswith(
         "purchases and users are collections of your app, flask_refunds is this library's.\n"
-        "Dry run: 15 would be built.\n"
+        "Dry run: 17 would be built.\n"
     )
     assert database.list_collection_names() == ["users"]
 
     result = shop.flask("init-db")
-    assert result.output.count("Building ") == 15
-    assert re.search(r"^15 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
+    assert result.output.count("Building ") == 17
+    assert re.search(r"^17 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
     again = shop.flask("init-db")
-    assert (again.exit_code, again.output.count("  present  ")) == (0, 15)
+    assert (again.exit_code, again.output.count("  present  ")) == (0, 17)
     assert again.output.endswith("0 indexes built in 0.0 s.\n")
 
 

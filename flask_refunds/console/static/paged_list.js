@@ -23,8 +23,8 @@ export class PagedList extends DataView {
   async fetch(signal, cursor) {
     const { path, params, items, total, select = (item) => item } = this.props;
     const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
-    const before = cursor ? this.state.data.items : [];
-    return { items: [...before, ...page[items].map(select)], total: page[total], nextCursor: page.nextCursor };
+    const before = cursor ? this.state.data : { items: [], total: page[total], isLowerBound: page.totalIsLowerBound };
+    return { ...before, items: [...before.items, ...page[items].map(select)], nextCursor: page.nextCursor };
   }
 
   refundChanged(refund) {
@@ -47,9 +47,9 @@ export class PagedList extends DataView {
   };
 
   render({ children, noun, empty }, { data, error, isLoading }) {
-    const { items, total, nextCursor } = data ?? { items: [] };
+    const { items, total, isLowerBound, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
-      <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+      <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
       ${items.length > 0 && children(items, isLoading)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
       ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}

@@ -158,6 +158,7 @@ def _missing_privileges(settings: Settings, database: Database) -> Iterator[str]
         ledger: ["find", "insert", "update", "listIndexes"],
         f"{ledger}.state": ["find", "insert", "update"],
         f"{ledger}.rate": ["find", "insert", "update"],
+        f"{ledger}.days": ["find", "insert", "update", "remove"],
         f"{ledger}.references": ["find", "insert", "listIndexes"],
         users: ["find", "listIndexes"],
         settings.refunds_contents_collection: ["find"],

@@ -268,7 +268,11 @@ def _render_period(period: Period) -> dict[str, Any]:
         "reasons": dict(sorted(period.reasons.items())),
         "currencies": {code: _render_totals(totals) for code, totals in sorted(period.currencies.items())},
         "processingSeconds": {"mean": durations.mean, "median": durations.median, "p95": durations.p95},
-        "purchases": {"paid": period.paid_purchases, "refunded": period.refunded_purchases},
+        "purchases": {
+            "paid": period.paid_purchases,
+            "refunded": period.refunded_purchases,
+            "asOf": render(period.purchases_as_of),
+        },
         "refundRate": period.refund_rate,
     }
 

@@ -101,6 +101,7 @@ def required_indexes(settings: Settings) -> list[Index]:
         ),
         Index(ledger, [("review.since", 1)], "refunds that need review", {"sparse": True}),
         Index(ledger, [("settledAt", 1)], "refund reports"),
+        Index(ledger, [("changedAt", 1)], "stored days of reports"),
         Index(ledger, [("duplicateOf", 1)], "counts of refunds", {"sparse": True}),
         Index(ledger, [("bulkRun", 1), *_NEWEST], "refunds of a bulk run", _WITH_BULK_RUN),
         Index(f"{ledger}.references", [("payment", 1)], "payments of charges and Checkout sessions"),

@@ -6,11 +6,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymongo.collection
+
 from ..models import RefundRecord
 from .connection import Collection, database_timeout
 
 _UNWRITTEN_FOR = timedelta(minutes=10)
 """How long writes to a refund's purchases may fail, before the refund needs review."""
+
+
+_CHANGED_NOW: Mapping[str, Any] = {"$currentDate": {"changedAt": {"$type": "timestamp"}}}
+"""The update that stores the server's time of a change, by which reports find it."""
 
 
 class LedgerNotes:
@@ -23,6 +29,8 @@ class LedgerNotes:
     def __init__(self, collection: Collection, clock: Callable[[], datetime]) -> None:
         self._records = collection
         self._clock = clock
+        # mongomock has no such times.
+        self._changed_now = _CHANGED_NOW if isinstance(collection, pymongo.collection.Collection) else {}
 
     def mark_unread(self, refund: RefundRecord) -> None:
         """Store that Stripe doesn't return an open refund from now on.

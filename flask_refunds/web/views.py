@@ -174,5 +174,5 @@ def resolve_refund(refund_id: str) -> Response:
 def show_metrics() -> Response:
     """``GET /admin/refunds/metrics``: show the refund report of a range."""
     get_admin()
-    since, until = parse_report_query(QueryParams(request.args))
-    return json_response(render_report(current_refunds().metrics_query.report(since, until)))
+    since, until, fresh = parse_report_query(QueryParams(request.args))
+    return json_response(render_report(current_refunds().metrics_query.report(since, until, fresh=fresh)))

@@ -37,6 +37,8 @@ def _add_routes(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/admin/refunds/<refund_id>", view_func=views.show_refund)
     resolve = "/admin/refunds/<refund_id>/resolve"
     blueprint.add_url_rule(resolve, view_func=views.resolve_refund, methods=["POST"])
+    cancel = "/admin/refunds/<refund_id>/cancel"
+    blueprint.add_url_rule(cancel, view_func=views.cancel_refund, methods=["POST"])
     blueprint.add_url_rule("/admin/refunds/metrics", view_func=views.show_metrics)
     blueprint.add_url_rule("/admin", view_func=console.show_page)
     blueprint.add_url_rule("/admin/", view_func=console.show_page)
@@ -56,6 +58,7 @@ def _exempt_from_csrf_protect(endpoint: str | None, values: dict[str, Any] | Non
     if csrf is not None and library is not None and isinstance(csrf, library.CSRFProtect):
         csrf.exempt(views.refund_purchase)
         csrf.exempt(views.resolve_refund)
+        csrf.exempt(views.cancel_refund)
         csrf.exempt(webhooks.receive_event)
 
 

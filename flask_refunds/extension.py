@@ -13,6 +13,7 @@ from flask import Flask, current_app
 
 from .config import Settings, check_settings, read_settings, read_token_settings
 from .config.tokens import TokenSettings
+from .core.cancellation import Cancellation
 from .core.payments import PaymentResolver
 from .core.preview import Previewer
 from .core.reconcile import Reconciler
@@ -30,6 +31,7 @@ from .metrics.aggregation import MetricsQuery
 from .metrics.days import StoredDays
 from .signals import SignalSender
 from .storage.connection import connect, majority_collection
+from .storage.customers import Customers
 from .storage.ledger import Ledger
 from .storage.purchases import Purchases
 from .storage.receiver_registry import ReceiverRegistry
@@ -74,6 +76,9 @@ class Refunds:
         days = majority_collection(database, f"{settings.refunds_collection}.days")
         self.days = StoredDays(days, records, purchases, settings.purchase_fields, clock)
         self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields, self.days)
+        has_loader = settings.refunds_user_loader is not None
+        id_fields = {"_id", *(() if has_loader else (settings.user_id_field,))}
+        self.customers = Customers(users, settings.refunds_user_fields, id_fields)
         self.purchase_search = PurchaseSearch(
             purchases,
             users,
@@ -82,8 +87,9 @@ class Refunds:
             user_fields=settings.refunds_user_fields,
             content_fields=settings.refunds_content_fields,
             references=references,
+            customers=self.customers,
         )
-        self.refund_search = RefundSearch(records, references)
+        self.refund_search = RefundSearch(records, references, self.purchase_search.payments_of)
         self.transitions = RefundTransitions(self.ledger, self.purchases, signal_sender, observers)
         self.payments = PaymentResolver(self.purchases, self.gateway)
         self.stripe_sync = StripeSync(
@@ -111,6 +117,7 @@ class Refunds:
             clock=clock,
         )
         self.manual_review = ManualReview(self.ledger, self.purchases, self.transitions, self.service)
+        self.cancellation = Cancellation(self.ledger, self.stripe_sync, self.gateway)
 
     @cached_property
     def verifier(self) -> TokenVerifier:

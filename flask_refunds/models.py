@@ -94,7 +94,7 @@ _REVIEW_TEXTS: Mapping[ReviewCode, tuple[str, str]] = {
     ),
     ReviewCode.ACTION_REQUIRED_AGAIN: (
         "The customer's bank returned the money, and Stripe asks the customer for their details again.",
-        "Ask the customer to follow Stripe's e-mail, or cancel the refund in Stripe and pay another way.",
+        "Ask the customer to follow Stripe's e-mail, or cancel the refund and pay another way.",
     ),
     ReviewCode.BALANCE_TOO_LOW: (
         "Stripe can't make this refund yet, because the account's balance is too low.",

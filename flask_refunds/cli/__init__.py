@@ -43,6 +43,7 @@ COMMANDS = tuple(
         "export": "export:export",
         "reconcile": "reconcile:reconcile",
         "resolve": "resolve:resolve",
+        "cancel": "cancel:cancel",
         "init-db": "init_db:init_db",
         "check": "check:check",
         "config": "config:config",

@@ -15,7 +15,7 @@ from ..models import Reason, RefundStatus
 from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
 from ..storage.search import RefundFilter
 
-_FILTERS = ("needs_review", "reason", "requested_by", "bulk_run", "payment_intent", "since", "until")
+_FILTERS = ("needs_review", "reason", "requested_by", "user", "bulk_run", "payment_intent", "since", "until")
 _T = TypeVar("_T")
 
 
@@ -92,6 +92,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--needs-review/--no-needs-review", default=None, help="With, or without, an open review.")
     @click.option("--reason", type=click.Choice(get_args(Reason)))
     @click.option("--requested-by", metavar="ID|NAME", help="Requested by this user ID or name.")
+    @click.option("--user", metavar="ID|EMAIL", help="Of the purchases of this user.")
     @click.option("--bulk-run", metavar="NAME", callback=parsed_by(parse_bulk_name), help="Of this bulk run.")
     @click.option(
         "--payment-intent", metavar="ID", help="Of this payment: pi_…, or a purchase's ch_… or cs_…."

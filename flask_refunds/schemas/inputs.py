@@ -163,13 +163,36 @@ def parse_resolution(body: bytes) -> tuple[Decision, str, bool]:
     decisions = get_args(Decision)
     if not isinstance(decision, str) or decision not in decisions:
         raise InvalidRequest(f"decision must be one of {', '.join(decisions)}.")
-    is_text = isinstance(comment, str) and len(comment) <= MAX_NOTE_LENGTH and is_storable(comment)
-    if not is_text or not comment.strip():
-        raise InvalidRequest(f"comment must say what you found, in at most {MAX_NOTE_LENGTH} characters.")
+    comment = parse_comment(comment)
     if not isinstance(checked, bool):
         raise InvalidRequest("checked must be true or false.")
     known: Decision = decision  # type: ignore[assignment]
     return known, comment, checked
+
+
+def parse_cancellation(body: bytes) -> str:
+    """Parse the body of a request to cancel a refund: ``{"comment": …}``.
+
+    :return: the comment.
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    fields = _parse_object(body)
+    comment = fields.pop("comment", None)
+    if fields:
+        raise InvalidRequest("Unknown field. The body can have comment.")
+    return parse_comment(comment)
+
+
+def parse_comment(value: Any) -> str:
+    """Parse the comment of a person who decides: text that isn't blank and that MongoDB can store.
+
+    :raises InvalidRequest: 400; says what is wrong.
+    """
+    is_text = isinstance(value, str) and len(value) <= MAX_NOTE_LENGTH and is_storable(value)
+    if not is_text or not value.strip():
+        raise InvalidRequest(f"comment must say what you found, in at most {MAX_NOTE_LENGTH} characters.")
+    text: str = value
+    return text
 
 
 def parse_moment(text: str) -> datetime:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -184,6 +184,39 @@ def render_refund(refund: Refund, *, history: bool = False) -> dict[str, Any]:
         "settledAt": render(refund.settled_at),
     }
     return rendered | ({"history": render(refund.history)} if history else {})
+
+
+def render_refunds(
+    refunds: Sequence[Refund],
+    purchases: Sequence[FoundPurchase | None],
+    fields: PurchaseFields,
+    *,
+    history: bool = False,
+) -> list[dict[str, Any]]:
+    """Return refunds as lists show them, each with its purchase.
+
+    :param purchases: the first purchase of each refund, if it exists.
+    """
+    return [
+        {**render_refund(refund, history=history), "purchase": _summarize(purchase, fields)}
+        for refund, purchase in zip(refunds, purchases, strict=True)
+    ]
+
+
+def _summarize(found: FoundPurchase | None, fields: PurchaseFields) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    shown = render_found(found, fields)["_refunds"]
+    return {name: shown[name] for name in ("id", "user", "content", "amountText")}
+
+
+def named_users(refunds: Sequence[Refund], *, history: bool = False) -> set[str]:
+    """Return the IDs of the users who requested refunds, or are named in their histories."""
+    named = [each.requested_by for each in refunds if each.source in ("api", "app")]
+    entries = [entry for each in refunds for entry in each.history] if history else []
+    actors = [str(entry.get("actor")) for entry in entries if isinstance(entry, Mapping)]
+    named += [each.removeprefix("api:") for each in actors if each.startswith("api:")]
+    return {each for each in named if isinstance(each, str)}
 
 
 def render_result(

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 from ..config import Settings
 from ..errors import DatabaseUnavailable
 from .connection import Database, database_timeout, majority_collection
+from .customers import IGNORING_CASE
 from .refund_documents import UNSETTLED
 
 Keys = Sequence[tuple[str, int]]
@@ -44,7 +45,8 @@ class Index:
     @property
     def name(self) -> str:
         """The name of the index when this library builds it."""
-        return "flask_refunds_" + "_".join(f"{key}_{direction}" for key, direction in self.keys)
+        suffix = "_ignoring_case" if "collation" in self.options else ""
+        return "flask_refunds_" + "_".join(f"{key}_{direction}" for key, direction in self.keys) + suffix
 
     def __str__(self) -> str:
         keys = ", ".join(f"{key}: {direction}" for key, direction in self.keys)
@@ -110,7 +112,7 @@ def required_indexes(settings: Settings) -> list[Index]:
         Index(purchases, [(fields.user, 1), *newest], "lists of purchases by user"),
         Index(purchases, [(fields.content, 1), *newest], "bulk runs by content"),
         Index(purchases, newest, "lists of purchases"),
-        Index(users, [(email, 1)], "lists of purchases by e-mail address"),
+        Index(users, [(email, 1)], "lists by e-mail address", {"collation": dict(IGNORING_CASE)}),
     ]
     if fields.stripe_account is not None:
         purpose = "events and sweeps of connected accounts"
@@ -118,7 +120,7 @@ def required_indexes(settings: Settings) -> list[Index]:
             Index(ledger, [("stripeAccount", 1)], purpose, {"sparse": True}),
             Index(purchases, [(fields.stripe_account, 1)], purpose),
         ]
-    if user_id != email and settings.refunds_user_loader is None:
+    if settings.refunds_user_loader is None:
         required.append(Index(users, [(user_id, 1)], "every request of a user"))
     return [each for each in required if each.keys[0][0] != "_id"]  # MongoDB builds that one
 
@@ -188,5 +190,8 @@ def _covers(keys: Keys, required: Keys) -> bool:
 def _serves(existing: Mapping[str, Any], index: Index) -> bool:
     if any(existing.get(option) != index.options.get(option) for option in _RELEVANT_OPTIONS):
         return False
-    # Queries and indexes of this library use the collection's own collation.
+    collation = index.options.get("collation")
+    if collation is not None:
+        return dict(collation).items() <= dict(existing.get("collation", {})).items()
+    # Other queries and indexes of this library use the collection's own collation.
     return "collation" not in existing or existing["name"] == index.name

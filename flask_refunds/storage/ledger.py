@@ -18,7 +18,6 @@ from types import MappingProxyType
 from typing import Any
 
 from bson import Timestamp
-from pymongo import ReturnDocument
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
@@ -33,7 +32,7 @@ from ..models import (
     StripeRefund,
     payment_parameter,
 )
-from ..refund_details import RefundDetails, details_document
+from ..refund_details import details_document
 from .connection import OPERATION_SECONDS, REPORT_SECONDS, Collection, database_timeout
 from .ledger_notes import LedgerNotes, read_again, same_version
 from .refund_documents import (
@@ -338,47 +337,6 @@ class Ledger(LedgerNotes):
         }
         return self._change(refund.id, same_version(refund), changes, entry)
 
-    def update_details(self, refund: RefundRecord, details: RefundDetails, *, actor: str) -> RefundRecord:
-        """Store what else Stripe tells of a refund, if its record hasn't changed since it was read.
-
-        The status stays, so no signal is sent.
-
-        :param details: read at Stripe after the record was read.
-        :return: the refund as it is now.
-        :raises DatabaseUnavailable: 500; it may be stored.
-        """
-        known, shown = details_document(refund.details), details_document(details)
-        if known == shown:
-            return refund
-        now = self._clock()
-        news = {name: value for name, value in shown.items() if known.get(name) != value}
-        entry = {"at": now, "status": refund.status.value, "actor": actor, "details": news}
-        changes = {"details": shown, "updatedAt": now}
-        update = {"$set": changes, "$push": {"history": entry}}
-        return self._update({"_id": refund.id, **same_version(refund)}, update) or refund
-
-    def add_marks(self, refund: RefundRecord, marks: Sequence[Mark]) -> None:
-        """Store that these purchases are about to be marked as refunded.
-
-        :raises DatabaseUnavailable: 500; nothing may be marked.
-        """
-        with database_timeout():
-            self._records.update_one(
-                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
-            )
-
-    def remove_marks(self, payment_intent: str, purchase_ids: Sequence[Any]) -> None:
-        """Store that these purchases of a payment aren't marked by this library any more.
-
-        :raises DatabaseUnavailable: 500; they still count as marked.
-        """
-        removed = {"$in": list(purchase_ids)}
-        with database_timeout():
-            self._records.update_many(
-                {"_id": payment_range(payment_intent), "marks.purchaseId": removed},
-                {"$pull": {"marks": {"purchaseId": removed}}},
-            )
-
     def mark_rejected(
         self, refund: RefundRecord, failure: Failure, *, actor: str, request_id: str | None
     ) -> RefundRecord | None:
@@ -516,10 +474,3 @@ class Ledger(LedgerNotes):
                 **self._changed_now,
             },
         )
-
-    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> RefundRecord | None:
-        with database_timeout():
-            document = self._records.find_one_and_update(
-                required, update, return_document=ReturnDocument.AFTER
-            )
-        return read_record(document) if document else None

@@ -1,15 +1,18 @@
-"""Notes about a refund record that aren't changes of it: they add nothing to its history."""
+"""What is stored about a refund record while its status stays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pymongo.collection
+from pymongo import ReturnDocument
 
-from ..models import RefundRecord
+from ..models import Mark, RefundRecord
+from ..refund_details import RefundDetails, details_document
 from .connection import Collection, database_timeout
+from .refund_documents import mark_documents, read_record
 
 _UNWRITTEN_FOR = timedelta(minutes=10)
 """How long writes to a refund's purchases may fail, before the refund needs review."""
@@ -79,6 +82,28 @@ class LedgerNotes:
         if changes := read_again(refund):
             self._set(refund, changes)
 
+    def add_marks(self, refund: RefundRecord, marks: Sequence[Mark]) -> None:
+        """Store that these purchases are about to be marked as refunded.
+
+        :raises DatabaseUnavailable: 500; nothing may be marked.
+        """
+        with database_timeout():
+            self._records.update_one(
+                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
+            )
+
+    def remove_marks(self, refunds: Iterable[RefundRecord], purchase_ids: Sequence[Any]) -> None:
+        """Store that these refunds don't mark these purchases any more. Newer refunds may.
+
+        :raises DatabaseUnavailable: 500; they still count as marked.
+        """
+        removed = {"$in": list(purchase_ids)}
+        with database_timeout():
+            self._records.update_many(
+                {"_id": {"$in": [each.id for each in refunds]}, "marks.purchaseId": removed},
+                {"$pull": {"marks": {"purchaseId": removed}}},
+            )
+
     def mark_signals_sent(self, refund: RefundRecord) -> None:
         """Store that every receiver has handled the refund in this state.
 
@@ -96,6 +121,44 @@ class LedgerNotes:
     def _set_flag(self, refund: RefundRecord, flag: str) -> None:
         with database_timeout():
             self._records.update_one({"_id": refund.id, **same_version(refund)}, {"$set": {flag: True}})
+
+    def update_details(self, refund: RefundRecord, details: RefundDetails, *, actor: str) -> RefundRecord:
+        """Store what else Stripe tells of a refund, if its record hasn't changed since it was read.
+
+        The status stays, so no signal is sent.
+
+        :param details: read at Stripe after the record was read.
+        :return: the refund as it is now.
+        :raises DatabaseUnavailable: 500; it may be stored.
+        """
+        known, shown = details_document(refund.details), details_document(details)
+        if known == shown:
+            return refund
+        now = self._clock()
+        news = {name: value for name, value in shown.items() if known.get(name) != value}
+        entry = {"at": now, "status": refund.status.value, "actor": actor, "details": news}
+        changes = {"details": shown, "updatedAt": now}
+        update = {"$set": changes, "$push": {"history": entry}}
+        return self._update({"_id": refund.id, **same_version(refund)}, update) or refund
+
+    def note_cancellation(self, refund: RefundRecord, *, actor: str, comment: str) -> RefundRecord | None:
+        """Store that a person is about to cancel a refund.
+
+        :return: the refund as it is now, or ``None`` if it has changed since it was read.
+        :raises DatabaseUnavailable: 500; it may be stored.
+        """
+        now = self._clock()
+        entry = {"at": now, "status": refund.status.value, "actor": actor}
+        entry |= {"decision": "cancel", "comment": comment}
+        update = {"$set": {"updatedAt": now}, "$push": {"history": entry}}
+        return self._update({"_id": refund.id, **same_version(refund)}, update)
+
+    def _update(self, required: Mapping[str, Any], update: Mapping[str, Any]) -> RefundRecord | None:
+        with database_timeout():
+            document = self._records.find_one_and_update(
+                required, update, return_document=ReturnDocument.AFTER
+            )
+        return read_record(document) if document else None
 
 
 def read_again(refund: RefundRecord) -> dict[str, Any]:

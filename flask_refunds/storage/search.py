@@ -8,16 +8,17 @@ begins with its time. Other types follow, in MongoDB's order of types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from bson.datetime_ms import DatetimeMS
 
-from ..models import Reason, Refund, RefundStatus, id_text
+from ..models import Reason, Refund, RefundStatus, id_text, is_payment, is_reference
 from ..purchase_fields import PurchaseFields, one_of, read_field
 from .connection import REPORT_SECONDS, Collection, database_timeout
+from .customers import Customers
 from .purchase_ids import PurchaseIds, sort_key
 from .references import References
 from .refund_documents import DUPLICATE, NEEDS_REVIEW, NOT_DUPLICATE, payment_range, read_records
@@ -27,6 +28,8 @@ STREAM_BATCH = 500
 ID_BATCH = 5000
 MAX_COUNT = 10_000
 """Up to how many matches of a filter are counted."""
+MAX_USER_PURCHASES = 1000
+"""Of a user with more purchases, the refunds of the newest ones are found."""
 
 _T = TypeVar("_T")
 _C = TypeVar("_C")
@@ -63,6 +66,7 @@ class RefundFilter:
     :param needs_review: whether a review is open.
     :param bulk_run: the name of the bulk run that requested it.
     :param payment_intent: the payment's ID, or a known reference to it.
+    :param user: the ID or e-mail address of the user whose purchases were paid.
     :param since: requested, or found at Stripe, at this time or later.
     :param until: before this time.
     """
@@ -73,6 +77,7 @@ class RefundFilter:
     requested_by: str | None = None
     bulk_run: str | None = None
     payment_intent: str | None = None
+    user: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -143,6 +148,7 @@ class PurchaseSearch:
     :param user_fields: the paths of a user's name and e-mail address.
     :param content_fields: the paths of a content's title and type.
     :param references: what is known about charges and Checkout sessions.
+    :param customers: finds users by ID or e-mail address.
     """
 
     def __init__(
@@ -155,6 +161,7 @@ class PurchaseSearch:
         user_fields: Mapping[str, str],
         content_fields: Mapping[str, str],
         references: References,
+        customers: Customers,
     ) -> None:
         self._purchases = purchases
         self._users = users
@@ -163,6 +170,7 @@ class PurchaseSearch:
         self._user_fields = {name: user_fields[name] for name in ("name", "email")}
         self._content_fields = content_fields
         self._references = references
+        self._customers = customers
 
     def page(
         self, filters: PurchaseFilter, limit: int, *, after: PurchaseCursor | None = None, skip: int = 0
@@ -245,6 +253,35 @@ class PurchaseSearch:
         """Match what is sorted after an ID. Unlike in a query, ``$lt`` in ``$expr`` compares across types."""
         return {"$expr": {"$lt": ["$_id", {"$literal": encodable_id(purchase_id, self._purchases)}]}}
 
+    def find_all(self, purchase_ids: Sequence[Any]) -> list[FoundPurchase | None]:
+        """Return what a list of refunds shows of each of these purchases; ``None`` for missing ones.
+
+        :param purchase_ids: some hundreds at most; ``None`` for no purchase.
+        :raises DatabaseUnavailable: 500.
+        """
+        fields = self._fields
+        shown = dict.fromkeys((fields.user, fields.content, fields.amount, fields.currency), 1)
+        wanted = [each for each in purchase_ids if each is not None]
+        with database_timeout(REPORT_SECONDS):
+            documents = list(self._purchases.find({"_id": {"$in": wanted}}, shown)) if wanted else []
+        found = {sort_key(each.document["_id"]): each for each in self._populate(documents)}
+        return [found.get(sort_key(each)) for each in purchase_ids]
+
+    def payments_of(self, user: str) -> list[str]:
+        """Return the payments of a user's newest purchases, at most 1,000.
+
+        :param user: the user's ID or e-mail address.
+        :raises DatabaseUnavailable: 500.
+        """
+        query, path = self._query(PurchaseFilter(user=user)), self._fields.payment
+        with database_timeout(REPORT_SECONDS):
+            newest = self._purchases.find(_all_of(query), {path: 1}).sort(self._fields.newest_first)
+            values = [read_field(each, path) for each in newest.limit(MAX_USER_PURCHASES)]
+        held = [each for each in values if isinstance(each, str) and is_reference(each)]
+        known = self._references.find([each for each in held if not each.startswith("pi_")])
+        payments = dict.fromkeys(known.get(each, each) for each in held)
+        return [each for each in payments if is_payment(each)]
+
     def find_own(self, payment_intent: str, owner: Sequence[Any]) -> Mapping[str, Any] | None:
         """Return this user's first purchase of this payment, or ``None``.
 
@@ -270,20 +307,12 @@ class PurchaseSearch:
         if filters.payment_intent is not None:
             query.append({fields.payment: {"$in": self._references.around(filters.payment_intent)}})
         if filters.user is not None:
-            query.append({fields.user: {"$in": self._users_named(filters.user)}})
+            query.append({fields.user: {"$in": self._customers.ids_named(filters.user)}})
         if filters.content is not None:
             query.append({fields.content: {"$in": stored_ids(filters.content, self._purchases)}})
         if made := fields.created_in(filters.since, filters.until):
             query.append(made)
         return query
-
-    def _users_named(self, name: str) -> list[Any]:
-        forms = stored_ids(name, self._users)
-        if "@" in name:
-            with database_timeout():
-                found = list(self._users.find({self._user_fields["email"]: name}, {"_id": 1}))
-            forms += [form for user in found for form in stored_ids(user["_id"], self._users)]
-        return forms
 
     def _count(self, query: _Conditions) -> Total:
         if not query:
@@ -302,11 +331,17 @@ class PurchaseSearch:
 
 
 class RefundSearch:
-    """Finds refunds in the ledger."""
+    """Finds refunds in the ledger.
 
-    def __init__(self, records: Collection, references: References) -> None:
+    :param payments_of: returns the payments of a user.
+    """
+
+    def __init__(
+        self, records: Collection, references: References, payments_of: Callable[[str], Sequence[str]]
+    ) -> None:
         self._records = records
         self._references = references
+        self._payments_of = payments_of
 
     def page(self, filters: RefundFilter, limit: int, *, after: RefundCursor | None = None) -> RefundPage:
         """Return the newest refunds.
@@ -315,9 +350,9 @@ class RefundSearch:
         :param after: the cursor of the previous page.
         :raises DatabaseUnavailable: 500.
         """
-        filters = self._with_payment(filters)
-        total = None if after else self._count(filters)
-        found = self._find(_shown(filters), limit + 1, after)
+        query = self._query(filters)
+        total = None if after else self._count(query, filters)
+        found = self._find(_shown(query, filters), limit + 1, after)
         items, more = found[:limit], len(found) > limit
         return Page(list(read_records(items)), total, _cursor(items[-1]) if more else None)
 
@@ -326,30 +361,39 @@ class RefundSearch:
 
         :raises DatabaseUnavailable: 500; while it is iterated.
         """
-        query = _shown(self._with_payment(filters))
+        query = _shown(self._query(filters), filters)
         after: RefundCursor | None = None
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
             after = _cursor(found[-1])
 
-    def _count(self, filters: RefundFilter) -> Total:
+    def _count(self, query: Mapping[str, Any], filters: RefundFilter) -> Total:
         with database_timeout(REPORT_SECONDS):
             if filters.needs_review:
-                return _count_some(self._records, _refund_query(filters))
+                return _count_some(self._records, query)
             # The lack of a field isn't in any index, so the few records that have it are counted apart.
             others = [DUPLICATE, NEEDS_REVIEW] if filters.needs_review is False else [DUPLICATE]
-            every = replace(filters, needs_review=None)
-            query = _refund_query(every)
-            omitted = self._records.count_documents({**query, "$or": others})
-            if every == RefundFilter():
+            every = {field: value for field, value in query.items() if field != "review"}
+            omitted = self._records.count_documents({**every, "$or": others})
+            if replace(filters, needs_review=None) == RefundFilter():
                 return Total(max(0, self._records.estimated_document_count() - omitted))
-            return _count_some(self._records, query, omitted)
+            return _count_some(self._records, every, omitted)
 
-    def _with_payment(self, filters: RefundFilter) -> RefundFilter:
-        """Return the filter with the payment of the reference that it names."""
+    def _query(self, filters: RefundFilter) -> dict[str, Any]:
+        """Return the query of a filter, with the payment of the reference, or the user, that it names."""
         named = filters.payment_intent
         known = self._references.find([named]) if named else {}
-        return replace(filters, payment_intent=known[named or ""]) if known else filters
+        query = _refund_query(replace(filters, payment_intent=known[named or ""]) if known else filters)
+        if filters.user is not None:
+            query["_id"] = {**query["_id"], "$in": self._ids_of(filters.user)}
+        return query
+
+    def _ids_of(self, user: str) -> list[str]:
+        ranges = [{"_id": payment_range(each)} for each in self._payments_of(user)]
+        if not ranges:
+            return []
+        with database_timeout(REPORT_SECONDS):
+            return [each["_id"] for each in self._records.find({"$or": ranges}, {"_id": 1})]
 
     def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
         span = _both(query, _older_than(after)) if after else query
@@ -407,9 +451,8 @@ def _refund_query(filters: RefundFilter) -> dict[str, Any]:
     return query
 
 
-def _shown(filters: RefundFilter) -> dict[str, Any]:
+def _shown(query: Mapping[str, Any], filters: RefundFilter) -> Mapping[str, Any]:
     """Return the query without duplicates; but a review that one of them had before stays visible."""
-    query = _refund_query(filters)
     return query if filters.needs_review else {**query, **NOT_DUPLICATE}
 
 

@@ -1,4 +1,4 @@
-"""Requests to Stripe. Only this module and its transport import Stripe's library.
+"""Requests to Stripe. Only this module, its transport and its failures import Stripe's library.
 
 Methods return what Stripe answered. Errors tell what follows: that no money moved, or that the outcome is
 unknown.
@@ -30,6 +30,7 @@ from ..errors import (
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
 from ..models import Payment, StripeRefund, UnreadableRefund, payment_parameter
+from .failures import interpret
 from .parsing import (
     RefundPage,
     ReleasedAuthorization,
@@ -53,7 +54,6 @@ _CHARGES = "/v1/charges"
 _SESSIONS = "/v1/checkout/sessions"
 _NO_MONEY_MOVED = ("resource_missing", "No money moved by this refund.")
 _PAUSE_SECONDS = 0.5
-_MAX_TEXT = 500
 _PAGE = 100
 _EXPAND_CHARGE = {"expand": ["charge"]}
 _NO_PAYMENT = "pi_flask_refunds_check"
@@ -201,6 +201,17 @@ class Gateway:
         if self._is_release(refund, deadline):
             raise RequestRejected(*_NO_MONEY_MOVED)
         return self._with_account(refund)
+
+    def cancel_refund(self, stripe_refund_id: str, deadline: Deadline) -> None:
+        """Cancel a refund that waits for the customer (https://docs.stripe.com/api/refunds/cancel).
+
+        :raises RequestRejected: it has another status, or Stripe doesn't know it.
+        :raises RateLimited: 429; nothing was executed.
+        :raises KeyRejected: 401 or 403; nothing was executed.
+        :raises OutcomeUnknown: it may be canceled.
+        """
+        path = f"{_at(_REFUNDS, stripe_refund_id)}/cancel"
+        self._request("cancel_refund", "post", path, _EXPAND_CHARGE, deadline, parse_refund)
 
     def list_refunds(
         self, payment_intent: str, deadline: Deadline
@@ -408,7 +419,7 @@ def _read(
         # As newer API versions answer.
         raise RequestRejected(*_NO_MONEY_MOVED) from error
     except stripe.StripeError as error:
-        raise _interpret(error) from error
+        raise interpret(error) from error
     except Exception as error:
         log_event(LogEvent.STRIPE_RESPONSE_INVALID, error)
         raise OutcomeUnknown("unreadable_answer", "Stripe's answer can't be parsed.") from error
@@ -442,52 +453,3 @@ def _read_date(date: str | None, seconds_ago: float = 0.0) -> datetime | None:
         return parsedate_to_datetime(date) + timedelta(seconds=seconds_ago) if date else None
     except ValueError:
         return None
-
-
-def _interpret(error: stripe.StripeError) -> StripeCallError:
-    """Return what an error of Stripe's library means for the money.
-
-    Only an error in Stripe's own format counts as Stripe's answer. A proxy's 403 page doesn't.
-    """
-    answer: type[StripeCallError] = OutcomeUnknown
-    if error.error is not None and not isinstance(
-        error, (stripe.IdempotencyError, stripe.APIConnectionError)
-    ):
-        answer = _MEANING.get(error.http_status or 0, OutcomeUnknown)
-    if str(getattr(error.error, "param", "")).startswith("expand"):
-        answer = OutcomeUnknown  # whether the request itself was executed isn't documented
-    code = _short_text(getattr(error.error, "code", None)) or _OWN_CODES.get(type(error), "unknown_error")
-    # Stripe quotes the end of a rejected key, so that message isn't kept.
-    message = "Stripe doesn't accept the key." if issubclass(answer, KeyRejected) else error.user_message
-    return answer(
-        code, _short_text(message) or "Stripe gave no reason.", request_id=_short_text(error.request_id)
-    )
-
-
-def _short_text(value: Any) -> str | None:
-    """Return text that MongoDB can store, at most 500 characters; ``None`` for anything else."""
-    if not isinstance(value, str) or not value:
-        return None
-    return value[:_MAX_TEXT].encode("utf-8", "replace").decode("utf-8")
-
-
-_OWN_CODES: Mapping[type[stripe.StripeError], str] = {
-    stripe.APIConnectionError: "connection_failed",
-    stripe.APIError: "api_error",
-    stripe.AuthenticationError: "authentication_failed",
-    stripe.CardError: "card_error",
-    stripe.IdempotencyError: "idempotency_error",
-    stripe.InvalidRequestError: "invalid_request",
-    stripe.PermissionError: "permission_denied",
-    stripe.RateLimitError: "rate_limit",
-}
-"""The codes of errors for which Stripe gives none."""
-
-_MEANING: Mapping[int, type[StripeCallError]] = {
-    400: RequestRejected,
-    401: KeyRejected,
-    402: RequestRejected,
-    403: PermissionMissing,
-    404: RequestRejected,
-    429: RateLimited,
-}

@@ -93,7 +93,7 @@ def parse_purchase_query(params: QueryParams) -> PurchaseQuery:
     since, until = _parse_range(params)
     filters = PurchaseFilter(
         status=params.read("status", _text),
-        user=params.read("user", _text),
+        user=params.read("user", _user),
         payment_intent=params.read("paymentIntent", _text),
         since=since,
         until=until,
@@ -122,6 +122,7 @@ def parse_refund_query(params: QueryParams) -> RefundQuery:
         requested_by=params.read("requestedBy", _text),
         bulk_run=params.read("bulkRun", parse_bulk_name),
         payment_intent=params.read("paymentIntent", _text),
+        user=params.read("user", _user),
         since=since,
         until=until,
     )
@@ -172,6 +173,13 @@ def _one_of(values: Any) -> Callable[[str], str]:
 
 def _boolean(text: str) -> bool:
     return _one_of(("true", "false"))(text) == "true"
+
+
+def _user(text: str) -> str:
+    try:
+        return _text(text)
+    except ValueError as error:
+        raise ValueError(f"a user's ID or e-mail address: {error}") from None
 
 
 def _text(text: str) -> str:

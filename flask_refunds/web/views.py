@@ -10,15 +10,23 @@ from flask import Response, request
 from ..core.resolution import Person
 from ..errors import PurchaseNotFound, RefundNotFound
 from ..extension import current_refunds
-from ..models import RefundRequest, RefundStatus
+from ..models import Refund, RefundRequest, RefundStatus
 from ..payment_refunds import amount_refunded
 from ..schemas.cursors import MAX_LIMIT, write_cursor, write_purchase_cursor
-from ..schemas.inputs import MAX_BODY_BYTES, parse_purchase_id, parse_refund_request, parse_resolution
+from ..schemas.inputs import (
+    MAX_BODY_BYTES,
+    parse_cancellation,
+    parse_purchase_id,
+    parse_refund_request,
+    parse_resolution,
+)
 from ..schemas.rendering import (
+    named_users,
     render_found,
     render_payment,
     render_purchase,
     render_refund,
+    render_refunds,
     render_report,
     render_result,
     render_total,
@@ -132,12 +140,24 @@ def list_refunds() -> Response:
     get_admin()
     query = parse_refund_query(QueryParams(request.args))
     page = current_refunds().refund_search.page(query.filters, query.limit, after=query.after)
+    refunds, names = _with_purchases(page.items, history=query.history)
     body = {
-        "refunds": [render_refund(refund, history=query.history) for refund in page.items],
+        "refunds": refunds,
         **render_total("totalRefunds", page.total),
         "nextCursor": write_cursor(page.next),
+        "names": names,
     }
     return json_response(body)
+
+
+def _with_purchases(
+    refunds: Sequence[Refund], *, history: bool
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return refunds for JSON, each with its first purchase, and the names of the users who made them."""
+    search, fields = current_refunds().purchase_search, current_refunds().purchases.fields
+    purchases = search.find_all([next(iter(each.purchase_ids), None) for each in refunds])
+    names = current_refunds().customers.names_of(named_users(refunds, history=history))
+    return render_refunds(refunds, purchases, fields, history=history), names
 
 
 @json_errors
@@ -147,7 +167,8 @@ def show_refund(refund_id: str) -> Response:
     refund = current_refunds().ledger.find(refund_id)
     if refund is None:
         raise RefundNotFound
-    return json_response({"refund": render_refund(refund, history=True)})
+    [rendered], names = _with_purchases([refund], history=True)
+    return json_response({"refund": rendered, "names": names})
 
 
 @json_errors
@@ -168,6 +189,18 @@ def resolve_refund(refund_id: str) -> Response:
     else:
         refund = refunds.manual_review.dismiss(refund_id, person)
     return json_response({"message": "Review closed", "refund": render_refund(refund)})
+
+
+@json_errors
+def cancel_refund(refund_id: str) -> Response:
+    """``POST /admin/refunds/<refundId>/cancel``: cancel a refund that waits for the customer."""
+    caller = get_admin()
+    comment = parse_cancellation(read_body(MAX_BODY_BYTES))
+    refunds = current_refunds()
+    if refunds.ledger.find(refund_id) is None:
+        raise RefundNotFound
+    canceled = refunds.cancellation.cancel(refund_id, Person(caller.identity, "api", comment))
+    return json_response({"message": "Refund canceled", "refund": render_refund(canceled, history=True)})
 
 
 @json_errors

@@ -89,7 +89,7 @@ def test_payment_view_shows_its_refund_and_the_history(
         "Fraudulent",
         "Called twice.",
         "Failed after it succeeded",
-        f"api:{shop.admin_id}",
+        f"Requested by {shop.admin_id}, admin page",
     ):
         assert detail in text
     statuses = refund.locator(".history [data-status]")
@@ -167,11 +167,32 @@ def test_reports_show_charts_and_percentiles_only_of_enough_refunds(
         assert main.get_by_text("95% within", exact=False).first.is_visible() is (count == 20)
 
 
-def test_purchase_with_an_open_refund_is_checked_and_not_refunded(
-    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+@pytest.mark.parametrize("fault", ["pending", "requires_action", "response_lost"])
+def test_purchase_with_an_open_refund_has_no_refund_button(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:
-    shop.refund(add_purchase(shop, sandbox.create_payment(4800, card=CARD_PENDING)))
+    payment = sandbox.create_payment(4800, card=CARD_PENDING if fault == "pending" else "4242424242424242")
+    if fault != "pending":
+        sandbox.inject(fault, times=None)
+    shop.refund(add_purchase(shop, payment))
+    sandbox.clear_faults()
     admin_page.open()
     row = admin_page.row("Pruning")
-    row.get_by_text("refund pending").wait_for()
-    assert row.get_by_role("button").inner_text() == "Check refund…"
+    if fault == "response_lost":
+        row.get_by_role("button", name="Check refund").wait_for()
+        return
+    waiting = {"pending": "Refund pending", "requires_action": "Refund waiting for the customer"}
+    row.get_by_role("link", name=waiting[fault]).click()
+    admin_page.page.get_by_role("heading", name=payment).wait_for()
+    assert admin_page.page.get_by_role("button", name="Refund:").count() == 0
+
+
+def test_refund_in_an_unknown_currency_or_time_has_a_dash(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for _ in range(2):
+        shop.refund(add_purchase(shop, sandbox.create_payment(6800)))
+    shop.db.flask_refunds.update_one({}, {"$set": {"currency": "bit coin"}})
+    admin_page.open("#/refunds")
+    admin_page.wait_for_count(2)
+    assert sorted(admin_page.page.locator("tbody .number").all_inner_texts()) == ["$68.00", "—"]

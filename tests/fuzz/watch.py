@@ -19,7 +19,7 @@ from tests.canaries import Canaries
 from tests.contract import answer_faults, operation_of
 from tests.hostile.webhooks import signed
 
-MAY_WRITE = frozenset(("refundPurchase", "resolveRefund", "receiveEvent"))
+MAY_WRITE = frozenset(("refundPurchase", "resolveRefund", "cancelRefund", "receiveEvent"))
 MAY_REQUEST = MAY_WRITE | {"previewRefund"}
 REJECTED = frozenset(
     (
@@ -33,7 +33,7 @@ REJECTED = frozenset(
     )
 )
 """The codes of requests that are rejected before any request to Stripe and any write."""
-NAMES_USERS = frozenset(("listPurchases", "previewRefund"))
+NAMES_USERS = frozenset(("listPurchases", "previewRefund", "listRefunds", "showRefund"))
 
 
 class Writes(pymongo.monitoring.CommandListener):

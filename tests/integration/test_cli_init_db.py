@@ -89,7 +89,13 @@ def run_every_query(shop: Shop, sandbox: StripeSandbox) -> None:
     for query in ({}, {"status": "completed"}, {"user": "ann@example.org"}, {"paymentIntent": payment}):
         assert shop.client.get("/api/payments/admin/all", query_string=query, headers=shop.headers()).json
     march = "2024-03-01"
-    for query in ({"status": "failed"}, {"needsReview": "true"}, {"bulkRun": "recall"}, {"from": march}):
+    for query in (
+        {"status": "failed"},
+        {"needsReview": "true"},
+        {"bulkRun": "recall"},
+        {"from": march},
+        {"user": "ann@example.org"},
+    ):
         assert shop.client.get("/api/payments/admin/refunds", query_string=query, headers=shop.headers()).json
     shop.client.get("/api/payments/admin/refunds/metrics", headers=shop.headers())
     assert shop.flask("show", str(purchase)).exit_code == 0
@@ -218,7 +224,8 @@ def test_existing_indexes_are_used_or_left_unchanged(shop: Shop, database: Any) 
     assert states["stripePaymentIntentId_1"] == "present"
     assert found["flask_refunds_stripePaymentIntentId_1"]["servedBy"] == "payments"
     assert (states["user_1__id_-1"], found["flask_refunds_user_1__id_-1"]["similar"]) == ("missing", ["some"])
-    assert (states["email_1"], found["flask_refunds_email_1"]["similar"]) == ("missing", ["mails"])
+    by_email = found["flask_refunds_email_1_ignoring_case"]
+    assert (by_email["state"], by_email["similar"]) == ("missing", ["mails"])
     assert states["settledAt_1"] == "name_conflict"
     for name, indexes in before.items():
         assert [each for each in database[name].list_indexes() if each in indexes] == indexes
@@ -227,6 +234,26 @@ def test_existing_indexes_are_used_or_left_unchanged(shop: Shop, database: Any) 
         "present",
         "name_conflict",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "serves"),
+    [
+        ({"locale": "en", "strength": 2}, True),
+        ({"locale": "en", "strength": 1}, False),
+        ({"locale": "en", "strength": 2, "numericOrdering": True}, False),
+        (None, False),
+    ],
+)
+def test_index_on_addresses_must_ignore_case(
+    shop: Shop, database: Any, options: dict[str, Any] | None, serves: bool
+) -> None:
+    database.users.create_index("email", name="mails", collation=options)
+    found = json.loads(shop.flask("init-db", "--dry-run", "--json").output)["indexes"]
+    [by_email] = [each for each in found if each["name"] == "flask_refunds_email_1_ignoring_case"]
+    assert (by_email["state"], by_email["servedBy"]) == (
+        ("present", "mails") if serves else ("missing", None)
+    )
 
 
 def test_configured_collections_and_fields_are_indexed(database: Any, sandbox: StripeSandbox) -> None:

@@ -321,6 +321,7 @@ def test_refunds_are_listed_newest_first_and_filtered(shop: Shop, sandbox: Strip
     assert found(to="2024-03-01") == [first["id"]]
     assert found(**{"from": "2024-03-02"}) == [second["id"]]
     shown = get(shop, "/admin/refunds", status="succeeded").json["refunds"]
+    del shown[0]["purchase"]
     assert shown == [first | {"createdAt": "2024-03-01T00:00:00.000Z"}]
 
 
@@ -357,6 +358,7 @@ def test_refund_is_shown_with_its_history(shop: Shop, sandbox: StripeSandbox) ->
     assert response.status_code == 200
     shown = response.json["refund"]
     created, settled = shown.pop("history")
+    del shown["purchase"]
     assert shown == refund
     assert (created["status"], created["at"]) == ("processing", refund["createdAt"])
     assert (settled["status"], settled["at"]) == ("succeeded", refund["updatedAt"])

@@ -91,9 +91,10 @@ def test_csrf_protect_does_not_reject_our_post_views(
     assert refund(app, sandbox).status_code == 200
     assert send_event(app, sandbox).status_code == 200
     body = {"decision": "dismiss", "comment": "It is correct."}
-    path = "/api/payments/admin/refunds/pi_none:1/resolve"
-    answer = app.test_client().post(path, json=body, headers=SAME_ORIGIN)
-    assert (answer.status_code, answer.json["code"]) == (404, "refund_not_found")
+    for action, sent in (("resolve", body), ("cancel", {"comment": "The customer has moved."})):
+        path = f"/api/payments/admin/refunds/pi_none:1/{action}"
+        answer = app.test_client().post(path, json=sent, headers=SAME_ORIGIN)
+        assert (answer.status_code, answer.json["code"]) == (404, "refund_not_found")
 
 
 @pytest.mark.parametrize("mount", [mount_first, protect_first, nest])

@@ -14,6 +14,7 @@ from bson import Binary, Int64, ObjectId
 from flask_refunds.cli.id_file import read_ids
 from flask_refunds.errors import InvalidRequest
 from flask_refunds.purchase_fields import PurchaseFields
+from flask_refunds.storage.customers import Customers
 from flask_refunds.storage.purchase_ids import PurchaseIds
 from flask_refunds.storage.references import References
 from flask_refunds.storage.search import PurchaseFilter, PurchaseSearch
@@ -90,14 +91,16 @@ def test_100000_ids_use_less_than_1300000_bytes() -> None:
 def test_selection_without_a_condition_is_never_all_purchases(empty: dict[str, None]) -> None:
     database = mongomock.MongoClient(tz_aware=True).shop
     database.purchases.insert_many([{"content": "a"}, {"content": "b"}])
+    user_fields = {"name": "name", "email": "email"}
     search = PurchaseSearch(
         database.purchases,
         database.users,
         database.contents,
         fields=PurchaseFields(),
-        user_fields={"name": "name", "email": "email"},
+        user_fields=user_fields,
         content_fields={"title": "title"},
         references=References(database.references),
+        customers=Customers(database.users, user_fields, ["_id"]),
     )
     with pytest.raises(ValueError, match="every purchase"):
         search.find_ids(PurchaseFilter(**empty))

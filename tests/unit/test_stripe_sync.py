@@ -324,7 +324,7 @@ def test_refund_that_was_recorded_elsewhere_first_counts_once(harness: RefundHar
     assert (ours.id, ours.stripe_refund_id, ours.status.value) == (REFUND_ID, "re_1", "succeeded")
     [only] = harness.ledger.list_for_payment(PAYMENT)
     assert (only.id, only.review) == (REFUND_ID, None)
-    search = RefundSearch(harness.db.flask_refunds, harness.references)
+    search = RefundSearch(harness.db.flask_refunds, harness.references, lambda user: [])
     page = search.page(RefundFilter(), limit=10)
     assert ([each.id for each in page.items], page.total) == ([REFUND_ID], (1, False))
     assert [each.id for each in search.stream(RefundFilter())] == [REFUND_ID]
@@ -373,7 +373,7 @@ def test_open_review_of_a_hidden_record_stays_in_the_list_of_reviews(harness: Re
     harness.ledger.request_review(external, ReviewCode.BALANCE_TOO_LOW, actor="webhook")
     harness.transitions.apply(harness.record(), stripe_refund("pending"), actor="webhook")
     [refund] = harness.ledger.hide_duplicates(PAYMENT)
-    search = RefundSearch(harness.db.flask_refunds, harness.references)
+    search = RefundSearch(harness.db.flask_refunds, harness.references, lambda user: [])
     page = search.page(RefundFilter(needs_review=True), limit=10)
     assert (refund.id, [each.id for each in page.items], page.total) == (REFUND_ID, [external.id], (1, False))
 

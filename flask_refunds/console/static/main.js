@@ -1,6 +1,9 @@
 // The page's root component: header, route, session and refund dialog.
 
 import { get } from "./api.js";
+import { Boundary } from "./boundary.js";
+import { Note } from "./components.js";
+import { Dialog } from "./dialog.js";
 import * as draft from "./draft.js";
 import { Notifications } from "./notifications.js";
 import { isTest } from "./page_config.js";
@@ -64,6 +67,16 @@ class App extends Component {
   closeDialog = () => this.setState({ dialog: null });
   showLateResult = ({ severity, title, text }) => this.addNotification({ severity, text: `${title}. ${text}` });
 
+  brokenDialog = ({ error, retry }) =>
+    html`<${Dialog} label="broken-heading" onClose=${this.closeDialog}>
+      <h2 id="broken-heading">Refund</h2>
+      <${Note} severity="error" role="alert" title="This dialog can't be shown.">${String(error?.message ?? error)}. A refund that was sent continues.<//>
+      <div class="buttons">
+        <button type="button" class="secondary" onClick=${this.closeDialog}>Close</button>
+        <button type="button" onClick=${retry}>Show again</button>
+      </div>
+    <//>`;
+
   signOut = () => {
     draft.clear();
     this.setState({ dialog: null });
@@ -79,8 +92,12 @@ class App extends Component {
         <nav aria-label="Views">${NAV.map(([view, label]) => html`<${NavLink} view=${view} label=${label} route=${route} count=${view === "reviews" ? reviewCount : 0} />`)}</nav>
         ${session.getToken() && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
       </div></header>
-      <main id="content" tabindex="-1" class="container">${isVisible ? html`<${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} />` : html`<h1 tabindex="-1">Refunds</h1>`}</main>
-      ${isVisible && dialog && html`<${RefundDialog} key=${dialog.purchaseId} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />`}
+      <main id="content" tabindex="-1" class="container">${isVisible
+        ? html`<${Boundary} key=${`${route.view}/${route.id}`}><${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} /><//>`
+        : html`<h1 tabindex="-1">Refunds</h1>`}</main>
+      ${isVisible && dialog && html`<${Boundary} key=${dialog.purchaseId} fallback=${this.brokenDialog}>
+        <${RefundDialog} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />
+      <//>`}
       ${!isSignedIn && html`<${SignIn} expired=${session.wasSignedIn()} />`}
       <${Notifications} register=${(add) => (this.addNotification = add)} />`;
   }

@@ -12,7 +12,7 @@ const LIMIT = 50;
  * @prop path, params the API request
  * @prop items, total the names of the items and of their number in the response
  * @prop noun the singular of the items
- * @prop children (items, isLoading) => content
+ * @prop children (items, isLoading, data) => content
  * @prop select (item in the response) => the item to show
  * @prop update (item, refund) => the item after a change of the refund
  * @prop empty the content if nothing was found
@@ -24,7 +24,9 @@ export class PagedList extends DataView {
     const { path, params, items, total, select = (item) => item } = this.props;
     const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
     const before = cursor ? this.state.data : { items: [], total: page[total], isLowerBound: page.totalIsLowerBound };
-    return { ...before, items: [...before.items, ...page[items].map(select)], nextCursor: page.nextCursor };
+    return {
+      ...before, items: [...before.items, ...page[items].map(select)], nextCursor: page.nextCursor, names: { ...before.names, ...page.names },
+    };
   }
 
   refundChanged(refund) {
@@ -50,7 +52,7 @@ export class PagedList extends DataView {
     const { items, total, isLowerBound, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
       <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
-      ${items.length > 0 && children(items, isLoading)}
+      ${items.length > 0 && children(items, isLoading, data)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
       ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}
       ${isLoading && html`<${Loading}>Loading…<//>`}

@@ -28,6 +28,7 @@ from .identity.tokens import TokenVerifier
 from .identity.users import Users
 from .instrumentation import Observer, Observers
 from .metrics.aggregation import MetricsQuery
+from .metrics.days import StoredDays
 from .signals import SignalSender
 from .storage.connection import connect, majority_collection
 from .storage.customers import Customers
@@ -72,7 +73,9 @@ class Refunds:
         self.queue = ReconcileQueue(records, clock)
         references = References(majority_collection(database, f"{settings.refunds_collection}.references"))
         self.purchases = Purchases(purchases, records, references, settings.purchase_fields)
-        self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields)
+        days = majority_collection(database, f"{settings.refunds_collection}.days")
+        self.days = StoredDays(days, records, purchases, settings.purchase_fields, clock)
+        self.metrics_query = MetricsQuery(records, purchases, clock, settings.purchase_fields, self.days)
         has_loader = settings.refunds_user_loader is not None
         id_fields = {"_id", *(() if has_loader else (settings.user_id_field,))}
         self.customers = Customers(users, settings.refunds_user_fields, id_fields)
@@ -165,6 +168,7 @@ class Refunds:
             queue=self.queue,
             reconciler=self.reconciler,
             sweep=self.sweep,
+            days=self.days,
             rate_limiter=self.rate_limiter,
             context=self._app.app_context,
         )

@@ -191,7 +191,7 @@ def _period(records: Sequence[dict[str, Any]], paid: Sequence[dict[str, Any]]) -
         "reasons": _reasons(refunds),
         "currencies": {code: _totals([r for r in refunds if r["currency"] == code]) for code in currencies},
         "processingSeconds": _processing([each for each in refunds if each["source"] != "external"]),
-        "purchases": {"paid": len(paid), "refunded": len(refunded)},
+        "purchases": {"paid": len(paid), "refunded": len(refunded), "asOf": None},
         "refundRate": _rounded(Decimal(len(refunded)) / len(paid), "0.0001") if paid else None,
     }
 

@@ -1,4 +1,5 @@
-"""Run a whole reconcile pass: unfinished refunds in many threads at the shared rate, then the sweep."""
+"""Run a whole reconcile pass: unfinished refunds in many threads at the shared rate, then the sweep, then the
+stored days of reports."""
 
 from __future__ import annotations
 
@@ -9,8 +10,9 @@ from typing import TypeVar
 
 from ..core.reconcile import Reconciler, ReconcileReport
 from ..core.sweep import RefundSweep, SweepReport
-from ..errors import StripeCallError
+from ..errors import DatabaseUnavailable, StripeCallError
 from ..log import LogEvent, log_event
+from ..metrics.days import StoredDays
 from ..storage.reconcile_queue import ReconcileQueue
 from ..stripe_client.rate_limit import RateLimiter, rate_limited
 from .worker_pool import Context, WorkerPool
@@ -32,12 +34,14 @@ class ReconcileRunner:
         queue: ReconcileQueue,
         reconciler: Reconciler,
         sweep: RefundSweep,
+        days: StoredDays,
         rate_limiter: Callable[[float | None], RateLimiter],
         context: Context,
     ) -> None:
         self._queue = queue
         self._reconciler = reconciler
         self._sweep = sweep
+        self._days = days
         self._rate_limiter = rate_limiter
         self._context = context
 
@@ -72,6 +76,7 @@ class ReconcileRunner:
             on_progress()
         with rate_limited(limiter):
             self._run_sweep(report, full, limiter, stop_event)
+        self._refresh_days()
         report.reviews = self._queue.find_needing_review()
         report.review_counts = self._queue.count_reviews()
         report.overdue_since = self._sweep.find_overdue()
@@ -93,6 +98,12 @@ class ReconcileRunner:
         except StripeCallError as error:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, code=error.code)
             report.sweep_error = error.code
+
+    def _refresh_days(self) -> None:
+        try:
+            self._days.refresh()
+        except DatabaseUnavailable as error:  # reports count what isn't stored
+            log_event(LogEvent.RECONCILE_FAILED, error, code=error.code)
 
     def _pool(
         self,

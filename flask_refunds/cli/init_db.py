@@ -28,6 +28,8 @@ def init_db(dry_run: bool, yes: bool, as_json: bool) -> None:
     It never drops or changes an index, and can be run again at any time. Reads and writes continue meanwhile.
     On a terminal, it asks before it builds indexes on your app's collections; with --json it doesn't.
 
+    It also stores the figures of each day, from which reports are made.
+
     Exits with 1 if another index has the name of a required one, and with 2 if an index can't be built.
     """
     refunds = current_refunds()
@@ -43,6 +45,7 @@ def init_db(dry_run: bool, yes: bool, as_json: bool) -> None:
         if in_app and not yes and not as_json and sys.stdin.isatty():
             _confirm(in_app)
         _build(database, missing, quiet=as_json)
+        refunds.days.build_all()
     elif not as_json:
         click.echo(f"Dry run: {len(missing)} would be built.")
     if any(each.state is State.NAME_CONFLICT for each in found):

@@ -22,14 +22,15 @@ _OUTCOMES = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median"
 
 @refunds_command("metrics")
 @range_options
+@click.option("--fresh", is_flag=True, help="Count the paid purchases of all days now.")
 @as_json_option
-def metrics(since: datetime | None, until: datetime | None, as_json: bool) -> None:
+def metrics(since: datetime | None, until: datetime | None, fresh: bool, as_json: bool) -> None:
     """Print a refund report: by default for twelve months, until the end of the current one.
 
     A refund counts in the month (UTC) in which it ended, a purchase in the month in which it was created.
     Tables show amounts in the currency's major unit, JSON in its minor unit.
     """
-    report = current_refunds().metrics_query.report(since, until)
+    report = current_refunds().metrics_query.report(since, until, fresh=fresh)
     if as_json:
         print_json(render_report(report))
     else:
@@ -51,6 +52,9 @@ def _print(report: MetricsReport) -> None:
             ("Need review", _format_counts(report.backlog.reviews)),
         ]
     )
+    if (as_of := report.total.purchases_as_of) is not None:
+        when = format_time(as_of)
+        click.echo(f"Purchases of earlier days were counted at {when} or later. --fresh counts them now.")
 
 
 def _amounts(name: str, period: Period) -> Iterator[list[str]]:

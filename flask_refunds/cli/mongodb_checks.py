@@ -37,7 +37,15 @@ CLOCK_SECONDS = 5
 _MAJORITY_LAG = timedelta(seconds=10)
 _SAMPLE = 1000
 """How many purchases the validator is tried on."""
-_RECORD_ID = re.compile(r"^(pi|ch|py)_[0-9A-Za-z_]+:[0-9A-Za-z_]+$")
+_SAMPLE_IDS = 100
+_RECORD_ID = re.compile(r"(pi|ch|py)_[0-9A-Za-z_]+:[0-9A-Za-z_]+")
+_OTHER_IDS = [
+    {"$not": {"$gte": ""}},
+    {"$gte": "", "$lt": "ch_"},
+    {"$gte": "ch`", "$lt": "pi_"},
+    {"$gte": "py`"},
+]
+"""Which IDs aren't those of refund records, as ranges of the index. ` is the character after _."""
 
 
 def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetime]) -> Iterator[CheckResult]:
@@ -150,6 +158,7 @@ def _missing_privileges(settings: Settings, database: Database) -> Iterator[str]
         ledger: ["find", "insert", "update", "listIndexes"],
         f"{ledger}.state": ["find", "insert", "update"],
         f"{ledger}.rate": ["find", "insert", "update"],
+        f"{ledger}.days": ["find", "insert", "update", "remove"],
         f"{ledger}.references": ["find", "insert", "listIndexes"],
         users: ["find", "listIndexes"],
         settings.refunds_contents_collection: ["find"],
@@ -185,10 +194,15 @@ def _wrong_collections(settings: Settings, database: Database) -> Iterator[str]:
             key = keys[each["name"]]
             yield f"{name} is a {each['type']}, so it can't be updated. Set {key} to a collection."
     ledger = majority_collection(database, settings.refunds_collection)
-    foreign = ledger.find_one({"_id": {"$not": _RECORD_ID}}, {"_id": 1})
-    if foreign is not None:
+    shown = {"_id": 1}
+    found = [
+        *ledger.find({"$or": [{"_id": each} for each in _OTHER_IDS]}, shown).limit(1),
+        *ledger.find({}, shown).sort("_id", 1).limit(_SAMPLE_IDS),
+    ]
+    foreign = [it for each in found if not _RECORD_ID.fullmatch(it := str(each["_id"]))]
+    if foreign:
         yield (
-            f"{database.name}.{ledger.name} has documents of your app, such as {str(foreign['_id'])[:60]}. "
+            f"{database.name}.{ledger.name} has documents of your app, such as {foreign[0][:60]}. "
             "Set REFUNDS_COLLECTION to a name that your app doesn't use."
         )
 

@@ -15,7 +15,7 @@ from ..models import Reason, RefundStatus
 from ..schemas.inputs import parse_bulk_name, parse_end, parse_moment
 from ..storage.search import RefundFilter
 
-_FILTERS = ("needs_review", "reason", "requested_by", "bulk_run", "user", "since", "until")
+_FILTERS = ("needs_review", "reason", "requested_by", "user", "bulk_run", "payment_intent", "since", "until")
 _T = TypeVar("_T")
 
 
@@ -94,6 +94,9 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--requested-by", metavar="ID|NAME", help="Requested by this user ID or name.")
     @click.option("--user", metavar="ID|EMAIL", help="Of the purchases of this user.")
     @click.option("--bulk-run", metavar="NAME", callback=parsed_by(parse_bulk_name), help="Of this bulk run.")
+    @click.option(
+        "--payment-intent", metavar="ID", help="Of this payment: pi_…, or a purchase's ch_… or cs_…."
+    )
     @range_options
     @wraps(command)
     def filtered(*args: Any, status: str | None, **kwargs: Any) -> Any:

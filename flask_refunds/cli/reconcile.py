@@ -76,6 +76,7 @@ def reconcile(
         raise click.UsageError("Use --dry-run without --full and --all.")
     if since is not None:
         count = current_refunds().queue.mark_purchases_unverified(since)
+        current_refunds().days.discard()
         click.echo(
             f"Checking again: {count} that changed or were checked since {format_time(since)}.", err=True
         )

@@ -1,28 +1,43 @@
-"""Compute refund reports in MongoDB, with a few aggregations and two counts a month.
+"""Compute refund reports in MongoDB, from stored days and a few aggregations and counts.
 
 Amounts are from the ledger, in Stripe's minor units, never from the app. mongomock has all operators used.
 
 The indexes of :mod:`~flask_refunds.storage.indexes` make the queries cheap: those of the ledger that start
-with ``settledAt``, ``status`` and ``review.since``, and that of the purchases on ``status`` and ``_id``, from
-which the refund rate is counted alone.
+with ``settledAt``, ``changedAt``, ``status`` and ``review.since``, and that of the purchases on ``status``
+and ``_id``, from which the refund rate is counted alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from typing import Any
 
+from pymongo.client_session import ClientSession
+
+from ..errors import DatabaseUnavailable
 from ..models import RefundStatus
 from ..purchase_fields import PurchaseFields
 from ..storage.connection import REPORT_SECONDS, Collection, database_timeout
 from ..storage.refund_documents import NOT_DUPLICATE
-from .report import AGES, OLDER, Backlog, MetricsReport, Period, month_name, resolve_range
+from .days import (
+    DAY,
+    Day,
+    StoredDays,
+    count_purchases,
+    group_durations,
+    group_refunds,
+    split_days,
+    without_days,
+)
+from .report import AGES, OLDER, Backlog, MetricsReport, month_name, resolve_range
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OPEN = [status.value for status in RefundStatus if not status.is_settled]
+_NO_SNAPSHOT = {239, 246}
+"""The error codes of a snapshot that is too old, or older than a collection."""
 
 
 class MetricsQuery:
@@ -32,6 +47,7 @@ class MetricsQuery:
     :param purchases: the app's collection, likewise.
     :param clock: returns the aware UTC time.
     :param fields: the shape of a purchase.
+    :param days: what is stored of a report; ``None`` to count everything.
     """
 
     def __init__(
@@ -40,13 +56,17 @@ class MetricsQuery:
         purchases: Collection,
         clock: Callable[[], datetime],
         fields: PurchaseFields,
+        days: StoredDays | None = None,
     ) -> None:
         self._records = records
         self._purchases = purchases
         self._clock = clock
         self._fields = fields
+        self._days = days
 
-    def report(self, start: datetime | None = None, end: datetime | None = None) -> MetricsReport:
+    def report(
+        self, start: datetime | None = None, end: datetime | None = None, *, fresh: bool = False
+    ) -> MetricsReport:
         """Return the report of a range, per month and in total.
 
         A refund counts in the month in which it was settled, by its current status: a refund that failed
@@ -55,16 +75,22 @@ class MetricsQuery:
 
         :param start: the start of the range; by default, twelve months before the end.
         :param end: the end, which isn't part of the range; by default, the end of the current month.
+        :param fresh: count everything now, also the paid purchases of earlier days.
         :raises InvalidRequest: 400; the range ends before it starts, or is longer than ten years.
         :raises DatabaseUnavailable: 500; the report took longer than 15 s.
         """
         start, end = resolve_range(start, end, self._clock())
         with database_timeout(REPORT_SECONDS):
-            report = MetricsReport(start, end, self._current_backlog())
-            self._count_refunds(report)
-            self._count_durations(report)
-            self._count_purchases(report)
-        return report
+            if self._days is None or fresh:
+                return self._count(start, end)
+            try:
+                with self._days.snapshot() as session, database_timeout(REPORT_SECONDS):
+                    exact, stored = self._days.read(start, end, session)
+                    return self._count(start, end, exact, stored, session)
+            except DatabaseUnavailable as error:
+                if getattr(error.__cause__, "code", None) not in _NO_SNAPSHOT:
+                    raise
+            return self._count(start, end)
 
     def current_backlog(self) -> Backlog:
         """Return the open refunds and the open reviews, by age.
@@ -74,43 +100,49 @@ class MetricsQuery:
         with database_timeout():
             return self._current_backlog()
 
-    def _count_refunds(self, report: MetricsReport) -> None:
-        settled = [status.value for status in RefundStatus if status.is_settled]
-        key = {
-            "month": _month_of("$settledAt"),
-            "status": "$status",
-            "currency": {"$ifNull": ["$currency", "none"]},
-            "reason": {"$ifNull": ["$reason", "none"]},
-        }
-        match = {"settledAt": _in_range(report), "status": {"$in": settled}, **NOT_DUPLICATE}
-        for group in _group(self._records, match, key, amount={"$sum": "$amount"}):
-            for period in report.periods_of(group["_id"]["month"]):
-                _add_refunds(period, group)
+    def _count(
+        self,
+        start: datetime,
+        end: datetime,
+        exact: Sequence[Day] = (),
+        stored: Sequence[Day] = (),
+        session: ClientSession | None = None,
+    ) -> MetricsReport:
+        """Make a report.
 
-    def _count_durations(self, report: MetricsReport) -> None:
-        duration = {"$subtract": ["$settledAt", "$createdAt"]}
-        key = {"month": _month_of("$settledAt"), "seconds": {"$floor": {"$divide": [duration, 1000]}}}
-        match = {
-            "settledAt": _in_range(report),
-            "status": RefundStatus.SUCCEEDED.value,
-            # It isn't known when an external refund was requested.
-            "source": {"$ne": "external"},
-        }
-        for group in _group(self._records, match, key, milliseconds={"$sum": duration}):
-            for period in report.periods_of(group["_id"]["month"]):
-                period.add_durations(int(group["_id"]["seconds"]), group["count"], group["milliseconds"])
+        :param exact: the days whose refunds needn't be counted.
+        :param stored: days that may have a count of paid purchases.
+        """
+        report = MetricsReport(start, end, self._current_backlog())
+        for day in exact:
+            month = month_name(day["_id"])
+            _add_refunds(report, ((month, *each) for each in day["refunds"]))
+            _add_durations(report, ((month, *each) for each in day["durations"]))
+        rest = without_days(start, end, {day["_id"] for day in exact})
+        _add_refunds(report, group_refunds(self._records, rest, "%Y-%m", session))
+        _add_durations(report, group_durations(self._records, rest, "%Y-%m", session))
+        self._count_purchases(report, stored)
+        return report
 
-    def _count_purchases(self, report: MetricsReport) -> None:
-        # Counts are read from the index alone; grouping the IDs by month took 15 times as long.
-        fields = self._fields
+    def _count_purchases(self, report: MetricsReport, stored: Sequence[Day]) -> None:
+        kept = {
+            day["_id"]: day["paid"]
+            for day in stored
+            if self._days is not None and self._days.is_count_of(day.get("paid"))
+        }
         for start, end in pairwise([*report.month_starts, report.end]):
-            made = fields.created_in(start, end)
-            completed, refunded = (
-                self._purchases.count_documents({**status, **made})
-                for status in (fields.is_completed, fields.is_refunded)
-            )
+            rest = without_days(start, end, kept)
+            counts = [count_purchases(self._purchases, self._fields, *each) for each in rest]
+            used = [kept[day] for day, stop in split_days(start, end) if stop - day == DAY and day in kept]
+            paid = sum(map(sum, counts)) + sum(each["count"] for each in used)
+            refunded = sum(each for _, each in counts) if not used else self._count_refunded(start, end)
+            as_of = min((each["countedAt"] for each in used), default=None)
             for period in report.periods_of(month_name(start)):
-                period.add_purchases(completed + refunded, refunded)
+                period.add_purchases(paid, refunded, as_of)
+
+    def _count_refunded(self, start: datetime, end: datetime) -> int:
+        made = self._fields.created_in(start, end)
+        return self._purchases.count_documents({**self._fields.is_refunded, **made})
 
     def _current_backlog(self) -> Backlog:
         # A date range, rather than "not null", can use the partial index.
@@ -124,29 +156,23 @@ class MetricsQuery:
         now = self._clock()
         cases = [{"case": {"$gt": [since, now - age]}, "then": name} for name, age in AGES.items()]
         key = {"value": field, "age": {"$switch": {"branches": cases, "default": OLDER}}}
-        groups = _group(self._records, match, key)
+        stages: list[Any] = [{"$match": match}, {"$group": {"_id": key, "count": {"$sum": 1}}}]
+        groups = self._records.aggregate(stages)
         return Counter({(group["_id"]["value"], group["_id"]["age"]): group["count"] for group in groups})
 
 
-def _group(
-    records: Collection, match: Mapping[str, Any], key: Mapping[str, Any], **sums: Mapping[str, Any]
-) -> Iterator[Mapping[str, Any]]:
-    return records.aggregate([{"$match": match}, {"$group": {"_id": key, "count": {"$sum": 1}, **sums}}])
+def _add_refunds(report: MetricsReport, groups: Iterable[tuple[str, str, str, str, int, int]]) -> None:
+    for month, status, currency, reason, count, amount in groups:
+        for period in report.periods_of(month):
+            if status == RefundStatus.SUCCEEDED.value:
+                period.add_refunds(currency, reason, count, amount)
+            elif status == RefundStatus.FAILED.value:
+                period.failed += count
+            elif status == RefundStatus.CANCELED.value:
+                period.canceled += count
 
 
-def _add_refunds(period: Period, group: Mapping[str, Any]) -> None:
-    key, count = group["_id"], group["count"]
-    if key["status"] == RefundStatus.SUCCEEDED.value:
-        period.add_refunds(key["currency"], key["reason"], count, group["amount"])
-    elif key["status"] == RefundStatus.FAILED.value:
-        period.failed += count
-    else:
-        period.canceled += count
-
-
-def _in_range(report: MetricsReport) -> dict[str, datetime]:
-    return {"$gte": report.start, "$lt": report.end}
-
-
-def _month_of(field: str) -> dict[str, Any]:
-    return {"$dateToString": {"format": "%Y-%m", "date": field}}
+def _add_durations(report: MetricsReport, groups: Iterable[tuple[str, int, int, int]]) -> None:
+    for month, seconds, count, milliseconds in groups:
+        for period in report.periods_of(month):
+            period.add_durations(seconds, count, milliseconds)

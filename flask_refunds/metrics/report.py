@@ -13,7 +13,8 @@ from ..errors import InvalidRequest
 MONTHS = 12
 """How many months a report without a start covers."""
 
-_MAX_RANGE = timedelta(days=3653)
+MAX_RANGE = timedelta(days=3653)
+"""The longest range of a report."""
 _DAY = timedelta(days=1)
 
 AGES: Mapping[str, timedelta] = {
@@ -89,6 +90,8 @@ class Period:
     """Purchases made in the period and paid, refunded since or not."""
     refunded_purchases: int = 0
     """How many of them are refunded now."""
+    purchases_as_of: datetime | None = None
+    """When the oldest part of the paid purchases was counted; ``None`` if all were counted now."""
 
     @property
     def refunds(self) -> int:
@@ -122,10 +125,15 @@ class Period:
         self.durations.by_second[seconds] += count
         self.durations.milliseconds += milliseconds
 
-    def add_purchases(self, paid: int, refunded: int) -> None:
-        """Count purchases."""
+    def add_purchases(self, paid: int, refunded: int, as_of: datetime | None) -> None:
+        """Count purchases.
+
+        :param as_of: when the oldest part of the paid ones was counted.
+        """
         self.paid_purchases += paid
         self.refunded_purchases += refunded
+        known = [each for each in (self.purchases_as_of, as_of) if each is not None]
+        self.purchases_as_of = min(known, default=None)
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,7 @@ def resolve_range(start: datetime | None, end: datetime | None, now: datetime) -
     end = end or _next_month(now)
     start = start or _months_before(end, MONTHS)
     check_range(start, end)
-    if end - start > _MAX_RANGE:
+    if end - start > MAX_RANGE:
         raise InvalidRequest("from and to may be at most ten years apart.")
     return start, end
 

@@ -29,7 +29,7 @@ from ..models import (
 from ..money import stored_amount
 from ..purchase_fields import COMPLETED, PurchaseFields, read_field, with_field
 from ..refund_details import all_details
-from ..storage.search import FoundPurchase
+from ..storage.search import FoundPurchase, Total
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -273,6 +273,12 @@ def _render_review(review: Review | None) -> dict[str, Any] | None:
     }
 
 
+def render_total(name: str, total: Total | None) -> dict[str, Any]:
+    """Return the number of matches in all pages under this name, and whether there are more."""
+    number, is_lower_bound = total or (None, False)
+    return {name: number, "totalIsLowerBound": is_lower_bound}
+
+
 def render_report(report: MetricsReport) -> dict[str, Any]:
     """Return a refund report as the API shows it."""
     months = [{"month": name, **_render_period(period)} for name, period in report.months.items()]
@@ -295,7 +301,11 @@ def _render_period(period: Period) -> dict[str, Any]:
         "reasons": dict(sorted(period.reasons.items())),
         "currencies": {code: _render_totals(totals) for code, totals in sorted(period.currencies.items())},
         "processingSeconds": {"mean": durations.mean, "median": durations.median, "p95": durations.p95},
-        "purchases": {"paid": period.paid_purchases, "refunded": period.refunded_purchases},
+        "purchases": {
+            "paid": period.paid_purchases,
+            "refunded": period.refunded_purchases,
+            "asOf": render(period.purchases_as_of),
+        },
         "refundRate": period.refund_rate,
     }
 

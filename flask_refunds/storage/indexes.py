@@ -26,6 +26,7 @@ _RELEVANT_OPTIONS = ("sparse", "partialFilterExpression", "hidden")
 """Options that decide whether MongoDB can use an index for these queries."""
 _UNSETTLED = {"partialFilterExpression": {"status": {"$in": UNSETTLED}}}
 _WITH_BULK_RUN = {"partialFilterExpression": {"bulkRun": {"$exists": True}}}
+_NEWEST = [("createdAt", -1), ("_id", -1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,10 @@ def required_indexes(settings: Settings) -> list[Index]:
     fields = settings.purchase_fields
     newest = fields.newest_first
     required = [
-        Index(ledger, [("createdAt", -1), ("_id", -1)], "lists of refunds"),
-        Index(ledger, [("status", 1), ("createdAt", -1), ("_id", -1)], "lists by status"),
+        Index(ledger, _NEWEST, "lists of refunds"),
+        Index(ledger, [("status", 1), *_NEWEST], "lists by status"),
+        Index(ledger, [("reason", 1), *_NEWEST], "lists by reason", _with_text("reason")),
+        Index(ledger, [("requestedBy", 1), *_NEWEST], "lists by requester", _with_text("requestedBy")),
         Index(ledger, [("status", 1), ("lookedAt", 1)], "unfinished refunds", _UNSETTLED),
         Index(ledger, [("signalsSent", 1), ("lookedAt", 1)], "signals to be sent", _only("signalsSent")),
         Index(
@@ -100,10 +103,9 @@ def required_indexes(settings: Settings) -> list[Index]:
         ),
         Index(ledger, [("review.since", 1)], "refunds that need review", {"sparse": True}),
         Index(ledger, [("settledAt", 1)], "refund reports"),
+        Index(ledger, [("changedAt", 1)], "stored days of reports"),
         Index(ledger, [("duplicateOf", 1)], "counts of refunds", {"sparse": True}),
-        Index(
-            ledger, [("bulkRun", 1), ("createdAt", -1), ("_id", -1)], "refunds of a bulk run", _WITH_BULK_RUN
-        ),
+        Index(ledger, [("bulkRun", 1), *_NEWEST], "refunds of a bulk run", _WITH_BULK_RUN),
         Index(f"{ledger}.references", [("payment", 1)], "payments of charges and Checkout sessions"),
         Index(purchases, [(fields.payment, 1)], "every refund, event and status request"),
         Index(purchases, [(fields.status, 1), *newest], "lists of purchases by status"),
@@ -159,6 +161,11 @@ def build(database: Database, index: Index) -> None:
 def _only(flag: str) -> dict[str, Any]:
     """Return the options of an index of the few records whose flag is false."""
     return {"partialFilterExpression": {flag: False}}
+
+
+def _with_text(field: str) -> dict[str, Any]:
+    """Return the options of an index of the records in which a field has a value."""
+    return {"partialFilterExpression": {field: {"$gt": ""}}}
 
 
 def _compare(index: Index, existing: Sequence[Mapping[str, Any]] | None) -> IndexStatus:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
+from bson import Timestamp
 from pymongo.errors import AutoReconnect, DuplicateKeyError
 
 from ..errors import RecordUnreadable
@@ -104,7 +105,10 @@ class Ledger(LedgerNotes):
         refunds, duplicates = read_payment(documents)
         for duplicate, original in duplicates.items():
             with database_timeout():
-                self._records.update_one({"_id": duplicate}, {"$set": {"duplicateOf": original}})
+                self._records.update_one(
+                    {"_id": duplicate, "duplicateOf": {"$ne": original}},
+                    {"$set": {"duplicateOf": original}, **self._changed_now},
+                )
         return refunds
 
     def _find_for_payments(self, payment_intents: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -216,6 +220,8 @@ class Ledger(LedgerNotes):
             "signalsSent": not self._has_listeners(),
             **self._changes_from_stripe(stripe_refund),
         }
+        if stripe_refund.status.is_settled:
+            document["settledAt"] = document["createdAt"]  # as in its history
         if stripe_refund.stripe_account is not None:
             document["stripeAccount"] = stripe_refund.stripe_account
         return read_record(document) if self._insert(document) else None
@@ -253,6 +259,7 @@ class Ledger(LedgerNotes):
             "status": status.value,
             "createdAt": now,
             "updatedAt": now,
+            "changedAt": Timestamp(0, 0),  # MongoDB stores its own time
             "lookedAt": now,
             "leaseExpiresAt": now,
             "signalsSent": True,
@@ -447,8 +454,12 @@ class Ledger(LedgerNotes):
         changes: Mapping[str, Any],
         entry: Mapping[str, Any],
     ) -> RefundRecord | None:
-        """Change a record that is in the required state, and add an entry to its history."""
+        """Change a record that is in the required state, and add an entry to its history.
+
+        If it is settled by this, its entry has the same time, so that every former ``settledAt`` is known.
+        """
         now = self._clock()
+        settled = {"settledAt": now} if changes.get("settledAt") else {}
         flags = {
             "updatedAt": now,
             "leaseExpiresAt": now,
@@ -457,5 +468,9 @@ class Ledger(LedgerNotes):
         }
         return self._update(
             {"_id": refund_id, **required},
-            {"$set": {**flags, **changes}, "$push": {"history": {"at": now, **entry}}},
+            {
+                "$set": {**flags, **changes, **settled},
+                "$push": {"history": {"at": now, **entry}},
+                **self._changed_now,
+            },
         )

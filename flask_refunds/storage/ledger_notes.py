@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import pymongo.collection
 from pymongo import ReturnDocument
 
 from ..models import Mark, RefundRecord
@@ -15,6 +16,10 @@ from .refund_documents import mark_documents, read_record
 
 _UNWRITTEN_FOR = timedelta(minutes=10)
 """How long writes to a refund's purchases may fail, before the refund needs review."""
+
+
+_CHANGED_NOW: Mapping[str, Any] = {"$currentDate": {"changedAt": {"$type": "timestamp"}}}
+"""The update that stores the server's time of a change, by which reports find it."""
 
 
 class LedgerNotes:
@@ -27,6 +32,8 @@ class LedgerNotes:
     def __init__(self, collection: Collection, clock: Callable[[], datetime]) -> None:
         self._records = collection
         self._clock = clock
+        # mongomock has no such times.
+        self._changed_now = _CHANGED_NOW if isinstance(collection, pymongo.collection.Collection) else {}
 
     def mark_unread(self, refund: RefundRecord) -> None:
         """Store that Stripe doesn't return an open refund from now on.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from bson.datetime_ms import DatetimeMS
 
@@ -26,6 +26,8 @@ from .stored_ids import encodable_id, stored_ids, stored_words
 
 STREAM_BATCH = 500
 ID_BATCH = 5000
+MAX_COUNT = 10_000
+"""Up to how many matches of a filter are counted."""
 MAX_USER_PURCHASES = 1000
 """Of a user with more purchases, the refunds of the newest ones are found."""
 
@@ -112,16 +114,26 @@ class RefundCursor:
     id: str
 
 
+class Total(NamedTuple):
+    """The number of matches in all pages.
+
+    :param is_lower_bound: whether there are more, which weren't counted.
+    """
+
+    number: int
+    is_lower_bound: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Page(Generic[_T, _C]):
     """One page of a search.
 
-    :param total: the number of matches in all pages.
+    :param total: ``None`` on a page that was found by a cursor: the first page has it.
     :param next: the cursor of the next page; ``None`` on the last.
     """
 
     items: Sequence[_T]
-    total: int
+    total: Total | None
     next: _C | None
 
 
@@ -172,7 +184,7 @@ class PurchaseSearch:
         """
         query = self._query(filters)
         with database_timeout(REPORT_SECONDS):
-            total = self._count(query)
+            total = None if after else self._count(query)
             found = self._find(query, limit + 1, after=after, skip=skip)
         items, more = found[:limit], len(found) > limit
         return Page(self._populate(items), total, self._cursor(items[-1]) if more else None)
@@ -302,11 +314,10 @@ class PurchaseSearch:
             query.append(made)
         return query
 
-    def _count(self, query: _Conditions) -> int:
-        # Counting every purchase of a large app takes longer than reading a page.
+    def _count(self, query: _Conditions) -> Total:
         if not query:
-            return self._purchases.estimated_document_count()
-        return self._purchases.count_documents(_all_of(query))
+            return Total(self._purchases.estimated_document_count())
+        return _count_some(self._purchases, _all_of(query))
 
     def _populate(self, purchases: Sequence[Mapping[str, Any]]) -> list[FoundPurchase]:
         users, contents = (
@@ -340,11 +351,7 @@ class RefundSearch:
         :raises DatabaseUnavailable: 500.
         """
         query = self._query(filters)
-        with database_timeout(REPORT_SECONDS):
-            # "Not a duplicate" isn't in any index, so the few duplicates are counted apart.
-            total = self._records.count_documents(query)
-            if not filters.needs_review:
-                total -= self._records.count_documents({**query, **DUPLICATE})
+        total = None if after else self._count(query, filters)
         found = self._find(_shown(query, filters), limit + 1, after)
         items, more = found[:limit], len(found) > limit
         return Page(list(read_records(items)), total, _cursor(items[-1]) if more else None)
@@ -359,6 +366,18 @@ class RefundSearch:
         while found := self._find(query, STREAM_BATCH, after):
             yield from read_records(found)
             after = _cursor(found[-1])
+
+    def _count(self, query: Mapping[str, Any], filters: RefundFilter) -> Total:
+        with database_timeout(REPORT_SECONDS):
+            if filters.needs_review:
+                return _count_some(self._records, query)
+            # The lack of a field isn't in any index, so the few records that have it are counted apart.
+            others = [DUPLICATE, NEEDS_REVIEW] if filters.needs_review is False else [DUPLICATE]
+            every = {field: value for field, value in query.items() if field != "review"}
+            omitted = self._records.count_documents({**every, "$or": others})
+            if replace(filters, needs_review=None) == RefundFilter():
+                return Total(max(0, self._records.estimated_document_count() - omitted))
+            return _count_some(self._records, every, omitted)
 
     def _query(self, filters: RefundFilter) -> dict[str, Any]:
         """Return the query of a filter, with the payment of the reference, or the user, that it names."""
@@ -380,6 +399,12 @@ class RefundSearch:
         span = _both(query, _older_than(after)) if after else query
         with database_timeout(REPORT_SECONDS):
             return list(self._records.find(span).sort(_NEWEST).limit(limit))
+
+
+def _count_some(collection: Collection, query: Mapping[str, Any], omitted: int = 0) -> Total:
+    """Count up to :data:`MAX_COUNT` matches, without so many that aren't shown."""
+    count = collection.count_documents(query, limit=MAX_COUNT + 1 + omitted) - omitted
+    return Total(min(max(0, count), MAX_COUNT), count > MAX_COUNT)
 
 
 def _find_all(collection: Collection, ids: Sequence[Any], fields: Mapping[str, str]) -> list[Any]:
@@ -415,8 +440,9 @@ def _refund_query(filters: RefundFilter) -> dict[str, Any]:
         "reason": filters.reason,
         "requestedBy": filters.requested_by,
         "bulkRun": filters.bulk_run,
-        "_id": payment_range(filters.payment_intent) if filters.payment_intent else {"$type": "string"},
-        # Every refund record has a time and a text ID, so that each has one place in the list.
+        # Every refund record has a time and a text ID, so that each has one place in the list. Unlike $type,
+        # the comparison is answered by an index alone.
+        "_id": {"$gte": ""} if filters.payment_intent is None else payment_range(filters.payment_intent),
         "createdAt": {"$gte": filters.since or _FIRST, "$lt": filters.until or _LAST},
     }
     query = {field: value for field, value in query.items() if value is not None}

@@ -132,15 +132,16 @@ def parse_refund_query(params: QueryParams) -> RefundQuery:
     return query
 
 
-def parse_report_query(params: QueryParams) -> tuple[datetime | None, datetime | None]:
+def parse_report_query(params: QueryParams) -> tuple[datetime | None, datetime | None, bool]:
     """Parse the parameters of ``GET /admin/refunds/metrics``.
 
-    :return: the range: its first moment and its end; aware, in UTC.
+    :return: the range: its first moment and its end; aware, in UTC; and whether to count everything.
     :raises InvalidRequest: 400; says what is wrong.
     """
     since, until = _parse_range(params)
+    fresh = params.read("fresh", _boolean)
     params.end()
-    return since, until
+    return since, until, bool(fresh)
 
 
 def _parse_range(params: QueryParams) -> tuple[datetime | None, datetime | None]:

@@ -29,6 +29,7 @@ from ..schemas.rendering import (
     render_refunds,
     render_report,
     render_result,
+    render_total,
 )
 from ..storage.search import PurchaseFilter
 from .auth import get_admin, get_caller
@@ -88,9 +89,9 @@ def list_purchases() -> Response:
     _add_refunds(purchases, [each.document["_id"] for each in page.items])
     body = {
         "purchases": purchases,
-        "totalPages": -(-page.total // query.limit),
+        "totalPages": None if page.total is None else -(-page.total.number // query.limit),
         "currentPage": None if query.after is not None else query.page or 1,
-        "totalPurchases": page.total,
+        **render_total("totalPurchases", page.total),
         "nextCursor": write_purchase_cursor(page.next),
     }
     return json_response(body)
@@ -149,7 +150,7 @@ def list_refunds() -> Response:
     refunds, names = _with_purchases(page.items, history=query.history)
     body = {
         "refunds": refunds,
-        "totalRefunds": page.total,
+        **render_total("totalRefunds", page.total),
         "nextCursor": write_cursor(page.next),
         "names": names,
     }
@@ -213,5 +214,5 @@ def cancel_refund(refund_id: str) -> Response:
 def show_metrics() -> Response:
     """``GET /admin/refunds/metrics``: show the refund report of a range."""
     get_admin()
-    since, until = parse_report_query(QueryParams(request.args))
-    return json_response(render_report(current_refunds().metrics_query.report(since, until)))
+    since, until, fresh = parse_report_query(QueryParams(request.args))
+    return json_response(render_report(current_refunds().metrics_query.report(since, until, fresh=fresh)))

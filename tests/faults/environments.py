@@ -166,7 +166,7 @@ class Environment:
 
     def clear(self) -> None:
         """Reset everything for the next history."""
-        for name in ("flask_refunds", "flask_refunds.state", "purchases", "signals"):
+        for name in ("flask_refunds", "flask_refunds.state", "flask_refunds.days", "purchases", "signals"):
             self.db[name].delete_many({})
         self.paid.clear()
         self.sandbox.reset()

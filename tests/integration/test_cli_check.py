@@ -430,6 +430,7 @@ NEEDED = {
     "flask_refunds": ["find", "insert", "update", "listIndexes"],
     "flask_refunds.state": ["find", "insert", "update"],
     "flask_refunds.rate": ["find", "insert", "update"],
+    "flask_refunds.days": ["find", "insert", "update", "remove"],
     "flask_refunds.references": ["find", "insert", "listIndexes"],
     "users": ["find", "listIndexes"],
     "contents": ["find"],

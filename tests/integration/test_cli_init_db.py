@@ -31,6 +31,7 @@ class QueryLog(monitoring.CommandListener):
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         if event.command_name in ("find", "aggregate", "update", "count", "findAndModify"):
             omitted = ("lsid", "$db", "$clusterTime", "txnNumber", "readConcern", "writeConcern", "maxTimeMS")
+            omitted += ("autocommit", "startTransaction")
             self.commands.append({name: each for name, each in event.command.items() if name not in omitted})
             if "maxTimeMS" not in event.command:
                 self.unlimited.append(self.commands[-1])
@@ -113,6 +114,8 @@ def scans(database: Any, commands: list[dict[str, Any]]) -> list[dict[str, Any]]
     """Return the queries that MongoDB answers by reading a whole collection."""
     found = []
     for command in commands:
+        if "updates" in command:
+            command = {**command, "updates": command["updates"][:1]}  # of equal ones
         plan = str(database.command("explain", command, verbosity="queryPlanner", codec_options=_ANY_DATE))
         if any(word in plan for word in ("COLLSCAN", "NestedLoopJoin", "HashJoin")):
             found.append(command)
@@ -165,18 +168,18 @@ def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any)
     assert result.output.startswith(f"Database {database.name}:\n")
     assert "purchases {stripePaymentIntentId: 1}" in result.output
     assert "flask_refunds {review.since: 1}" in result.output
-    assert result.output.count("  missing  ") == 15
+    assert result.output.count("  missing  ") == 18
     assert result.output.endswith(
         "purchases and users are collections of your app, flask_refunds is this library's.\n"
-        "Dry run: 15 would be built.\n"
+        "Dry run: 18 would be built.\n"
     )
     assert database.list_collection_names() == ["users"]
 
     result = shop.flask("init-db")
-    assert result.output.count("Building ") == 15
-    assert re.search(r"^15 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
+    assert result.output.count("Building ") == 18
+    assert re.search(r"^18 indexes built in \d+\.\d s\.$", result.output, re.MULTILINE)
     again = shop.flask("init-db")
-    assert (again.exit_code, again.output.count("  present  ")) == (0, 15)
+    assert (again.exit_code, again.output.count("  present  ")) == (0, 18)
     assert again.output.endswith("0 indexes built in 0.0 s.\n")
 
 

@@ -57,7 +57,10 @@ def test_list_prints_newest_refunds_first_in_columns(shop: Shop) -> None:
         "pi_2:1  succeeded  19.99 USD  duplicate  ann           2024-03-01 02:00:00Z\n"
         "pi_1:1  succeeded  19.99 USD  duplicate  ann           2024-03-01 01:00:00Z\n"
     )
-    assert result.stderr == "2 of 3.\n"
+    assert result.stderr.startswith("2 of 3.\nNext page: --after ")
+    rest = shop.flask("list", "--after", result.stderr.split()[-1])
+    assert [line.split()[0] for line in rest.stdout.splitlines()] == ["Refund", "pi_0:1"]
+    assert rest.stderr == "1.\n"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,8 @@ def test_list_prints_newest_refunds_first_in_columns(shop: Shop) -> None:
         (("--requested-by", "bob"), ["pi_1:1"]),
         (("--bulk-run", "recall-2024"), ["pi_1:1"]),
         (("--bulk-run", "recall"), []),
+        (("--payment-intent", "pi_3"), ["pi_3:1"]),
+        (("--payment-intent", ""), []),
         (("--from", "2024-03-01T03:00Z"), ["pi_4:1", "pi_3:1"]),
         (("--to", "2024-03-01T03:00Z", "--from", "2024-03-01T01:00Z"), ["pi_2:1", "pi_1:1"]),
         (("--from", "2024-03-01", "--to", "2024-03-01", "--limit", "1"), ["pi_4:1"]),
@@ -104,6 +109,7 @@ def test_list_and_export_apply_the_same_filters(
         (("--from", "yesterday"), "must be a day like 2024-03-15, or a time"),
         (("--from", "2024-03-02", "--to", "2024-03-01"), "from must be before to"),
         (("--limit", "0"), "0 is not in the range"),
+        (("--after", "pi_1:1"), "must be the nextCursor of another page"),
     ],
 )
 def test_invalid_filter_is_rejected(shop: Shop, options: tuple[str, ...], message: str) -> None:

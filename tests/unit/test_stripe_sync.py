@@ -33,7 +33,7 @@ def test_external_refund_record_has_every_documented_field(harness: RefundHarnes
     store(
         harness, "failed", metadata={}, reason="duplicate", failure_reason="lost_or_stolen_card", amount=700
     )
-    assert harness.db.flask_refunds.find_one() == {
+    assert harness.db.flask_refunds.find_one({}, {"changedAt": 0}) == {
         "_id": f"{PAYMENT}:re_1",
         "paymentIntent": PAYMENT,
         "number": None,
@@ -326,7 +326,7 @@ def test_refund_that_was_recorded_elsewhere_first_counts_once(harness: RefundHar
     assert (only.id, only.review) == (REFUND_ID, None)
     search = RefundSearch(harness.db.flask_refunds, harness.references, lambda user: [])
     page = search.page(RefundFilter(), limit=10)
-    assert ([each.id for each in page.items], page.total) == ([REFUND_ID], 1)
+    assert ([each.id for each in page.items], page.total) == ([REFUND_ID], (1, False))
     assert [each.id for each in search.stream(RefundFilter())] == [REFUND_ID]
     report = harness.report()
     assert (report.total.refunds, report.total.currencies["usd"].amount) == (1, 1999)
@@ -375,7 +375,7 @@ def test_open_review_of_a_hidden_record_stays_in_the_list_of_reviews(harness: Re
     [refund] = harness.ledger.hide_duplicates(PAYMENT)
     search = RefundSearch(harness.db.flask_refunds, harness.references, lambda user: [])
     page = search.page(RefundFilter(needs_review=True), limit=10)
-    assert (refund.id, [each.id for each in page.items], page.total) == (REFUND_ID, [external.id], 1)
+    assert (refund.id, [each.id for each in page.items], page.total) == (REFUND_ID, [external.id], (1, False))
 
 
 @pytest.mark.parametrize("status", ["succeeded", "pending"])

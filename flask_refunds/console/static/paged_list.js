@@ -25,10 +25,9 @@ export class PagedList extends DataView {
   async fetch(signal, cursor) {
     const { path, params, items, total, select = (item) => item } = this.props;
     const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
-    const before = cursor ? this.state.data : { items: [] };
+    const before = cursor ? this.state.data : { items: [], total: page[total], isLowerBound: page.totalIsLowerBound };
     return {
-      items: [...before.items, ...page[items].map(select)], total: page[total], nextCursor: page.nextCursor,
-      names: { ...before.names, ...page.names },
+      ...before, items: [...before.items, ...page[items].map(select)], nextCursor: page.nextCursor, names: { ...before.names, ...page.names },
     };
   }
 
@@ -53,10 +52,10 @@ export class PagedList extends DataView {
 
   render(props, { data, error, isLoading }) {
     const { children, noun, empty, csv, path, params, select = (item) => item } = props;
-    const { items, total, nextCursor } = data ?? { items: [] };
+    const { items, total, isLowerBound, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
       <div class="list-head">
-        <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+        <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
         ${csv && items.length > 0 && html`<${Download} key=${JSON.stringify(params)} list=${{ path, params, items: props.items, select }} columns=${csv} name="${noun}s" total=${total} />`}
       </div>
       ${items.length > 0 && children(items, isLoading, data)}

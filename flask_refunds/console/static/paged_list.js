@@ -56,7 +56,7 @@ export class PagedList extends DataView {
     return html`<section aria-label="Results">
       <div class="list-head">
         <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
-        ${csv && items.length > 0 && html`<${Download} key=${JSON.stringify(params)} list=${{ path, params, items: props.items, select }} columns=${csv} name="${noun}s" total=${total} />`}
+        ${csv && items.length > 0 && html`<${Download} key=${JSON.stringify(params)} list=${{ path, params, items: props.items, select }} columns=${csv} name="${noun}s" total=${isLowerBound ? Infinity : total} />`}
       </div>
       ${items.length > 0 && children(items, isLoading, data)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}

@@ -53,8 +53,10 @@ def stories_of(past: Past) -> dict[float, list[Story]]:
     """Return what happened, by how many days ago it began. It is the same at every start."""
     stories = Stories(past)
     found: dict[float, list[Story]] = {}
-    for days, story in (*stories.ordinary(), *stories.special()):
+    for days, story in stories.ordinary():
         found.setdefault(days, []).append(story)
+    for days, story in stories.special():
+        found.setdefault(days - stories.hours(), []).append(story)
     return found
 
 
@@ -64,6 +66,10 @@ class Stories:
     def __init__(self, past: Past) -> None:
         self._past = past
         self._rng = random.Random("a year in the shop")
+
+    def hours(self) -> float:
+        """Return a part of a day."""
+        return self._rng.uniform(0.05, 0.6)
 
     def ordinary(self) -> Iterator[tuple[float, Story]]:
         """Yield purchases, more of them in the last months, of which some are refunded."""
@@ -85,7 +91,7 @@ class Stories:
         yield 55, self._shown_twice()
         yield 47, self._customer_did_not_act()
         yield 38, self._sent_to_a_closed_account()
-        yield 34, self._returned()
+        yield 32.6, self._returned()
         yield 29, self._other_amount()
         yield 27, self._disputed_while_pending()
         yield 24, self._sold_for_a_teacher()

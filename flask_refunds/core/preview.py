@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import PurchaseNotFound, PurchaseNotRefundable
+from ..errors import PurchaseNotFound, PurchaseNotRefundable, StripeCallError
 from ..models import Payment, Refund
 from ..payment_refunds import next_number
 from ..purchase_fields import COMPLETED
@@ -27,6 +28,7 @@ class Preview:
 
     payment: Payment
     refunds: Sequence[Refund]
+    purchase_id: Any
 
     @property
     def number(self) -> int:
@@ -67,10 +69,10 @@ class Previewer:
         if purchase.status != COMPLETED:
             raise PurchaseNotRefundable
         purchase = self._payments.complete(purchase, Deadline.after(CALL_SECONDS))
-        return Preview(self.retrieve_payment(purchase), purchase.refunds)
+        return Preview(self.retrieve_payment(purchase), purchase.refunds, purchase.document["_id"])
 
     def retrieve_payment(self, purchase: Purchase) -> Payment:
-        """Return a purchase's payment as Stripe shows it now.
+        """Return a purchase's payment as Stripe shows it now, and what its dispute means if it has one.
 
         :raises PaymentIntentMissing: 400.
         :raises PaymentUnknown: 400; Stripe doesn't know the payment.
@@ -80,5 +82,11 @@ class Previewer:
         """
         deadline = Deadline.after(CALL_SECONDS)
         payment = self._payments.complete(purchase, deadline).payment_intent or ""
+        gateway = self._gateway().on(purchase.stripe_account)
         with payment_errors(payment):
-            return self._gateway().on(purchase.stripe_account).retrieve_payment(payment, deadline)
+            found = gateway.retrieve_payment(payment, deadline)
+        if not found.disputed:
+            return found
+        with suppress(StripeCallError):  # such as a key that may not read disputes
+            return replace(found, dispute=gateway.find_dispute(payment, deadline))
+        return found

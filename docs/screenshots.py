@@ -13,7 +13,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -47,7 +47,7 @@ def main() -> None:
 def demo_shop() -> Iterator[str]:
     """Run the demo shop, and yield its URL when it is ready."""
     command = [sys.executable, str(DOCS.parent / "examples" / "storefront"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:  # noqa: S603
         try:
             printed = ""
             while "Press Ctrl-C" not in printed:
@@ -62,15 +62,15 @@ def demo_shop() -> Iterator[str]:
 
 def sign_in(url: str) -> str:
     """Return the admin's token."""
-    request = urllib.request.Request(f"{url}/api/sign-in", json.dumps(ADMIN).encode())
+    request = urllib.request.Request(f"{url}/api/sign-in", json.dumps(ADMIN).encode())  # noqa: S310
     request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request) as response:
+    with urllib.request.urlopen(request) as response:  # noqa: S310
         token: str = json.load(response)["token"]
     return token
 
 
 def take_purchases(page: Page, url: str) -> None:
-    yesterday = date.today() - timedelta(days=1)
+    yesterday = (datetime.now(timezone.utc) - timedelta(days=1)).date()
     page.goto(f"{url}#/purchases?to={yesterday}")
     page.get_by_role("button", name="Refund:").first.wait_for()
 

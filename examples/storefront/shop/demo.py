@@ -186,7 +186,7 @@ def _make_customer(name: str) -> dict[str, Any]:
     """Return a customer without a password."""
     plain = unicodedata.normalize("NFKD", name.replace("ø", "o"))
     address = "".join(each for each in plain.lower().replace(" ", ".") if each.isascii())
-    return {"_id": ObjectId(), "name": name, "email": f"{address}@customers.example", "role": "user"}
+    return {"_id": ObjectId(), "name": name, "email": f"{address}@mail.example", "role": "user"}
 
 
 def _make_user(account: Account) -> dict[str, Any]:

@@ -45,16 +45,18 @@ _REQUESTS = (
     (None, None),
 )
 _YEAR = 364.0
-_ORDINARY = 170
-_SHARE_REFUNDED = 0.24
+_ORDINARY = 380
+_SHARE_REFUNDED = 0.11
 
 
 def stories_of(past: Past) -> dict[float, list[Story]]:
     """Return what happened, by how many days ago it began. It is the same at every start."""
     stories = Stories(past)
     found: dict[float, list[Story]] = {}
-    for days, story in (*stories.ordinary(), *stories.special()):
+    for days, story in stories.ordinary():
         found.setdefault(days, []).append(story)
+    for days, story in stories.special():
+        found.setdefault(days - stories.hours(), []).append(story)
     return found
 
 
@@ -65,11 +67,15 @@ class Stories:
         self._past = past
         self._rng = random.Random("a year in the shop")
 
+    def hours(self) -> float:
+        """Return a part of a day."""
+        return self._rng.uniform(0.05, 0.6)
+
     def ordinary(self) -> Iterator[tuple[float, Story]]:
         """Yield purchases, more of them in the last months, of which some are refunded."""
         for _ in range(_ORDINARY):
-            # A shop that grows: the square root moves purchases towards the present.
-            days = _YEAR - (_YEAR - 1.5) * self._rng.random() ** 0.6
+            # A shop that grows: the power moves purchases towards the present.
+            days = _YEAR - (_YEAR - 1.5) * self._rng.random() ** 0.75
             yield days, self._ordinary()
 
     def special(self) -> Iterator[tuple[float, Story]]:
@@ -85,13 +91,14 @@ class Stories:
         yield 55, self._shown_twice()
         yield 47, self._customer_did_not_act()
         yield 38, self._sent_to_a_closed_account()
-        yield 34, self._returned()
+        yield 32.6, self._returned()
         yield 29, self._other_amount()
         yield 27, self._disputed_while_pending()
         yield 24, self._sold_for_a_teacher()
         yield 21, self._refund_of_a_disputed_payment()
         yield 18.3, self._lost()
         yield 18, self._one_of_two()
+        yield 14, self._paid_in_cash()
         yield 13, self._hidden()
         yield 9, self._low_balance()
         yield 8, self._waits_for_customer()
@@ -186,7 +193,7 @@ class Stories:
     def _customer_did_not_act(self) -> Story:
         past, bought = self._past, self._buy_by_konbini("Sakura Ishii")
         yield timedelta(days=2)
-        past.refund(bought, SUPPORT, reason="requested_by_customer")
+        past.refund_by_email(bought, SUPPORT, "Sakura Ishii", reason="requested_by_customer")
         yield timedelta(days=20)
         past.cancel(bought, INES, "Keeps the course after all.")
 
@@ -220,7 +227,7 @@ class Stories:
     def _sent_to_a_closed_account(self) -> Story:
         past, bought = self._past, self._buy_by_konbini("Mai Tanaka")
         yield timedelta(days=3)
-        past.refund(bought, INES, reason="requested_by_customer", note="Course overlaps with work.")
+        past.refund_by_email(bought, INES, "Mai Tanaka", note="Listens to something else now.")
         yield timedelta(days=2)
         past.change(bought, "pending")
         yield timedelta(days=4)
@@ -294,12 +301,12 @@ class Stories:
             past.refund(bought, INES, reason="requested_by_customer", note="Called on Tuesday.")
         past.stripe.refund_settles_after = usual
 
-    # Refunds under way
+    # Refunds under way, and one to try
 
     def _waits_for_customer(self) -> Story:
         past, bought = self._past, self._buy_by_konbini("Joon-ho Park")
         yield timedelta(days=5)
-        past.refund(bought, INES, reason="requested_by_customer", note="Ordered the wrong course.")
+        past.refund_by_email(bought, INES, "Joon-ho Park", note="Ordered the wrong one.")
 
     def _on_its_way(self) -> Story:
         past, bought = self._past, self._past.buy("Dilnoza Karimova", KITCHEN, card=orders.PENDING_REFUND)
@@ -310,6 +317,10 @@ class Stories:
         past, bought = self._past, self._past.buy("Eilidh Campbell", PRUNING)
         yield timedelta(days=2)
         past.refund_at_stripe(bought, 1000)
+
+    def _paid_in_cash(self) -> Story:
+        self._buy_by_konbini("Hana Novotná")
+        yield from ()
 
     def _buy_by_konbini(self, customer: str) -> Bought:
         return self._past.buy(customer, MOSS, method="konbini")

@@ -114,6 +114,9 @@ def add_data(database: Any, stripe: StripeSandbox, app: Flask) -> None:
             client.post(f"/api/payments/admin/refund/{ids[0]}", headers=headers)
         if number == 4:
             stripe.settle(stripe.refunds(payment)[0]["id"], "failed")
+        if number == 9:
+            stripe.assign_reference(stripe.refunds(payment)[0]["id"])
+        if number in (4, 9):
             body, signed = signed_event(stripe.events[-1], secret=WEBHOOK_SECRET)
             client.post("/api/payments/webhook/refunds", data=body, headers=signed)
 
@@ -180,6 +183,12 @@ def take_result(page: Page, url: str) -> None:
     page.locator("[data-code=succeeded]").wait_for()
 
 
+def take_payment(page: Page, url: str) -> None:
+    page.goto(f"{url}#/refunds?status=succeeded")
+    page.locator("tbody th a").first.click()
+    page.get_by_text("arrived").wait_for()
+
+
 def take_reviews(page: Page, url: str) -> None:
     page.goto(f"{url}#/reviews")
     page.get_by_text("Close this review").wait_for()
@@ -194,6 +203,7 @@ WIDE, PHONE = (1280, 800), (360, 780)
 SCREENSHOTS = [
     ("purchases", WIDE, "light", take_purchases),
     ("refund", WIDE, "light", take_dialog),
+    ("payment", (1280, 1060), "light", take_payment),
     ("reviews", WIDE, "light", take_reviews),
     ("reports", (1280, 900), "dark", take_reports),
     ("phone", PHONE, "dark", take_result),

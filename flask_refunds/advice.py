@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import NamedTuple
 
-from .models import Refund, RefundStatus
+from .models import Card, Payment, Refund, RefundStatus
 from .money import decimal_amount
 
 USUAL_TIME = "usually within 5 to 10 business days"
@@ -245,6 +245,7 @@ _NAMES: Mapping[str, str] = {
     "cashapp": "Cash App",
     "eps": "EPS",
     "grabpay": "GrabPay",
+    "ideal": "iDEAL",
     "mb_way": "MB WAY",
     "p24": "Przelewy24",
     "paynow": "PayNow",
@@ -252,6 +253,47 @@ _NAMES: Mapping[str, str] = {
     "twint": "TWINT",
     "wechat_pay": "WeChat Pay",
 }
+
+
+_BANK_DEBITS = frozenset(
+    {"acss_debit", "au_becs_debit", "bacs_debit", "nz_bank_account", "sepa_debit", "us_bank_account"}
+)
+_BRANDS: Mapping[str, str] = {
+    "amex": "American Express",
+    "cartes_bancaires": "Cartes Bancaires",
+    "diners": "Diners Club",
+    "discover": "Discover",
+    "eftpos_au": "eftpos",
+    "jcb": "JCB",
+    "mastercard": "Mastercard",
+    "unionpay": "UnionPay",
+    "visa": "Visa",
+}
+
+
+def goes_to(payment: Payment) -> str:
+    """Return a sentence that says where the money of a refund goes."""
+    method = payment.method
+    if payment.card is not None:
+        return f"The money goes back to the {_card(payment.card)}."
+    if method == "card":
+        return "The money goes back to the card that paid."
+    if method == "customer_balance":
+        return "The money goes to the customer's bank account. If Stripe doesn't know it, it asks by e-mail."
+    if payment.needs_email:
+        return "The money goes to a bank account, for which Stripe asks the customer by e-mail."
+    if method in _BANK_DEBITS:
+        return "The money goes back to the bank account that paid."
+    if method in _PAY_LATER:
+        return f"The money goes to {_name(method)}, which lowers what the customer owes or pays it out."
+    if method is None:
+        return "The money goes back to the payment method that the customer used."
+    return f"The money goes back through {_name(method)}."
+
+
+def _card(card: Card) -> str:
+    brand = f"{_BRANDS.get(card.brand, '')} card".lstrip().replace("Mastercard card", "Mastercard")
+    return f"{brand} ending in {card.last4}"
 
 
 def customer_message(refund: Refund) -> str:

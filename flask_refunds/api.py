@@ -13,7 +13,7 @@ from .core.results import RefundResult
 from .errors import PurchaseNotFound, RefundNotFound
 from .extension import current_refunds
 from .models import Part, Reason, Refund, RefundRequest
-from .schemas.inputs import parse_note, parse_part, parse_reason, require_many
+from .schemas.inputs import parse_address, parse_note, parse_part, parse_reason, require_many
 from .storage.purchase_ids import PurchaseIds
 from .storage.stored_ids import encodable_id
 
@@ -31,6 +31,7 @@ def refund_purchase(
     refundable: int | None = None,
     number: int | None = None,
     mark_refunded: bool = False,
+    instructions_email: str | None = None,
 ) -> RefundResult:
     """Refund a completed purchase, as ``POST /admin/refund/<purchaseId>`` does.
 
@@ -47,12 +48,21 @@ def refund_purchase(
         refunded.
     :param number: the number that the refund gets, which tells two equal parts apart.
     :param mark_refunded: whether the purchase becomes refunded with this part, because you keep the rest.
+    :param instructions_email: the customer's e-mail address, which Stripe needs if the payment method has no
+        way back; in place of the one in ``REFUNDS_STRIPE_OPTIONS``.
     :raises InvalidRequest: 400; nothing was refunded.
     :raises RefundsError: as ``POST /admin/refund/<purchaseId>`` answers; ``code`` tells which.
     """
     refunds = current_refunds()
     part = read_part(amount, refundable, number, mark_refunded)
-    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), part=part)
+    request = RefundRequest(
+        requested_by,
+        "app",
+        parse_reason(reason),
+        parse_note(note),
+        part=part,
+        instructions_email=parse_address(instructions_email),
+    )
     return refunds.service.refund(encodable_id(purchase_id, refunds.database), request)
 
 

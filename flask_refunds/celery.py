@@ -27,6 +27,7 @@ from .metrics.report import check_range
 from .models import Reason, RefundRequest, RefundStatus, id_text
 from .schemas.cursors import read_id, write_id
 from .schemas.inputs import (
+    parse_address,
     parse_end,
     parse_moment,
     parse_note,
@@ -62,6 +63,7 @@ def refund_purchase(
     refundable: int | None = None,
     number: int | None = None,
     mark_refunded: bool = False,
+    instructions_email: str | None = None,
     rate: float | None = None,
 ) -> dict[str, Any]:
     """Refund a completed purchase, as ``POST /admin/refund/<purchaseId>`` does.
@@ -71,14 +73,21 @@ def refund_purchase(
 
     :param purchase_id: as in a URL.
     :param amount: a part of the payment; with it, the next three are as in :func:`refund_purchase` of
-        ``flask_refunds``.
+        ``flask_refunds``, like ``instructions_email``.
     :param rate: requests to Stripe a second, of all tasks together; by default 80 live, 20 in test mode.
     :return: the refund, as in the HTTP API.
     :raises RefundsError: the service's error; the task has failed.
     """
     refunds = current_refunds()
     part = read_part(amount, refundable, number, mark_refunded)
-    request = RefundRequest(requested_by, "app", parse_reason(reason), parse_note(note), part=part)
+    request = RefundRequest(
+        requested_by,
+        "app",
+        parse_reason(reason),
+        parse_note(note),
+        part=part,
+        instructions_email=parse_address(instructions_email),
+    )
     rate_limiter = refunds.rate_limiter(rate)
     rate_limiter.wait()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -25,6 +25,13 @@ _BULK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent"]
 """Why a refund is made, in Stripe's words (https://docs.stripe.com/api/refunds/create)."""
+
+Dispute = Literal["inquiry", "chargeback"]
+"""Whether the customer's bank asks about a payment, which can still be refunded, or has taken it back."""
+
+_METHODS_WITHOUT_RETURN = frozenset({"boleto", "customer_balance", "konbini", "multibanco", "promptpay"})
+"""Payment methods whose refunds go to a bank account that the customer names
+(https://docs.stripe.com/api/refunds/create)."""
 
 Source = Literal["api", "cli", "app", "external"]
 """Where a refund was requested: the HTTP endpoint, the command line, the app's own code or tasks, or
@@ -184,6 +191,8 @@ class RefundRequest:
     :param bulk_run: the name of the bulk run that makes this request (:func:`is_bulk_name`). A refund that
         exists already keeps the name that it was created with.
     :param part: a part of the payment; ``None`` for all that is left of it.
+    :param instructions_email: the address to which Stripe writes if the customer must name an account; in
+        place of the one in ``REFUNDS_STRIPE_OPTIONS``.
     """
 
     requested_by: str | None
@@ -192,6 +201,7 @@ class RefundRequest:
     note: str | None = None
     bulk_run: str | None = None
     part: Part | None = None
+    instructions_email: str | None = field(default=None, repr=False)
 
     @property
     def actor(self) -> str:
@@ -404,11 +414,22 @@ class Payment:
     """Whether the customer disputed the payment: the bank may return the money, so don't refund it, too."""
     released: int = 0
     """What was authorized and not captured, or not yet."""
+    method: str | None = None
+    """The type of the payment method, in Stripe's words: ``card``, ``konbini``, …"""
+    email: str | None = field(default=None, repr=False)
+    """The customer's e-mail address, if the payment has it."""
+    dispute: Dispute | None = None
+    """What :attr:`disputed` means; ``None`` if there is no dispute, or Stripe didn't tell."""
 
     @property
     def refundable(self) -> int:
         """What a full refund would return to the customer."""
         return max(0, self.amount_received - self.refunded)
+
+    @property
+    def needs_email(self) -> bool:
+        """Whether the payment method has no way back, so that Stripe asks the customer for an account."""
+        return self.method in _METHODS_WITHOUT_RETURN
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..extension import current_refunds
 from ..models import Reason, RefundRequest, RefundStatus
-from ..schemas.inputs import parse_note, parse_purchase_id
+from ..schemas.inputs import parse_address, parse_note, parse_purchase_id
 from ..schemas.rendering import render_result
 from .errors import fail, refunds_command
 from .options import actor_option, as_json_option, note_option, reason_option
@@ -50,6 +50,11 @@ _INTERRUPTED = (
 @click.option("--refundable", metavar="DECIMAL", help="What was left when you decided on the amount.")
 @click.option("--number", type=int, help="The refund's number, which tells two equal parts apart.")
 @click.option("--mark-refunded", is_flag=True, help="Mark the purchase as refunded, although a rest remains.")
+@click.option(
+    "--instructions-email",
+    metavar="ADDRESS",
+    help="The customer's e-mail address, if the payment method has no way back.",
+)
 @reason_option
 @note_option
 @actor_option
@@ -61,6 +66,7 @@ def refund(
     refundable: str | None,
     number: int | None,
     mark_refunded: bool,
+    instructions_email: str | None,
     reason: Reason | None,
     note: str | None,
     actor: str,
@@ -78,7 +84,8 @@ def refund(
     texts = {"amount": amount, "refundable": refundable}
     options = {"number": number, "markRefunded": mark_refunded or None}
     part = read_part(purchase_id, _given(texts), _given(options))
-    request = RefundRequest(actor, "cli", reason, parse_note(note), part=part)
+    email = parse_address(instructions_email)
+    request = RefundRequest(actor, "cli", reason, parse_note(note), part=part, instructions_email=email)
     settings = current_refunds().settings
     if settings.livemode and not yes:
         _confirm(purchase_id, amount)

@@ -116,6 +116,7 @@ def _is_equal(refund: RefundRecord, purchase_id: Any, request: RefundRequest) ->
     return (
         (refund.source, refund.requested_by) == (request.source, request.requested_by)
         and (refund.request.get("reason"), refund.note) == (request.reason, request.note)
+        and request.instructions_email in (None, refund.request.get("instructions_email"))
         and (made.amount, made.refundable) == (part.amount, part.refundable)
         and made.mark_refunded == part.mark_refunded
         and list(refund.purchase_ids) == [purchase_id]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
-from ..errors import PurchaseNotFound, PurchaseNotRefundable
+from ..errors import PurchaseNotFound, PurchaseNotRefundable, StripeCallError
 from ..models import Failure, Payment, Refund
 from ..payment_refunds import next_number
 from ..purchase_fields import COMPLETED
@@ -31,6 +32,7 @@ class Preview:
 
     payment: Payment
     refunds: Sequence[Refund]
+    purchase_id: Any
 
     @property
     def number(self) -> int:
@@ -75,10 +77,10 @@ class Previewer:
         payment = self.retrieve_payment(purchase)
         if not payment.amount_received:
             raise rejection_error(Failure(NOT_CHARGED, "Nothing was captured."))
-        return Preview(payment, purchase.refunds)
+        return Preview(payment, purchase.refunds, purchase.document["_id"])
 
     def retrieve_payment(self, purchase: Purchase) -> Payment:
-        """Return a purchase's payment as Stripe shows it now.
+        """Return a purchase's payment as Stripe shows it now, and what its dispute means if it has one.
 
         :raises PaymentIntentMissing: 400.
         :raises PaymentUnknown: 400; Stripe doesn't know the payment.
@@ -88,5 +90,11 @@ class Previewer:
         """
         deadline = Deadline.after(CALL_SECONDS)
         payment = self._payments.complete(purchase, deadline).payment_intent or ""
+        gateway = self._gateway().on(purchase.stripe_account)
         with payment_errors(payment):
-            return self._gateway().on(purchase.stripe_account).retrieve_payment(payment, deadline)
+            found = gateway.retrieve_payment(payment, deadline)
+        if not found.disputed:
+            return found
+        with suppress(StripeCallError):  # such as a key that may not read disputes
+            return replace(found, dispute=gateway.find_dispute(payment, deadline))
+        return found

@@ -119,7 +119,12 @@ class ManualReview:
         refund = self._find(refund_id)
         purchase_id = self._purchase_to_retry(refund)
         request = RefundRequest(
-            person.name, person.source, refund.reason, note=person.comment, bulk_run=refund.bulk_run
+            person.name,
+            person.source,
+            refund.reason,
+            note=person.comment,
+            bulk_run=refund.bulk_run,
+            instructions_email=refund.request.get("instructions_email"),
         )
         if refund.status is RefundStatus.PROCESSING:
             self._give_up(refund, person, checked=checked, keep_review=True)

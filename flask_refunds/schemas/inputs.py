@@ -19,6 +19,10 @@ MAX_NOTE_LENGTH = 500
 MAX_WHOLE_NUMBER = 2**53
 """The largest whole number that every JSON implementation reads exactly (RFC 8259, section 6)."""
 
+_REFUND_FIELDS = ("reason", "note", "instructionsEmail")
+_ADDRESS = re.compile(r"[^@\s]{1,64}@[^@\s]+")
+_MAX_ADDRESS_LENGTH = 254
+"""The longest e-mail address (RFC 5321, section 4.5.3.1.3)."""
 _PART_NUMBERS = ("amount", "refundable", "number")
 _PART_FIELDS = (*_PART_NUMBERS, "markRefunded")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -48,21 +52,22 @@ def require_many(purchase_ids: Iterable[Any]) -> Iterable[Any]:
 
 def parse_refund_request(
     body: bytes, *, allow_partial: bool = False
-) -> tuple[Reason | None, str | None, Part | None]:
-    """Parse the body of a refund request: empty, or ``{"reason": …, "note": …}`` with the fields of a part.
+) -> tuple[Reason | None, str | None, Part | None, str | None]:
+    """Parse the body of a refund request: empty, or a JSON object with the fields below and those of a part.
 
-    :return: the reason, the note, and the part; ``None`` for all that is left.
+    :return: the reason, the note, the part (``None`` for all that is left), and the instructions' address.
     :raises InvalidRequest: 400; says what is wrong.
     """
     if not body.strip():
-        return None, None, None
+        return None, None, None, None
     fields = _parse_object(body)
     given = {name: fields.pop(name) for name in _PART_FIELDS if name in fields}
     part = parse_part(given, allowed=allow_partial)
-    if fields.keys() - {"reason", "note"}:
-        allowed = ", ".join(("reason", "note", *(_PART_FIELDS if allow_partial else ())))
+    if fields.keys() - set(_REFUND_FIELDS):
+        allowed = ", ".join((*_REFUND_FIELDS, *(_PART_FIELDS if allow_partial else ())))
         raise InvalidRequest(f"Unknown field. The body can have {allowed}. Nothing was refunded.")
-    return parse_reason(fields.get("reason")), parse_note(fields.get("note")), part
+    reason, note = parse_reason(fields.get("reason")), parse_note(fields.get("note"))
+    return reason, note, part, parse_address(fields.get("instructionsEmail"))
 
 
 def parse_part(fields: Mapping[str, Any], *, allowed: bool) -> Part | None:
@@ -147,6 +152,23 @@ def parse_note(value: Any) -> str | None:
             f"note must be text of at most {MAX_NOTE_LENGTH} characters. Nothing was refunded."
         )
     return value
+
+
+def parse_address(value: Any) -> str | None:
+    """Parse the e-mail address to which Stripe writes its instructions, or ``None``.
+
+    :raises InvalidRequest: 400; says what is wrong, without the address.
+    """
+    if value is None:
+        return None
+    is_short = isinstance(value, str) and len(value) <= _MAX_ADDRESS_LENGTH
+    if not is_short or not value.isprintable() or not _ADDRESS.fullmatch(value):
+        raise InvalidRequest(
+            f"instructionsEmail must be an e-mail address of at most {_MAX_ADDRESS_LENGTH} characters. "
+            "Nothing was refunded."
+        )
+    address: str = value
+    return address
 
 
 def parse_resolution(body: bytes) -> tuple[Decision, str, bool]:

@@ -15,7 +15,7 @@ from typing import Any
 from bson import ObjectId
 from bson.datetime_ms import DatetimeMS
 
-from ..advice import advise, customer_message
+from ..advice import advise, customer_message, goes_to
 from ..metrics.report import AGES, OLDER, CurrencyTotals, MetricsReport, Period
 from ..models import (
     Failure,
@@ -232,8 +232,11 @@ def render_result(
     return rendered | ({"hint": hint} if hint else {}) | ({"replayed": True} if replayed else {})
 
 
-def render_payment(payment: Payment) -> dict[str, Any]:
-    """Return a payment as the API shows it."""
+def render_payment(payment: Payment, address: str | None = None) -> dict[str, Any]:
+    """Return a payment as the API shows it.
+
+    :param address: the customer's e-mail address in the app, if the payment has none.
+    """
     card = payment.card
     return {
         "id": payment.id,
@@ -244,6 +247,11 @@ def render_payment(payment: Payment) -> dict[str, Any]:
         "card": {"brand": card.brand, "last4": card.last4} if card else None,
         "livemode": payment.livemode,
         "disputed": payment.disputed,
+        "dispute": payment.dispute,
+        "method": payment.method,
+        "needsEmail": payment.needs_email,
+        "customerEmail": payment.email or address,
+        "goesTo": goes_to(payment),
     }
 
 

@@ -170,6 +170,8 @@ class Ledger(LedgerNotes):
         if request.reason is not None:
             parameters["reason"] = request.reason
         parameters.update(options)
+        if request.instructions_email is not None:
+            parameters["instructions_email"] = request.instructions_email
         entry = {"actor": request.actor}
         document = self._new_document(
             refund_id, payment_intent, request.source, RefundStatus.PROCESSING, entry

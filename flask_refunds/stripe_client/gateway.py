@@ -29,7 +29,7 @@ from ..errors import (
 )
 from ..instrumentation import Observers
 from ..log import LogEvent, log_event
-from ..models import Payment, StripeRefund, UnreadableRefund, payment_parameter
+from ..models import Dispute, Payment, StripeRefund, UnreadableRefund, payment_parameter
 from .failures import interpret
 from .parsing import (
     RefundPage,
@@ -37,6 +37,7 @@ from .parsing import (
     WebhookEndpoint,
     parse_amount_received,
     parse_connect_options,
+    parse_disputes,
     parse_ids,
     parse_payment,
     parse_referenced_payment,
@@ -367,6 +368,14 @@ class Gateway:
         refunds, _ = self.list_refunds(payment_intent, deadline)
         amounts = (each.amount for each in refunds if not each.status.is_failed_or_canceled)
         return replace(payment, refunded=sum(amounts))
+
+    def find_dispute(self, payment: str, deadline: Deadline) -> Dispute | None:
+        """Return what the disputes of a payment mean; ``None`` if there are none.
+
+        :raises StripeCallError: they aren't available. A restricted key needs a permission to read disputes.
+        """
+        params = {payment_parameter(payment): payment, "limit": _PAGE}
+        return self._request("list_disputes", "get", "/v1/disputes", params, deadline, parse_disputes)
 
     def _request(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, TypeVar, get_args
 
-from ..models import Card, Failure, Payment, Reason, RefundStatus, StripeRefund, UnreadableRefund
+from ..models import Card, Dispute, Failure, Payment, Reason, RefundStatus, StripeRefund, UnreadableRefund
 from ..refund_details import RefundDetails
 
 _T = TypeVar("_T")
@@ -211,7 +211,33 @@ def parse_payment(answer: Mapping[str, Any], request_id: str | None) -> Payment:
         card=_parse_card(charge.get("payment_method_details")),
         disputed=charge.get("disputed") is True,
         released=_uncaptured(charge),
+        method=_optional_text(_object(charge, "payment_method_details").get("type")),
+        email=_address(_object(charge, "billing_details").get("email"), charge.get("receipt_email")),
     )
+
+
+def parse_disputes(answer: Mapping[str, Any], request_id: str | None) -> Dispute | None:
+    """Parse a list of a payment's disputes (https://docs.stripe.com/api/disputes/object).
+
+    A bank begins with an inquiry, or with a chargeback. During an inquiry, the payment can be refunded.
+
+    :return: ``chargeback`` if one of them is, and ``None`` without disputes.
+    :raises LookupError, TypeError: it isn't such a list.
+    """
+    disputes = expect(answer["data"], list)
+    is_inquiry = [
+        each["is_charge_refundable"] is True or expect(each["status"], str).startswith("warning_")
+        for each in disputes
+    ]
+    if not disputes:
+        return None
+    return "inquiry" if all(is_inquiry) else "chargeback"
+
+
+def _address(*values: Any) -> str | None:
+    """Return the first of these values that can be an e-mail address."""
+    texts = map(_optional_text, values)
+    return next((each for each in texts if each is not None and "@" in each), None)
 
 
 def parse_connect_options(answer: Mapping[str, Any], request_id: str | None) -> frozenset[str]:

@@ -184,6 +184,12 @@ def _list_checkout_sessions(params: p.Params) -> Endpoint:
     )
 
 
+def _list_disputes(params: p.Params) -> Endpoint:
+    read = p.read(params, {"charge": p.string, "payment_intent": p.string, **PAGE})
+    filters: dict[str, str] = {name: read[name] for name in ("charge", "payment_intent") if name in read}
+    return lambda account, call: _page("dispute", "/v1/disputes", account.disputes(filters), read)
+
+
 def _get_balance_transaction(identifier: str, params: p.Params) -> Endpoint:
     p.read(params, EXPAND)
     return lambda account, call: account.balance_transaction(identifier)
@@ -332,6 +338,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], Builder]] = [
         ("GET", rf"/v1/charges/{_ID}", _get_charge),
         ("GET", r"/v1/checkout/sessions", _list_checkout_sessions),
         ("GET", rf"/v1/checkout/sessions/{_ID}", _get_checkout_session),
+        ("GET", r"/v1/disputes", _list_disputes),
         ("GET", rf"/v1/balance_transactions/{_ID}", _get_balance_transaction),
         ("GET", rf"/v1/transfers/{_ID}", _get_transfer),
         ("GET", rf"/v1/application_fees/{_ID}", _get_application_fee),

@@ -98,6 +98,11 @@ class StoredObjects:
         found = self._sessions.values()
         return [it for it in found if payment_intent in (None, it["payment_intent"])]
 
+    def disputes(self, filters: Mapping[str, str]) -> list[JsonObject]:
+        """Return the disputes whose ``charge`` and ``payment_intent`` are these; oldest first."""
+        found = [dispute for disputes in self._disputes_of.values() for dispute in disputes]
+        return [each for each in found if filters.items() <= each.items()]
+
     def intent_of(self, payment: str) -> str:
         """Return the ID of the payment intent of a charge or a Checkout session, or of a payment intent.
 

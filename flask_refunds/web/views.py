@@ -30,7 +30,7 @@ from ..schemas.rendering import (
     render_report,
     render_result,
 )
-from ..storage.search import PurchaseFilter
+from ..storage.search import FoundPurchase, PurchaseFilter
 from .auth import get_admin, get_caller
 from .query_params import QueryParams, parse_purchase_query, parse_refund_query, parse_report_query
 from .request_body import read_body
@@ -50,8 +50,8 @@ def refund_purchase(purchase_id: str) -> Response:
     caller = get_admin()
     refunds = current_refunds()
     allow_partial = refunds.settings.refunds_allow_partial
-    reason, note, part = parse_refund_request(read_body(MAX_BODY_BYTES), allow_partial=allow_partial)
-    refund_request = RefundRequest(caller.identity, "api", reason, note, part=part)
+    reason, note, part, email = parse_refund_request(read_body(MAX_BODY_BYTES), allow_partial=allow_partial)
+    refund_request = RefundRequest(caller.identity, "api", reason, note, part=part, instructions_email=email)
     result = refunds.service.refund(parse_purchase_id(purchase_id), refund_request)
     status, message = _ANSWERS[result.refund.status]
     rendered = render_result(
@@ -68,13 +68,20 @@ def preview_refund(purchase_id: str) -> Response:
     preview = refunds.previewer.preview(parse_purchase_id(purchase_id))
     purchases = refunds.purchase_search.page(PurchaseFilter(payment_intent=preview.payment.id), MAX_LIMIT)
     body: dict[str, Any] = {
-        "payment": render_payment(preview.payment),
+        "payment": render_payment(preview.payment, _address_of(purchases.items, preview.purchase_id)),
         "purchases": [render_found(each, refunds.purchases.fields) for each in purchases.items],
         "refunds": [render_refund(refund) for refund in preview.refunds],
     }
     if refunds.settings.refunds_allow_partial:
         body["number"] = preview.number
     return json_response(body)
+
+
+def _address_of(purchases: Sequence[FoundPurchase], purchase_id: Any) -> str | None:
+    """Return the e-mail address of a purchase's user, if it is one."""
+    users = [each.user or {} for each in purchases if each.document["_id"] == purchase_id]
+    address = next((each.get("email") for each in users), None)
+    return address if isinstance(address, str) and "@" in address else None
 
 
 @json_errors

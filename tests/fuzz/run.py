@@ -33,6 +33,8 @@ CARDS = ("4242424242424242", "4242424242424242", "4000000000007726", "4000000000
 PURCHASES = 600
 RETURNED = 8
 """Of each 20 purchases, the one whose refund the bank has returned. Its card needs no time."""
+ASKED = 12
+"""Of each 20 purchases, the one whose refund waits for the customer."""
 _EXPECTED_ERRORS = (
     "from must be before to.",
     "Use page or after, not both.",
@@ -55,6 +57,8 @@ class Shop:
     intents: list[str]
     reviews: list[str]
     """The IDs of refunds that need review."""
+    waiting: list[str]
+    """The IDs of refunds that wait for the customer."""
 
 
 @dataclass
@@ -102,9 +106,11 @@ def make_shop(uri: str) -> Iterator[Shop]:
         ids = [str(each["_id"]) for each in purchases]
         returned = [number for number in range(PURCHASES) if number % 20 == RETURNED]
         reviews = _return_refunds(app, sandbox, admin, {ids[each]: intents[each] for each in returned})
+        asked = {ids[each]: intents[each] for each in range(PURCHASES) if each % 20 == ASKED}
+        waiting = _ask_customers(app, sandbox, admin, asked)
         visitor = database.users.insert_one(dict(planted())).inserted_id
         watch = Watch(app, sandbox, writes, canaries, visitor=_bearer(visitor))
-        yield Shop(watch, _bearer(admin), ids, intents, reviews)
+        yield Shop(watch, _bearer(admin), ids, intents, reviews, waiting)
 
 
 def _return_refunds(
@@ -117,6 +123,17 @@ def _return_refunds(
         sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
     command = ["refunds", "reconcile", "--older-than", "0", "--full", "--rate", "1000"]
     assert app.test_cli_runner().invoke(args=command).exit_code == 1  # refunds need review
+    return [f"{payment}:1" for payment in purchases.values()]
+
+
+def _ask_customers(
+    app: Flask, sandbox: StripeSandbox, admin: ObjectId, purchases: Mapping[str, str]
+) -> list[str]:
+    """Make refunds of these purchases that wait for the customer, and return their IDs."""
+    client, headers = app.test_client(), {"Authorization": _bearer(admin)}
+    for purchase in purchases:
+        sandbox.inject("requires_action")
+        assert client.post(f"{PREFIX}/admin/refund/{purchase}", headers=headers).status_code == 202
     return [f"{payment}:1" for payment in purchases.values()]
 
 
@@ -230,6 +247,8 @@ def _use_existing_ids(schema: Any, shop: Shop) -> None:
     def before_generate_path_parameters(context: Any, strategy: Any) -> Any:
         if context.operation.path.endswith("/resolve"):
             return strategy | st.fixed_dictionaries({"refundId": st.sampled_from(shop.reviews)})
+        if context.operation.path.endswith("/cancel"):
+            return strategy | st.fixed_dictionaries({"refundId": st.sampled_from(shop.waiting)})
         known = [name for name in existing if f"{{{name}}}" in context.operation.path]
         if not known:
             return strategy

@@ -45,6 +45,11 @@ def test_preview_shows_payment_card_and_purchases(shop: Shop, sandbox: StripeSan
         "card": {"brand": "mastercard", "last4": "4444"},
         "livemode": False,
         "disputed": False,
+        "dispute": None,
+        "method": "card",
+        "needsEmail": False,
+        "customerEmail": "ann@example.org",
+        "goesTo": "The money goes back to the Mastercard ending in 4444.",
     }
     assert [each["_id"] for each in response.json["purchases"]] == [str(each) for each in purchases[::-1]]
     assert response.json["purchases"][0]["user"]["email"] == "ann@example.org"

@@ -13,7 +13,9 @@ import pytest
 import stripe
 
 from flask_refunds import Failure, Refund, RefundDetails, RefundStatus, advise, customer_message
-from flask_refunds.advice import FAILED, KEY_CODES, PENDING, REJECTED, hint_of
+from flask_refunds.advice import FAILED, KEY_CODES, PENDING, REJECTED, goes_to, hint_of
+from flask_refunds.models import Card, Payment
+from flask_refunds.stripe_client.parsing import parse_disputes
 from tests.unit.refund_harness import make_refund
 
 STATUSES = Path(__file__).parents[2] / "docs" / "statuses.md"
@@ -165,3 +167,57 @@ def test_documentation_has_the_same_sentences() -> None:
     shown = [line for line in lines if len(line) == 4 and line[0] != "Code"]
     tables = (PENDING, FAILED, REJECTED)
     assert shown == [[f"`{code}`", *advice] for table in tables for code, advice in table.items()]
+
+
+def paid_by(method: str | None, card: Card | None = None) -> Payment:
+    return Payment("pi_1", 500, 0, "eur", False, card, method=method)
+
+
+@pytest.mark.parametrize(
+    ("payment", "target"),
+    [
+        (paid_by("card", Card("visa", "4242")), "back to the Visa card ending in 4242."),
+        (paid_by("card", Card("mastercard", "4444")), "back to the Mastercard ending in 4444."),
+        (paid_by("card", Card("amex", "0005")), "back to the American Express card ending in 0005."),
+        (paid_by("card", Card("a_new_brand", "0001")), "back to the card ending in 0001."),
+        (paid_by("card"), "back to the card that paid."),
+        (paid_by("sepa_debit"), "back to the bank account that paid."),
+        (paid_by("boleto"), "to a bank account, for which Stripe asks the customer by e-mail."),
+        (paid_by("klarna"), "to Klarna, which lowers what the customer owes or pays it out."),
+        (paid_by("paypal"), "back through PayPal."),
+        (paid_by("ideal"), "back through iDEAL."),
+        (paid_by("a_new_one"), "back through A new one."),
+        (paid_by(None), "back to the payment method that the customer used."),
+    ],
+)
+def test_sentence_says_where_the_money_goes(payment: Payment, target: str) -> None:
+    assert goes_to(payment) == f"The money goes {target}"
+
+
+@pytest.mark.parametrize(
+    ("disputes", "meaning"),
+    [
+        ([], None),
+        ([("warning_needs_response", True)], "inquiry"),
+        ([("warning_under_review", False)], "inquiry"),
+        ([("warning_closed", False)], "inquiry"),
+        ([("needs_response", True)], "inquiry"),
+        ([("needs_response", False)], "chargeback"),
+        ([("under_review", False)], "chargeback"),
+        ([("lost", False)], "chargeback"),
+        ([("won", False)], "chargeback"),
+        ([("prevented", False)], "chargeback"),
+        ([("warning_closed", True), ("lost", False)], "chargeback"),
+    ],
+)
+def test_disputes_are_told_apart_by_status_and_whether_a_refund_is_possible(
+    disputes: list[tuple[str, bool]], meaning: str | None
+) -> None:
+    data = [{"status": status, "is_charge_refundable": refundable} for status, refundable in disputes]
+    assert parse_disputes({"data": data}, None) == meaning
+
+
+@pytest.mark.parametrize("odd", [{}, {"data": None}, {"data": [{}]}, {"data": [5]}])
+def test_list_that_is_not_of_disputes_is_not_guessed(odd: dict[str, Any]) -> None:
+    with pytest.raises((LookupError, TypeError)):
+        parse_disputes(odd, None)

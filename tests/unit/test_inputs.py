@@ -50,12 +50,12 @@ def as_bytes(value: Any) -> bytes:
 
 @pytest.mark.parametrize("body", [b"", b" ", b" \r\n\t ", b"{}", b" { } ", b'{"reason": null, "note": null}'])
 def test_body_without_fields_has_no_reason_and_no_note(body: bytes) -> None:
-    assert parse_refund_request(body) == (None, None, None)
+    assert parse_refund_request(body) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_reason_of_stripe_is_accepted(reason: str) -> None:
-    assert parse_refund_request(as_bytes({"reason": reason})) == (reason, None, None)
+    assert parse_refund_request(as_bytes({"reason": reason})) == (reason, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,13 @@ def test_other_reason_is_rejected(reason: Any) -> None:
     ],
 )
 def test_note_is_accepted_and_storable(note: str) -> None:
-    assert parse_refund_request(as_bytes({"note": note})) == (None, note, None)
-    assert parse_refund_request(json.dumps({"note": note}, ensure_ascii=False).encode()) == (None, note, None)
+    assert parse_refund_request(as_bytes({"note": note})) == (None, note, None, None)
+    assert parse_refund_request(json.dumps({"note": note}, ensure_ascii=False).encode()) == (
+        None,
+        note,
+        None,
+        None,
+    )
     assert decode(encode({"note": note})) == {"note": note}
 
 
@@ -258,7 +263,7 @@ def test_too_large_body_is_rejected(filler: bytes) -> None:
 
 def test_largest_body_is_accepted() -> None:
     body = as_bytes({"note": "x"}).ljust(MAX_BODY_BYTES)
-    assert parse_refund_request(body) == (None, "x", None)
+    assert parse_refund_request(body) == (None, "x", None, None)
 
 
 JSON = st.recursive(
@@ -271,9 +276,11 @@ BODIES = (
     | st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass"))
     | st.text('{}[]",:reasonot 0123456789.eE+-\\u', max_size=100).map(str.encode)
     | JSON.map(as_bytes)
-    | st.dictionaries(st.sampled_from(["reason", "note", "amount", "refundable", "x"]), JSON, max_size=3).map(
-        as_bytes
-    )
+    | st.dictionaries(
+        st.sampled_from(["reason", "note", "instructionsEmail", "amount", "refundable", "x"]),
+        JSON,
+        max_size=3,
+    ).map(as_bytes)
 )
 
 
@@ -281,10 +288,11 @@ BODIES = (
 @given(BODIES)
 def test_any_bytes_are_parsed_or_invalid_request(body: bytes) -> None:
     try:
-        reason, note, part = parse_refund_request(body, allow_partial=True)
+        reason, note, part, email = parse_refund_request(body, allow_partial=True)
     except InvalidRequest:
         return
     assert reason is None or reason in REASONS
     assert note is None or len(note) <= MAX_NOTE_LENGTH
     assert part is None or 0 < part.amount <= MAX_WHOLE_NUMBER
+    assert email is None or "@" in email
     encode({"note": note})

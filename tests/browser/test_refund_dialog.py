@@ -115,6 +115,7 @@ def test_payment_method_without_a_way_back_asks_for_an_address(
     admin_page.open_refund_dialog("Pruning")
     field = admin_page.dialog.get_by_label("Customer's e-mail address")
     assert field.input_value() == "ada@shop.example"
+    assert admin_page.submit_button.is_enabled()
     field.fill("ada")
     assert admin_page.submit_button.is_disabled()
     field.fill("ada@new.example")

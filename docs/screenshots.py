@@ -90,6 +90,12 @@ def take_result(page: Page, url: str) -> None:
     page.locator("[data-code=succeeded]").wait_for()
 
 
+def take_payment(page: Page, url: str) -> None:
+    page.goto(f"{url}#/refunds?status=succeeded")
+    page.locator("tbody th a").first.click()
+    page.get_by_text("arrived").first.wait_for()
+
+
 def take_reviews(page: Page, url: str) -> None:
     page.goto(f"{url}#/reviews")
     page.get_by_text("What to do").first.wait_for()
@@ -104,6 +110,7 @@ WIDE, PHONE = (1280, 800), (360, 780)
 SCREENSHOTS = [
     ("purchases", WIDE, "light", take_purchases),
     ("refund", WIDE, "light", take_dialog),
+    ("payment", (1280, 1060), "light", take_payment),
     ("reviews", WIDE, "light", take_reviews),
     ("reports", (1280, 900), "dark", take_reports),
     ("phone", PHONE, "dark", take_result),

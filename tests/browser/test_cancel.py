@@ -63,3 +63,24 @@ def test_refund_that_the_customer_answered_meanwhile_is_not_canceled(
     panel.get_by_role("button", name="Cancel the refund").click()
     panel.get_by_text("Only a refund that waits for the customer").wait_for()
     assert [each["status"] for each in sandbox.refunds(payment)] == ["succeeded"]
+
+
+def test_returned_refund_is_canceled_from_its_review(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800)
+    purchase = add_purchase(shop, payment)
+    shop.refund(purchase)
+    sandbox.return_refund(sandbox.refunds(payment)[0]["id"])
+    sandbox.wait_delivered()
+    admin_page.open("#/reviews")
+    review = admin_page.page.get_by_role("listitem").filter(has_text=payment)
+    review.get_by_text("Ask the customer to follow Stripe's e-mail").wait_for()
+    review.get_by_text("Cancel refund…").click()
+    review.get_by_label("Why").fill("Paid by bank transfer.")
+    review.get_by_role("button", name="Cancel the refund").click()
+    review.locator("[data-status=canceled]").wait_for()
+    review.get_by_text("Review closed.").wait_for()
+    assert review.get_by_text("Close this review").count() == 0
+    assert_accessible_in_every_window(admin_page.page)
+    assert shop.status_of(purchase) == "completed"

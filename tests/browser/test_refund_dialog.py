@@ -86,6 +86,55 @@ def test_disputed_payment_cannot_be_refunded(
     assert_accessible_in_every_window(admin_page.page)
 
 
+def test_inquiry_of_the_bank_warns_and_can_be_refunded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = disputed_dialog(admin_page, shop, sandbox, inquiry=True)
+    admin_page.dialog.get_by_text("The customer's bank asks about this payment.").wait_for()
+    assert_accessible_in_every_window(admin_page.page)
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert sandbox.money_refunded(payment) == 4800
+
+
+def test_dispute_whose_kind_is_not_known_stops(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    with sandbox.fault("key_forbidden", method="GET", path="/v1/disputes"):
+        disputed_dialog(admin_page, shop, sandbox, inquiry=True)
+        admin_page.dialog.get_by_text("Stripe doesn't tell how far the dispute is.").wait_for()
+    assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Close"]
+
+
+def test_payment_method_without_a_way_back_asks_for_an_address(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, "jpy", method="konbini")
+    add_purchase(shop, payment)
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+    field = admin_page.dialog.get_by_label("Customer's e-mail address")
+    assert field.input_value() == "ada@shop.example"
+    assert admin_page.submit_button.is_enabled()
+    field.fill("ada")
+    assert admin_page.submit_button.is_disabled()
+    field.fill("ada@new.example")
+    assert_accessible_in_every_window(admin_page.page)
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("requires_action")
+    [refund] = sandbox.refunds(payment)
+    assert refund["instructions_email"] == "ada@new.example"
+
+
+def test_dialog_says_where_the_money_goes_and_how_much_it_is(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    open_dialog(admin_page, shop, sandbox)
+    text = "This is a full refund. The money goes back to the Visa card ending in 4242."
+    admin_page.dialog.get_by_text(text).wait_for()
+    admin_page.dialog.get_by_text("usually 5 to 10 business days").wait_for()
+
+
 def test_purchase_with_a_text_id_and_no_date_is_refunded(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
 ) -> None:

@@ -86,7 +86,7 @@ export class RefundDialog extends DataView {
     const active = preview && activeRefund(preview);
     const chosen = preview && chosenAmount(preview, state);
     const amount = preview && money(chosen, preview.payment.currency);
-    const isStopped = preview && !result && !active && isChargeback(preview.payment);
+    const isStopped = preview && !result && !active && isStoppedBy(preview.payment);
     const isValid = Boolean(result || active) || (chosen !== null && hasEmail(preview, state));
     const heading = result || !preview || chosen === null || isStopped ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
     return html`<${Dialog} label="refund-heading" onClose=${this.close}>
@@ -126,19 +126,20 @@ const paidWith = ({ card, method }) => (card ? cardText(card) : method?.replaceA
 
 const destination = ({ goesTo, card }) => goesTo ?? `The money goes back to ${card ? `the card ${cardText(card)}` : "the payment method that the customer used"}.`;
 
-/** Stripe refunds no payment whose dispute is decided by the bank. Older servers don't tell inquiries apart. */
-const isChargeback = ({ dispute, disputed }) => dispute === "chargeback" || (disputed && dispute === undefined);
+/** Whether the bank decides about this payment. Without `dispute`, Stripe didn't tell how far the dispute is. */
+const isStoppedBy = ({ disputed, dispute }) => disputed && dispute !== "inquiry";
+
+const DISPUTES = {
+  inquiry: ["The customer's bank asks about this payment.", "A full refund usually ends the inquiry before it becomes a dispute. Before you refund, look in Stripe whether it is still open."],
+  chargeback: ["The customer disputed this payment with their bank.", "Don't refund it: the bank holds the money, and the customer may get it twice. Answer the dispute in Stripe. If you agree with the customer, accept it there."],
+  unknown: ["The customer disputed this payment with their bank.", "Stripe doesn't tell how far the dispute is. Look there first: if the bank only asks about the payment, refund it there. Else answer the dispute, or the customer may get the money twice."],
+};
 
 function Dispute({ payment }) {
-  if (isChargeback(payment)) {
-    return html`<${Note} severity="error" title="The customer disputed this payment with their bank.">
-      Don't refund it: the bank holds the money, and the customer may get it twice. Answer the dispute in Stripe. If you agree with the customer, accept it there.
-      <span class="note-foot"><${DashboardLink} id=${payment.id} /></span>
-    <//>`;
-  }
-  if (payment.dispute !== "inquiry") return null;
-  return html`<${Note} severity="warning" title="The customer's bank asks about this payment.">
-    A full refund usually ends the inquiry before it becomes a dispute. Before you refund, look in Stripe whether the inquiry is still open.
+  if (!payment.disputed) return null;
+  const [title, text] = DISPUTES[payment.dispute] ?? DISPUTES.unknown;
+  return html`<${Note} severity=${isStoppedBy(payment) ? "error" : "warning"} title=${title}>
+    ${text}
     <span class="note-foot"><${DashboardLink} id=${payment.id} /></span>
   <//>`;
 }

@@ -20,10 +20,10 @@ const REASON_OPTIONS = [["", "Any reason"], ...Object.entries(REASONS)];
 
 // The answer to a decision doesn't have the purchase.
 const replaceRefund = (item, refund) => (item.id === refund.id ? { purchase: item.purchase, ...refund } : item);
-/** A review that was closed here keeps its place, with the form's result, until the list is loaded again. */
+/** A review that was closed keeps its place, with the form's result, until the list is loaded again. */
 const keepReview = (item, refund) => {
   const replaced = replaceRefund(item, refund);
-  return { ...replaced, review: replaced.review ?? item.review };
+  return { ...replaced, review: replaced.review ?? item.review, isClosed: item.isClosed || !replaced.review };
 };
 
 export function Refunds({ params }) {

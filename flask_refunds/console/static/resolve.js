@@ -59,8 +59,9 @@ export class Resolve extends DecisionForm {
     this.send(event, "resolve", { decision, checked });
   };
 
-  render(props, { decision, checked, isSending, result }) {
+  render({ refund }, { decision, checked, isSending, result }) {
     if (result) return html`<${Result} decision=${decision} result=${result} />`;
+    if (refund.isClosed && !isSending) return html`<${Result} />`;
     return html`<details><summary>Close this review</summary>
       <form class="resolve" onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
         ${this.isUnknown() && html`<label class="field"><span>Decision</span>

@@ -324,8 +324,12 @@ class RefundRecord(Refund):
         """
         if self.stripe_refund_id is None:
             return False
-        has_succeeded = any(entry["status"] == RefundStatus.SUCCEEDED for entry in self.history)
-        return self.status.is_settled or has_succeeded or not self.was_accepted_at_once
+        return self.status.is_settled or self.has_succeeded or not self.was_accepted_at_once
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether Stripe has ever reported it as succeeded."""
+        return any(entry["status"] == RefundStatus.SUCCEEDED for entry in self.history)
 
     @property
     def idempotency_key(self) -> str | None:

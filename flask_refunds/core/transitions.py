@@ -349,7 +349,10 @@ def _review_of_transition(refund: RefundRecord, stripe_refund: StripeRefund) -> 
     failure = stripe_refund.failure
     if after.is_failed_or_canceled and failure is not None and failure.code == _FAILED_BY_DISPUTE:
         return None if before.is_failed_or_canceled else ReviewCode.DISPUTED
-    if before is RefundStatus.SUCCEEDED and after.is_failed_or_canceled:
+    # People were told of the success, perhaps several statuses ago. Only they cancel what waits for them.
+    is_canceled = before is RefundStatus.REQUIRES_ACTION and after is RefundStatus.CANCELED
+    is_gone = after.is_failed_or_canceled and not before.is_failed_or_canceled
+    if is_gone and refund.has_succeeded and not is_canceled:
         return ReviewCode.FAILED_AFTER_SUCCESS
     if before.is_failed_or_canceled and not after.is_failed_or_canceled:
         return ReviewCode.FOUND_AFTER_FAILURE

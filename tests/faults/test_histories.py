@@ -326,5 +326,15 @@ def test_mark_that_mongodb_refused_to_take_back_is_not_forgotten_beside_an_unkno
     history.set_database_clock(seconds=0)
 
 
+def test_refund_that_succeeded_and_fails_while_pending_again_needs_review(open_history: Opener) -> None:
+    history = open_history(limit=False)
+    history.refund(0, None, None, "web")
+    history.show_unknown_status(index=0, status=None)
+    history.settle(index=0, status="pending", reason="unknown")
+    history.reconcile(failure=None, full=False, process="web")
+    bank_acts = CallFailure(SUSPENDED, 0, "bank")
+    history.reconcile(failure=bank_acts, full=False, process="web")
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

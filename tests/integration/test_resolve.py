@@ -11,6 +11,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from flask_refunds.errors import DatabaseUnavailable
+from flask_refunds.extension import get_refunds
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import age, reconcile, unknown
@@ -200,5 +201,24 @@ def test_marks_stay_while_a_call_works_on_a_refund_in_review(shop: Shop, sandbox
     reconcile(shop, "--full")
     assert shop.status_of(purchase) == "refunded"
     age(shop, minutes=3)
+    reconcile(shop, "--full")
+    assert shop.status_of(purchase) == "completed"
+
+
+def test_marks_of_another_refund_are_undone_before_they_are_forgotten(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment, purchase = unknown(shop, sandbox, "request_lost")
+    age(shop, hours=30)
+    reconcile(shop)
+    other = sandbox.dashboard_refund(payment)
+    reconcile(shop, "--full")
+    sandbox.settle(other["id"], "failed")
+    in_a_minute = datetime.now(timezone.utc) + timedelta(minutes=1)
+    shop.db.flask_refunds.update_one({"_id": f"{payment}:1"}, {"$set": {"leaseExpiresAt": in_a_minute}})
+    reconcile(shop, "--full")
+    age(shop, minutes=3)
+    refunds = get_refunds(shop.app)
+    refunds.transitions.verify_purchases(refunds.ledger.get(f"{payment}:1"))
     reconcile(shop, "--full")
     assert shop.status_of(purchase) == "completed"

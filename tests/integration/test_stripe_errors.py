@@ -26,7 +26,7 @@ HANGS = {Fault.TIMEOUT_BEFORE_REFUND, Fault.TIMEOUT_AFTER_REFUND, Fault.ENDLESS_
 class Rejection(NamedTuple):
     """A refund that Stripe rejects, and the answer.
 
-    :param says: what the hint must name, or the message if there is no hint.
+    :param says: what the hint must name, or the message of an error without one.
     """
 
     status: int

@@ -443,6 +443,27 @@ def test_refund_that_the_bank_sent_back_needs_review_and_completes_purchases_aga
     assert harness.statuses() == {"refunded"}
 
 
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (("succeeded", "requires_action", "failed"), "failed_after_success"),
+        (("succeeded", "requires_action", "canceled"), None),
+        (("succeeded", "pending", "failed"), "failed_after_success"),
+        (("succeeded", "pending", "canceled"), "failed_after_success"),
+        (("pending", "requires_action", "failed"), None),
+        (("requires_action", "canceled"), None),
+    ],
+)
+def test_failure_needs_review_whenever_the_refund_had_succeeded(
+    harness: RefundHarness, statuses: tuple[str, ...], code: str | None
+) -> None:
+    first, *others = statuses
+    harness.refund((*CREATE, (200, refund_object(status=first))))
+    for status in others:
+        harness.transitions.apply(harness.record(), stripe_refund(status), actor="webhook")
+    assert review_code(harness) == code
+
+
 def test_refund_of_a_transferred_payment_needs_review_once(harness: RefundHarness) -> None:
     charge = {"id": "ch_1", "object": "charge", "amount_captured": 1999, "transfer": "tr_1"}
     harness.refund((*CREATE, (200, refund_object(charge=charge))))

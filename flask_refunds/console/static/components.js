@@ -2,7 +2,7 @@
 
 import { dateTime, isTime, money, relativeTime } from "./format.js";
 import { errorMessage, SEVERITY, STATUS } from "./messages.js";
-import { dashboardUrl } from "./page_config.js";
+import { dashboardUrl, orderUrl } from "./page_config.js";
 import { href } from "./router.js";
 import { Component, html } from "./ui.js";
 
@@ -43,7 +43,13 @@ export function PurchaseLink({ purchase, payment = purchase.payment }) {
   if (!purchase) return html`<${PaymentLink} id=${payment} />`;
   const { content } = purchase;
   const title = purchaseTitle(purchase);
-  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${content?.type && html`<small>${content.type}</small>`}`;
+  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}<small>${content?.type} <${OrderLink} purchase=${purchase} /></small>`;
+}
+
+/** A link to the purchase in your app, if `REFUNDS_ORDER_URL` is set. */
+function OrderLink({ purchase }) {
+  const url = orderUrl(purchase.id);
+  return url && html`<a href=${url} target="_blank" rel="noopener noreferrer">Open order<span class="visually-hidden"> ${purchaseTitle(purchase)}</span><span aria-hidden="true"> ↗</span></a>`;
 }
 
 export function PurchaseAmount({ purchase: { amountText, status, refundedAmount, refundedCurrency } }) {

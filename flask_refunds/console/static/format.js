@@ -59,9 +59,10 @@ export function relativeTime(iso) {
   return relativeTimes.format(Math.round(seconds / size), unit);
 }
 
-/** A number of seconds: "0.4 sec", "3 min", "2 days". */
+/** A number of seconds: "under 1 sec", "3 min", "2 days". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "—";
+  if (seconds < 1) return `under ${duration(1)}`;
   const [unit, size] = UNITS.find(([, least]) => seconds >= least) ?? ["second", 1];
   const options = { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: seconds < 10 ? 1 : 0 };
   return new Intl.NumberFormat(undefined, options).format(seconds / size);

@@ -16,6 +16,7 @@ export function describeEntry(entry, previous, refund, names) {
   const person = personOf(actor, names);
   const isNew = status !== previous?.status;
   const detail = [comment, review && `Needs review: ${REVIEWS[review] ?? review}`].filter(Boolean).join(". ") || null;
+  if (entry.decision === "cancel") return { text: `Cancellation requested by ${person}`, detail };
   if (!previous) return { text: firstSentence(refund, status, actor, person), detail };
   if (comment) return { text: `${isNew ? DECISIONS[status] ?? "Decided" : "Review closed"} by ${person}`, detail };
   if (failureCode) return { text: `Stripe rejected the refund (${failureCode})`, detail };
@@ -25,7 +26,7 @@ export function describeEntry(entry, previous, refund, names) {
   return { text: detail ?? "Checked at Stripe", detail: null };
 }
 
-const DECISIONS = { failed: "Marked as failed", canceled: "Canceled" };
+const DECISIONS = { failed: "Marked as failed" };
 const REPORTERS = { webhook: "Stripe reported that it", reconcile: "Reconcile found that it" };
 const HAS_STATUS = {
   processing: "has an unknown outcome",

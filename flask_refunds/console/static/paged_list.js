@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { ErrorNote, Loading } from "./components.js";
 import { DataView } from "./data_view.js";
+import { Download } from "./download.js";
 import { number } from "./format.js";
 import { html } from "./ui.js";
 
@@ -15,6 +16,7 @@ const LIMIT = 50;
  * @prop children (items, isLoading, data) => content
  * @prop select (item in the response) => the item to show
  * @prop update (item, refund) => the item after a change of the refund
+ * @prop csv the columns of a download, as for `toCsv`
  * @prop empty the content if nothing was found
  */
 export class PagedList extends DataView {
@@ -48,10 +50,14 @@ export class PagedList extends DataView {
     this.observer.observe(element);
   };
 
-  render({ children, noun, empty }, { data, error, isLoading }) {
+  render(props, { data, error, isLoading }) {
+    const { children, noun, empty, csv, path, params, select = (item) => item } = props;
     const { items, total, isLowerBound, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
-      <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+      <div class="list-head">
+        <p class="count" role="status">${data ? `${number(total)}${isLowerBound ? "+" : ""} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+        ${csv && items.length > 0 && html`<${Download} key=${JSON.stringify(params)} list=${{ path, params, items: props.items, select }} columns=${csv} name="${noun}s" total=${total} />`}
+      </div>
       ${items.length > 0 && children(items, isLoading, data)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
       ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}

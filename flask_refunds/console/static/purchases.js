@@ -22,11 +22,27 @@ export function Purchases({ params, openRefundDialog }) {
       <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund}
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund} csv=${CSV}
       empty=${html`<p>No purchases match.</p><${SearchHint} />`}>
       ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
 }
+
+/** "19.50 EUR" is an amount and a currency; a shop that stores no currency has only the amount. */
+const amountPart = (position) => ({ amountText }) => amountText?.split(" ")[position];
+
+const CSV = [
+  ["id", (each) => each.id],
+  ["payment", (each) => each.payment],
+  ["status", (each) => each.status],
+  ["amount", amountPart(0)],
+  ["currency", amountPart(1)],
+  ["item", (each) => each.content?.title],
+  ["customer", (each) => each.user?.name ?? each.user?.id],
+  ["email", (each) => each.user?.email],
+  ["createdAt", (each) => each.createdAt],
+  ["refundStatus", (each) => each.refundStatus],
+];
 
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
 export function applyRefund(purchase, refund) {

@@ -197,7 +197,7 @@ function Buttons({ preview, amount, isValid, active, result, isSending, close })
   else if (active) label = "Check again";
   else if (preview) label = preview.payment.refundable > 0 ? `Refund ${isValid ? amount : ""}` : "Update the purchase status";
   return html`<div class="buttons">
-    <button type="button" class="secondary" onClick=${close}>${result || isSending || active ? "Close" : "Cancel"}</button>
+    <button type="button" class="secondary" onClick=${close}>${result || isSending || active || !preview ? "Close" : "Cancel"}</button>
     ${preview && label && html`<button type="submit" class=${active || result ? "" : "danger"} disabled=${isSending || !isValid} aria-disabled=${isSending || !isValid}>${isSending ? "Refunding…" : label}</button>`}
   </div>`;
 }

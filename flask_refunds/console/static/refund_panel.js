@@ -4,7 +4,7 @@ import { CopyButton } from "./copy.js";
 import { Note, Status, Time } from "./components.js";
 import { dateTime, money } from "./format.js";
 import { describeEntry } from "./history.js";
-import { PENDING_REASONS, REASONS, REFERENCE_TYPES, requester } from "./messages.js";
+import { PENDING_REASONS, REASONS, REFERENCE_TYPES, requester, REVIEWS } from "./messages.js";
 import { Cancel, Resolve } from "./resolve.js";
 import { html } from "./ui.js";
 
@@ -12,7 +12,7 @@ export function RefundPanel({ refund, names }) {
   const { id, amount, currency, status, createdAt, review, history } = refund;
   return html`<article class="panel refund" aria-label="Refund ${id}">
     <header class="panel-head"><h3>${money(amount, currency)} <${Status} status=${status} /></h3><span class="muted"><${Time} iso=${createdAt} /></span></header>
-    ${review && html`<${Note} severity="error" title=${review.message}>${review.recommendedAction}<//>`}
+    ${review && html`<${Note} severity="error" title="Needs review: ${REVIEWS[review.code] ?? review.code}.">Do what it says below, then close the review.<//>`}
     <${Advice} refund=${refund} />
     <${CustomerMessage} refund=${refund} />
     <${Cancel} refund=${refund} />
@@ -24,16 +24,20 @@ export function RefundPanel({ refund, names }) {
   </article>`;
 }
 
-/** What happened, where the money is, and what to do. A review says what to do itself, apart from the cause of a failure. */
+/** What happened, where the money is, and what to do. A review comes first; why a bank returned the money is told beside it. */
 export function Advice({ refund: { advice, failure, review, stripeRefundId } }) {
   if (!advice) return null;
+  const { happened, money, action } = advice;
+  const isReturned = review?.code === "failed_after_success";
   const rejection = !stripeRefundId && failure?.message;
   return html`<${Details} rows=${[
-    ["What happened", html`${advice.happened}${rejection && html`<small>Stripe says: ${rejection}</small>`}`],
-    ["The money", advice.money],
-    ["What to do", (!review || review.code === "failed_after_success") && advice.action],
+    ["What happened", html`${sentences(review?.message, (!review || isReturned) && happened)}${rejection && html`<small>Stripe says: ${rejection}</small>`}`],
+    ["The money", money],
+    ["What to do", sentences(review?.recommendedAction, (!review || isReturned) && action)],
   ]} />`;
 }
+
+const sentences = (...all) => all.filter(Boolean).join(" ");
 
 /** What support can answer the customer. */
 export const CustomerMessage = ({ refund: { customerMessage } }) =>

@@ -2,6 +2,7 @@
 
 import { Boundary, brokenRefund } from "./boundary.js";
 import { Customer, DashboardLink, PaymentLink, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
+import { decimalAmount } from "./csv.js";
 import { CustomerSearch, DateRange, Filters, SearchHint, SelectField, toSearch } from "./filters.js";
 import { endOfDay, money, startOfDay } from "./format.js";
 import { REASONS, requester, REVIEWS, STATUS } from "./messages.js";
@@ -35,7 +36,7 @@ export function Refunds({ params }) {
       <${SelectField} label="Reason" options=${REASON_OPTIONS} value=${reason} onSelect=${setParam("reason")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun="refund" update=${replaceRefund}
+    <${PagedList} path="refunds" items="refunds" total="totalRefunds" params=${query} noun="refund" update=${replaceRefund} csv=${CSV}
       empty=${html`<p>No refunds match.</p><${SearchHint} />`}>
       ${(items, isLoading, { names }) => html`<${Table} caption="Refunds, newest first" columns=${columns(names)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
@@ -49,6 +50,26 @@ const columns = (names) => [
   ["Reason", (each) => REASONS[each.reason] ?? "—"],
   ["Requested", (each) => html`<${Time} iso=${each.createdAt} /><small>${requester(each, names)}</small>`],
   ["Settled", (each) => html`<${Time} iso=${each.settledAt} />`, "muted"],
+];
+
+const CSV = [
+  ["id", (each) => each.id],
+  ["payment", (each) => each.paymentIntent],
+  ["status", (each) => each.status],
+  ["amount", (each) => decimalAmount(each.amount, each.currency)],
+  ["currency", (each) => each.currency?.toUpperCase()],
+  ["purchase", (each) => each.purchase?.id ?? each.purchaseIds[0]],
+  ["item", (each) => each.purchase?.content?.title],
+  ["customer", (each) => each.purchase?.user?.name ?? each.purchase?.user?.id],
+  ["email", (each) => each.purchase?.user?.email],
+  ["reason", (each) => each.reason],
+  ["note", (each) => each.note],
+  ["requestedBy", (each, names) => requester(each, names)],
+  ["requestedAt", (each) => each.createdAt],
+  ["settledAt", (each) => each.settledAt],
+  ["bankReference", (each) => each.details?.reference],
+  ["failure", (each) => each.failure?.message],
+  ["stripeId", (each) => each.stripeRefundId],
 ];
 
 export function Reviews({ openRefundDialog }) {
@@ -72,8 +93,6 @@ function Review({ refund, openRefundDialog }) {
     </div>
     <p><b>${amount === null ? "A refund" : money(amount, currency)}</b> of <${PaymentLink} id=${paymentIntent} /> <${Status} status=${status} /></p>
     ${purchase && html`<p>For ${purchaseTitle(purchase)}${user && `, ${[user.name, user.email].filter(Boolean).join(", ") || user.id}`}</p>`}
-    <p>${review.message}</p>
-    <p><b>Next step:</b> ${review.recommendedAction}</p>
     <${Advice} refund=${refund} />
     <${CustomerMessage} refund=${refund} />
     <div class="panel-foot">

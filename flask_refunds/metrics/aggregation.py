@@ -25,11 +25,13 @@ from ..storage.refund_documents import NOT_DUPLICATE
 from .days import (
     DAY,
     Day,
+    Group,
     StoredDays,
     count_purchases,
     group_durations,
     group_refunds,
     split_days,
+    sum_days,
     without_days,
 )
 from .report import AGES, OLDER, Backlog, MetricsReport, month_name, resolve_range
@@ -114,10 +116,8 @@ class MetricsQuery:
         :param stored: days that may have a count of paid purchases.
         """
         report = MetricsReport(start, end, self._current_backlog())
-        for day in exact:
-            month = month_name(day["_id"])
-            _add_refunds(report, ((month, *each) for each in day["refunds"]))
-            _add_durations(report, ((month, *each) for each in day["durations"]))
+        _add_refunds(report, sum_days(exact, "refunds"))
+        _add_durations(report, sum_days(exact, "durations"))
         rest = without_days(start, end, {day["_id"] for day in exact})
         _add_refunds(report, group_refunds(self._records, rest, "%Y-%m", session))
         _add_durations(report, group_durations(self._records, rest, "%Y-%m", session))
@@ -161,7 +161,7 @@ class MetricsQuery:
         return Counter({(group["_id"]["value"], group["_id"]["age"]): group["count"] for group in groups})
 
 
-def _add_refunds(report: MetricsReport, groups: Iterable[tuple[str, str, str, str, int, int]]) -> None:
+def _add_refunds(report: MetricsReport, groups: Iterable[Group]) -> None:
     for month, status, currency, reason, count, amount in groups:
         for period in report.periods_of(month):
             if status == RefundStatus.SUCCEEDED.value:
@@ -172,7 +172,7 @@ def _add_refunds(report: MetricsReport, groups: Iterable[tuple[str, str, str, st
                 period.canceled += count
 
 
-def _add_durations(report: MetricsReport, groups: Iterable[tuple[str, int, int, int]]) -> None:
+def _add_durations(report: MetricsReport, groups: Iterable[Group]) -> None:
     for month, seconds, count, milliseconds in groups:
         for period in report.periods_of(month):
             period.add_durations(seconds, count, milliseconds)

@@ -13,6 +13,7 @@ Everything here can be deleted at any time: what isn't stored is counted.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -29,7 +30,7 @@ from ..models import RefundStatus
 from ..purchase_fields import PurchaseFields, read_field
 from ..storage.connection import REPORT_SECONDS, Collection, database_timeout, is_server
 from ..storage.refund_documents import NOT_DUPLICATE
-from .report import MAX_RANGE
+from .report import MAX_RANGE, month_name
 
 DAY = timedelta(days=1)
 BUILT_AT_ONCE = 10
@@ -48,6 +49,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 Range = tuple[datetime, datetime]
 Day = Mapping[str, Any]
+Group = tuple[Any, ...]
+"""What the refunds of a group have in common, their number, and a sum."""
 
 
 class StoredDays:
@@ -288,9 +291,24 @@ def without_days(start: datetime, end: datetime, days: Container[datetime]) -> l
     )
 
 
+def sum_days(days: Iterable[Day], name: str) -> Iterator[Group]:
+    """Yield the groups of these days by month.
+
+    :param name: ``refunds`` or ``durations``.
+    """
+    sums = defaultdict[Group, list[int]](lambda: [0, 0])
+    for day in days:
+        month = month_name(day["_id"])
+        for *key, count, amount in day[name]:
+            group = (month, *key)
+            sums[group][0] += count
+            sums[group][1] += amount
+    return ((*key, *total) for key, total in sums.items())
+
+
 def group_refunds(
     records: Collection, ranges: Sequence[Range], unit: str, session: ClientSession | None
-) -> Iterator[tuple[str, str, str, str, int, int]]:
+) -> Iterator[Group]:
     """Yield the refunds that settled in these ranges: unit, status, currency, reason, count and amount.
 
     :param unit: by which part of the time to group, as in ``$dateToString``.
@@ -309,7 +327,7 @@ def group_refunds(
 
 def group_durations(
     records: Collection, ranges: Sequence[Range], unit: str, session: ClientSession | None
-) -> Iterator[tuple[str, int, int, int]]:
+) -> Iterator[Group]:
     """Yield how long refunds that succeeded in these ranges took: unit, seconds, count and milliseconds.
 
     External refunds are left out, because it isn't known when they were requested.

@@ -259,9 +259,29 @@ def test_failure_offers_another_try_only_where_it_can_work(
     failure = {"code": code, "message": "The reason"}
     advice = {"happened": "This happened.", "money": "It is here.", "action": "Do that."}
     refund = REFUND | {"status": "failed", "stripeRefundId": None, "failure": failure, "advice": advice}
-    [described] = describe(admin_page, [{"status": 400, "code": "refund_failed", "refund": refund}])
+    hint = "This happened. Do that."
+    result = {"status": 400, "code": "refund_failed", "refund": refund, "hint": hint}
+    [described] = describe(admin_page, [result])
     assert described["button"] == button
     assert described["text"] == "This happened. Stripe says: The reason. It is here. Do that."
+
+
+@pytest.mark.parametrize(
+    ("result", "title"),
+    [
+        ({"status": 202, "refund": {"status": "processing"}}, "Outcome unknown"),
+        (
+            {"status": 400, "code": "purchase_not_refundable", "refund": {"status": "failed"}},
+            "Only completed purchases can be refunded",
+        ),
+        ({"status": 500, "code": "stripe_key_rejected", "message": "No"}, "Server error"),
+        ({"status": 400, "code": "payment_unknown", "message": "No"}, "This purchase can't be refunded"),
+    ],
+)
+def test_hint_of_an_answer_is_shown(admin_page: AdminPage, result: dict[str, Any], title: str) -> None:
+    [described] = describe(admin_page, [result | {"hint": "The key has expired."}])
+    assert described["title"] == title
+    assert "The key has expired." in described["text"]
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,24 @@ def test_unknown_outcome_says_what_the_key_lacks(admin_page: AdminPage) -> None:
 
 
 @pytest.mark.parametrize(
+    ("result", "title"),
+    [
+        ({"status": 202, "refund": {"status": "processing"}}, "Outcome unknown"),
+        (
+            {"status": 400, "code": "purchase_not_refundable", "refund": {"status": "failed"}},
+            "Only completed purchases can be refunded",
+        ),
+        ({"status": 500, "code": "stripe_key_rejected", "message": "No"}, "Server error"),
+        ({"status": 400, "code": "payment_unknown", "message": "No"}, "This purchase can't be refunded"),
+    ],
+)
+def test_hint_of_an_answer_is_shown(admin_page: AdminPage, result: dict[str, Any], title: str) -> None:
+    [described] = describe(admin_page, [result | {"hint": "The key has expired."}])
+    assert described["title"] == title
+    assert "The key has expired." in described["text"]
+
+
+@pytest.mark.parametrize(
     ("fault", "code"),
     [
         ("insufficient_balance", "refund_failed"),

@@ -82,7 +82,7 @@ export function describeResult(result) {
   if (code === "stripe_key_rejected") return error("Stripe rejected the server's key", `${withHint(message, hint)} Tell your developers, then try again.`, "Try again");
   if (status === 200 || status === 202) return (BY_REFUND_STATUS[refund.status] ?? describeOther)(refund);
   if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
-  if (code === "purchase_not_refundable") return describeNotRefundable(refund);
+  if (code === "purchase_not_refundable") return describeNotRefundable(refund, hint);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
 }
 
@@ -118,8 +118,8 @@ function describeServerError({ message, hint }) {
   return error("Server error", `${withHint(message, hint)} Trying again is safe: it never makes a second refund.`, "Try again");
 }
 
-function describeNotRefundable(refund) {
-  if (refund?.status !== "succeeded") return error("Only completed purchases can be refunded", "This purchase isn't completed, or was refunded outside this app. Nothing was sent to Stripe.");
+function describeNotRefundable(refund, hint) {
+  if (refund?.status !== "succeeded") return error("Only completed purchases can be refunded", hint ?? "This purchase isn't completed, or was refunded outside this app. Nothing was sent to Stripe.");
   return success("Already refunded", `${money(refund.amount, refund.currency)} was refunded on ${dateTime(refund.settledAt)}. No second refund was made.`);
 }
 
@@ -131,7 +131,7 @@ const FINAL_FAILURES = new Set([
 
 function describeRejection(refund, hint) {
   const code = refund?.failure?.code;
-  const text = refund?.advice ? describeFailure(refund) : [describeFailure(refund), hint].filter(Boolean).join(" ");
+  const text = refund?.advice ? describeFailure(refund) : withHint(describeFailure(refund), hint);
   if (code === "parameter_missing") return { ...error("Refund failed", text, "Look again"), isOutdated: true };
   return error("Refund failed", text, FINAL_FAILURES.has(code) ? null : "Try again");
 }

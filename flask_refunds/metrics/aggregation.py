@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure
 
 from ..errors import DatabaseUnavailable
 from ..models import RefundStatus
@@ -38,8 +39,6 @@ from .report import AGES, OLDER, Backlog, MetricsReport, month_name, resolve_ran
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _OPEN = [status.value for status in RefundStatus if not status.is_settled]
-_NO_SNAPSHOT = {239, 246}
-"""The error codes of a snapshot that is too old, or older than a collection."""
 
 
 class MetricsQuery:
@@ -90,8 +89,10 @@ class MetricsQuery:
                     exact, stored = self._days.read(start, end, session)
                     return self._count(start, end, exact, stored, session)
             except DatabaseUnavailable as error:
-                if getattr(error.__cause__, "code", None) not in _NO_SNAPSHOT:
+                cause = error.__cause__
+                if not isinstance(cause, OperationFailure) or cause.timeout:
                     raise
+            # MongoDB refused, for example because the days were dropped after the snapshot.
             return self._count(start, end)
 
     def current_backlog(self) -> Backlog:

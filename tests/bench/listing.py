@@ -10,6 +10,8 @@ from typing import Any
 
 from bson import ObjectId
 
+from flask_refunds.schemas.cursors import write_purchase_cursor
+from flask_refunds.storage.search import PurchaseCursor
 from tests.bench.measurement import Measurement, median_times
 from tests.bench.servers import empty_database
 from tests.shop import Shop, make_app
@@ -39,7 +41,7 @@ def seed(database: Any, purchases: int) -> None:
 
 def _measure(shop: Shop, purchases: int) -> list[Measurement]:
     oldest = [each["_id"] for each in shop.db.purchases.find({}, {"_id": 1}).sort("_id", 1).limit(LIMIT + 1)]
-    last = {"after": str(oldest[-1])}
+    last = {"after": write_purchase_cursor(PurchaseCursor(oldest[-1])) or ""}
     deep = {"page": purchases // LIMIT}
     calls = {
         "first": _page(shop, {}),

@@ -14,6 +14,7 @@ from typing import Any
 import pymongo
 import pytest
 from bson import ObjectId, Timestamp
+from pymongo.errors import OperationFailure
 
 from flask_refunds.metrics import days as days_module
 from flask_refunds.metrics.aggregation import MetricsQuery
@@ -297,6 +298,18 @@ def test_counts_of_other_settings_are_not_used(database: Any) -> None:
         days.refresh()
         total = query.report().total
         assert (total.paid_purchases, total.purchases_as_of) == (paid, world.now)
+
+
+def test_report_is_counted_if_the_days_cannot_be_read(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(database, 0)
+    world.find_external()
+    world.days.refresh()
+
+    def read(*_: Any) -> Any:
+        raise OperationFailure("not authorized", 13)
+
+    monkeypatch.setattr(world.days, "read", read)
+    assert refunds_of(world.query) == 1
 
 
 # Races, with the time that changes may take

@@ -33,6 +33,8 @@ class Result(str, Enum):
     """The purchase has no payment."""
     PAYMENT_UNKNOWN = "payment_unknown"
     """Stripe doesn't know its payment; in plans only."""
+    CHARGED_BACK = "charged_back"
+    """The customer's bank has taken the payment back, so Stripe would reject a refund; in plans only."""
     NOT_FOUND = "not_found"
     """The purchase doesn't exist."""
     FAILED = "failed"

@@ -27,6 +27,7 @@ class BulkPlan:
     :param others: how many purchases would have another result, by result.
     :param partly_refunded: how many of the payments to refund were refunded in part before.
     :param refunded_before: what those refunds return, in minor units by currency.
+    :param disputed: how many of the payments to refund are disputed, as far as Stripe tells not charged back.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BulkPlan:
     others: Counter[Result] = field(default_factory=Counter)
     partly_refunded: int = 0
     refunded_before: Counter[str] = field(default_factory=Counter)
+    disputed: int = 0
     _looked_up: set[str] = field(default_factory=set)
     """The payments that weren't known before Stripe was asked: several items may be primary for one."""
 
@@ -56,6 +58,7 @@ class BulkPlan:
         self.payments += item.is_primary
         if payment is not None and self.amounts is not None:
             self.amounts[payment.currency] += payment.refundable
+            self.disputed += payment.disputed
             if payment.refunded:
                 self.partly_refunded += 1
                 self.refunded_before[payment.currency] += payment.refunded
@@ -71,6 +74,7 @@ class BulkPlan:
             "others": count_by_value(self.others),
             "partlyRefunded": None if self.amounts is None else self.partly_refunded,
             "refundedBefore": None if self.amounts is None else dict(sorted(self.refunded_before.items())),
+            "disputed": None if self.amounts is None else self.disputed,
         }
 
 
@@ -95,6 +99,9 @@ def check_payment(
         return _with_result(item, Result.NO_PAYMENT, missing.hint or missing.message), None
     if payment.refundable <= 0:
         return _with_result(item, Result.ALREADY_REFUNDED, "It was refunded at Stripe."), None
+    if payment.dispute == "chargeback":
+        message = "The customer's bank has taken the payment back: answer the dispute in Stripe."
+        return _with_result(item, Result.CHARGED_BACK, message), None
     return item, payment
 
 

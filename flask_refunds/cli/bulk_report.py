@@ -22,6 +22,7 @@ _DESCRIPTIONS = {
     Result.NOT_COMPLETED: "not completed, so they can't be refunded",
     Result.NO_PAYMENT: "without a payment intent",
     Result.PAYMENT_UNKNOWN: "with a payment that Stripe doesn't know",
+    Result.CHARGED_BACK: "charged back: don't refund them, answer the disputes in Stripe",
     Result.NOT_FOUND: "not found",
     Result.FAILED: "failed: nothing was refunded",
     Result.RATE_LIMITED: "not refunded: Stripe's rate limit was exceeded",
@@ -40,6 +41,8 @@ def plan_lines(plan: BulkPlan) -> Iterator[str]:
         yield _line(
             plan.partly_refunded, f"of these payments are partly refunded{_sums(plan.refunded_before)} before"
         )
+    if plan.disputed:
+        yield _line(plan.disputed, "of these payments are disputed: look at them in Stripe before you refund")
     for result in Result:
         if plan.others[result]:
             yield _line(plan.others[result], _PLAN_DESCRIPTIONS[result])

@@ -113,16 +113,40 @@ def test_plan_and_run_classify_every_kind_of_purchase(shop: Shop, sandbox: Strip
     assert plan.as_dict() == {
         "name": "recall",
         "purchases": 11,
-        "refundable": 3,
-        "payments": 3,
-        "amounts": {"eur": 1999, "usd": 1000},
+        "refundable": 2,
+        "payments": 2,
+        "amounts": {"eur": 1999, "usd": 500},
         "others": {
-            "already_refunded": 3, "not_completed": 2, "no_payment": 1, "payment_unknown": 1, "not_found": 1
+            "already_refunded": 3, "not_completed": 2, "no_payment": 1, "payment_unknown": 1,
+            "charged_back": 1, "not_found": 1
         },
         "partlyRefunded": 0,
         "refundedBefore": {},
+        "disputed": 0,
     }  # fmt: skip
     assert (without.refundable, without.as_dict()["amounts"]) == (5, None)
+
+
+def test_plan_marks_disputed_payments_and_leaves_out_charged_back_ones(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    def buy(inquiry: bool) -> ObjectId:
+        payment = sandbox.create_payment(500)
+        sandbox.dispute(payment, inquiry=inquiry)
+        return shop.add_purchase(payment)
+
+    ids = [*add_purchases(shop, sandbox, 5), buy(True), buy(True), buy(False)]
+    with shop.app.app_context():
+        plan = plan_bulk_refund("recall", ids, rate=HIGH_RATE)
+    assert (plan.refundable, plan.payments, plan.disputed) == (7, 7, 2)
+    assert plan.as_dict()["others"] == {"charged_back": 1}
+    assert (plan.amounts or {})["usd"] == 1000
+    # One request for each payment, and one more for each that is disputed.
+    assert len(sandbox.requests) == 8 + 3
+    sandbox.inject("key_forbidden", method="GET", path="/v1/disputes", times=None)
+    with shop.app.app_context():
+        plan = plan_bulk_refund("recall", ids, rate=HIGH_RATE)
+    assert (plan.refundable, plan.disputed) == (8, 3)
 
 
 def test_plan_writes_nothing(shop: Shop, sandbox: StripeSandbox) -> None:

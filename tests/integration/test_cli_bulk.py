@@ -61,7 +61,8 @@ def test_run_prints_plan_and_summary_and_writes_each_result(shop: Shop, sandbox:
     assert result.exit_code == 1  # one failed
     assert result.stdout == (
         "Bulk run recall: 6 purchases.\n"
-        "       5  to refund, from 5 payments: 59.97 EUR, 1200 JPY, 5.00 USD\n"
+        "       4  to refund, from 4 payments: 59.97 EUR, 1200 JPY\n"
+        "       1  charged back: don't refund them, answer the disputes in Stripe\n"
         "       1  not found\n"
         "Bulk run recall: 6 purchases: 59.97 EUR, 1200 JPY.\n"
         "       4  refunded\n"
@@ -125,6 +126,7 @@ def test_dry_run_prints_the_plan_and_refunds_nothing(shop: Shop, sandbox: Stripe
         "others": {},
         "partlyRefunded": None,
         "refundedBefore": None,
+        "disputed": None,
     }
     assert (shop.records(), sandbox.refunds(), Path("recall.csv").exists()) == ([], [], False)
 

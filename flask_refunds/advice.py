@@ -7,6 +7,7 @@ The causes are Stripe's ``failure_reason`` and ``pending_reason``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import NamedTuple
@@ -123,8 +124,29 @@ REJECTED: Mapping[str, Advice] = {
         "The customer wasn't charged.",
         "Capture the payment in Stripe, or cancel it. A canceled one needs no refund.",
     ),
+    "balance_insufficient": Advice(
+        "Your Stripe balance was too low for this refund.",
+        _NOT_SENT,
+        "Top up the balance in Stripe, then refund again.",
+    ),
     "api_key_expired": Advice(
         "Your Stripe key has expired.", _NOT_SENT, "Set a new key in STRIPE_SECRET_KEY, then refund again."
+    ),
+    "authentication_failed": Advice(
+        "Stripe doesn't know your key: it is wrong, or was deleted.",
+        _NOT_SENT,
+        "Set the right key in STRIPE_SECRET_KEY, then refund again.",
+    ),
+    "permission_denied": Advice(
+        "Your restricted Stripe key lacks a permission that refunds need.",
+        _NOT_SENT,
+        "Give the key write access to Charges and Refunds, and read access to PaymentIntents. "
+        "Then refund again.",
+    ),
+    "account_invalid": Advice(
+        "Your key has no access to the purchase's connected account, which may have disconnected.",
+        _NOT_SENT,
+        "Connect the account to your platform again, or refund the payment in its own Dashboard.",
     ),
     "marked_failed": Advice(
         "A person found that Stripe didn't make this refund.",
@@ -135,8 +157,26 @@ REJECTED: Mapping[str, Advice] = {
 """By the code of a request that Stripe rejected, or of a decision."""
 
 _REJECTED = Advice(
-    "Stripe rejected the refund.", _NOT_SENT, "Correct the cause that Stripe names, then refund again."
+    "Stripe rejected the refund.",
+    _NOT_SENT,
+    "Correct the cause that Stripe names, then refund again. Stripe's Dashboard has the request in its logs.",
 )
+_OTHER_MODE = {
+    "live": Advice(
+        "The payment was made in live mode, and your key is a test key.",
+        _NOT_SENT,
+        "Refund it where the live key is set, such as on your production server.",
+    ),
+    "test": Advice(
+        "The payment was made in test mode, and your key is a live key.",
+        "No real money was paid.",
+        "Refund it where the test key is set, or leave it: it is only a test.",
+    ),
+}
+"""By the mode of a payment that Stripe has, in the mode that the key doesn't belong to."""
+_NAMES_OTHER_MODE = re.compile(r"a similar object exists in (live|test) mode")
+KEY_CODES = frozenset({"account_invalid", "api_key_expired", "authentication_failed", "permission_denied"})
+"""The codes of rejected requests that are about the key."""
 _BY_STATUS: Mapping[RefundStatus, Advice] = {
     RefundStatus.PROCESSING: Advice(
         "Stripe hasn't told yet whether it made this refund.",
@@ -167,13 +207,29 @@ def advise(refund: Refund) -> Advice:
     if refund.status is RefundStatus.FAILED:
         code = refund.failure.code if refund.failure else "unknown"
         if refund.stripe_refund_id is None:
-            return REJECTED.get(code, _REJECTED)
+            return advise_rejected(code, refund.failure.message if refund.failure else "")
         return FAILED.get(code, FAILED["unknown"])
     if refund.status is RefundStatus.PENDING:
         return PENDING.get(refund.details.pending_reason or "", PENDING["processing"])
     if refund.status is RefundStatus.SUCCEEDED and refund.details.is_reversal:
         return _REVERSED
     return _BY_STATUS[refund.status]
+
+
+def advise_rejected(code: str, message: str = "") -> Advice:
+    """Return the advice for a request that Stripe rejected with this code and message."""
+    other_mode = _NAMES_OTHER_MODE.search(message)
+    return _OTHER_MODE[other_mode[1]] if other_mode else REJECTED.get(code, _REJECTED)
+
+
+def is_of_other_mode(message: str) -> bool:
+    """Return whether Stripe says that the payment exists in the other mode."""
+    return _NAMES_OTHER_MODE.search(message) is not None
+
+
+def hint_of(advice: Advice) -> str:
+    """Return what happened and what to do, for an error's hint."""
+    return f"{advice.happened} {advice.action}"
 
 
 _MONTHS = (

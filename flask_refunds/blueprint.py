@@ -32,6 +32,7 @@ def _add_routes(blueprint: Blueprint) -> None:
         blueprint.add_url_rule(rule, view_func=views.refund_purchase, methods=["POST"], merge_slashes=False)
         blueprint.add_url_rule(rule, view_func=views.preview_refund, merge_slashes=False)
     blueprint.add_url_rule("/admin/all", view_func=views.list_purchases)
+    blueprint.add_url_rule("/admin/me", view_func=views.show_me)
     blueprint.add_url_rule("/status/<payment_intent_id>", view_func=views.show_purchase)
     blueprint.add_url_rule("/admin/refunds", view_func=views.list_refunds)
     blueprint.add_url_rule("/admin/refunds/<refund_id>", view_func=views.show_refund)

@@ -23,6 +23,7 @@ class RefundsError(Exception):
     :param message: replaces the class's default message.
     :param refund: the refund record that the error is about, if any.
     :param hint: what to do about it, if more is known than the message says.
+    :param stripe_code: Stripe's code for it, or this library's where Stripe gave none.
     """
 
     status: ClassVar[int] = 500
@@ -40,11 +41,17 @@ class RefundsError(Exception):
     """What the caller can do, for the answer."""
 
     def __init__(
-        self, message: str | None = None, *, refund: Refund | None = None, hint: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        refund: Refund | None = None,
+        hint: str | None = None,
+        stripe_code: str | None = None,
     ) -> None:
         self.message: str = message or self.default_message
         self.refund = refund
         self.hint: str | None = hint or self.default_hint
+        self.stripe_code = stripe_code
         super().__init__(self.message)
 
 
@@ -213,7 +220,8 @@ class StripeRateLimited(RefundsError):
     @classmethod
     def by_code(cls, code: str, *, refund: Refund | None = None) -> StripeRateLimited:
         """Return the error with the message for Stripe's code."""
-        return cls(cls.lock_message if code == "lock_timeout" else None, refund=refund)
+        message = cls.lock_message if code == "lock_timeout" else None
+        return cls(message, refund=refund, stripe_code=code)
 
 
 class StripeUnavailable(RefundsError):
@@ -238,10 +246,7 @@ class StripeKeyRejected(RefundsError):
 
     status = 500
     code = "stripe_key_rejected"
-    default_message = (
-        "Stripe rejected this server's key for refunds. Nothing was refunded. "
-        "Check STRIPE_SECRET_KEY and its permissions."
-    )
+    default_message = "Stripe rejected this server's key for refunds. Nothing was refunded."
 
 
 class DatabaseUnavailable(RefundsError):

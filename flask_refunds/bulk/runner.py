@@ -284,7 +284,7 @@ class _Run:
             raise
         except Exception as error:
             log_event(LogEvent.BULK_ITEM_FAILED, error, purchase_id=id_text(purchase_id))
-            message = f"Internal error ({type(error).__name__}); see the log."
+            message = "Internal error. The log has it as bulk_item_failed."
             return BulkResult(purchase_id, Result.UNKNOWN, message=message)
         return self.classifier.result_for(purchase_id, refund)
 
@@ -320,7 +320,8 @@ def _defer_to_primary(item: BulkItem) -> BulkItem:
 
 def _failure_message(error: RefundsError) -> str:
     failure = error.refund.failure if error.refund else None
-    return failure.message if failure else error.message
+    happened = failure.message if failure else error.message
+    return f"{happened.rstrip('.')}. {error.hint}" if error.hint else happened
 
 
 def check_name(name: str | None) -> str:

@@ -39,7 +39,7 @@ from .progress import progress
 _CONTINUE = "The ledger has every refund, and none was made twice. Run the same command again to continue."
 _STOPPED_BY = {
     DatabaseUnavailable: "The database is unavailable.",
-    StripeKeyRejected: "Stripe rejected STRIPE_SECRET_KEY. Check the key and its permissions.",
+    StripeKeyRejected: "Stripe rejected STRIPE_SECRET_KEY.",
 }
 _STOPPING = "Stopping when the refunds in progress are finished, in at most 20 s."
 
@@ -184,7 +184,7 @@ class _Run:
                     step()
             except RefundsError as error:
                 # The other messages are about one refund, and say that nothing was refunded.
-                return _STOPPED_BY.get(type(error), str(error))
+                return " ".join(filter(None, (_STOPPED_BY.get(type(error), str(error)), error.hint)))
             return "Interrupted." if stop_event.is_set() and summary.unprocessed else None
 
     def print(self, lines: Iterable[str], json: Mapping[str, Any] | None = None) -> None:

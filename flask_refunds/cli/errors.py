@@ -37,13 +37,10 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             fail(" ".join(filter(None, [str(error), answer, error.hint])))
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except Exception as error:
+        except Exception:
             if current_app.debug:
                 raise
-            fail(
-                f"{RefundsError.default_message} ({type(error).__name__}. "
-                "Use flask --debug refunds to see the traceback.)"
-            )
+            fail(f"{RefundsError.default_message} For the cause, run the command with flask --debug refunds.")
 
     return reported
 

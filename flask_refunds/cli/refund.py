@@ -139,7 +139,7 @@ def _explain(error: RefundsError) -> str:
         return f"{error}, and this one is refunded: see {found.id}. This command refunded nothing."
     if isinstance(error, RefundFailed) and found:
         reason = found.failure.message if found.failure else f"The refund is {found.status.value}."
-        return f"{error}: {reason.rstrip('.')}. Nothing was refunded. You can try again."
+        return f"{error}: {reason.rstrip('.')}. Nothing was refunded."
     if isinstance(error, (PurchaseNotFound, PurchaseNotRefundable, PaymentIntentMissing)):
         return f"{error}. Nothing was refunded."
     return str(error)

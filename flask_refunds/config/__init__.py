@@ -37,6 +37,7 @@ _STRIPE_KEY = re.compile(r"(sk|rk)_(test|live)_\w+", re.ASCII)
 _MIN_WEBHOOK_SECRET_LENGTH = 16
 _STRIPE_OPTIONS = {"reverse_transfer": bool, "refund_application_fee": bool, "instructions_email": str}
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-~]*", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _APP_COLLECTIONS = {
     "REFUNDS_PURCHASES_COLLECTION": "purchases",
     "REFUNDS_USERS_COLLECTION": "users",
@@ -78,6 +79,8 @@ class Settings:
     refunds_stripe_options: Mapping[str, Any] | Callable[[Mapping[str, Any]], Any]
     refunds_admin_page: bool
     refunds_login_url: str | None
+    refunds_order_url: str | None
+    """The address of a purchase in the app, with ``{id}`` for its ID."""
 
     @cached_property
     def purchase_fields(self) -> PurchaseFields:
@@ -313,4 +316,18 @@ def _admin_page_settings(reader: Reader) -> dict[str, Any]:
         "refunds_login_url": reader.get(
             "REFUNDS_LOGIN_URL", None, matches(_LOCAL_PATH), "a path on this server, like /sign-in"
         ),
+        "refunds_order_url": reader.get(
+            "REFUNDS_ORDER_URL",
+            None,
+            _is_order_url,
+            "a path on this server or an https:// URL, with {id} for the purchase's ID, like /orders/{id}",
+        ),
     }
+
+
+def _is_order_url(value: Any) -> bool:
+    """Return whether this is a pattern of addresses whose host doesn't depend on the purchase."""
+    if not matches(_LOCAL_PATH)(value) and not (matches(_PRINTABLE)(value) and is_safe_url(value)):
+        return False
+    host, _, rest = value.removeprefix("https://").partition("/")
+    return "{id}" in rest and "{id}" not in host

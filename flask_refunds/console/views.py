@@ -91,6 +91,7 @@ def _render_page(settings: Settings, tokens: TokenSettings) -> str:
     placeholders = {
         "{{assets}}": base,
         "{{login_url}}": str(escape(settings.refunds_login_url or "")),
+        "{{order_url}}": str(escape(settings.refunds_order_url or "")),
         "{{mode}}": "live" if settings.livemode else "test",
         "{{preloads}}": preloads,
         "{{session}}": "false" if settings.refunds_current_user is None else "true",

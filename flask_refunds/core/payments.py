@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..advice import advise_rejected, hint_of, is_of_other_mode
 from ..clock import Deadline
 from ..errors import (
     KeyRejected,
@@ -15,13 +16,16 @@ from ..errors import (
     PermissionMissing,
     PurchaseNotRefundable,
     RateLimited,
+    RefundFailed,
+    RefundsError,
     RequestRejected,
+    StripeCallError,
     StripeKeyRejected,
     StripeRateLimited,
     StripeUnavailable,
 )
 from ..log import LogEvent, log_event
-from ..models import is_payment_intent
+from ..models import Failure, Refund, is_payment_intent
 from ..purchase_fields import COMPLETED
 from ..storage.purchases import Purchase, Purchases
 
@@ -38,7 +42,8 @@ _NOT_PAID = (
 _MAY_NOT_READ = "The key needs a permission to read {}. Add it in Stripe's Dashboard (Developers, API keys)."
 
 
-_NO_ACCESS = "The key has no access to the purchase's connected account, which may have disconnected."
+UNKNOWN_AT_STRIPE = "resource_missing"
+"""Stripe's code for a payment that the key can't see."""
 ACCESS_LOST = "account_invalid"
 """Stripe's code for a connected account that the key has no access to."""
 
@@ -110,19 +115,34 @@ def payment_errors(payment: str) -> Iterator[None]:
     """
     try:
         yield
-    except RequestRejected as rejection:
-        raise PaymentUnknown from rejection
-    except RateLimited as limited:
-        raise StripeRateLimited.by_code(limited.code) from limited
-    except KeyRejected as rejected:
-        raise StripeKeyRejected(hint=_hint_about(rejected, payment)) from rejected
+    except (KeyRejected, RateLimited, RequestRejected) as error:
+        failure = Failure(error.code, error.message, error.outcome)
+        raise rejection_error(failure, hint=_missing_permission(error, payment)) from error
     except OutcomeUnknown as unknown:
-        raise StripeUnavailable(_UNAVAILABLE) from unknown
+        raise StripeUnavailable(_UNAVAILABLE, stripe_code=unknown.code) from unknown
 
 
-def _hint_about(rejected: KeyRejected, payment: str) -> str | None:
-    if rejected.code == ACCESS_LOST:
-        return _NO_ACCESS
+def rejection_error(
+    failure: Failure, *, refund: Refund | None = None, hint: str | None = None
+) -> RefundsError:
+    """Return the error for a request that Stripe didn't execute, the same for refunds and previews.
+
+    :param hint: replaces the advice for Stripe's code.
+    """
+    code, advised = failure.code, hint_of(advise_rejected(failure.code, failure.message))
+    if failure.outcome == RateLimited.outcome:
+        return StripeRateLimited.by_code(code, refund=refund)
+    if failure.outcome == KeyRejected.outcome:
+        return StripeKeyRejected(refund=refund, hint=hint or advised, stripe_code=code)
+    if code != UNKNOWN_AT_STRIPE:
+        return RefundFailed(refund=refund, hint=advised, stripe_code=code)
+    message = RefundFailed.default_message if refund else None
+    known = advised if is_of_other_mode(failure.message) else None
+    return PaymentUnknown(message, refund=refund, hint=known, stripe_code=code)
+
+
+def _missing_permission(error: StripeCallError, payment: str) -> str | None:
     names = {"pi": "Payment Intents", "cs": "Checkout Sessions"}
-    missing = isinstance(rejected, PermissionMissing)
-    return _MAY_NOT_READ.format(names.get(payment[:2], "Charges")) if missing else None
+    if not isinstance(error, PermissionMissing) or error.code != "permission_denied":
+        return None
+    return _MAY_NOT_READ.format(names.get(payment[:2], "Charges"))

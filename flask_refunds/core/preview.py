@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..errors import PurchaseNotFound, PurchaseNotRefundable, StripeCallError
-from ..models import Payment, Refund
+from ..models import Failure, Payment, Refund
 from ..payment_refunds import next_number
 from ..purchase_fields import COMPLETED
 from ..storage.purchases import Purchase, Purchases
-from .payments import PaymentResolver, payment_errors
+from .payments import PaymentResolver, payment_errors, rejection_error
 
 if TYPE_CHECKING:
     from ..stripe_client.gateway import Gateway
+
+
+NOT_CHARGED = "payment_intent_unexpected_state"
+"""Stripe's code for a refund of a payment that wasn't captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class Previewer:
         :raises PurchaseNotRefundable: 400.
         :raises PaymentIntentMissing: 400.
         :raises PaymentUnknown: 400; Stripe doesn't know the payment.
+        :raises RefundFailed: 400; nothing of the payment was captured.
         :raises StripeUnavailable: 503.
         :raises StripeRateLimited: 503.
         :raises StripeKeyRejected: 500.
@@ -69,7 +74,10 @@ class Previewer:
         if purchase.status != COMPLETED:
             raise PurchaseNotRefundable
         purchase = self._payments.complete(purchase, Deadline.after(CALL_SECONDS))
-        return Preview(self.retrieve_payment(purchase), purchase.refunds, purchase.document["_id"])
+        payment = self.retrieve_payment(purchase)
+        if not payment.amount_received:
+            raise rejection_error(Failure(NOT_CHARGED, "Nothing was captured."))
+        return Preview(payment, purchase.refunds, purchase.document["_id"])
 
     def retrieve_payment(self, purchase: Purchase) -> Payment:
         """Return a purchase's payment as Stripe shows it now, and what its dispute means if it has one.

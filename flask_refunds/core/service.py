@@ -142,13 +142,12 @@ class RefundService:
             purchase = self._payments.complete(purchase, call.for_stripe().deadline)
         claim = self._claim if request.part is None else self._claim_part
         claimed = claim(purchase, purchase.payment_intent or "", request, call)
-        refund = self._finish(claimed, call)
-        if request.part is not None:
-            is_new = claimed.status is RefundStatus.PROCESSING and claimed.attempts == 1
-            return replace(self._result(refund, purchase), replayed=not is_new)
-        if claimed.status is refund.status is RefundStatus.SUCCEEDED:
+        refund, unknown_code = self._finish(claimed, call)
+        is_new = claimed.status is RefundStatus.PROCESSING and claimed.attempts == 1
+        if request.part is None and claimed.status is refund.status is RefundStatus.SUCCEEDED:
             raise PurchaseNotRefundable(refund=refund)  # another call made it meanwhile
-        return self._result(refund, purchase)
+        is_replayed = request.part is not None and not is_new
+        return replace(self._result(refund, purchase), replayed=is_replayed, unknown_code=unknown_code)
 
     def resume(self, refund: RefundRecord, *, actor: str) -> RefundRecord:
         """Continue an unfinished refund, unless another call holds its lease.
@@ -159,7 +158,7 @@ class RefundService:
         :raises DatabaseUnavailable: 500.
         """
         call = CallContext.start(actor)
-        return self._finish(self._acquire_lease(refund, actor=actor), call)
+        return self._finish(self._acquire_lease(refund, actor=actor), call)[0]
 
     def look_up(self, refund: RefundRecord, *, actor: str) -> RefundRecord:
         """Store what Stripe shows of a refund with an unknown outcome, without sending its request again.
@@ -315,12 +314,15 @@ class RefundService:
 
     # Finish: what to request from Stripe, by the record's status.
 
-    def _finish(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
-        """Bring a refund as far as possible. Never raises once Stripe may have been called."""
+    def _finish(self, refund: RefundRecord, call: CallContext) -> tuple[RefundRecord, str | None]:
+        """Bring a refund as far as possible. Never raises once Stripe may have been called.
+
+        :return: the refund, and the error code if its outcome is unknown.
+        """
         try:
             if refund.status is not RefundStatus.PROCESSING:
-                return self._refresh(refund, call)
-            return self._drive(refund, call.for_stripe())
+                return self._refresh(refund, call), None
+            return self._drive(refund, call.for_stripe()), None
         except OutcomeUnknown as unknown:
             log_event(
                 LogEvent.OUTCOME_UNKNOWN,
@@ -329,11 +331,11 @@ class RefundService:
                 actor=call.actor,
                 stripe_request_id=unknown.request_id,
             )
-            return self._leave_unknown(refund, call)
+            return self._leave_unknown(refund, call), unknown.code
         except DatabaseUnavailable as error:
             # Stripe may have acted, and the ledger doesn't show it yet. The record will be resumed.
             log_event(LogEvent.LEDGER_UPDATE_FAILED, error, refund_id=refund.id, actor=call.actor)
-            return refund
+            return refund, None
 
     def _drive(self, refund: RefundRecord, call: CallContext) -> RefundRecord:
         """Work on a refund with an unknown outcome, whose lease this call holds."""

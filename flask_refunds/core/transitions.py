@@ -180,38 +180,40 @@ class RefundTransitions:
 
         :raises DatabaseUnavailable: 500; the refund remains to be verified.
         """
-        if refund.may_have_marked and not self.sync_purchases(refund.payment_intent):
-            return
+        if refund.may_have_marked:
+            matching = self.sync_purchases(refund.payment_intent)
+            if matching is None:
+                return
+            self._forget_undone_marks(matching)
         if refund.closed_purchase_ids:
             held = self._purchases.references_of(refund.payment_intent, [refund.charge])
             if not self._mark_closed(refund, held):
                 return
         refunds = self._ledger.hide_duplicates(refund.payment_intent)
-        self._forget_undone_marks(refunds)
         self._close_replaced(refund, refunds, actor="reconcile")
         if refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED:
             comment = "The purchases are updated now."
             refund = self._ledger.dismiss(refund, actor="reconcile", comment=comment) or refund
         self._ledger.mark_purchases_verified(refund)
 
-    def sync_purchases(self, payment_intent: str) -> bool:
+    def sync_purchases(self, payment_intent: str) -> Sequence[RefundRecord] | None:
         """Make the purchases match the payment's refunds, repeatedly if these change meanwhile.
 
         The sum of the succeeded refunds decides. Purchases that the app marked itself are left alone. If
         MongoDB rejects the status of a purchase, the payment's last refund needs review. Records that
         duplicate others are hidden.
 
-        :return: whether they match. ``False`` while another call may be about to change both.
+        :return: the refunds that they match; ``None`` while another call may be about to change both.
         :raises DatabaseUnavailable: 500.
         """
         refunds = self._ledger.hide_duplicates(payment_intent)
         for _ in range(_SYNC_ATTEMPTS):
             if not self._sync_once(payment_intent, refunds):
-                return False
+                return None
             before, refunds = refunds, self._ledger.list_for_payment(payment_intent)
             if _statuses(before) == _statuses(refunds):
-                return True
-        return False
+                return before
+        return None
 
     def _sync_once(self, payment_intent: str, refunds: Sequence[RefundRecord]) -> bool:
         held = self._purchases.references_of(payment_intent, [each.charge for each in refunds])
@@ -272,12 +274,14 @@ class RefundTransitions:
         return any(each.review is None or not self._ledger.is_idle(each) for each in unknown)
 
     def _forget_undone_marks(self, refunds: Sequence[RefundRecord]) -> None:
-        """Leave purchases that were marked as completed again to the app."""
-        undone = [] if self._may_be_in_progress(refunds) else find_unjustified_marks(refunds)
-        # Another refund of the payment may have marked them, whose own verification comes later.
-        is_marked = any(each.may_have_marked for each in refunds)
-        if undone and (not is_marked or self.sync_purchases(refunds[0].payment_intent)):
-            self._ledger.remove_marks(refunds[0].payment_intent, [each.purchase_id for each in undone])
+        """Leave purchases that were marked as completed again to the app.
+
+        :param refunds: that the purchases match.
+        """
+        is_open = is_refunded(refunds) or self._may_be_in_progress(refunds)
+        undone = [] if is_open else find_unjustified_marks(refunds)
+        if undone:
+            self._ledger.remove_marks(refunds, [each.purchase_id for each in undone])
 
     def _close_replaced(self, refund: RefundRecord, refunds: Sequence[RefundRecord], *, actor: str) -> None:
         """Close the reviews of failed refunds that this later one replaces, once Stripe has accepted it."""
@@ -300,7 +304,7 @@ class RefundTransitions:
         """
         unmarked, rejected = self._purchases.mark_refunded(held, marks)
         if unmarked:
-            self._ledger.remove_marks(refund.payment_intent, unmarked)
+            self._ledger.remove_marks(self._ledger.list_for_payment(refund.payment_intent), unmarked)
         return not rejected
 
     def _mark_read(self, refund: RefundRecord) -> RefundRecord:
@@ -345,7 +349,10 @@ def _review_of_transition(refund: RefundRecord, stripe_refund: StripeRefund) -> 
     failure = stripe_refund.failure
     if after.is_failed_or_canceled and failure is not None and failure.code == _FAILED_BY_DISPUTE:
         return None if before.is_failed_or_canceled else ReviewCode.DISPUTED
-    if before is RefundStatus.SUCCEEDED and after.is_failed_or_canceled:
+    # People were told of the success, perhaps several statuses ago. Only they cancel what waits for them.
+    is_canceled = before is RefundStatus.REQUIRES_ACTION and after is RefundStatus.CANCELED
+    is_gone = after.is_failed_or_canceled and not before.is_failed_or_canceled
+    if is_gone and refund.has_succeeded and not is_canceled:
         return ReviewCode.FAILED_AFTER_SUCCESS
     if before.is_failed_or_canceled and not after.is_failed_or_canceled:
         return ReviewCode.FOUND_AFTER_FAILURE

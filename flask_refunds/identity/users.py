@@ -10,6 +10,7 @@ from ..config import Settings
 from ..config.reader import is_proxy
 from ..errors import NotAuthenticated
 from ..models import id_text, is_storable
+from ..purchase_fields import read_field
 from ..storage.connection import Collection, database_timeout
 from ..storage.stored_ids import stored_ids
 
@@ -27,6 +28,7 @@ class Users:
     def __init__(self, collection: Collection, settings: Settings) -> None:
         self._collection = collection
         self._id_field = settings.user_id_field
+        self._shown_fields = {name: settings.refunds_user_fields[name] for name in ("name", "email")}
         self._load = settings.refunds_user_loader
         self._current = settings.refunds_current_user
         self._is_admin = settings.refunds_is_admin or _has_admin_role
@@ -76,6 +78,14 @@ class Users:
         """
         stored = user.get("_id") if isinstance(user, Mapping) else None
         return stored_ids(identity if stored is None else stored, self._collection)
+
+    def describe(self, user: Any) -> dict[str, str | None]:
+        """Return the name and the e-mail address of a user, where they are text."""
+        read = {
+            name: read_field(user, path) if isinstance(user, Mapping) else getattr(user, path, None)
+            for name, path in self._shown_fields.items()
+        }
+        return {name: value if isinstance(value, str) else None for name, value in read.items()}
 
     def is_admin(self, user: Any) -> bool:
         """Return whether the user is an admin. Any value except ``True`` denies access."""

@@ -332,28 +332,6 @@ class Ledger(LedgerNotes):
         }
         return self._change(refund.id, same_version(refund), changes, entry)
 
-    def add_marks(self, refund: RefundRecord, marks: Sequence[Mark]) -> None:
-        """Store that these purchases are about to be marked as refunded.
-
-        :raises DatabaseUnavailable: 500; nothing may be marked.
-        """
-        with database_timeout():
-            self._records.update_one(
-                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
-            )
-
-    def remove_marks(self, payment_intent: str, purchase_ids: Sequence[Any]) -> None:
-        """Store that these purchases of a payment aren't marked by this library any more.
-
-        :raises DatabaseUnavailable: 500; they still count as marked.
-        """
-        removed = {"$in": list(purchase_ids)}
-        with database_timeout():
-            self._records.update_many(
-                {"_id": payment_range(payment_intent), "marks.purchaseId": removed},
-                {"$pull": {"marks": {"purchaseId": removed}}},
-            )
-
     def mark_rejected(
         self, refund: RefundRecord, failure: Failure, *, actor: str, request_id: str | None
     ) -> RefundRecord | None:

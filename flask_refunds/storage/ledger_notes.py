@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ReturnDocument
 
-from ..models import RefundRecord
+from ..models import Mark, RefundRecord
 from ..refund_details import RefundDetails, details_document
 from .connection import Collection, database_timeout
-from .refund_documents import read_record
+from .refund_documents import mark_documents, read_record
 
 _UNWRITTEN_FOR = timedelta(minutes=10)
 """How long writes to a refund's purchases may fail, before the refund needs review."""
@@ -74,6 +74,28 @@ class LedgerNotes:
         """
         if changes := read_again(refund):
             self._set(refund, changes)
+
+    def add_marks(self, refund: RefundRecord, marks: Sequence[Mark]) -> None:
+        """Store that these purchases are about to be marked as refunded.
+
+        :raises DatabaseUnavailable: 500; nothing may be marked.
+        """
+        with database_timeout():
+            self._records.update_one(
+                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
+            )
+
+    def remove_marks(self, refunds: Iterable[RefundRecord], purchase_ids: Sequence[Any]) -> None:
+        """Store that these refunds don't mark these purchases any more. Newer refunds may.
+
+        :raises DatabaseUnavailable: 500; they still count as marked.
+        """
+        removed = {"$in": list(purchase_ids)}
+        with database_timeout():
+            self._records.update_many(
+                {"_id": {"$in": [each.id for each in refunds]}, "marks.purchaseId": removed},
+                {"$pull": {"marks": {"purchaseId": removed}}},
+            )
 
     def mark_signals_sent(self, refund: RefundRecord) -> None:
         """Store that every receiver has handled the refund in this state.

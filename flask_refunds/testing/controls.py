@@ -43,6 +43,20 @@ class AccountControls:
         self.after_change: Callable[[], None] = lambda: None
         """Called after each change that a method of this class made, in the thread that called it."""
 
+    @property
+    def refund_settles_after(self) -> float:
+        """Seconds until a new refund of an asynchronous test card changes its status. You can set it at any
+        time."""
+        seconds: float = self._account_options["refund_settles_after"]
+        return seconds
+
+    @refund_settles_after.setter
+    def refund_settles_after(self, seconds: float) -> None:
+        with self._changed:
+            self._account_options["refund_settles_after"] = seconds
+            for account in self._all_accounts():
+                account.refund_settles_after = seconds
+
     # Payments
 
     def create_payment(

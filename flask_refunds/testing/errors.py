@@ -71,6 +71,11 @@ def key_rejected(key: str) -> ApiError:
     return unauthorized(f"Invalid API Key provided: {mask_key(key)}")
 
 
+def key_expired(key: str) -> ApiError:
+    """Return a 401 error for an API key that was replaced, with the key masked."""
+    return unauthorized(f"Expired API Key provided: {mask_key(key)}", code="api_key_expired")
+
+
 def key_forbidden(key: str) -> ApiError:
     """Return a 403 error for a restricted API key without permission."""
     return ApiError(

@@ -57,6 +57,8 @@ class Fault(str, enum.Enum):
     """Executed; the body is sent one byte at a time and never ends."""
     KEY_REJECTED = "key_rejected"
     """Not executed; 401 for an unknown API key is sent and not stored."""
+    KEY_EXPIRED = "key_expired"
+    """Not executed; 401 ``api_key_expired`` is sent and not stored."""
     KEY_FORBIDDEN = "key_forbidden"
     """Not executed; 403 for an API key without permission is sent and not stored."""
     CARD_ERROR = "card_error"
@@ -100,7 +102,13 @@ OUTCOME_UNKNOWN = (
 REFUSED = (Fault.CARD_ERROR, Fault.INSUFFICIENT_BALANCE)
 """Stripe refuses the refund. Your app answers 400 ``refund_failed``."""
 
-RETRYABLE = (Fault.RATE_LIMITED, Fault.LOCK_TIMEOUT, Fault.KEY_REJECTED, Fault.KEY_FORBIDDEN)
+RETRYABLE = (
+    Fault.RATE_LIMITED,
+    Fault.LOCK_TIMEOUT,
+    Fault.KEY_REJECTED,
+    Fault.KEY_EXPIRED,
+    Fault.KEY_FORBIDDEN,
+)
 """Nothing was refunded. Your app answers 5xx, and the same request can succeed later."""
 
 FORCED_STATUSES = frozenset({Fault.PENDING, Fault.REQUIRES_ACTION, Fault.FAILED, Fault.CANCELED})

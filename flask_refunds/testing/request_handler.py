@@ -38,6 +38,7 @@ _ERRORS_BEFORE_CHECKS: dict[Fault, Callable[[Request], ApiError]] = {
     Fault.LOCK_TIMEOUT: lambda request: errors.lock_timeout(),
     Fault.CONFLICT: lambda request: errors.idempotency_key_in_use(read_idempotency_key(request)),
     Fault.KEY_REJECTED: lambda request: errors.key_rejected(read_secret_key(request.headers)),
+    Fault.KEY_EXPIRED: lambda request: errors.key_expired(read_secret_key(request.headers)),
     Fault.KEY_FORBIDDEN: lambda request: errors.key_forbidden(read_secret_key(request.headers)),
     Fault.SERVICE_UNAVAILABLE: lambda request: errors.server_error(503),
 }

@@ -52,7 +52,8 @@ def json_errors(view: Callable[..., Response]) -> Callable[..., Response]:
 
 
 def error_response(error: Exception) -> Response:
-    """Return the response for an exception: ``{"error", "code"}``, with ``refund`` and ``hint`` if any.
+    """Return the response for an exception: ``{"error", "code"}``, with ``refund``, ``hint`` and
+    ``stripeCode`` if any.
 
     An unexpected exception is logged and sent to the app's ``got_request_exception`` signal. Its response
     doesn't reveal anything about it.
@@ -67,10 +68,19 @@ def error_response(error: Exception) -> Response:
         got_request_exception.send(app, _async_wrapper=app.ensure_sync, exception=error)
     if answer.status >= 500:
         endpoint = request.endpoint if request else None
-        log_event(LogEvent.REQUEST_FAILED, error, code=answer.code, status=answer.status, endpoint=endpoint)
+        log_event(
+            LogEvent.REQUEST_FAILED,
+            error,
+            code=answer.code,
+            status=answer.status,
+            endpoint=endpoint,
+            stripe_code=answer.stripe_code,
+        )
     body: dict[str, Any] = {"error": answer.message, "code": answer.code, **answer.details}
     if answer.refund is not None:
         body["refund"] = render_refund(answer.refund)
     if answer.hint is not None:
         body["hint"] = answer.hint
+    if answer.stripe_code is not None:
+        body["stripeCode"] = answer.stripe_code
     return json_response(body, answer.status, answer.headers)

@@ -126,6 +126,13 @@ def _add_refunds(purchases: Sequence[dict[str, Any]], purchase_ids: Sequence[Any
 
 
 @json_errors
+def show_me() -> Response:
+    """``GET /admin/me``: show the admin who is signed in."""
+    caller = get_admin()
+    return json_response({"user": {"id": caller.identity, **current_refunds().users.describe(caller.user)}})
+
+
+@json_errors
 def show_purchase(payment_intent_id: str) -> Response:
     """``GET /status/<paymentIntentId>``: show the caller's own purchase.
 

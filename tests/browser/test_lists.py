@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,7 +92,7 @@ def test_payment_view_shows_its_refund_and_the_history(
         "Fraudulent",
         "Called twice.",
         "Failed after it succeeded",
-        f"api:{shop.admin_id}",
+        "Requested by Ann, admin page",
     ):
         assert detail in text
     statuses = refund.locator(".history [data-status]")
@@ -108,7 +111,7 @@ def test_refund_that_needs_review_can_be_refunded_again(
     payment = add_samples(shop, sandbox)
     admin_page.open("#/reviews")
     review = admin_page.page.get_by_role("listitem").filter(has_text=payment)
-    review.get_by_text("Next step:").wait_for()
+    review.get_by_text("Contact the customer, then refund again").wait_for()
     admin_page.page.get_by_role("link", name="Reviews 1 open").wait_for()
     review.get_by_role("button", name="Refund again").click()
     admin_page.dialog.get_by_role("heading", name="Refund $48.00?").wait_for()
@@ -158,20 +161,123 @@ def test_reports_show_charts_and_percentiles_only_of_enough_refunds(
     main = admin_page.page.locator("main")
     admin_page.open("#/reports")
     main.get_by_text("No refunds yet in these months.").wait_for()
-    assert main.locator("svg").count() == 0
-    for count in (3, 20):
+    for count in (3, 6, 20):
         while len(shop.records()) < count:
             assert shop.refund(add_purchase(shop, sandbox.create_payment(4800))).status_code == 200
         admin_page.page.reload()
         main.get_by_text("Refunds per month").wait_for()
         assert main.get_by_text("95% within", exact=False).first.is_visible() is (count == 20)
+        assert main.get_by_text("shown from 5 refunds on").is_visible() is (count == 3)
+        assert main.get_by_text("Shown from 5 refunds a month on.").is_visible() is (count == 3)
 
 
-def test_purchase_with_an_open_refund_is_checked_and_not_refunded(
-    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+@pytest.mark.parametrize("fault", ["pending", "requires_action", "response_lost"])
+def test_purchase_with_an_open_refund_has_no_refund_button(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, fault: str
 ) -> None:
-    shop.refund(add_purchase(shop, sandbox.create_payment(4800, card=CARD_PENDING)))
+    payment = sandbox.create_payment(4800, card=CARD_PENDING if fault == "pending" else "4242424242424242")
+    if fault != "pending":
+        sandbox.inject(fault, times=None)
+    shop.refund(add_purchase(shop, payment))
+    sandbox.clear_faults()
     admin_page.open()
     row = admin_page.row("Pruning")
-    row.get_by_text("refund pending").wait_for()
-    assert row.get_by_role("button").inner_text() == "Check refund…"
+    if fault == "response_lost":
+        row.get_by_role("button", name="Check refund").wait_for()
+        return
+    waiting = {"pending": "Refund pending", "requires_action": "Refund waiting for the customer"}
+    row.get_by_role("link", name=waiting[fault]).click()
+    admin_page.page.get_by_role("heading", name=payment).wait_for()
+    assert admin_page.page.get_by_role("button", name="Refund:").count() == 0
+
+
+def test_refund_in_an_unknown_currency_or_time_has_a_dash(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for _ in range(2):
+        shop.refund(add_purchase(shop, sandbox.create_payment(6800)))
+    shop.db.flask_refunds.update_one({}, {"$set": {"currency": "bit coin"}})
+    admin_page.open("#/refunds")
+    admin_page.wait_for_count(2)
+    assert sorted(admin_page.page.locator("tbody .number").all_inner_texts()) == ["$68.00", "—"]
+
+
+def test_refunds_are_found_by_customer(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox) -> None:
+    for title, name in (("Pruning", "Ada Okafor"), ("Bonsai", "Ben Sato")):
+        shop.refund(add_purchase(shop, sandbox.create_payment(4800), title, name))
+    admin_page.open("#/refunds")
+    admin_page.wait_for_count(2)
+    admin_page.search("ADA@shop.example")
+    admin_page.wait_for_count(1)
+    row = admin_page.row("Ada Okafor")
+    for text in ("Pruning", "ada@shop.example", "$48.00", "Ann, admin page"):
+        row.get_by_text(text).wait_for()
+    admin_page.search("ada@")
+    admin_page.page.get_by_text("whole e-mail address").wait_for()
+    admin_page.search(shop.records()[0]["paymentIntent"])
+    admin_page.wait_for_count(1)
+
+
+def download(admin_page: AdminPage) -> list[list[str]]:
+    """Download the list, and return its rows as a spreadsheet reads them."""
+    with admin_page.page.expect_download() as info:
+        admin_page.page.get_by_role("button", name="Download CSV").click()
+    content = Path(info.value.path()).read_bytes()
+    assert content.startswith(b"\xef\xbb\xbf")
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+def test_refunds_are_downloaded_as_csv(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox) -> None:
+    note = '=HYPERLINK("http://evil.example")\nsecond line'
+    for currency in ("jpy", "kwd"):
+        payment = sandbox.create_payment(6800, currency)
+        shop.refund(add_purchase(shop, payment, "@SUM(1)"), json={"note": note})
+    admin_page.open("#/refunds")
+    admin_page.wait_for_count(2)
+    header, *rows = download(admin_page)
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [(each["amount"], each["currency"]) for each in found] == [("6.800", "KWD"), ("6800", "JPY")]
+    for each in found:
+        assert (each["item"], each["note"]) == ("'@SUM(1)", f"'{note}")
+        assert (each["customer"], each["email"]) == ("Ada Okafor", "ada@shop.example")
+        assert each["requestedBy"] == "Ann, admin page"
+
+
+def test_all_pages_of_the_filtered_list_are_downloaded(admin_page: AdminPage, shop: Shop) -> None:
+    documents = [
+        {"status": "completed", "amount": 19.5, "currency": "eur", "stripePaymentIntentId": f"pi_{number}"}
+        for number in range(230)
+    ]
+    shop.db.purchases.insert_many([*documents, {"status": "failed"}])
+    admin_page.open("#/purchases?status=completed")
+    admin_page.wait_for_count(230)
+    header, *rows = download(admin_page)
+    assert len(rows) == 230
+    assert {row[header.index("payment")] for row in rows} == {f"pi_{number}" for number in range(230)}
+    assert {(row[header.index("amount")], row[header.index("currency")]) for row in rows} == {
+        ("19.50", "EUR")
+    }
+
+
+@pytest.mark.parametrize(
+    ("pattern", "address"),
+    [
+        ("/orders/{id}?from={id}", "{url}/orders/a%2F..%2Fb%3F%22?from=a%2F..%2Fb%3F%22"),
+        ("https://shop.example/o#{id}", "https://shop.example/o#a%2F..%2Fb%3F%22"),
+    ],
+)
+def test_purchases_link_to_their_page_in_the_app(
+    context: Any, database: Any, sandbox: StripeSandbox, pattern: str, address: str
+) -> None:
+    app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_ORDER_URL=pattern)
+    shop = Shop(app, database)
+    purchase = {"_id": 'a/../b?"', "status": "completed", "stripePaymentIntentId": "pi_1"}
+    shop.db.purchases.insert_one(purchase)
+    with serving(app) as url:
+        page = AdminPage(context, f"{url}/api/payments/admin/", shop)
+        page.open()
+        page.sign_in()
+        link = page.page.get_by_role("link", name="Open order")
+        link.wait_for()
+        assert link.evaluate("(link) => link.href") == address.replace("{url}", url)
+        page.assert_no_errors()

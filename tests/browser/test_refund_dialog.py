@@ -9,6 +9,7 @@ import pytest
 from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage
 from tests.browser.sample_data import CARD_PENDING, add_purchase
+from tests.browser.test_accessibility import assert_accessible_in_every_window
 from tests.shop import Shop
 
 
@@ -65,6 +66,26 @@ def test_search_and_refund_of_two_purchases_paid_together(
     assert sandbox.money_refunded(payment) == 4800
 
 
+def disputed_dialog(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, *, inquiry: bool) -> str:
+    payment = sandbox.create_payment(4800)
+    add_purchase(shop, payment)
+    sandbox.dispute(payment, inquiry=inquiry)
+    admin_page.open()
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    return payment
+
+
+def test_disputed_payment_cannot_be_refunded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = disputed_dialog(admin_page, shop, sandbox, inquiry=False)
+    admin_page.dialog.get_by_text("The customer disputed this payment with their bank.").wait_for()
+    link = admin_page.dialog.get_by_role("link", name="View in Stripe")
+    assert link.get_attribute("href") == f"https://dashboard.stripe.com/test/payments/{payment}"
+    assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Cancel"]
+    assert_accessible_in_every_window(admin_page.page)
+
+
 def test_purchase_with_a_text_id_and_no_date_is_refunded(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
 ) -> None:
@@ -89,7 +110,7 @@ def test_pending_refund_updates_the_page_when_it_succeeds(
     admin_page.submit_button.click()
     admin_page.wait_for_result("pending")
     admin_page.dialog.get_by_role("button", name="Close").click()
-    admin_page.row("Pruning").get_by_text("refund pending").wait_for()
+    admin_page.row("Pruning").get_by_text("Refund pending").wait_for()
 
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
 
@@ -101,9 +122,12 @@ def test_pending_refund_is_resumed_and_not_repeated(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
 ) -> None:
     payment = sandbox.create_payment(4800, card=CARD_PENDING)
-    shop.refund(add_purchase(shop, payment))
+    purchase = add_purchase(shop, payment)
     admin_page.open()
-    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    button = admin_page.row("Pruning").get_by_role("button", name="Refund")
+    button.wait_for()
+    shop.refund(purchase)  # a colleague's
+    button.click()
     admin_page.dialog.get_by_role("heading", name="Refund in progress").wait_for()
     admin_page.submit_button.click()
     admin_page.wait_for_result("pending")
@@ -131,7 +155,7 @@ RESULTS = [
         None,
     ),
     (400, None, "invalid_request", "This purchase can't be refunded", "The server's message.", None),
-    (401, None, "not_authenticated", "Your session expired", "your input is kept", "Refund now"),
+    (401, None, "not_authenticated", "Sign in to refund", "your input is kept", "Refund now"),
     (403, None, "admin_required", "Admin access required", "not as an admin", None),
     (403, None, "cross_site_request", "Request rejected", "Nothing was refunded.", None),
     (429, None, "rejected_elsewhere", "Request rejected", "Most likely, nothing was sent", "Try again"),
@@ -140,6 +164,15 @@ RESULTS = [
     (503, None, "stripe_rate_limited", "Stripe is busy", "The server's message. Wait 5", "Try again"),
     (500, None, "stripe_key_rejected", "Server error", "The server's message", "Try again"),
 ]
+
+
+def describe(admin_page: AdminPage, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the page says about results."""
+    module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
+    described: list[dict[str, Any]] = admin_page.page.evaluate(
+        "async ([url, results]) => results.map((await import(url)).describeResult)", [module, results]
+    )
+    return described
 
 
 def test_each_result_has_its_message_and_next_action(admin_page: AdminPage) -> None:
@@ -151,20 +184,41 @@ def test_each_result_has_its_message_and_next_action(admin_page: AdminPage) -> N
             {"status": status, "code": code, "refund": refund, "message": message, "retryAfter": 5}
         )
         expected.append((title, button))
-    module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
-    described = admin_page.page.evaluate(
-        "async ([url, results]) => results.map((await import(url)).describeResult)", [module, results]
-    )
+    described = describe(admin_page, results)
     assert [(each["title"], each["button"]) for each in described] == expected
     for each, (*_, text, _) in zip(described, RESULTS, strict=True):
         assert text in each["text"]
 
 
 @pytest.mark.parametrize(
+    ("code", "button"),
+    [
+        ("charge_already_refunded", None),
+        ("charge_disputed", None),
+        ("charge_for_pending_refund_disputed", None),
+        ("expired_or_canceled_card", None),
+        ("payment_intent_unexpected_state", None),
+        ("resource_missing", None),
+        ("parameter_missing", "Look again"),
+        ("lock_timeout", "Try again"),
+        ("some_new_code", "Try again"),
+    ],
+)
+def test_failure_offers_another_try_only_where_it_can_work(
+    admin_page: AdminPage, code: str, button: str | None
+) -> None:
+    failure = {"code": code, "message": "The reason"}
+    advice = {"happened": "This happened.", "money": "It is here.", "action": "Do that."}
+    refund = REFUND | {"status": "failed", "stripeRefundId": None, "failure": failure, "advice": advice}
+    [described] = describe(admin_page, [{"status": 400, "code": "refund_failed", "refund": refund}])
+    assert described["button"] == button
+    assert described["text"] == "This happened. Stripe says: The reason. It is here. Do that."
+
+
+@pytest.mark.parametrize(
     ("fault", "code"),
     [
         ("insufficient_balance", "refund_failed"),
-        ("failed", "refund_failed"),
         ("response_lost", "processing"),
         ("key_rejected", "stripe_key_rejected"),
         ("rate_limited", "stripe_rate_limited"),

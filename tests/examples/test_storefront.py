@@ -42,7 +42,7 @@ def test_demo_data_has_purchases_in_every_status(storefront: Storefront) -> None
     assert {"pending", "completed", "failed"} <= {purchase["status"] for purchase in purchases}
     assert {"usd", "eur", "jpy"} <= {purchase["currency"] for purchase in purchases}
     assert {"4242", "7726", "5126", "0259", "0002"} <= {purchase["cardLast4"] for purchase in purchases}
-    assert len({purchase["paymentIntent"] for purchase in purchases}) == len(purchases) - 1
+    assert len({purchase["paymentIntent"] for purchase in purchases}) < len(purchases)
 
 
 def test_event_completes_purchase_and_refund_revokes_access(storefront: Storefront) -> None:

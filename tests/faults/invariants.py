@@ -84,6 +84,7 @@ def find_violations(
             "stripeRefundId": record.get("stripeRefundId"),
             "review": record.get("review"),
             "history": record["history"],
+            "details": {"reference": record.get("details", {}).get("reference")},
         }
         for record in listed
     ]

@@ -424,6 +424,7 @@ def broken_promises(payment: Payment, *, at_the_end: bool) -> list[tuple[str, st
 
 NOTHING_MOVED = (
     "refund_failed",
+    "payment_unknown",
     "purchase_not_refundable",
     "stripe_rate_limited",
     "stripe_key_rejected",

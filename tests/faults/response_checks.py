@@ -83,7 +83,7 @@ class ResponseChecker:
     def _is_rejected(self, response: ActionResponse) -> bool:
         if response.body["code"] == "purchase_not_refundable":
             return self._has_succeeded()
-        return response.body["code"] == "refund_failed" and not self._made()
+        return response.body["code"] in ("refund_failed", "payment_unknown") and not self._made()
 
     def _nothing_was_refunded(self, response: ActionResponse) -> bool:
         return response.body["code"] in _NOTHING_REFUNDED and not self._made()

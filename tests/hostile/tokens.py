@@ -28,6 +28,7 @@ ADMIN_ROUTES = (
     ("POST", REFUND),
     ("GET", REFUND),
     ("GET", "/admin/all"),
+    ("GET", "/admin/me"),
     ("GET", "/admin/refunds"),
     ("GET", "/admin/refunds/pi_1:1"),
     ("GET", "/admin/refunds/metrics"),

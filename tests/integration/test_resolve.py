@@ -220,4 +220,5 @@ def test_marks_of_another_refund_are_undone_before_they_are_forgotten(
     age(shop, minutes=3)
     refunds = get_refunds(shop.app)
     refunds.transitions.verify_purchases(refunds.ledger.get(f"{payment}:1"))
+    reconcile(shop, "--full")
     assert shop.status_of(purchase) == "completed"

@@ -138,7 +138,7 @@ def assert_error(response: TestResponse, status: int, code: str, error: str | No
     assert (response.status_code, response.mimetype) == (status, "application/json"), response.text
     assert response.json is not None
     assert response.json["code"] == code
-    assert response.json.keys() <= {"error", "code", "refund", "hint"}
+    assert response.json.keys() <= {"error", "code", "refund", "hint", "stripeCode"}
     assert isinstance(response.json["error"], str)
     assert response.headers["Cache-Control"] == "no-store"
     assert ("WWW-Authenticate" in response.headers) == (status == 401)

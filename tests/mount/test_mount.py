@@ -458,7 +458,7 @@ def test_error_handlers_of_the_app_do_not_handle_our_errors(
     assert_error(shop.refund(ID), 404, "purchase_not_found")
     assert_error(shop.refund(ID, data=b"{"), 400, "invalid_request")
     assert_error(shop.refund(shop.add_purchase("pi_1", "pending")), 400, "purchase_not_refundable")
-    assert_error(shop.refund(shop.add_purchase("pi_unknown")), 400, "refund_failed")
+    assert_error(shop.refund(shop.add_purchase("pi_unknown")), 400, "payment_unknown")
     sandbox.inject("key_rejected")
     assert_error(shop.refund(shop.add_purchase(sandbox.create_payment(1))), 500, "stripe_key_rejected")
     exceptions.append(RuntimeError("unexpected"))

@@ -43,6 +43,7 @@ ERROR_RESPONSES = {
     Fault.LOCK_TIMEOUT: (429, "lock_timeout", "invalid_request_error"),
     Fault.CONFLICT: (409, "idempotency_key_in_use", "invalid_request_error"),
     Fault.KEY_REJECTED: (401, None, "invalid_request_error"),
+    Fault.KEY_EXPIRED: (401, "api_key_expired", "invalid_request_error"),
     Fault.KEY_FORBIDDEN: (403, None, "invalid_request_error"),
     Fault.CARD_ERROR: (402, "card_declined", "card_error"),
     Fault.INSUFFICIENT_BALANCE: (400, "balance_insufficient", "invalid_request_error"),

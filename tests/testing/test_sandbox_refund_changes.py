@@ -43,6 +43,15 @@ class TestTransitions:
         with pytest.raises(ValueError, match=f"can't change from {first}"):
             sandbox.settle(refund, then)
 
+    def test_time_until_a_pending_refund_settles_can_be_changed(self, sandbox: StripeSandbox) -> None:
+        assert sandbox.refund_settles_after == 3600.0
+        sandbox.refund_settles_after = 60.0
+        refund = sandbox.dashboard_refund(sandbox.create_payment(2000, card="4000000000007726"))["id"]
+        sandbox.advance(59)
+        assert sandbox.refund(refund)["status"] == "pending"
+        sandbox.advance(1)
+        assert sandbox.refund(refund)["status"] == "succeeded"
+
     def test_succeeded_refund_fails_weeks_later(self, sandbox: StripeSandbox) -> None:
         refund = new_refund(sandbox)
         sandbox.advance(30 * 86400)

@@ -13,7 +13,7 @@ import pytest
 import stripe
 
 from flask_refunds import Failure, Refund, RefundDetails, RefundStatus, advise, customer_message
-from flask_refunds.advice import FAILED, PENDING, REJECTED, goes_to
+from flask_refunds.advice import FAILED, KEY_CODES, PENDING, REJECTED, goes_to, hint_of
 from flask_refunds.models import Card, Payment
 from flask_refunds.stripe_client.parsing import parse_disputes
 from tests.unit.refund_harness import make_refund
@@ -67,6 +67,21 @@ def test_unknown_reasons_have_general_advice() -> None:
     assert advise(refund("pending", pending_reason="moon_phase")) == PENDING["processing"]
     assert advise(refund("pending")) == PENDING["processing"]
     assert advise(refund("failed", "moon_phase", is_at_stripe=False)).money == "No money was sent."
+
+
+@pytest.mark.parametrize(("mode", "key"), [("live", "a test key"), ("test", "a live key")])
+def test_payment_of_the_other_mode_is_named(mode: str, key: str) -> None:
+    message = f"No such charge: 'ch_7'; a similar object exists in {mode} mode, but a key of another mode."
+    of_refund = refund("failed", "resource_missing", is_at_stripe=False)
+    of_refund = replace(of_refund, failure=Failure("resource_missing", message))
+    assert f"in {mode} mode, and your key is {key}" in advise(of_refund).happened
+    assert hint_of(advise(of_refund)).endswith(advise(of_refund).action)
+
+
+def test_codes_about_the_key_say_how_to_get_access() -> None:
+    assert len(KEY_CODES) == 4
+    for code in KEY_CODES:
+        assert re.search("STRIPE_SECRET_KEY|Give the key|Connect the account", REJECTED[code].action)
 
 
 @pytest.mark.parametrize("code", ["charge_for_pending_refund_disputed", "charge_disputed"])

@@ -99,6 +99,7 @@ def test_optional_keys_have_documented_defaults() -> None:
         "refunds_lease_seconds": 60.0,
         "refunds_admin_page": True,
         "refunds_login_url": None,
+        "refunds_order_url": None,
     }
     assert dataclasses.asdict(read_tokens()) == {
         "jwt_decode_keys": (JWT_SECRET,),
@@ -153,6 +154,7 @@ OPTIONAL = [
     "REFUNDS_ADMIN_PAGE",
     "REFUNDS_ALLOW_PARTIAL",
     "REFUNDS_LOGIN_URL",
+    "REFUNDS_ORDER_URL",
 ]
 
 
@@ -172,6 +174,9 @@ def test_keys_of_other_libraries_are_ignored() -> None:
 ACCEPTED: list[tuple[str, Any, str, Any]] = [
     ("REFUNDS_ADMIN_PAGE", False, "refunds_admin_page", False),
     ("REFUNDS_LOGIN_URL", "/sign-in?by=mail", "refunds_login_url", "/sign-in?by=mail"),
+    ("REFUNDS_ORDER_URL", "/orders/{id}#top", "refunds_order_url", "/orders/{id}#top"),
+    ("REFUNDS_ORDER_URL", "https://a.example/?o={id}", "refunds_order_url", "https://a.example/?o={id}"),
+    ("REFUNDS_ORDER_URL", "http://localhost/{id}", "refunds_order_url", "http://localhost/{id}"),
     ("REFUNDS_PURCHASES_COLLECTION", "shop.orders", "refunds_purchases_collection", "shop.orders"),
     ("REFUNDS_USERS_COLLECTION", "members", "refunds_users_collection", "members"),
     ("REFUNDS_CONTENTS_COLLECTION", "courses", "refunds_contents_collection", "courses"),
@@ -466,6 +471,19 @@ INVALID: dict[str, list[Any]] = {
         "javascript:alert(1)",
         "/sign in",
         "/sign-in\n",
+        1,
+    ],
+    "REFUNDS_ORDER_URL": [
+        "orders/{id}",
+        "//elsewhere.example/{id}",
+        "http://elsewhere.example/{id}",
+        "https://{id}.elsewhere.example/{id}",
+        "https://elsewhere.example\\{id}/",
+        "https://elsewhere.example/orders",
+        "https://ann:secret@elsewhere.example/{id}",
+        "javascript:alert('{id}')",
+        "/orders/ {id}",
+        "/orders/{id}\n",
         1,
     ],
 }

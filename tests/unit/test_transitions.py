@@ -20,6 +20,7 @@ from flask_refunds.storage.purchases import Purchases
 from tests.unit.refund_harness import (
     ALL_SIGNALS,
     CREATE,
+    REQUEST,
     START,
     RefundHarness,
     create_record,
@@ -101,6 +102,41 @@ def test_refund_is_not_verified_while_a_later_one_is_processing(harness: RefundH
     assert harness.record(2).status is RefundStatus.PROCESSING
     harness.transitions.verify_purchases(harness.record(1))
     assert not harness.record(1).purchases_verified
+
+
+def test_mark_of_a_refund_that_fails_after_the_comparison_is_not_forgotten(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that stores the failure takes the marks back, and needs them for that."""
+    harness.refund((*CREATE, (200, refund_object())))
+    compare = harness.transitions.sync_purchases
+
+    def fail_after(payment_intent: str) -> Any:
+        matching = compare(payment_intent)
+        harness.ledger.advance(harness.record(), stripe_refund("failed"), actor="webhook", review=None)
+        return matching
+
+    monkeypatch.setattr(harness.transitions, "sync_purchases", fail_after)
+    harness.transitions.verify_purchases(harness.record())
+    assert harness.record().marks == harness.marks
+
+
+def test_mark_of_a_refund_that_is_requested_meanwhile_is_not_forgotten(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+    compare = harness.transitions.sync_purchases
+
+    def request_after(payment_intent: str) -> Any:
+        matching = compare(payment_intent)
+        wanted: dict[str, Any] = {"purchase_ids": harness.cart, "to_mark": harness.marks}
+        harness.ledger.create(PAYMENT, 2, **wanted, request=REQUEST)
+        return matching
+
+    monkeypatch.setattr(harness.transitions, "sync_purchases", request_after)
+    harness.transitions.verify_purchases(harness.record())
+    assert (harness.record(1).marks, harness.record(2).marks) == ([], harness.marks)
 
 
 def test_sync_gives_up_on_refunds_that_keep_changing(
@@ -405,6 +441,27 @@ def test_refund_that_the_bank_sent_back_needs_review_and_completes_purchases_aga
     harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="webhook")
     assert review_code(harness) is None
     assert harness.statuses() == {"refunded"}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        (("succeeded", "requires_action", "failed"), "failed_after_success"),
+        (("succeeded", "requires_action", "canceled"), None),
+        (("succeeded", "pending", "failed"), "failed_after_success"),
+        (("succeeded", "pending", "canceled"), "failed_after_success"),
+        (("pending", "requires_action", "failed"), None),
+        (("requires_action", "canceled"), None),
+    ],
+)
+def test_failure_needs_review_whenever_the_refund_had_succeeded(
+    harness: RefundHarness, statuses: tuple[str, ...], code: str | None
+) -> None:
+    first, *others = statuses
+    harness.refund((*CREATE, (200, refund_object(status=first))))
+    for status in others:
+        harness.transitions.apply(harness.record(), stripe_refund(status), actor="webhook")
+    assert review_code(harness) == code
 
 
 def test_refund_of_a_transferred_payment_needs_review_once(harness: RefundHarness) -> None:

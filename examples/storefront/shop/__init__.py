@@ -35,6 +35,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
     app.config.update(settings.from_environment(os.environ) if config is None else config)
     app.config.setdefault("REFUNDS_LOGIN_URL", "/sign-in")
+    app.config.setdefault("REFUNDS_AMOUNT_UNIT", "minor")
     database.init_app(app)
     app.register_blueprint(refunds_bp)
     for blueprint in (pages_bp, accounts_bp, purchases_bp, admin_bp, webhooks_bp):

@@ -17,6 +17,7 @@ from flask import Flask
 from pymongo.errors import PyMongoError
 
 from flask_refunds import ConfigurationError
+from flask_refunds.testing import StripeSandbox
 
 from . import create_app, demo, embedded, settings, startup_message
 from .server import listen, run_server, url_of
@@ -59,10 +60,16 @@ def _run(options: argparse.Namespace, stack: ExitStack) -> NoReturn:
     port = listener.getsockname()[1]
     if options.port not in (0, port):
         print(f"Port {options.port} is in use. The storefront uses port {port} instead.\n", flush=True)
-    app, services = _build(url, stack)
+    app, services, sandbox = _build(url, stack)
+
+    def start_events() -> None:
+        if sandbox is not None:
+            secret = app.config["STRIPE_WEBHOOK_SECRET"]
+            sandbox.add_webhook(url + settings.WEBHOOK_PATH, secret, events=settings.EVENTS)
+
     with app.app_context():
-        seeded = demo.seed()
-    # Stripe's events for the demo's payments are already waiting at the socket.
+        seeded = demo.seed(sandbox, start_events)
+    # Stripe's events for today's payments are already waiting at the socket.
     stack.enter_context(run_server(app, listener))
     print(startup_message.build(app, url, services=services, seeded=seeded), flush=True)
     while True:
@@ -70,22 +77,23 @@ def _run(options: argparse.Namespace, stack: ExitStack) -> NoReturn:
         time.sleep(_SLEEP_SECONDS)
 
 
-def _build(url: str, stack: ExitStack) -> tuple[Flask, list[str]]:
-    """Return the app, and a line about each service for the startup message."""
-    config = settings.from_environment(os.environ, url)
+def _build(url: str, stack: ExitStack) -> tuple[Flask, list[str], StripeSandbox | None]:
+    """Return the app, a line about each service for the startup message, and the sandbox if there is one."""
+    config, sandbox = settings.from_environment(os.environ, url), None
     database, stripe_api = "MongoDB (MONGO_URI)", "your Stripe test account"
     if "MONGO_URI" not in config:
         database = "mongomock, in this process (set MONGO_URI to use MongoDB)"
         config["REFUNDS_MONGO"] = embedded.make_database()
     if "STRIPE_SECRET_KEY" not in config:
         stripe_api = "sandbox, in this process (set STRIPE_SECRET_KEY to use a Stripe test account)"
-        config |= stack.enter_context(embedded.stripe_sandbox(url + settings.WEBHOOK_PATH))
+        sandbox, stripe_config = stack.enter_context(embedded.stripe_sandbox())
+        config |= stripe_config
     app = create_app(config)
     if "MONGO_URI" in config:
         stack.callback(app.config["REFUNDS_MONGO"].client.close)
     else:
         app.wsgi_app = embedded.OneRequestAtATime(app.wsgi_app)  # type: ignore[method-assign]
-    return app, [f"Database  {database}", f"Stripe    {stripe_api}"]
+    return app, [f"Database  {database}", f"Stripe    {stripe_api}"], sandbox
 
 
 _STARTUP_ERRORS = (
@@ -104,7 +112,7 @@ def _explain(error: BaseException) -> str:
         # Stripe's message contains the end of the key.
         return "Stripe rejected STRIPE_SECRET_KEY."
     if isinstance(error, stripe.StripeError):
-        return f"Stripe couldn't process the demo's payments: {error.user_message or type(error).__name__}"
+        return f"Stripe couldn't process the demo's payments: {error.user_message or 'it gave no reason.'}"
     if isinstance(error, PyMongoError):
         return f"MongoDB isn't available (MONGO_URI): {str(error).split(' (configured')[0]}"
     if isinstance(error, ModuleNotFoundError):

@@ -1,18 +1,23 @@
-"""The demo's data: accounts, contents, and purchases in every status."""
+"""The demo's data: accounts, contents, a year of purchases and refunds, and today's purchases."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import stripe
 from bson import ObjectId
+from flask import current_app
 from werkzeug.security import generate_password_hash
 
-from . import orders
+from flask_refunds.testing import StripeSandbox
+
+from . import orders, stories
 from .database import create_indexes, db
+from .past import Past
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,49 @@ CONTENTS: tuple[dict[str, Any], ...] = (
         "body": "Week 1. Choose a young tree with a trunk that already tells a story, and do nothing to it "
         "for seven days but water it.",
     },
+    {
+        "title": "Roses without Poison",
+        "type": "course",
+        "price": 5600,
+        "currency": "usd",
+        "summary": "Black spot, aphids and mildew, and what helps against them.",
+        "body": "Lesson 1. Give each rose room: leaves that dry by noon seldom fall ill.",
+    },
+    {
+        "title": "Keeping Bees in the City",
+        "type": "course",
+        "price": 8900,
+        "currency": "eur",
+        "summary": "A season with two hives on a flat roof.",
+        "body": "March. Lift the lid on a warm noon, look for eggs, and close it again.",
+    },
+    {
+        "title": "Herbs on a Balcony",
+        "type": "ebook",
+        "price": 990,
+        "currency": "eur",
+        "summary": "Twenty herbs for pots, by how much sun they need.",
+        "body": "Chapter 1. Thyme, sage and rosemary like it dry. Give mint a pot of its own.",
+    },
+    {
+        "title": "Mushrooms on Straw",
+        "type": "course",
+        "price": 2900,
+        "currency": "eur",
+        "summary": "Oyster mushrooms from a bucket in the cellar.",
+        "body": "Week 1. Pour boiling water over the straw, and let it cool before you mix in the spawn.",
+    },
+    {
+        "title": "Moss Gardens of Kyoto",
+        "type": "audiobook",
+        "price": 3200,
+        "currency": "jpy",
+        "summary": "Walks through nine gardens, at the pace of moss.",
+        "body": "First walk. Listen for the water before you look for it.",
+    },
 )
 
-_PRUNING, _SEED, _COMPOST, _KITCHEN, _BONSAI = (content["title"] for content in CONTENTS)
+_PRUNING, _SEED, _COMPOST, _KITCHEN, _BONSAI = (content["title"] for content in CONTENTS[:5])
 _ORDERS: tuple[tuple[Account, Sequence[str], orders.Card], ...] = (
     (ADA, [_PRUNING, _SEED], orders.SUCCEEDS),  # one payment for two purchases
     (BEN, [_BONSAI], orders.SUCCEEDS),
@@ -92,21 +137,27 @@ PENDING_PURCHASES = len(_UNPAID_ORDER[1])
 """The number of purchases that stay pending because they are never paid."""
 
 
-def seed() -> bool:
+def seed(stripe: StripeSandbox | None = None, start_events: Callable[[], None] = lambda: None) -> bool:
     """Add the demo's data if the database has no users.
 
-    The payments are made at Stripe. Their purchases stay pending until Stripe's events arrive.
+    Today's payments are made at Stripe. Their purchases stay pending until Stripe's events arrive.
 
+    :param stripe: a sandbox, for the year before today. Payments at Stripe can't be made in the past.
+    :param start_events: called before today's payments, to let Stripe send events.
     :return: whether the data was added.
     :raises stripe.StripeError: a request to Stripe failed.
     :raises pymongo.errors.PyMongoError: a database operation failed.
     """
     if db().users.find_one({}) is not None:
+        start_events()
         return False
-    create_indexes()
     users = [_make_user(account) for account in ACCOUNTS]
     ids = {user["email"]: user["_id"] for user in users}
     contents = {content["title"]: _insert_content(content) for content in CONTENTS}
+    if stripe is not None:
+        users += _add_past(stripe, contents, users)
+    create_indexes()
+    start_events()
 
     def create_order(account: Account, titles: Sequence[str], card: orders.Card) -> orders.Order:
         ordered = [contents[title] for title in titles]
@@ -118,6 +169,24 @@ def seed() -> bool:
     # Insert the users last: their presence means that the data is complete.
     db().users.insert_many(users)
     return True
+
+
+def _add_past(
+    stripe: StripeSandbox, contents: Mapping[str, Mapping[str, Any]], accounts: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Add the year before today, and return its customers and the other admin."""
+    users = [_make_customer(name) for name in stories.CUSTOMERS]
+    users.append({**_make_customer(stories.SUPPORT), "role": "admin"})
+    past = Past(current_app.config, stripe, contents, {user["name"]: user for user in (*users, *accounts)})
+    past.tell(stories.stories_of(past))
+    return users
+
+
+def _make_customer(name: str) -> dict[str, Any]:
+    """Return a customer without a password."""
+    plain = unicodedata.normalize("NFKD", name.replace("ø", "o"))
+    address = "".join(each for each in plain.lower().replace(" ", ".") if each.isascii())
+    return {"_id": ObjectId(), "name": name, "email": f"{address}@customers.example", "role": "user"}
 
 
 def _make_user(account: Account) -> dict[str, Any]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flask_refunds.testing import StripeSandbox
-
-from .settings import EVENTS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,20 +31,22 @@ def make_database() -> Any:
 
 
 @contextmanager
-def stripe_sandbox(webhook_url: str) -> Iterator[dict[str, Any]]:
-    """Run a Stripe sandbox that sends signed events to the shop; yield the config for it.
-
-    :param webhook_url: the URL of the shop's webhook.
-    """
+def stripe_sandbox() -> Iterator[tuple[StripeSandbox, dict[str, Any]]]:
+    """Run a Stripe sandbox; yield it and the config for it. It sends no events yet."""
     secret_key, webhook_secret = f"sk_test_{secrets.token_hex(16)}", f"whsec_{secrets.token_hex(16)}"
-    with StripeSandbox(secret_key=secret_key, refund_settles_after=REFUND_SETTLES_AFTER_SECONDS) as sandbox:
-        sandbox.add_webhook(webhook_url, webhook_secret, events=EVENTS)
-        with _running_clock(sandbox):
-            yield {
-                "STRIPE_SECRET_KEY": secret_key,
-                "STRIPE_WEBHOOK_SECRET": webhook_secret,
-                "STRIPE_API_BASE": sandbox.url,
-            }
+    config = {"STRIPE_SECRET_KEY": secret_key, "STRIPE_WEBHOOK_SECRET": webhook_secret}
+    with (
+        StripeSandbox(
+            secret_key=secret_key, refund_settles_after=REFUND_SETTLES_AFTER_SECONDS, clock=_process_time
+        ) as sandbox,
+        _running_clock(sandbox),
+    ):
+        yield sandbox, config | {"STRIPE_API_BASE": sandbox.url}
+
+
+def _process_time() -> float:
+    """Return this process's time, which the demo's past moves."""
+    return time.time()
 
 
 @contextmanager

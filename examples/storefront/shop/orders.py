@@ -128,17 +128,24 @@ def create_order(
     return order
 
 
-def _insert_purchase(order: Order, user_id: ObjectId, content: Mapping[str, Any]) -> None:
-    purchase = {
+def make_purchase(
+    user_id: ObjectId, content: Mapping[str, Any], payment_intent: str, card: Card
+) -> dict[str, Any]:
+    """Return a pending purchase, without its order and content."""
+    return {
         "user": user_id,
         "amount": content["price"],
         "currency": content["currency"],
-        "stripePaymentIntentId": order.payment_intent,
-        "cardLast4": order.card.last4,
+        "stripePaymentIntentId": payment_intent,
+        "cardLast4": card.last4,
         "status": PENDING,
         "accessGranted": False,
         "createdAt": datetime.now(timezone.utc),
     }
+
+
+def _insert_purchase(order: Order, user_id: ObjectId, content: Mapping[str, Any]) -> None:
+    purchase = make_purchase(user_id, content, order.payment_intent, order.card)
     db().purchases.update_one(
         {"order": order.id, "content": content["_id"]}, {"$setOnInsert": purchase}, upsert=True
     )

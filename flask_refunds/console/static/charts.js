@@ -8,12 +8,14 @@ const MAX_LABELS = 13;
  * A chart with a vertical bar for each point.
  * @prop points [{label, short, value}]; a value may be null
  * @prop format (value) => text
+ * @prop empty the text if no bar would be visible
  */
-export function ColumnChart({ title, points, format }) {
-  const maximum = Math.max(...points.map(({ value }) => value ?? 0));
+export function ColumnChart({ title, points, format, empty }) {
+  const maximum = Math.max(0, ...points.map(({ value }) => value ?? 0));
+  if (maximum === 0) return html`<figure class="panel chart"><figcaption>${title}</figcaption><div class="empty"><p>${empty}</p></div></figure>`;
   const step = Math.ceil(points.length / MAX_LABELS);
   return html`<figure class="panel chart">
-    <figcaption>${title}<span class="muted">${maximum > 0 && `up to ${format(maximum)}`}</span></figcaption>
+    <figcaption>${title}<span class="muted">up to ${format(maximum)}</span></figcaption>
     <div class="columns" role="img" aria-label="${title}. ${describe(points, format)}">
       ${points.map(({ label, short, value }, position) => html`<div class="column" title="${label}: ${format(value)}">
         <div class="plot"><div class="fill" style=${{ height: size(value, maximum) }}></div></div>

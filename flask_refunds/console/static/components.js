@@ -1,16 +1,16 @@
 // Small components that several views share.
 
-import { dateTime, money, relativeTime } from "./format.js";
+import { dateTime, isTime, money, relativeTime } from "./format.js";
 import { errorMessage, SEVERITY, STATUS } from "./messages.js";
-import { dashboardUrl } from "./page_config.js";
+import { dashboardUrl, orderUrl } from "./page_config.js";
 import { href } from "./router.js";
-import { html } from "./ui.js";
+import { Component, html } from "./ui.js";
 
 export const Status = ({ status }) =>
   html`<span class="status ${SEVERITY[status] ?? ""}" data-status=${String(status)}>${STATUS[status] ?? status ?? "—"}</span>`;
 
 export const Time = ({ iso, relative }) =>
-  iso ? html`<time datetime=${iso} title=${dateTime(iso)}>${relative ? relativeTime(iso) : dateTime(iso)}</time>` : "—";
+  isTime(iso) ? html`<time datetime=${iso} title=${dateTime(iso)}>${relative ? relativeTime(iso) : dateTime(iso)}</time>` : "—";
 
 export const PaymentLink = ({ id }) => html`<a class="code" href=${href("payment", id)}>${id}</a>`;
 
@@ -30,18 +30,26 @@ export const Loading = ({ children }) => html`<p class="loading"><span class="sp
 // A purchase is shown by its `_refunds`, whose names don't depend on your app.
 
 /** The customer of a purchase. Only the ID is left of a deleted user. */
-export function Customer({ purchase: { user } }) {
+export function Customer({ purchase }) {
+  const user = purchase?.user;
   if (!user) return "—";
   return html`${user.name ?? html`<span class="code">${user.id}</span>`}${user.email && html`<small>${user.email}</small>`}`;
 }
 
 export const purchaseTitle = ({ content }) => content?.title ?? (content ? `Content ${content.id}` : "Purchase");
 
-/** The title of a purchase, with a link to its payment. */
-export function PurchaseLink({ purchase }) {
-  const { payment, content } = purchase;
+/** The title of a purchase, with a link to its payment. Without a purchase, it is the payment's ID. */
+export function PurchaseLink({ purchase, payment = purchase.payment }) {
+  if (!purchase) return html`<${PaymentLink} id=${payment} />`;
+  const { content } = purchase;
   const title = purchaseTitle(purchase);
-  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}${content?.type && html`<small>${content.type}</small>`}`;
+  return html`${payment ? html`<a href=${href("payment", payment)}>${title}</a>` : title}<small>${content?.type} <${OrderLink} purchase=${purchase} /></small>`;
+}
+
+/** A link to the purchase in your app, if `REFUNDS_ORDER_URL` is set. */
+function OrderLink({ purchase }) {
+  const url = orderUrl(purchase.id);
+  return url && html`<a href=${url} target="_blank" rel="noopener noreferrer">Open order<span class="visually-hidden"> ${purchaseTitle(purchase)}</span><span aria-hidden="true"> ↗</span></a>`;
 }
 
 export function PurchaseAmount({ purchase: { amountText, status, refundedAmount, refundedCurrency } }) {
@@ -66,8 +74,28 @@ export function Table({ caption, columns, items, keyOf, isLoading }) {
   </table>`;
 }
 
+/** Shows "—" if a document can't be shown. The rest of the list stays. */
+class Cell extends Component {
+  state = { isBroken: false };
+
+  static getDerivedStateFromError(error) {
+    console.error(error);
+    return { isBroken: true };
+  }
+
+  componentDidUpdate({ item }) {
+    if (this.state.isBroken && item !== this.props.item) this.setState({ isBroken: false });
+  }
+
+  render(props, { isBroken }) {
+    return html`<div>${isBroken ? "—" : html`<${Content} ...${props} />`}</div>`;
+  }
+}
+
+const Content = ({ show, item }) => show(item);
+
 function cell([label, show, name], item, position) {
-  const content = html`<div>${show(item)}</div>`;
+  const content = html`<${Cell} show=${show} item=${item} />`;
   return position === 0
     ? html`<th role="rowheader" scope="row" class=${name} data-label=${label}>${content}</th>`
     : html`<td role="cell" class=${name} data-label=${label}>${content}</td>`;

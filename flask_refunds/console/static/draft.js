@@ -10,7 +10,7 @@ export function clear() {
   sessionStorage.removeItem(KEY);
 }
 
-/** @returns {{purchaseId: string, reason: string, note: string}|null} */
+/** @returns {{purchaseId: string, reason: string, note: string, amount: string|null, closes: boolean, email: string|null}|null} */
 export function load() {
   return JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 }

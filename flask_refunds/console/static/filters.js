@@ -40,6 +40,17 @@ export class SearchField extends Component {
   }
 }
 
+/** The API's parameters for what was typed into the search field: a payment, or else a customer. */
+export function toSearch(typed = "") {
+  const text = typed.trim();
+  return /^(pi|ch|py|cs)_/.test(text) ? { paymentIntent: text } : { user: text };
+}
+
+export const CustomerSearch = ({ value }) =>
+  html`<${SearchField} label="Customer or payment" value=${value} placeholder="E-mail, customer ID or pi_…" onSearch=${setParam("q")} />`;
+
+export const SearchHint = () => html`<p class="muted">You can search for a customer's whole e-mail address or ID, and for a payment: pi_…, ch_… or cs_….</p>`;
+
 export const SelectField = ({ label, options, value = "", onSelect }) =>
   html`<label class="field">
     <span>${label}</span>

@@ -13,7 +13,7 @@ function decimals(currency) {
 
 /** `money(4800, "usd")` is "$48.00" in an American locale and "48,00 $" in a German one. */
 export function money(amount, currency) {
-  if (amount === null || amount === undefined || !currency) return "—";
+  if (!Number.isFinite(amount) || !/^[a-z]{3}$/i.test(currency)) return "—";
   const digits = decimals(currency.toLowerCase());
   const options = { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: digits };
   return new Intl.NumberFormat(undefined, options).format(amount / 10 ** digits);
@@ -42,7 +42,9 @@ const relativeTimes = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" }
 
 export const number = (value) => numbers.format(value);
 export const percent = (value) => (value === null || value === undefined ? "—" : percents.format(value));
-export const dateTime = (iso) => (iso ? dateTimes.format(new Date(iso)) : "—");
+/** Whether a document's time is one that JavaScript knows. */
+export const isTime = (iso) => !Number.isNaN(Date.parse(iso));
+export const dateTime = (iso) => (isTime(iso) ? dateTimes.format(new Date(iso)) : "—");
 const firstDay = (month) => new Date(`${month}-01T00:00:00Z`);
 /** `month("2024-03")` is "Mar 2024", and `shortMonth` is "Mar". */
 export const month = (text) => months.format(firstDay(text));
@@ -57,9 +59,10 @@ export function relativeTime(iso) {
   return relativeTimes.format(Math.round(seconds / size), unit);
 }
 
-/** A number of seconds: "0.4 sec", "3 min", "2 days". */
+/** A number of seconds: "under 1 sec", "3 min", "2 days". */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "—";
+  if (seconds < 1) return `under ${duration(1)}`;
   const [unit, size] = UNITS.find(([, least]) => seconds >= least) ?? ["second", 1];
   const options = { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: seconds < 10 ? 1 : 0 };
   return new Intl.NumberFormat(undefined, options).format(seconds / size);

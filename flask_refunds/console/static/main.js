@@ -1,6 +1,9 @@
 // The page's root component: header, route, session and refund dialog.
 
 import { get } from "./api.js";
+import { Boundary } from "./boundary.js";
+import { Note } from "./components.js";
+import { Dialog } from "./dialog.js";
 import * as draft from "./draft.js";
 import { Notifications } from "./notifications.js";
 import { isTest } from "./page_config.js";
@@ -19,7 +22,7 @@ const VIEWS = { purchases: Purchases, payment: Payment, refunds: Refunds, review
 const NAV = [["purchases", "Purchases"], ["refunds", "Refunds"], ["reviews", "Reviews"], ["reports", "Reports"]];
 
 class App extends Component {
-  state = { route: parse(), isSignedIn: session.isSignedIn(), dialog: null, reviewCount: 0 };
+  state = { route: parse(), isSignedIn: session.isSignedIn(), dialog: null, reviewCount: 0, user: null };
 
   componentDidMount() {
     window.addEventListener("hashchange", this.followRoute);
@@ -30,6 +33,7 @@ class App extends Component {
 
   start() {
     this.countReviews();
+    this.loadUser();
     const found = draft.load();
     if (found && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
   }
@@ -60,28 +64,53 @@ class App extends Component {
     }
   };
 
+  loadUser = async () => {
+    try {
+      this.setState({ user: (await get("me")).user });
+    } catch {
+      this.setState({ user: null });
+    }
+  };
+
   openRefundDialog = (purchaseId) => this.setState({ dialog: { purchaseId } });
   closeDialog = () => this.setState({ dialog: null });
   showLateResult = ({ severity, title, text }) => this.addNotification({ severity, text: `${title}. ${text}` });
 
+  brokenDialog = ({ error, retry }) =>
+    html`<${Dialog} label="broken-heading" onClose=${this.closeDialog}>
+      <h2 id="broken-heading">Refund</h2>
+      <${Note} severity="error" role="alert" title="This dialog can't be shown.">${String(error?.message ?? error)}. A refund that was sent continues.<//>
+      <div class="buttons">
+        <button type="button" class="secondary" onClick=${this.closeDialog}>Close</button>
+        <button type="button" onClick=${retry}>Show again</button>
+      </div>
+    <//>`;
+
   signOut = () => {
     draft.clear();
-    this.setState({ dialog: null });
+    this.setState({ dialog: null, user: null });
     session.signOut();
   };
 
-  render(props, { route, isSignedIn, dialog, reviewCount }) {
+  render(props, { route, isSignedIn, dialog, reviewCount, user }) {
     const View = VIEWS[route.view] ?? Purchases;
     const isVisible = isSignedIn || session.wasSignedIn();
     return html`<a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
       <header class="bar"><div class="container">
-        <span class="brand">Refunds${isTest && html`<span class="status warning">test mode</span>`}</span>
+        <span class="brand">Refunds${isTest && html`<span class="status warning">test<span class="wide"> mode</span></span>`}</span>
         <nav aria-label="Views">${NAV.map(([view, label]) => html`<${NavLink} view=${view} label=${label} route=${route} count=${view === "reviews" ? reviewCount : 0} />`)}</nav>
-        ${session.getToken() && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
+        <div class="account">
+          ${isSignedIn && user && html`<span class="muted" title=${user.email ?? user.id}><span class="visually-hidden">Signed in as </span>${user.name ?? user.email ?? user.id}</span>`}
+          ${session.getToken() && html`<button type="button" class="link" onClick=${this.signOut}>Sign out</button>`}
+        </div>
       </div></header>
-      <main id="content" tabindex="-1" class="container">${isVisible ? html`<${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} />` : html`<h1 tabindex="-1">Refunds</h1>`}</main>
-      ${isVisible && dialog && html`<${RefundDialog} key=${dialog.purchaseId} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />`}
-      ${!isSignedIn && html`<${SignIn} expired=${session.wasSignedIn()} />`}
+      <main id="content" tabindex="-1" class="container">${isVisible
+        ? html`<${Boundary} key=${`${route.view}/${route.id}`}><${View} key=${route.view} id=${route.id} params=${route.params} openRefundDialog=${this.openRefundDialog} /><//>`
+        : html`<h1 tabindex="-1">Refunds</h1>`}</main>
+      ${isVisible && dialog && html`<${Boundary} key=${dialog.purchaseId} fallback=${this.brokenDialog}>
+        <${RefundDialog} ...${dialog} onClose=${this.closeDialog} onLateResult=${this.showLateResult} />
+      <//>`}
+      ${!isSignedIn && html`<${SignIn} />`}
       <${Notifications} register=${(add) => (this.addNotification = add)} />`;
   }
 }

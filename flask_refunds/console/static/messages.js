@@ -19,16 +19,26 @@ export const SEVERITY = {
   failed: "error", canceled: "error",
 };
 
-/** In a refund's history, `processing` is its first entry. */
-export const HISTORY_STATUS = { ...STATUS, processing: "requested" };
-
 export const REASONS = {
   requested_by_customer: "Requested by the customer",
   duplicate: "Duplicate",
   fraudulent: "Fraudulent",
 };
 
-export const SOURCES = { api: "admin page or API", cli: "command line", app: "the app's code", external: "outside this app" };
+const SOURCES = { api: "admin page", cli: "command line", app: "your app", external: "outside this shop" };
+
+/** Who requested a refund, and where: "Ada Okafor, admin page". */
+export const requester = ({ requestedBy, source }, names = {}) =>
+  [source === "api" ? names[requestedBy] ?? requestedBy : requestedBy, SOURCES[source] ?? source].filter(Boolean).join(", ");
+
+export const PENDING_REASONS = {
+  processing: "the bank or payment service is processing it",
+  insufficient_funds: "the Stripe balance is too low",
+  charge_pending: "the payment hasn't settled yet",
+};
+
+/** What banks call a refund's reference (https://docs.stripe.com/refunds#tracing-refunds). */
+export const REFERENCE_TYPES = { acquirer_reference_number: "acquirer reference number (ARN)" };
 
 export const REVIEWS = {
   failed_after_success: "Failed after it succeeded",
@@ -49,6 +59,9 @@ const BRANDS = { amex: "American Express", diners: "Diners Club", jcb: "JCB", ma
 
 export const card = ({ brand, last4 }) => `${BRANDS[brand] ?? brand} •••• ${last4}`;
 
+/** When the customer sees the money (https://docs.stripe.com/refunds). */
+export const WHEN = "When it shows is up to the customer's bank or payment service, usually 5 to 10 business days.";
+
 const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never makes a second one.";
 
 /**
@@ -62,7 +75,7 @@ export function describeResult(result) {
   if (code === "rejected_elsewhere") return warning("Request rejected", `${message} Most likely, nothing was sent to Stripe. ${SAFE_TO_RETRY} If it happens again, tell your developers.`, "Try again");
   if (code === "cross_site_request") return error("Request rejected", `${sentence(message)} Nothing was refunded. ${hint}`);
   if (status === 200 && hint) return warning("Refunded", hint);
-  if (status === 200 || status === 202) return BY_REFUND_STATUS[refund.status](refund);
+  if (status === 200 || status === 202) return (BY_REFUND_STATUS[refund.status] ?? describeOther)(refund);
   if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
   if (code === "purchase_not_refundable") return describeNotRefundable(refund);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
@@ -75,7 +88,7 @@ const error = messageOf("error");
 
 const BY_REFUND_STATUS = {
   succeeded: ({ amount, currency }) =>
-    success("Refunded", `${money(amount, currency)} is on its way to the customer and arrives in 5 to 10 business days.`),
+    success("Refunded", `${money(amount, currency)} is on its way to the customer. ${WHEN}`),
   pending: ({ amount, currency }) =>
     warning("Refund pending", `Stripe accepted the refund of ${money(amount, currency)} but hasn't paid it out yet. You don't need to do anything. This page shows when it completes.`),
   requires_action: () =>
@@ -87,8 +100,8 @@ const BY_REFUND_STATUS = {
 
 const BY_HTTP_STATUS = {
   400: ({ code, message, hint, refund }) =>
-    code === "refund_failed" ? error("Refund failed", describeFailure(refund), "Try again") : error("This purchase can't be refunded", withHint(message, hint)),
-  401: () => error("Your session expired", "Nothing was sent to Stripe, and your input is kept. Sign in again, then continue here.", "Refund now"),
+    code === "refund_failed" ? describeRejection(refund, hint) : error("This purchase can't be refunded", withHint(message, hint)),
+  401: () => error("Sign in to refund", "Nothing was sent to Stripe, and your input is kept. Sign in, then continue here.", "Refund now"),
   403: () => error("Admin access required", "You are signed in, but not as an admin. Nothing was refunded."),
   404: () => error("Purchase not found", "This purchase no longer exists. Nothing was refunded."),
   409: ({ retryAfter }) =>
@@ -105,9 +118,27 @@ function describeNotRefundable(refund) {
   return success("Already refunded", `${money(refund.amount, refund.currency)} was refunded on ${dateTime(refund.settledAt)}. No second refund was made.`);
 }
 
-function describeFailure(refund) {
-  return `${sentence(refund?.failure?.message)} Nothing was refunded.`.trim();
+/** What Stripe's codes make useless to repeat. `parameter_missing`: the dialog asks for what is missing. */
+const FINAL_FAILURES = new Set([
+  "charge_already_refunded", "charge_disputed", "charge_for_pending_refund_disputed", "charge_not_captured", "charge_not_refundable",
+  "expired_or_canceled_card", "lost_or_stolen_card", "payment_intent_unexpected_state", "resource_missing",
+]);
+
+function describeRejection(refund, hint) {
+  const code = refund?.failure?.code;
+  const text = [describeFailure(refund), hint].filter(Boolean).join(" ");
+  if (code === "parameter_missing") return { ...error("Refund failed", text, "Look again"), isOutdated: true };
+  return error("Refund failed", text, FINAL_FAILURES.has(code) ? null : "Try again");
 }
+
+/** What happened, where the money is, and what to do. Stripe's own words say more where the advice is general. */
+function describeFailure(refund) {
+  const { advice, failure } = refund ?? {};
+  if (!advice) return `${sentence(failure?.message)} Nothing was refunded.`.trim();
+  return [advice.happened, !refund.stripeRefundId && failure && `Stripe says: ${sentence(failure.message)}`, advice.money, advice.action].filter(Boolean).join(" ");
+}
+
+const describeOther = ({ status }) => warning(`Refund ${STATUS[status] ?? status}`, "");
 
 /** Describe a refund whose status changed. */
 export function describeChange(refund) {

@@ -17,3 +17,8 @@ export const purchaseStatuses = JSON.parse(dataset.statuses);
 export function dashboardUrl(paymentIntent) {
   return `https://dashboard.stripe.com/${isTest ? "test/" : ""}payments/${encodeURIComponent(paymentIntent)}`;
 }
+
+/** The purchase's page in your app, or `null`. */
+export function orderUrl(purchaseId) {
+  return dataset.orderUrl ? dataset.orderUrl.replaceAll("{id}", () => encodeURIComponent(purchaseId)) : null;
+}

@@ -3,6 +3,7 @@
 import { get } from "./api.js";
 import { ErrorNote, Loading } from "./components.js";
 import { DataView } from "./data_view.js";
+import { Download } from "./download.js";
 import { number } from "./format.js";
 import { html } from "./ui.js";
 
@@ -12,9 +13,10 @@ const LIMIT = 50;
  * @prop path, params the API request
  * @prop items, total the names of the items and of their number in the response
  * @prop noun the singular of the items
- * @prop children (items, isLoading) => content
+ * @prop children (items, isLoading, data) => content
  * @prop select (item in the response) => the item to show
  * @prop update (item, refund) => the item after a change of the refund
+ * @prop csv the columns of a download, as for `toCsv`
  * @prop empty the content if nothing was found
  */
 export class PagedList extends DataView {
@@ -23,8 +25,11 @@ export class PagedList extends DataView {
   async fetch(signal, cursor) {
     const { path, params, items, total, select = (item) => item } = this.props;
     const page = await get(path, { ...params, after: cursor, limit: String(LIMIT) }, signal);
-    const before = cursor ? this.state.data.items : [];
-    return { items: [...before, ...page[items].map(select)], total: page[total], nextCursor: page.nextCursor };
+    const before = cursor ? this.state.data : { items: [] };
+    return {
+      items: [...before.items, ...page[items].map(select)], total: page[total], nextCursor: page.nextCursor,
+      names: { ...before.names, ...page.names },
+    };
   }
 
   refundChanged(refund) {
@@ -46,11 +51,15 @@ export class PagedList extends DataView {
     this.observer.observe(element);
   };
 
-  render({ children, noun, empty }, { data, error, isLoading }) {
+  render(props, { data, error, isLoading }) {
+    const { children, noun, empty, csv, path, params, select = (item) => item } = props;
     const { items, total, nextCursor } = data ?? { items: [] };
     return html`<section aria-label="Results">
-      <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
-      ${items.length > 0 && children(items, isLoading)}
+      <div class="list-head">
+        <p class="count" role="status">${data ? `${number(total)} ${noun}${total === 1 ? "" : "s"}` : " "}</p>
+        ${csv && items.length > 0 && html`<${Download} key=${JSON.stringify(params)} list=${{ path, params, items: props.items, select }} columns=${csv} name="${noun}s" total=${total} />`}
+      </div>
+      ${items.length > 0 && children(items, isLoading, data)}
       ${data && !isLoading && !error && items.length === 0 && html`<div class="empty">${empty}</div>`}
       ${error && html`<${ErrorNote} error=${error} onRetry=${nextCursor ? this.loadMore : () => this.load()} />`}
       ${isLoading && html`<${Loading}>Loading…<//>`}

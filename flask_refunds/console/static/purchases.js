@@ -1,37 +1,48 @@
 // The purchases view: all purchases, filtered by customer, payment, status or date.
 
 import { Customer, PurchaseAmount, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
-import { DateRange, Filters, SearchField, SelectField } from "./filters.js";
+import { CustomerSearch, DateRange, Filters, SearchHint, SelectField, toSearch } from "./filters.js";
 import { endOfDay, startOfDay } from "./format.js";
 import { STATUS } from "./messages.js";
 import { purchaseStatuses } from "./page_config.js";
 import { PagedList } from "./paged_list.js";
 import { returnsAll } from "./partial.js";
 import { isSettled } from "./polling.js";
-import { setParam } from "./router.js";
+import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
 const STATUSES = [["", "Any status"], ...purchaseStatuses.map((each) => [each, each[0].toUpperCase() + each.slice(1)])];
 
-/** The API's parameters for the filters. */
-function toQuery({ q = "", status, from, to }) {
-  const text = q.trim();
-  const search = /^(pi|ch|py|cs)_/.test(text) ? { paymentIntent: text } : { user: text };
-  return { ...search, status, from: startOfDay(from), to: endOfDay(to) };
-}
-
 export function Purchases({ params, openRefundDialog }) {
+  const { q, status, from, to } = params;
+  const query = { ...toSearch(q), status, from: startOfDay(from), to: endOfDay(to) };
   return html`<h1 tabindex="-1">Purchases</h1>
     <${Filters}>
-      <${SearchField} label="Customer or payment" value=${params.q} placeholder="Email, customer ID or pi_…" onSearch=${setParam("q")} />
-      <${SelectField} label="Status" options=${STATUSES} value=${params.status} onSelect=${setParam("status")} />
+      <${CustomerSearch} value=${q} />
+      <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${toQuery(params)} select=${(each) => each._refunds} update=${applyRefund}
-      empty=${html`<p>No purchases match.</p><p class="muted">Enter the email address exactly as your shop stores it.</p>`}>
-      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each.id} isLoading=${isLoading} />`}
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund} csv=${CSV}
+      empty=${html`<p>No purchases match.</p><${SearchHint} />`}>
+      ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
 }
+
+/** "19.50 EUR" is an amount and a currency; a shop that stores no currency has only the amount. */
+const amountPart = (position) => ({ amountText }) => amountText?.split(" ")[position];
+
+const CSV = [
+  ["id", (each) => each.id],
+  ["payment", (each) => each.payment],
+  ["status", (each) => each.status],
+  ["amount", amountPart(0)],
+  ["currency", amountPart(1)],
+  ["item", (each) => each.content?.title],
+  ["customer", (each) => each.user?.name ?? each.user?.id],
+  ["email", (each) => each.user?.email],
+  ["createdAt", (each) => each.createdAt],
+  ["refundStatus", (each) => each.refundStatus],
+];
 
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
 export function applyRefund(purchase, refund) {
@@ -47,15 +58,19 @@ export const columns = (openRefundDialog) => [
   ["Customer", (each) => html`<${Customer} purchase=${each} />`],
   ["Amount", (each) => html`<${PurchaseAmount} purchase=${each} />`, "number"],
   ["Date", (each) => html`<${Time} iso=${each.createdAt} />`, "muted"],
-  ["Status", (each) => html`<${Status} status=${each.status} />${each.refundStatus && html` <small class="warning-text">refund ${STATUS[each.refundStatus]}</small>`}`],
+  ["Status", (each) => html`<${Status} status=${each.status} />${each.refundStatus && !isUnderWay(each) && html` <small class="warning-text">refund ${STATUS[each.refundStatus]}</small>`}`],
   ["Refund", (each) => html`<${RefundButton} purchase=${each} openRefundDialog=${openRefundDialog} />`, "action"],
 ];
 
+/** Whether a refund is open and takes all that is left. With partial refunds, something may be left beside it. */
+const isOpen = ({ refundable, refundStatus, refundedAmount }) => refundable && refundStatus && refundedAmount === undefined;
+/** Whether Stripe accepted it, so that there is nothing to do but wait. */
+const isUnderWay = (purchase) => isOpen(purchase) && purchase.refundStatus !== "processing";
+
 function RefundButton({ purchase, openRefundDialog }) {
   if (!purchase.refundable) return null;
-  // With partial refunds, something may be left beside an open one.
-  const isOpen = purchase.refundStatus && purchase.refundedAmount === undefined;
-  const text = isOpen ? "Check refund" : "Refund";
+  if (isUnderWay(purchase)) return html`<a class="warning-text" href=${href("payment", purchase.payment)}>Refund ${STATUS[purchase.refundStatus]}</a>`;
+  const text = isOpen(purchase) ? "Check refund" : "Refund";
   const label = `${text}: ${purchaseTitle(purchase)}${purchase.user?.name ? `, ${purchase.user.name}` : ""}`;
   return html`<button type="button" class="secondary small" aria-label=${label} aria-haspopup="dialog" onClick=${() => openRefundDialog(purchase.id)}>${text}…</button>`;
 }

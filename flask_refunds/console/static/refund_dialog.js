@@ -6,20 +6,22 @@ import { DataView } from "./data_view.js";
 import { Dialog } from "./dialog.js";
 import * as draft from "./draft.js";
 import { dateTime, money } from "./format.js";
-import { card, describeResult, REASONS, STATUS } from "./messages.js";
+import { card as cardText, describeResult, REASONS, STATUS, WHEN } from "./messages.js";
 import { allowsPart, AmountField, chosenAmount, isBarring, partFields, repeatedFields } from "./partial.js";
 import { isSettled } from "./polling.js";
+import { CustomerMessage } from "./refund_panel.js";
 import { isInProgress, requestRefund } from "./refund_requests.js";
 import { html } from "./ui.js";
 
 const SLOW_MS = 4000;
 const MAX_NOTE_LENGTH = 500;
+const ACCEPTED = new Set(["succeeded", "pending", "requires_action"]);
 
 export class RefundDialog extends DataView {
   state = {
     ...this.state,
     result: null, isSlow: false, isSending: isInProgress(this.props.purchaseId),
-    reason: "", note: "", amount: null, closes: false, ...this.props.draft,
+    reason: "", note: "", amount: null, closes: false, email: null, ...this.props.draft,
   };
 
   componentDidMount() {
@@ -44,13 +46,13 @@ export class RefundDialog extends DataView {
 
   update = (fields) => {
     const { purchaseId } = this.props;
-    this.setState(fields, () => draft.save({ purchaseId, ...pick(this.state, ["reason", "note", "amount", "closes"]) }));
+    this.setState(fields, () => draft.save({ purchaseId, ...pick(this.state, ["reason", "note", "amount", "closes", "email"]) }));
   };
 
   send = async () => {
     const { data: preview, reason, note } = this.state;
     const active = preview && activeRefund(preview);
-    const part = active ? repeatedFields(active) : preview && partFields(preview, this.state);
+    const part = active ? repeatedFields(active) : preview && { ...partFields(preview, this.state), ...emailFields(preview, this.state) };
     this.setState({ isSending: true, isSlow: false });
     this.slowTimer = setTimeout(() => this.setState({ isSlow: true }), SLOW_MS);
     const result = await requestRefund(this.props.purchaseId, { reason: reason || null, note: note.trim() || null, ...part });
@@ -84,19 +86,21 @@ export class RefundDialog extends DataView {
     const active = preview && activeRefund(preview);
     const chosen = preview && chosenAmount(preview, state);
     const amount = preview && money(chosen, preview.payment.currency);
-    const isValid = Boolean(result || active) || chosen !== null;
-    const heading = result || !preview || !isValid ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
+    const isStopped = preview && !result && !active && isChargeback(preview.payment);
+    const isValid = Boolean(result || active) || (chosen !== null && hasEmail(preview, state));
+    const heading = result || !preview || chosen === null || isStopped ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
     return html`<${Dialog} label="refund-heading" onClose=${this.close}>
       <form onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
         <h2 id="refund-heading">${heading}</h2>
         ${this.loadStatus("Loading the payment from Stripe…")}
         ${preview && html`<${Preview} ...${preview} refundsAll=${!result && !active?.part && chosen === preview.payment.refundable} />`}
-        ${preview && !result && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
+        ${preview && !result && html`<${Dispute} payment=${preview.payment} />`}
+        ${preview && !result && !isStopped && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
         <div class="result" tabindex="-1" ref=${(element) => (this.resultElement = element)} role="status">
           ${isSending && html`<${Loading}>${state.isSlow ? "Stripe is slow to respond. You can close this window: the refund continues, and is never made twice." : "Waiting for Stripe…"}<//>`}
           ${result && !isSending && html`<${Result} result=${result} />`}
         </div>
-        <${Buttons} preview=${preview} amount=${amount} isValid=${isValid} active=${active} result=${result} isSending=${isSending} close=${this.close} />
+        <${Buttons} preview=${isStopped ? null : preview} amount=${amount} isValid=${isValid} active=${active} result=${result} isSending=${isSending} close=${this.close} />
       </form>
     <//>`;
   }
@@ -112,11 +116,35 @@ function Preview({ payment, purchases: documents, refundsAll }) {
   const user = purchases.find((each) => each.user)?.user;
   return html`<dl class="details">
       ${user && html`<div><dt>To</dt><dd>${[user.name, user.email].filter(Boolean).join(", ") || user.id}</dd></div>`}
-      <div><dt>Card</dt><dd>${payment.card ? card(payment.card) : "None: the original payment method"}</dd></div>
-      <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}${payment.refunded > 0 && html`, ${money(payment.refunded, payment.currency)} already refunded`}</dd></div>
+      <div><dt>Paid</dt><dd>${money(payment.amount, payment.currency)}, ${paidWith(payment)}${payment.refunded > 0 && html`<br />${money(payment.refunded, payment.currency)} already refunded`}</dd></div>
       <div><dt>For</dt><dd>${purchases.length === 1 ? purchaseTitle(purchases[0]) : html`<ul>${purchases.map((each) => html`<li>${purchaseTitle(each)}</li>`)}</ul>`}</dd></div>
     </dl>
     ${purchases.length > 1 && refundsAll && html`<${Note} severity="warning">One payment covered these ${purchases.length} purchases. <b>All of them will be refunded.</b><//>`}`;
+}
+
+const paidWith = ({ card, method }) => (card ? cardText(card) : method?.replaceAll("_", " ") ?? "not by card");
+
+/** Where the money goes, and when. */
+function destination({ goesTo, card, livemode }) {
+  const sentence = goesTo ?? `The money goes back to ${card ? `the card ${cardText(card)}` : "the payment method that the customer used"}.`;
+  return `${sentence} ${WHEN} Stripe keeps its fee for the payment.${livemode ? "" : " Test mode: no real money moves."}`;
+}
+
+/** Stripe refunds no payment whose dispute is decided by the bank. Older servers don't tell inquiries apart. */
+const isChargeback = ({ dispute, disputed }) => dispute === "chargeback" || (disputed && dispute === undefined);
+
+function Dispute({ payment }) {
+  if (isChargeback(payment)) {
+    return html`<${Note} severity="error" title="The customer disputed this payment with their bank.">
+      Don't refund it: the bank holds the money, and the customer may get it twice. Answer the dispute in Stripe. If you agree with the customer, accept it there.
+      <span class="note-foot"><${DashboardLink} id=${payment.id} /></span>
+    <//>`;
+  }
+  if (payment.dispute !== "inquiry") return null;
+  return html`<${Note} severity="warning" title="The customer's bank asks about this payment.">
+    A full refund usually ends the inquiry before it becomes a dispute. Before you refund, look in Stripe whether the inquiry is still open.
+    <span class="note-foot"><${DashboardLink} id=${payment.id} /></span>
+  <//>`;
 }
 
 const ActiveRefund = ({ refund }) =>
@@ -124,7 +152,10 @@ const ActiveRefund = ({ refund }) =>
 
 function Form({ preview, purchaseId, state, update }) {
   const { reason, note, isSending } = state;
+  const { payment } = preview;
+  const isPart = (chosenAmount(preview, state) ?? payment.refundable) < payment.refundable;
   return html`${allowsPart(preview) && html`<${AmountField} preview=${preview} purchaseId=${purchaseId} state=${state} update=${update} />`}
+    ${payment.needsEmail && html`<${EmailField} preview=${preview} state=${state} update=${update} />`}
     <label class="field"><span>Reason</span>
       <select value=${reason} disabled=${isSending} onChange=${(event) => update({ reason: event.currentTarget.value })} aria-describedby="reason-hint">
         <option value="" selected=${!reason}>None given</option>
@@ -135,8 +166,20 @@ function Form({ preview, purchaseId, state, update }) {
     <label class="field"><span>Internal note <small class="muted">not shown to the customer</small></span>
       <textarea rows="2" maxlength=${MAX_NOTE_LENGTH} value=${note} disabled=${isSending} onInput=${(event) => update({ note: event.currentTarget.value })}></textarea>
     </label>
-    <p class="muted small-print">The customer receives the money in 5 to 10 business days. Stripe keeps its fee for the payment.${!preview.payment.livemode && " Test mode: no real money moves."}</p>`;
+    ${payment.refundable > 0 && html`<p class="muted small-print">${isPart ? "This is a part of the payment." : `This is a full refund${payment.refunded > 0 ? " of what is left" : ""}.`} ${destination(payment)}</p>`}`;
 }
+
+/** Some payment methods have no way back: Stripe asks the customer by e-mail where to send the money. */
+const emailOf = ({ payment }, { email }) => (email ?? payment.customerEmail ?? "").trim();
+const hasEmail = (preview, state) => !preview?.payment.needsEmail || /^\S+@\S+$/.test(emailOf(preview, state));
+const emailFields = (preview, state) => (preview.payment.needsEmail ? { instructionsEmail: emailOf(preview, state) } : {});
+
+const EmailField = ({ preview, state, update }) =>
+  html`<label class="field"><span>Customer's e-mail address</span>
+      <input type="email" required autocomplete="off" value=${state.email ?? preview.payment.customerEmail ?? ""} disabled=${state.isSending} aria-describedby="email-hint"
+        onInput=${(event) => update({ email: event.currentTarget.value })} />
+    </label>
+    <p id="email-hint" class="muted small-print">This payment method can't take money back. Stripe writes to this address and asks where to send it.</p>`;
 
 function Result({ result }) {
   const { severity, title, text } = describeResult(result);
@@ -144,7 +187,8 @@ function Result({ result }) {
   return html`<${Note} severity=${severity} title="${title}.">
     <span data-code=${code ?? refund?.status ?? "no_response"}>${text}</span>
     ${refund && html`<span class="note-foot"><${Status} status=${refund.status} /> <${DashboardLink} id=${refund.paymentIntent} /></span>`}
-  <//>`;
+  <//>
+  ${ACCEPTED.has(refund?.status) && html`<${CustomerMessage} refund=${refund} />`}`;
 }
 
 function Buttons({ preview, amount, isValid, active, result, isSending, close }) {
@@ -153,7 +197,7 @@ function Buttons({ preview, amount, isValid, active, result, isSending, close })
   else if (active) label = "Check again";
   else if (preview) label = preview.payment.refundable > 0 ? `Refund ${isValid ? amount : ""}` : "Update the purchase status";
   return html`<div class="buttons">
-    <button type="button" class="secondary" onClick=${close}>${result || isSending || active ? "Close" : "Cancel"}</button>
+    <button type="button" class="secondary" onClick=${close}>${result || isSending || active || !preview ? "Close" : "Cancel"}</button>
     ${preview && label && html`<button type="submit" class=${active || result ? "" : "danger"} disabled=${isSending || !isValid} aria-disabled=${isSending || !isValid}>${isSending ? "Refunding…" : label}</button>`}
   </div>`;
 }

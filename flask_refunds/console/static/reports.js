@@ -10,6 +10,8 @@ import { REASONS } from "./messages.js";
 import { href, setParam } from "./router.js";
 import { html } from "./ui.js";
 
+// Fewer refunds have no typical time.
+const ENOUGH_FOR_MEDIAN = 5;
 const ENOUGH_FOR_PERCENTILES = 20;
 
 export class Reports extends DataView {
@@ -33,6 +35,8 @@ export class Reports extends DataView {
   }
 }
 
+/** The median processing time of a period, or `null` of too few refunds. */
+const median = ({ refunds, processingSeconds }) => (refunds >= ENOUGH_FOR_MEDIAN ? processingSeconds.median : null);
 const totals = (period, currency) => period.currencies[currency] ?? { refunds: 0, amount: 0, averageAmount: null };
 
 function Tiles({ report: { total, open, reviews }, currency }) {
@@ -41,11 +45,16 @@ function Tiles({ report: { total, open, reviews }, currency }) {
     ["Refunds", number(total.refunds), total.failed > 0 && `${number(total.failed)} failed`],
     ["Amount", currency ? money(amount, currency) : "—", averageAmount !== null && `${number(refunds)} in ${currency.toUpperCase()}, ${money(averageAmount, currency)} on average`],
     ["Refund rate", percent(total.refundRate), `of ${number(total.purchases.paid)} paid purchases`],
-    ["Processing time", duration(total.processingSeconds.median), total.refunds >= ENOUGH_FOR_PERCENTILES && `median, 95% within ${duration(total.processingSeconds.p95)}`],
+    ["Processing time", duration(median(total)), describeTimes(total)],
     ["Open now", number(open.refunds), open.byAge.older > 0 && `${number(open.byAge.older)} for more than a week`],
     ["Needs review", html`<a href=${href("reviews")}>${number(reviews.refunds)}</a>`],
   ];
   return html`<dl class="tiles">${tiles.map(([name, value, more]) => html`<div class="panel"><dt>${name}</dt><dd class="value">${value}</dd>${more && html`<dd class="muted">${more}</dd>`}</div>`)}</dl>`;
+}
+
+function describeTimes({ refunds, processingSeconds }) {
+  if (refunds < ENOUGH_FOR_MEDIAN) return `shown from ${ENOUGH_FOR_MEDIAN} refunds on`;
+  return refunds < ENOUGH_FOR_PERCENTILES ? "median" : `median, 95% within ${duration(processingSeconds.p95)}`;
 }
 
 function Charts({ report, currency }) {
@@ -53,10 +62,11 @@ function Charts({ report, currency }) {
   const points = (value) => report.months.map((each) => ({ label: month(each.month), short: shortMonth(each.month), value: value(each) }));
   const reasons = Object.entries(report.total.reasons).map(([key, value]) => ({ label: REASONS[key] ?? "None given", value }));
   return html`<div class="charts">
-    <${ColumnChart} title="Refunds per month" points=${points((each) => each.refunds)} format=${number} />
-    ${currency && html`<${ColumnChart} title="Amount per month, ${currency.toUpperCase()}" points=${points((each) => totals(each, currency).amount)} format=${(value) => money(value, currency)} />`}
-    <${ColumnChart} title="Refund rate" points=${points((each) => each.refundRate)} format=${percent} />
-    <${ColumnChart} title="Median processing time" points=${points((each) => each.processingSeconds.median)} format=${duration} />
+    <${ColumnChart} title="Refunds per month" points=${points((each) => each.refunds)} format=${number} empty="No refunds yet." />
+    ${currency && html`<${ColumnChart} title="Amount per month, ${currency.toUpperCase()}" points=${points((each) => totals(each, currency).amount)} format=${(value) => money(value, currency)} empty="No refunds yet." />`}
+    <${ColumnChart} title="Refund rate" points=${points((each) => each.refundRate)} format=${percent} empty="No purchases of these months were refunded." />
+    <${ColumnChart} title="Median processing time" points=${points(median)} format=${duration}
+      empty=${report.months.every((each) => median(each) === null) ? `Shown from ${ENOUGH_FOR_MEDIAN} refunds a month on.` : "Stripe settled the refunds within a second."} />
     ${reasons.length > 0 && html`<${BarChart} title="Reasons" points=${reasons.sort((a, b) => b.value - a.value)} format=${number} />`}
   </div>`;
 }
@@ -67,7 +77,7 @@ function MonthTable({ report, currency }) {
     ["Refunds", (each) => number(each.refunds), "number"],
     ["Amount", (each) => (currency ? money(totals(each, currency).amount, currency) : "—"), "number"],
     ["Refund rate", (each) => percent(each.refundRate), "number"],
-    ["Median time", (each) => duration(each.processingSeconds.median), "number"],
+    ["Median time", (each) => duration(median(each)), "number"],
     ["95% within", (each) => (each.refunds >= ENOUGH_FOR_PERCENTILES ? duration(each.processingSeconds.p95) : "—"), "number"],
   ];
   return html`<details class="as-table"><summary>Show as a table</summary>

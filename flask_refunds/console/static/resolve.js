@@ -1,4 +1,4 @@
-// Resolves a refund that needs review: the form, and what came of it.
+// Forms for decisions about a refund: to close its review, and to cancel it while it waits for the customer.
 
 import { post } from "./api.js";
 import { Loading, Note } from "./components.js";
@@ -9,33 +9,60 @@ import { Component, html } from "./ui.js";
 const MAX_COMMENT_LENGTH = 500;
 const DECISIONS = { failed: "The customer received nothing", retry: "The customer received nothing: refund again" };
 
-export class Resolve extends Component {
-  state = { decision: this.isUnknown() ? "failed" : "dismiss", comment: "", checked: false, isSending: false, result: null, error: null };
+class DecisionForm extends Component {
+  state = { comment: "", isSending: false, result: null, error: null };
+
+  /** Send a decision with the comment. Listeners hear of the refund as it is then. */
+  async send(event, action, fields = {}) {
+    event.preventDefault();
+    if (this.state.isSending) return;
+    const { refund } = this.props;
+    this.setState({ isSending: true, error: null });
+    try {
+      const result = await post(`refunds/${encodeURIComponent(refund.id)}/${action}`, { ...fields, comment: this.state.comment });
+      this.setState({ result });
+      this.decided(result);
+    } catch (error) {
+      this.setState({ error });
+    }
+    this.setState({ isSending: false });
+  }
+
+  /** The field for the comment, what came of the request, and the button. */
+  fields(label, button, buttonClass = "") {
+    const { comment, isSending, error } = this.state;
+    return html`<label class="field"><span>${label} <small class="muted">kept in the refund's history</small></span>
+        <textarea rows="2" required maxlength=${MAX_COMMENT_LENGTH} value=${comment} disabled=${isSending} onInput=${(event) => this.setState({ comment: event.currentTarget.value })}></textarea>
+      </label>
+      <div role="status">
+        ${isSending && html`<${Loading}>Waiting for the shop…<//>`}
+        ${error && html`<${Note} severity="error">${errorMessage(error)}<//>`}
+      </div>
+      <button type="submit" class=${buttonClass} disabled=${isSending || !comment.trim()}>${button}</button>`;
+  }
+}
+
+export class Resolve extends DecisionForm {
+  state = { ...this.state, decision: this.isUnknown() ? "failed" : "dismiss", checked: false };
 
   isUnknown() {
     return this.props.refund.status === "processing";
   }
 
-  send = async (event) => {
-    event.preventDefault();
-    if (this.state.isSending) return;
-    const { decision, comment, checked } = this.state;
-    this.setState({ isSending: true, error: null });
-    try {
-      const result = await post(`refunds/${encodeURIComponent(this.props.refund.id)}/resolve`, { decision, comment, checked });
-      this.setState({ result });
-      notify(result.refund);
-      pollUntilSettled(result.refund);
-    } catch (error) {
-      this.setState({ error });
-    }
-    this.setState({ isSending: false });
+  decided({ refund }) {
+    notify(refund);
+    pollUntilSettled(refund);
+  }
+
+  submit = (event) => {
+    const { decision, checked } = this.state;
+    this.send(event, "resolve", { decision, checked });
   };
 
-  render(props, { decision, comment, checked, isSending, result, error }) {
+  render(props, { decision, checked, isSending, result }) {
     if (result) return html`<${Result} decision=${decision} result=${result} />`;
     return html`<details><summary>Close this review</summary>
-      <form class="resolve" onSubmit=${this.send} aria-busy=${isSending ? "true" : "false"}>
+      <form class="resolve" onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
         ${this.isUnknown() && html`<label class="field"><span>Decision</span>
             <select value=${decision} disabled=${isSending} onChange=${(event) => this.setState({ decision: event.currentTarget.value })}>
               ${Object.entries(DECISIONS).map(([key, text]) => html`<option value=${key} selected=${key === decision}>${text}</option>`)}
@@ -45,14 +72,7 @@ export class Resolve extends Component {
             <input type="checkbox" checked=${checked} disabled=${isSending} onChange=${(event) => this.setState({ checked: event.currentTarget.checked })} />
             <span>I looked in Stripe's Dashboard: this refund isn't there</span>
           </label>`}
-        <label class="field"><span>What you found <small class="muted">kept in the refund's history</small></span>
-          <textarea rows="2" required maxlength=${MAX_COMMENT_LENGTH} value=${comment} disabled=${isSending} onInput=${(event) => this.setState({ comment: event.currentTarget.value })}></textarea>
-        </label>
-        <div role="status">
-          ${isSending && html`<${Loading}>Waiting for the shop…<//>`}
-          ${error && html`<${Note} severity="error">${errorMessage(error)}<//>`}
-        </div>
-        <button type="submit" class=${decision === "retry" ? "danger" : ""} disabled=${isSending || !comment.trim()}>${decision === "retry" ? "Refund again" : "Close the review"}</button>
+        ${this.fields("What you found", decision === "retry" ? "Refund again" : "Close the review", decision === "retry" ? "danger" : "")}
       </form>
     </details>`;
   }
@@ -61,4 +81,21 @@ export class Resolve extends Component {
 function Result({ decision, result }) {
   const { severity, title, text } = decision === "retry" ? describeResult(result) : { severity: "success", title: "Review closed", text: "" };
   return html`<${Note} severity=${severity} title="${title}." role="status">${text}<//>`;
+}
+
+/** Only a refund that waits for the customer can be canceled. */
+export class Cancel extends DecisionForm {
+  decided({ refund }) {
+    notify(refund, this.props.refund);
+  }
+
+  render({ refund }, { isSending }) {
+    if (refund.status !== "requires_action") return null;
+    return html`<details><summary>Cancel refund…</summary>
+      <form class="resolve" onSubmit=${(event) => this.send(event, "cancel")} aria-busy=${isSending ? "true" : "false"}>
+        <p class="muted small-print">The customer then gets no money from this refund. You can refund the purchase again, or pay in another way.</p>
+        ${this.fields("Why", "Cancel the refund", "danger")}
+      </form>
+    </details>`;
+  }
 }

@@ -9,6 +9,7 @@ const listeners = new Set();
 // The page can't see the session. It is assumed to exist until the server answers 401.
 let hasSession = usesSession;
 let hadAccess = Boolean(getToken());
+let problem = null;
 
 export function getToken() {
   return sessionStorage.getItem(KEY);
@@ -19,9 +20,13 @@ export const isSignedIn = () => hasSession || Boolean(getToken());
 /** Whether the admin was signed in before. */
 export const wasSignedIn = () => hadAccess;
 
+/** Why the server didn't accept the last sign-in: "expired", "invalid", or `null`. */
+export const signInProblem = () => problem;
+
 export function setToken(token) {
   sessionStorage.setItem(KEY, token);
   hadAccess = true;
+  problem = null;
   notify();
 }
 
@@ -34,6 +39,7 @@ export function resume() {
 export function signOut() {
   sessionStorage.removeItem(KEY);
   hadAccess = false;
+  problem = null;
   notify();
 }
 
@@ -42,9 +48,21 @@ export function noteResponse(token, isAuthenticated) {
   hadAccess ||= isAuthenticated;
   // Keep a newer token that was set during this request.
   if (isAuthenticated || token !== getToken()) return;
+  if (token) problem = isExpired(token) ? "expired" : "invalid";
+  else problem = hadAccess ? "expired" : null;
   if (token) sessionStorage.removeItem(KEY);
   else hasSession = false;
   notify();
+}
+
+/** Whether a JWT says itself that its time is over. The server doesn't tell why it rejects one. */
+function isExpired(token) {
+  try {
+    const claims = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+    return claims.exp * 1000 <= Date.now();
+  } catch {
+    return false;
+  }
 }
 
 /** @returns {() => void} unsubscribe */

@@ -6,6 +6,11 @@ import { loginUrl, usesSession } from "./page_config.js";
 import * as session from "./session.js";
 import { Component, html } from "./ui.js";
 
+const PROBLEMS = {
+  expired: "Your session expired. Your input is kept.",
+  invalid: loginUrl ? "Your sign-in isn't valid. Sign in again." : "This token isn't valid. Check that you copied all of it.",
+};
+
 /** Your app's sign-in page, with the address to return to. The token is never in a URL. */
 function signInUrl() {
   const url = new URL(loginUrl, location.origin);
@@ -23,11 +28,12 @@ export class SignIn extends Component {
     if (token) session.setToken(token);
   };
 
-  render({ expired }, { text }) {
+  render(props, { text }) {
+    const problem = PROBLEMS[session.signInProblem()];
     return html`<${Dialog} label="sign-in-heading" name="narrow" onClose=${() => {}}>
       <form onSubmit=${this.submit}>
         <h2 id="sign-in-heading">Sign in</h2>
-        ${expired && html`<${Note} severity="warning">Your session expired. Your input is kept.<//>`}
+        ${problem && html`<${Note} severity="warning" role="alert">${problem}<//>`}
         ${loginUrl && html`<p>This page is for admins.</p>`}
         ${!loginUrl && usesSession && html`<p>Sign in to your app in another tab, then continue here.</p>`}
         ${!loginUrl && !usesSession && html`<${TokenField} text=${text} onInput=${(value) => this.setState({ text: value })} />`}

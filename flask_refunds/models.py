@@ -30,8 +30,7 @@ Dispute = Literal["inquiry", "chargeback"]
 """Whether the customer's bank asks about a payment, which can still be refunded, or has taken it back."""
 
 _METHODS_WITHOUT_RETURN = frozenset({"boleto", "customer_balance", "konbini", "multibanco", "promptpay"})
-"""Payment methods whose refunds go to a bank account that the customer names
-(https://docs.stripe.com/api/refunds/create)."""
+"""Their refunds go to a bank account that the customer names."""
 
 Source = Literal["api", "cli", "app", "external"]
 """Where a refund was requested: the HTTP endpoint, the command line, the app's own code or tasks, or
@@ -191,8 +190,7 @@ class RefundRequest:
     :param bulk_run: the name of the bulk run that makes this request (:func:`is_bulk_name`). A refund that
         exists already keeps the name that it was created with.
     :param part: a part of the payment; ``None`` for all that is left of it.
-    :param instructions_email: the address to which Stripe writes if the customer must name an account; in
-        place of the one in ``REFUNDS_STRIPE_OPTIONS``.
+    :param instructions_email: where Stripe writes if the customer must name an account.
     """
 
     requested_by: str | None
@@ -419,7 +417,7 @@ class Payment:
     email: str | None = field(default=None, repr=False)
     """The customer's e-mail address, if the payment has it."""
     dispute: Dispute | None = None
-    """What :attr:`disputed` means; ``None`` if there is no dispute, or Stripe didn't tell."""
+    """What kind of dispute it is; ``None`` without one, or if Stripe didn't tell."""
 
     @property
     def refundable(self) -> int:

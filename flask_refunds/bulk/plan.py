@@ -7,8 +7,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..core.preview import Previewer
-from ..errors import PaymentIntentMissing, PaymentUnknown, StripeRateLimited, StripeUnavailable
+from ..advice import advise_rejected, hint_of
+from ..core.preview import NOT_CHARGED, Previewer
+from ..errors import (
+    PaymentIntentMissing,
+    PaymentUnknown,
+    RefundFailed,
+    StripeRateLimited,
+    StripeUnavailable,
+)
 from ..models import Payment
 from ..storage.purchases import Purchase
 from .classify import BulkItem, BulkResult, Result, count_by_value
@@ -97,6 +104,10 @@ def check_payment(
         return _with_result(item, Result.PAYMENT_UNKNOWN, unknown.message), None
     except PaymentIntentMissing as missing:
         return _with_result(item, Result.NO_PAYMENT, missing.hint or missing.message), None
+    except RefundFailed as failed:
+        return _with_result(item, Result.FAILED, failed.hint or failed.message), None
+    if not payment.amount_received:
+        return _with_result(item, Result.FAILED, hint_of(advise_rejected(NOT_CHARGED))), None
     if payment.refundable <= 0:
         return _with_result(item, Result.ALREADY_REFUNDED, "It was refunded at Stripe."), None
     if payment.dispute == "chargeback":

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import click
 
+from ..advice import KEY_CODES, REJECTED
 from ..core.reconcile import ReconcileReport
 from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
@@ -171,7 +172,10 @@ def _sweep_line(report: ReconcileReport) -> str:
         return "Stripe: another machine is listing the refunds."
     counts = report.sweep.counts
     if report.sweep_error and not counts["read"]:
-        return f"Stripe: the refunds couldn't be listed ({report.sweep_error}). The next pass tries again."
+        key = f" {REJECTED[report.sweep_error].happened}" if report.sweep_error in KEY_CODES else ""
+        return (
+            f"Stripe: the refunds couldn't be listed ({report.sweep_error}).{key} The next pass tries again."
+        )
     what = "the last 60 days" if report.sweep.is_full else "new ones"
     cause = f" Stripe didn't list the rest ({report.sweep_error})." if report.sweep_error else ""
     end = "." if report.sweep.is_complete else f".{cause} The next pass continues."

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import mongomock
 import pytest
 
+from flask_refunds import plan_bulk_refund
 from flask_refunds.advice import REJECTED
 from flask_refunds.extension import current_refunds
 from flask_refunds.testing import Fault, StripeSandbox
@@ -209,6 +210,29 @@ def test_key_without_any_permission_leaves_the_refund_open_and_says_why(
         assert "lacks a permission" in shop.flask("refund", str(purchase)).output
     response = shop.refund(purchase)
     assert (response.status_code, "hint" in response.json) == (200, False)
+
+
+@pytest.mark.parametrize(("name", "result"), [("not_captured", "failed"), ("no_code", "failed")])
+def test_bulk_plan_says_that_a_payment_cannot_be_refunded(
+    shop: Shop, sandbox: StripeSandbox, name: str, result: str
+) -> None:
+    purchase, other = prepare(shop, sandbox, REJECTIONS[name]), shop.add_purchase("pi_unknown")
+    with shop.app.app_context():
+        plan = plan_bulk_refund("autumn", [purchase]).as_dict()
+        assert (plan["refundable"], plan["others"]) == (0, {result: 1})
+        sandbox.clear_faults()
+        assert plan_bulk_refund("autumn", [other]).as_dict()["others"] == {"payment_unknown": 1}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("key_expired", "has expired"), ("key_forbidden", "lacks a permission")]
+)
+def test_reconcile_says_what_is_wrong_with_the_key(
+    shop: Shop, sandbox: StripeSandbox, fault: str, says: str
+) -> None:
+    with sandbox.fault(fault, method="GET"):
+        result = shop.flask("reconcile")
+    assert (result.exit_code, says in result.output) == (1, True), result.output
 
 
 def python_names() -> set[str]:

@@ -33,7 +33,7 @@ REJECTED = frozenset(
     )
 )
 """The codes of requests that are rejected before any request to Stripe and any write."""
-NAMES_USERS = frozenset(("listPurchases", "previewRefund", "listRefunds", "showRefund"))
+NAMES_USERS = frozenset(("listPurchases", "previewRefund", "listRefunds", "showMe", "showRefund"))
 
 
 class Writes(pymongo.monitoring.CommandListener):

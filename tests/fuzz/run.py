@@ -42,6 +42,7 @@ _EXPECTED_ERRORS = (
     "nextCursor of another page",
     "an existing day or time",
     "printable characters",
+    "instructionsEmail must be an e-mail address",
 )
 """Parts of the error messages for rules that a schema can't express."""
 

@@ -289,7 +289,7 @@ def test_unknown_outcome_says_what_the_key_lacks(admin_page: AdminPage) -> None:
             {"status": 400, "code": "purchase_not_refundable", "refund": {"status": "failed"}},
             "Only completed purchases can be refunded",
         ),
-        ({"status": 500, "code": "stripe_key_rejected", "message": "No"}, "Server error"),
+        ({"status": 500, "code": "stripe_key_rejected", "message": "No"}, "Stripe rejected the server's key"),
         ({"status": 400, "code": "payment_unknown", "message": "No"}, "This purchase can't be refunded"),
     ],
 )

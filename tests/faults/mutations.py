@@ -132,8 +132,8 @@ def reconcile_skips_processing() -> Iterator[None]:
 def errors_after_stripe_are_raised() -> Iterator[None]:
     """A failed database write after Stripe's answer is raised, as if nothing had been refunded."""
 
-    def finish(service: RefundService, refund: RefundRecord, call: CallContext) -> RefundRecord:
-        return service._drive(refund, call.for_stripe())
+    def finish(service: RefundService, refund: RefundRecord, call: CallContext) -> tuple[RefundRecord, None]:
+        return service._drive(refund, call.for_stripe()), None
 
     with mock.patch.object(RefundService, "_finish", finish):
         yield

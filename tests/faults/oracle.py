@@ -144,6 +144,8 @@ class Payment:
     """What people decided about its refunds."""
     parts: Sequence[Part] = ()
     """The parts of it that people wanted to refund."""
+    is_disputed: bool = False
+    """Whether the customer has disputed it: a plan may leave it out."""
 
     @property
     def returned(self) -> int:
@@ -521,7 +523,7 @@ def plan_is_true(
     untouched = [
         it.captured
         for it in planned
-        if not it.refunds and all(each.status == "completed" for each in it.purchases)
+        if not it.refunds and not it.is_disputed and all(each.status == "completed" for each in it.purchases)
     ]
     if (
         amount is not None

@@ -451,6 +451,7 @@ class World:
             payment in self.hidden,
             [each for each in self.operators.decisions if each.payment == payment],
             self.parts[payment],
+            self.sandbox.charge(payment)["disputed"],
         )
 
     def facts(self, payment: str) -> Any:

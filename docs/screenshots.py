@@ -91,7 +91,8 @@ def take_result(page: Page, url: str) -> None:
 
 
 def take_payment(page: Page, url: str) -> None:
-    page.goto(f"{url}#/refunds?status=succeeded")
+    weeks_ago = (datetime.now(timezone.utc) - timedelta(days=30)).date()
+    page.goto(f"{url}#/refunds?status=succeeded&to={weeks_ago}")
     page.locator("tbody th a").first.click()
     page.get_by_text("arrived").first.wait_for()
 

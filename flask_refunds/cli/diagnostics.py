@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ..advice import advise_rejected
 from ..clock import CALL_SECONDS, Deadline
 from ..config import Settings
 from ..core.webhook_events import REQUIRED_EVENTS
-from ..errors import KeyRejected, PermissionMissing, StripeCallError
+from ..errors import KeyRejected, PermissionMissing, RateLimited, StripeCallError
 from ..storage.connection import Database
 from .check_result import CheckResult, fail, note, ok
 from .mongodb_checks import check_mongodb
@@ -48,12 +49,14 @@ def _stripe(
 ) -> Iterator[CheckResult]:
     try:
         permissions = gateway().check_key(Deadline.after(CALL_SECONDS))
-    except KeyRejected:
+    except KeyRejected as error:
+        happened = advise_rejected(error.code, error.message).happened
         yield fail(
-            "key",
-            "Stripe rejected the key: it is wrong, expired or revoked. "
-            "Set STRIPE_SECRET_KEY to a key from https://dashboard.stripe.com/apikeys.",
+            "key", f"{happened} Set STRIPE_SECRET_KEY to a key from https://dashboard.stripe.com/apikeys."
         )
+        return
+    except RateLimited as error:
+        yield fail("key", f"{advise_rejected(error.code).happened} Try again in a minute.")
         return
     except StripeCallError as error:
         yield fail(

@@ -24,7 +24,7 @@ def test_purchase_is_listed_filtered_and_refunded(
     shop.sell("pi_open", shape.pending)
     sold = shop.sell(sandbox.create_payment(1950, "eur"), shape.completed[0])
     shop.sell("pi_returned", shape.refunded)
-    amount = "19.50 EUR" if shape.unit == "minor" else "1950.00 EUR"
+    amount = "€19.50" if shape.unit == "minor" else "€1,950.00"
     admin_page.open()
     admin_page.wait_for_count(3)
     rows = admin_page.page.locator("tbody tr").all_inner_texts()

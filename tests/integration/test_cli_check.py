@@ -104,6 +104,23 @@ def test_every_invalid_setting_fails_by_name(shop: Shop, key: str, value: Any, m
     assert message in checks[key][1]
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("key_expired", "Your Stripe key has expired. Set STRIPE_SECRET_KEY"),
+        ("rate_limited", "Stripe had too many requests. Try again in a minute."),
+        ("lock_timeout", "at the same time. Try again in a minute."),
+    ],
+)
+def test_refusal_by_stripe_says_what_to_do(
+    shop: Shop, sandbox: StripeSandbox, fault: str, words: str
+) -> None:
+    sandbox.inject(fault, times=9)
+    result = shop.flask("check")
+    assert result.exit_code == 1
+    assert words in " ".join(result.output.split())
+
+
 def test_rejected_key_fails_and_mongodb_is_still_checked(database: Any) -> None:
     with StripeSandbox(secret_key="sk_test_theRightKey") as sandbox:
         exit_status, checks = check(make_shop(database, sandbox))

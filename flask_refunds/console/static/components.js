@@ -1,6 +1,6 @@
 // Small components that several views share.
 
-import { dateTime, isTime, money, relativeTime } from "./format.js";
+import { dateTime, isTime, money, relativeTime, storedMoney } from "./format.js";
 import { canRetry, errorMessage, SEVERITY, STATUS } from "./messages.js";
 import { dashboardUrl, orderUrl } from "./page_config.js";
 import { href } from "./router.js";
@@ -54,7 +54,7 @@ function OrderLink({ purchase }) {
 
 export function PurchaseAmount({ purchase: { amountText, status, refundedAmount, refundedCurrency } }) {
   const isPart = refundedAmount > 0 && status !== "refunded";
-  return html`${amountText ? html`<span title="As stored by your shop">${amountText}</span>` : "—"}${isPart && html`<small>${money(refundedAmount, refundedCurrency)} refunded</small>`}`;
+  return html`${amountText ? html`<span title="As stored by your shop">${storedMoney(amountText)}</span>` : "—"}${isPart && html`<small>${money(refundedAmount, refundedCurrency)} refunded</small>`}`;
 }
 
 /**

@@ -19,6 +19,14 @@ export function money(amount, currency) {
   return new Intl.NumberFormat(undefined, options).format(amount / 10 ** digits);
 }
 
+/** `storedMoney("48.00 USD")` is "$48.00", with the decimals of the text. Other text stays as it is. */
+export function storedMoney(text) {
+  const [, amount, decimals = "", currency] = /^(-?\d{1,15}(?:\.(\d{1,6}))?) ([A-Z]{3})$/.exec(text) ?? [];
+  if (!currency) return text;
+  const digits = { minimumFractionDigits: decimals.length, maximumFractionDigits: decimals.length };
+  return new Intl.NumberFormat(undefined, { style: "currency", currency, ...digits }).format(amount);
+}
+
 /** `plainAmount(4800, "usd")` is "48.00", for an input. */
 export function plainAmount(amount, currency) {
   const digits = decimals(currency.toLowerCase());

@@ -12,13 +12,12 @@ from ..errors import (
     RateLimited,
     RequestRejected,
     StripeCallError,
-    StripeKeyRejected,
-    StripeRateLimited,
     StripeUnavailable,
 )
 from ..log import LogEvent, log_event
-from ..models import RefundRecord, RefundStatus
+from ..models import Failure, RefundRecord, RefundStatus
 from ..storage.ledger import Ledger
+from .payments import rejection_error
 from .resolution import Person
 from .service import CallContext
 from .stripe_sync import StripeSync
@@ -93,10 +92,8 @@ class Cancellation:
             gateway.cancel_refund(refund.stripe_refund_id or "", call.deadline)
         except RequestRejected as rejected:
             return rejected.message
-        except RateLimited as limited:
-            raise StripeRateLimited.by_code(limited.code) from limited
-        except KeyRejected as rejected:
-            raise StripeKeyRejected from rejected
+        except (KeyRejected, RateLimited) as error:
+            raise rejection_error(Failure(error.code, error.message, error.outcome)) from error
         except OutcomeUnknown as unknown:
             log_event(LogEvent.STRIPE_REQUEST_FAILED, refund_id=refund.id, code=unknown.code)
         return None

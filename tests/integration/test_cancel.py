@@ -215,21 +215,24 @@ def test_refund_that_stripe_does_not_cancel_keeps_waiting(shop: Shop, sandbox: S
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code"),
+    ("fault", "status", "code", "stripe_code"),
     [
-        ("rate_limited", 503, "stripe_rate_limited"),
-        ("lock_timeout", 503, "stripe_rate_limited"),
-        ("key_rejected", 500, "stripe_key_rejected"),
-        ("key_forbidden", 500, "stripe_key_rejected"),
+        ("rate_limited", 503, "stripe_rate_limited", "rate_limit"),
+        ("lock_timeout", 503, "stripe_rate_limited", "lock_timeout"),
+        ("key_rejected", 500, "stripe_key_rejected", "authentication_failed"),
+        ("key_expired", 500, "stripe_key_rejected", "api_key_expired"),
+        ("key_forbidden", 500, "stripe_key_rejected", "permission_denied"),
     ],
 )
 def test_request_that_was_not_executed_leaves_the_refund_waiting(
-    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str
+    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str, stripe_code: str
 ) -> None:
     payment, _ = waiting(shop, sandbox)
     sandbox.inject(fault, method="POST", path="*/cancel", times=None)
     response = cancel(shop, f"{payment}:1")
     assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.json["stripeCode"] == stripe_code
+    assert ("hint" in response.json) == (status == 500)
     assert statuses(shop) == ["requires_action"]
 
 

@@ -415,6 +415,18 @@ def test_refund_pending_for_lack_of_balance_needs_review_until_it_succeeds(harne
     assert review_code(harness) is None
 
 
+def test_details_of_an_older_read_do_not_replace_newer_ones(harness: RefundHarness) -> None:
+    harness.refund((*CREATE, (200, refund_object())))
+    earlier = harness.record()
+    arrived = stripe_refund(
+        "succeeded", details=RefundDetails(reference="7492", reference_status="available")
+    )
+    harness.transitions.apply(earlier, arrived, actor="webhook")
+    waiting = stripe_refund("succeeded", details=RefundDetails(reference_status="pending"))
+    harness.transitions.apply(earlier, waiting, actor="reconcile")
+    assert harness.record().details == arrived.details
+
+
 @pytest.mark.parametrize("before", ["pending", "succeeded"])
 def test_refund_failed_by_a_dispute_must_not_be_refunded_again(harness: RefundHarness, before: str) -> None:
     harness.refund((*CREATE, (200, refund_object(status=before))))

@@ -22,7 +22,6 @@ from ..errors import DatabaseUnavailable
 from ..models import RefundStatus
 from ..purchase_fields import PurchaseFields
 from ..storage.connection import REPORT_SECONDS, Collection, database_timeout
-from ..storage.refund_documents import NOT_DUPLICATE
 from .days import (
     DAY,
     Day,
@@ -116,7 +115,7 @@ class MetricsQuery:
         :param exact: the days whose refunds needn't be counted.
         :param stored: days that may have a count of paid purchases.
         """
-        report = MetricsReport(start, end, self._current_backlog())
+        report = MetricsReport(start, end, self._current_backlog(session))
         _add_refunds(report, sum_days(exact, "refunds"))
         _add_durations(report, sum_days(exact, "durations"))
         rest = without_days(start, end, {day["_id"] for day in exact})
@@ -145,21 +144,30 @@ class MetricsQuery:
         made = self._fields.created_in(start, end)
         return self._purchases.count_documents({**self._fields.is_refunded, **made})
 
-    def _current_backlog(self) -> Backlog:
+    def _current_backlog(self, session: ClientSession | None = None) -> Backlog:
+        now = self._clock()
+        # The index has no duplicateOf. To read no record, count all that are open, then the few duplicates.
+        is_open, is_duplicate = {"status": {"$in": _OPEN}}, {"duplicateOf": {"$gt": ""}}
+        by_status = _by_age("$status", "$createdAt", now)
+        every = self._count_groups(is_open, by_status, session)
+        duplicates = self._count_groups({**is_open, **is_duplicate}, by_status, session)
         # A date range, rather than "not null", can use the partial index.
         in_review = {"review.since": {"$gte": _EPOCH}}
-        return Backlog(
-            open=self._count_by_age({"status": {"$in": _OPEN}, **NOT_DUPLICATE}, "$status", "$createdAt"),
-            reviews=self._count_by_age(in_review, "$review.code", "$review.since"),
-        )
+        reviews = self._count_groups(in_review, _by_age("$review.code", "$review.since", now), session)
+        return Backlog(every - duplicates, reviews)
 
-    def _count_by_age(self, match: Mapping[str, Any], field: str, since: str) -> Counter[tuple[str, str]]:
-        now = self._clock()
-        cases = [{"case": {"$gt": [since, now - age]}, "then": name} for name, age in AGES.items()]
-        key = {"value": field, "age": {"$switch": {"branches": cases, "default": OLDER}}}
+    def _count_groups(
+        self, match: Mapping[str, Any], key: Mapping[str, Any], session: ClientSession | None
+    ) -> Counter[tuple[str, str]]:
         stages: list[Any] = [{"$match": match}, {"$group": {"_id": key, "count": {"$sum": 1}}}]
-        groups = self._records.aggregate(stages)
+        groups = self._records.aggregate(stages, session=session)
         return Counter({(group["_id"]["value"], group["_id"]["age"]): group["count"] for group in groups})
+
+
+def _by_age(field: str, since: str, now: datetime) -> Mapping[str, Any]:
+    """Return the key of groups by a field's value, and by the age of a time."""
+    cases = [{"case": {"$gt": [since, now - age]}, "then": name} for name, age in AGES.items()]
+    return {"value": field, "age": {"$switch": {"branches": cases, "default": OLDER}}}
 
 
 def _add_refunds(report: MetricsReport, groups: Iterable[Group]) -> None:

@@ -272,6 +272,21 @@ def test_every_command_reads_a_part_of_the_collections(shop: Shop, sandbox: Stri
             assert is_rejected or result.exit_code in (0, 1), (name, arguments, result.output)
 
 
+def test_report_counts_open_refunds_without_reading_them(shop: Shop) -> None:
+    shop.db.flask_refunds.update_many(
+        {"number": 1}, {"$set": {"status": "pending"}, "$unset": {"settledAt": ""}}
+    )
+    shop.db.flask_refunds.update_one({"_id": "pi_7:1"}, {"$set": {"duplicateOf": "pi_8:1"}})
+    shop.db.command("profile", 2)
+    try:
+        assert get(shop, "/admin/refunds/metrics")["open"]["byStatus"] == {"pending": SIZE - 1}
+    finally:
+        shop.db.command("profile", 0)
+    pending = {"command.pipeline.0.$match.status.$in": "pending"}
+    read = sorted(each["docsExamined"] for each in shop.db["system.profile"].find(pending))
+    assert read == [0, 1]
+
+
 def test_a_query_of_a_whole_collection_is_noticed(shop: Shop) -> None:
     with pytest.raises(AssertionError, match="read 2000 of 2000"), reading_little(shop, "a search by note"):
         assert shop.db.flask_refunds.find_one({"note": "none"}) is None

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 from pymongo.client_session import ClientSession
@@ -85,8 +86,8 @@ class MetricsQuery:
                 return self._count(start, end)
             try:
                 with self._days.snapshot() as session, database_timeout(REPORT_SECONDS):
-                    exact, stored = self._days.read(start, end, session)
-                    return self._count(start, end, exact, stored, session)
+                    exact, counts = self._days.read(start, end, session)
+                    return self._count(start, end, exact, counts, session)
             except DatabaseUnavailable as error:
                 cause = error.__cause__
                 if not isinstance(cause, OperationFailure) or cause.timeout:
@@ -107,13 +108,13 @@ class MetricsQuery:
         start: datetime,
         end: datetime,
         exact: Sequence[Day] = (),
-        stored: Sequence[Day] = (),
+        counts: Mapping[datetime, Day] = MappingProxyType({}),
         session: ClientSession | None = None,
     ) -> MetricsReport:
         """Make a report.
 
         :param exact: the days whose refunds needn't be counted.
-        :param stored: days that may have a count of paid purchases.
+        :param counts: stored counts of purchases by day.
         """
         report = MetricsReport(start, end, self._current_backlog(session))
         _add_refunds(report, sum_days(exact, "refunds"))
@@ -121,28 +122,19 @@ class MetricsQuery:
         rest = without_days(start, end, {day["_id"] for day in exact})
         _add_refunds(report, group_refunds(self._records, rest, "%Y-%m", session))
         _add_durations(report, group_durations(self._records, rest, "%Y-%m", session))
-        self._count_purchases(report, stored)
+        self._count_purchases(report, counts)
         return report
 
-    def _count_purchases(self, report: MetricsReport, stored: Sequence[Day]) -> None:
-        kept = {
-            day["_id"]: day["paid"]
-            for day in stored
-            if self._days is not None and self._days.is_count_of(day.get("paid"))
-        }
+    def _count_purchases(self, report: MetricsReport, kept: Mapping[datetime, Day]) -> None:
         for start, end in pairwise([*report.month_starts, report.end]):
             rest = without_days(start, end, kept)
             counts = [count_purchases(self._purchases, self._fields, *each) for each in rest]
             used = [kept[day] for day, stop in split_days(start, end) if stop - day == DAY and day in kept]
             paid = sum(map(sum, counts)) + sum(each["count"] for each in used)
-            refunded = sum(each for _, each in counts) if not used else self._count_refunded(start, end)
+            refunded = sum(each for _, each in counts) + sum(each["refunded"] for each in used)
             as_of = min((each["countedAt"] for each in used), default=None)
             for period in report.periods_of(month_name(start)):
                 period.add_purchases(paid, refunded, as_of)
-
-    def _count_refunded(self, start: datetime, end: datetime) -> int:
-        made = self._fields.created_in(start, end)
-        return self._purchases.count_documents({**self._fields.is_refunded, **made})
 
     def _current_backlog(self, session: ClientSession | None = None) -> Backlog:
         now = self._clock()

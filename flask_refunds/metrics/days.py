@@ -5,8 +5,10 @@ Every change of a figure stores the server's time in the record (``changedAt``).
 the records that changed since in one snapshot. It counts the days of these records, and uses the other days.
 Days and their time change in one transaction. A standalone has no snapshots, and no stored days.
 
-Purchases are your app's, which changes them without a trace. The number of paid purchases is kept with the
-time of its count, and counted again ever more rarely. Refunded purchases are always counted.
+Purchases are your app's, which changes them without a trace. The numbers of paid and refunded purchases are
+kept with the time of their count, and counted again ever more rarely. This library leaves a trace of what it
+writes to purchases: before it, the record isn't verified (``purchasesVerified``), and ``changedAt`` follows.
+The days of the purchases of such records are counted for a report, until they are counted again.
 
 Everything here can be deleted at any time: what isn't stored is counted.
 """
@@ -40,7 +42,9 @@ _IN_FLIGHT_SECONDS = 60
 """How long MongoDB may take from the time that it stores in a record to the commit. It ends operations of
 this library after 2 s."""
 _RECOUNT_AFTER = (timedelta(hours=1), timedelta(days=7))
-"""The shortest and the longest time after which paid purchases are counted again."""
+"""The shortest and the longest time after which purchases are counted again."""
+_MOST_MARKED = 2000
+"""With more changed records than this, all purchases are counted."""
 
 _STATE = {"_id": "state"}
 _ANY_DAY = {"_id": {"$gte": datetime(1, 1, 1, tzinfo=timezone.utc)}}
@@ -75,6 +79,7 @@ class StoredDays:
         self._clock = clock
         # A count by other fields or words is another figure.
         self._counted_as = repr((purchases.name, fields.created, fields.is_completed, fields.is_refunded))
+        self._made = fields.created or "_id"
 
     @contextmanager
     def snapshot(self) -> Iterator[ClientSession | None]:
@@ -87,25 +92,37 @@ class StoredDays:
 
     def read(
         self, start: datetime, end: datetime, session: ClientSession | None
-    ) -> tuple[list[Day], list[Day]]:
-        """Return the stored days of a range that are exact in this snapshot, and all that are stored.
+    ) -> tuple[list[Day], dict[datetime, Day]]:
+        """Return the stored days of a range that are exact in this snapshot, and the counts of purchases by
+        day that lack only what your app has changed since.
 
         :param session: of :meth:`snapshot`.
         """
         state = self._days.find_one(_STATE, session=session) if session else None
         if state is None:
-            return [], []
+            return [], {}
         query = {"_id": {"$gte": start, "$lte": end - DAY}}
         stored: list[Day] = list(self._days.find(query, session=session))
         changed = self._find_changed(state["asOf"], session)
-        return [each for each in stored if "refunds" in each and each["_id"] not in changed], stored
+        exact = [each for each in stored if "refunds" in each and each["_id"] not in changed]
+        marked = self._find_marked(state["asOf"], session)
+        kept = [each for each in stored if marked is not None and each["_id"] not in marked]
+        return exact, self._select_counts(kept, state)
 
-    def is_count_of(self, paid: Mapping[str, Any] | None) -> bool:
-        """Return whether a day's count of paid purchases was made with the present settings."""
-        return paid is not None and paid["countedAs"] == self._counted_as
+    def _select_counts(self, days: Iterable[Day], state: Day) -> dict[datetime, Day]:
+        """Return the counts of purchases that were made with the present settings, and not before the library
+        wrote to one of these purchases."""
+        first = state["countedFrom"]
+        return {
+            day["_id"]: paid
+            for day in days
+            if (paid := day.get("paid")) is not None
+            and paid["countedAs"] == self._counted_as
+            and paid["asOf"] >= max(first, day.get("markedAt", first))
+        }
 
     def refresh(self, at_once: int = BUILT_AT_ONCE) -> int:
-        """Build the days whose records have changed, and some more, and count paid purchases that are due.
+        """Build the days whose records have changed, and some more, and count purchases that are due.
 
         :param at_once: how many more: missing ones, then the ones that were built first.
         :return: how many days are missing now.
@@ -161,6 +178,8 @@ class StoredDays:
         if state is None:
             self._days.delete_many(_ANY_DAY, session=session)
         changed = self._find_changed(state["asOf"], session) if state else set()
+        marked = self._find_marked(state["asOf"], session) if state else None
+        counted_from = as_of if state is None or marked is None else state["countedFrom"]
         query = {**_ANY_DAY, "refunds": {"$exists": True}}
         stored = {
             each["_id"]: each["builtAt"] for each in self._days.find(query, {"builtAt": 1}, session=session)
@@ -169,9 +188,13 @@ class StoredDays:
         missing = [day for day in reversed(all_days) if day not in stored]
         oldest = sorted(stored, key=lambda day: stored[day])
         days = changed | set([*missing, *oldest][:at_once])
-        if changes := [UpdateOne({"_id": day}, {"$set": it}, True) for day, it in self._count(days, session)]:
+        changes = [UpdateOne({"_id": day}, {"$set": it}, True) for day, it in self._count(days, session)]
+        # Also without a count: a pass may just be about to store one that it made before.
+        changes += [UpdateOne({"_id": day}, {"$set": {"markedAt": as_of}}, True) for day in marked or ()]
+        if changes:
             self._days.bulk_write(changes, session=session)
-        self._days.update_one(_STATE, {"$set": {"asOf": as_of}}, upsert=True, session=session)
+        new_state = {"asOf": as_of, "countedFrom": counted_from}
+        self._days.update_one(_STATE, {"$set": new_state}, upsert=True, session=session)
         return len(set(missing) - days)
 
     def _count(self, days: Iterable[datetime], session: ClientSession) -> Iterator[tuple[datetime, Day]]:
@@ -203,39 +226,82 @@ class StoredDays:
         found = self._records.aggregate(stages, session=session)
         return {each["_id"] for each in found if each["_id"] is not None}
 
+    def _find_marked(self, as_of: Timestamp, session: ClientSession | None) -> set[datetime] | None:
+        """Return the days of all purchases that this library may have written since then; ``None`` for any.
+
+        Which purchases the sum of a payment's refunds marks doesn't depend on the changed record alone.
+        """
+        path = self._fields.payment
+        changed = {"$or": [{"changedAt": {"$gte": _look_from(as_of)}}, {"purchasesVerified": False}]}
+        shown = {"purchaseIds": 1, "paymentIntent": 1, "references": 1, "charge": 1}
+        records = list(self._records.find(changed, shown, session=session).limit(_MOST_MARKED + 1))
+        if not records or len(records) > _MOST_MARKED:
+            return None if records else set()
+        ids = [each for record in records for each in record.get("purchaseIds", ())]
+        held = {
+            each
+            for it in records
+            for each in (it["paymentIntent"], it.get("charge"), *it.get("references", ()))
+        }
+        query = {"$or": [{"_id": {"$in": ids}}, {path: {"$in": [each for each in held if each]}}]}
+        days = set()
+        for purchase in self._purchases.find(query, {self._made: 1}):
+            made = read_field(purchase, self._made)
+            for each in made if isinstance(made, list) else [made]:
+                moment = getattr(each, "generation_time", each)
+                if isinstance(moment, datetime):
+                    days.add(_midnight(moment))
+        return days
+
     def _count_purchases(self) -> None:
-        """Count the paid purchases of every day that is over and whose count is missing or due."""
+        """Count the purchases of every day that is over and whose count is missing or due."""
         now = self._clock()
-        with database_timeout(REPORT_SECONDS):
-            first = self._first_purchase(now - MAX_RANGE)
-            found = self._days.find({**_ANY_DAY, "paid": {"$exists": True}}, {"paid": 1})
-            kept = {each["_id"]: each["paid"] for each in found}
-        due = [
-            (day, end)
-            for day, end in split_days(_midnight(first), now)
-            if end - day == DAY and (not self.is_count_of(kept.get(day)) or kept[day]["dueAt"] <= now)
-        ]
-        changes = []
-        for day, end in due:
-            counted_at = self._clock()
+        # Its reads show everything up to the time that the days have.
+        with self._days.database.client.start_session(causal_consistency=True) as session:
             with database_timeout(REPORT_SECONDS):
-                count = sum(count_purchases(self._purchases, self._fields, day, end))
-            shortest, longest = _RECOUNT_AFTER
-            due_at = counted_at + min(max(counted_at - end, shortest), longest)
-            paid = {"count": count, "countedAt": counted_at, "dueAt": due_at, "countedAs": self._counted_as}
-            changes.append(UpdateOne({"_id": day}, {"$set": {"paid": paid}}, True))
+                state = self._days.find_one(_STATE, session=session)
+                if state is None:
+                    return
+                first = self._first_purchase(now - MAX_RANGE)
+                shown = {"paid": 1, "markedAt": 1}
+                found = self._days.find({**_ANY_DAY, "paid": {"$exists": True}}, shown, session=session)
+                kept = self._select_counts(found, state)
+            due = [
+                (day, end)
+                for day, end in split_days(_midnight(first), now)
+                if end - day == DAY and (day not in kept or kept[day]["dueAt"] <= now)
+            ]
+            changes = [
+                UpdateOne(
+                    {"_id": day}, {"$set": {"paid": self._count_day(day, end, state["asOf"], session)}}, True
+                )
+                for day, end in due
+            ]
         if changes:
             with database_timeout(REPORT_SECONDS):
                 self._days.bulk_write(changes, ordered=False)
 
+    def _count_day(self, day: datetime, end: datetime, as_of: Timestamp, session: ClientSession) -> Day:
+        counted_at = self._clock()
+        with database_timeout(REPORT_SECONDS):
+            completed, refunded = count_purchases(self._purchases, self._fields, day, end, session)
+        shortest, longest = _RECOUNT_AFTER
+        return {
+            "count": completed + refunded,
+            "refunded": refunded,
+            "countedAt": counted_at,
+            "dueAt": counted_at + min(max(counted_at - end, shortest), longest),
+            "asOf": as_of,
+            "countedAs": self._counted_as,
+        }
+
     def _first_purchase(self, since: datetime) -> datetime:
         """Return the day of the first paid purchase, or an earlier one."""
         fields, found = self._fields, []
-        path = fields.created or "_id"
         for status in (fields.is_completed, fields.is_refunded):
             query = {**status, **fields.created_in(since, None)}
-            if (first := self._purchases.find_one(query, sort=[(path, 1)])) is not None:
-                found.append(read_field(first, path))
+            if (first := self._purchases.find_one(query, sort=[(self._made, 1)])) is not None:
+                found.append(read_field(first, self._made))
         times = [getattr(each, "generation_time", each) for each in found]
         if not all(isinstance(each, datetime) for each in times):
             return since  # a list of dates counts on each of its days
@@ -248,7 +314,11 @@ def _look_from(as_of: Timestamp) -> Timestamp:
 
 
 def count_purchases(
-    purchases: Collection, fields: PurchaseFields, start: datetime, end: datetime
+    purchases: Collection,
+    fields: PurchaseFields,
+    start: datetime,
+    end: datetime,
+    session: ClientSession | None = None,
 ) -> tuple[int, int]:
     """Return how many purchases of a range are completed, and how many are refunded.
 
@@ -256,7 +326,8 @@ def count_purchases(
     """
     made = fields.created_in(start, end)
     completed, refunded = (
-        purchases.count_documents({**status, **made}) for status in (fields.is_completed, fields.is_refunded)
+        purchases.count_documents({**status, **made}, session=session)
+        for status in (fields.is_completed, fields.is_refunded)
     )
     return completed, refunded
 

@@ -89,7 +89,8 @@ class LedgerNotes:
         """
         with database_timeout():
             self._records.update_one(
-                {"_id": refund.id}, {"$addToSet": {"marks": {"$each": mark_documents(marks)}}}
+                {"_id": refund.id},
+                {"$addToSet": {"marks": {"$each": mark_documents(marks)}}, **self._changed_now},
             )
 
     def remove_marks(self, refunds: Iterable[RefundRecord], purchase_ids: Sequence[Any]) -> None:
@@ -109,18 +110,20 @@ class LedgerNotes:
 
         :raises DatabaseUnavailable: 500; they will be called again.
         """
-        self._set_flag(refund, "signalsSent")
+        self._set_flag(refund, "signalsSent", {})
 
     def mark_purchases_verified(self, refund: RefundRecord) -> None:
-        """Store that the purchases match the refund in this state.
+        """Store that the purchases match the refund in this state, and when: they may have been written.
 
         :raises DatabaseUnavailable: 500; they will be verified again.
         """
-        self._set_flag(refund, "purchasesVerified")
+        self._set_flag(refund, "purchasesVerified", self._changed_now)
 
-    def _set_flag(self, refund: RefundRecord, flag: str) -> None:
+    def _set_flag(self, refund: RefundRecord, flag: str, changes: Mapping[str, Any]) -> None:
         with database_timeout():
-            self._records.update_one({"_id": refund.id, **same_version(refund)}, {"$set": {flag: True}})
+            self._records.update_one(
+                {"_id": refund.id, **same_version(refund)}, {"$set": {flag: True}, **changes}
+            )
 
     def update_details(self, refund: RefundRecord, details: RefundDetails, *, actor: str) -> RefundRecord:
         """Store what else Stripe tells of a refund, if its record hasn't changed since it was read.

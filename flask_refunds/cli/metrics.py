@@ -22,7 +22,7 @@ _OUTCOMES = ("Month", "Refund rate", "Failed", "Canceled", "Mean time", "Median"
 
 @refunds_command("metrics")
 @range_options
-@click.option("--fresh", is_flag=True, help="Count the paid purchases of all days now.")
+@click.option("--fresh", is_flag=True, help="Count the purchases of all days now.")
 @as_json_option
 def metrics(since: datetime | None, until: datetime | None, fresh: bool, as_json: bool) -> None:
     """Print a refund report: by default for twelve months, until the end of the current one.

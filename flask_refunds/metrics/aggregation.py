@@ -76,7 +76,7 @@ class MetricsQuery:
 
         :param start: the start of the range; by default, twelve months before the end.
         :param end: the end, which isn't part of the range; by default, the end of the current month.
-        :param fresh: count everything now, also the paid purchases of earlier days.
+        :param fresh: count everything now, also the purchases of earlier days.
         :raises InvalidRequest: 400; the range ends before it starts, or is longer than ten years.
         :raises DatabaseUnavailable: 500; the report took longer than 15 s.
         """

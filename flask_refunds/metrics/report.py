@@ -91,7 +91,7 @@ class Period:
     refunded_purchases: int = 0
     """How many of them are refunded now."""
     purchases_as_of: datetime | None = None
-    """When the oldest part of the paid purchases was counted; ``None`` if all were counted now."""
+    """When the oldest part of the purchases was counted; ``None`` if all were counted now."""
 
     @property
     def refunds(self) -> int:
@@ -128,7 +128,7 @@ class Period:
     def add_purchases(self, paid: int, refunded: int, as_of: datetime | None) -> None:
         """Count purchases.
 
-        :param as_of: when the oldest part of the paid ones was counted.
+        :param as_of: when the oldest part of them was counted.
         """
         self.paid_purchases += paid
         self.refunded_purchases += refunded

@@ -46,6 +46,7 @@ _RECOUNT_AFTER = (timedelta(hours=1), timedelta(days=7))
 _MOST_MARKED = 2000
 """With more changed records than this, all purchases are counted."""
 
+_ALL_AT_ONCE = MAX_RANGE.days
 _STATE = {"_id": "state"}
 _ANY_DAY = {"_id": {"$gte": datetime(1, 1, 1, tzinfo=timezone.utc)}}
 _SETTLED = [status.value for status in RefundStatus if status.is_settled]
@@ -102,7 +103,7 @@ class StoredDays:
         if state is None:
             return [], {}
         query = {"_id": {"$gte": start, "$lte": end - DAY}}
-        stored: list[Day] = list(self._days.find(query, session=session))
+        stored: list[Day] = list(self._days.find(query, session=session, batch_size=_ALL_AT_ONCE))
         changed = self._find_changed(state["asOf"], session)
         exact = [each for each in stored if "refunds" in each and each["_id"] not in changed]
         marked = self._find_marked(state["asOf"], session)

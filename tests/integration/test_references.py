@@ -203,7 +203,7 @@ def test_foreign_payment_is_looked_up_once_and_only_by_a_checkout_shop(
 
 
 def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
-    shop: Shop, sandbox: StripeSandbox
+    shop: Shop, sandbox: StripeSandbox, log_records: Any
 ) -> None:
     held, payment = pay(sandbox, "session")
     sell(shop, held)
@@ -213,8 +213,9 @@ def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
         sandbox.dashboard_refund(each)
     sandbox.inject("key_forbidden", method="GET", path="/v1/checkout/sessions", times=None)
 
-    learn(shop, sandbox, "webhook")
-    learn(shop, sandbox, "reconcile")
+    for channel in ("webhook", "reconcile"):
+        learn(shop, sandbox, channel)
+        assert {"event": "stripe_request_failed", "code": "permission_denied"} in log_records()
 
     assert shop.status_of(purchase) == "refunded"
     assert {each["paymentIntent"] for each in shop.records()} == {known}
@@ -277,18 +278,18 @@ def test_session_without_a_payment_is_refused_and_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code"),
+    ("fault", "status", "code", "stripe_code"),
     [
-        ("request_lost", 503, "stripe_unavailable"),
-        ("rate_limited", 503, "stripe_rate_limited"),
-        ("key_forbidden", 500, "stripe_key_rejected"),
-        ("key_rejected", 500, "stripe_key_rejected"),
-        ("unreadable_response", 503, "stripe_unavailable"),
+        ("request_lost", 503, "stripe_unavailable", "connection_failed"),
+        ("rate_limited", 503, "stripe_rate_limited", "rate_limit"),
+        ("key_forbidden", 500, "stripe_key_rejected", "permission_denied"),
+        ("key_rejected", 500, "stripe_key_rejected", "authentication_failed"),
+        ("unreadable_response", 503, "stripe_unavailable", "unreadable_answer"),
     ],
 )
 @pytest.mark.parametrize("call", ["refund", "preview"])
 def test_reference_that_stripe_does_not_tell_refunds_nothing(
-    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str, call: str
+    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str, stripe_code: str, call: str
 ) -> None:
     held, payment = pay(sandbox, "session")
     purchase = sell(shop, held)
@@ -297,6 +298,8 @@ def test_reference_that_stripe_does_not_tell_refunds_nothing(
     answer = shop.refund(purchase) if call == "refund" else get(shop, f"/admin/refund/{purchase}")
 
     assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.json["stripeCode"] == stripe_code
+    assert "Nothing was refunded." in answer.json["error"]
     assert ("Checkout Sessions" in answer.json.get("hint", "")) == (fault == "key_forbidden")
     assert shop.records() == sandbox.refunds(payment) == []
     sandbox.clear_faults()

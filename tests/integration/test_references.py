@@ -300,10 +300,20 @@ def test_reference_that_stripe_does_not_tell_refunds_nothing(
     assert (answer.status_code, answer.json["code"]) == (status, code)
     assert answer.json["stripeCode"] == stripe_code
     assert "Nothing was refunded." in answer.json["error"]
-    assert ("Checkout Sessions" in answer.json.get("hint", "")) == (fault == "key_forbidden")
+    names_permission = "permission to read Checkout Sessions." in answer.json.get("hint", "")
+    assert names_permission == (fault == "key_forbidden")
     assert shop.records() == sandbox.refunds(payment) == []
     sandbox.clear_faults()
     assert shop.refund(purchase).status_code == 200
+
+
+def test_key_that_may_not_read_charges_refunds_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
+    held, payment = pay(sandbox, "charge")
+    sandbox.inject("key_forbidden", method="GET", path="/v1/charges/*")
+    answer = shop.refund(sell(shop, held))
+    assert (answer.status_code, answer.json["code"]) == (500, "stripe_key_rejected")
+    assert "permission to read Charges." in answer.json["hint"]
+    assert shop.records() == sandbox.refunds(payment) == []
 
 
 @kinds

@@ -332,14 +332,30 @@ def test_email_for_instructions_is_sent_without_reading_the_payment(
     assert [each.method for each in sandbox.requests] == ["POST"]
 
 
+@pytest.mark.parametrize("email", ["", None])
+def test_purchase_without_an_email_sends_none(
+    database_of_shop: Any, sandbox: StripeSandbox, email: str | None
+) -> None:
+    shop = make_shop(
+        database_of_shop,
+        sandbox,
+        REFUNDS_STRIPE_OPTIONS=lambda purchase: {"instructions_email": purchase["email"]},
+    )
+    assert shop.refund(shop.add_purchase(sandbox.create_payment(1999), email=email)).status_code == 200
+    assert "instructions_email" not in shop.records()[0]["request"]
+
+
 @pytest.mark.parametrize(
     "returned",
     [None, [], {"reason": "duplicate"}, {"reverse_transfer": "yes"}, {"instructions_email": 1}, "x"],
 )
-def test_invalid_options_refund_nothing(database_of_shop: Any, sandbox: StripeSandbox, returned: Any) -> None:
+def test_invalid_options_refund_nothing(
+    database_of_shop: Any, sandbox: StripeSandbox, caplog: pytest.LogCaptureFixture, returned: Any
+) -> None:
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=lambda purchase: returned)
     response = shop.refund(shop.add_purchase(sandbox.create_payment(1999)))
     assert (response.status_code, response.json["code"]) == (500, "configuration_error")
+    assert " REFUNDS_STRIPE_OPTIONS: returned a value that " in caplog.text
     assert shop.records() == sandbox.requests == []
 
 

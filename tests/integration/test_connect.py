@@ -332,6 +332,17 @@ def test_email_for_instructions_is_sent_without_reading_the_payment(
     assert [each.method for each in sandbox.requests] == ["POST"]
 
 
+def test_key_that_may_not_read_the_transfer_refunds_nothing(
+    database_of_shop: Any, sandbox: StripeSandbox
+) -> None:
+    shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS={"reverse_transfer": True})
+    sandbox.inject("key_forbidden", method="GET", path="/v1/payment_intents/*")
+    response = shop.refund(shop.add_purchase(sandbox.create_payment(1999)))
+    assert (response.status_code, response.json["code"]) == (500, "stripe_key_rejected")
+    assert "permission to read Payment Intents." in response.json["hint"]
+    assert shop.records() == []
+
+
 @pytest.mark.parametrize("email", ["", None])
 def test_purchase_without_an_email_sends_none(
     database_of_shop: Any, sandbox: StripeSandbox, email: str | None

@@ -79,14 +79,22 @@ def test_payment_of_the_platform_is_refunded_beside_them(shop: Shop, sandbox: St
     assert accounts(sandbox) == {None}
 
 
-@pytest.mark.parametrize("account", ["cus_secret", 42, ["acct_1"], "acct_1 "])
+@pytest.mark.parametrize(
+    ("account", "described"),
+    [
+        ("cus_secret", "holds cus_…"),
+        (42, "isn't text, but int"),
+        (["acct_1"], "isn't text, but list"),
+        ("acct_1 ", "holds acct_…"),
+    ],
+)
 def test_unusable_account_is_refused_naming_the_field(
-    shop: Shop, sandbox: StripeSandbox, account: Any
+    shop: Shop, sandbox: StripeSandbox, account: Any, described: str
 ) -> None:
     purchase = sell(shop, sandbox.create_payment(1999), account)
     for answer in (shop.refund(purchase), get(shop, f"/admin/refund/{purchase}")):
         assert (answer.status_code, answer.json["code"]) == (400, "payment_intent_missing")
-        assert answer.json["hint"].startswith("Its seller.account ")
+        assert answer.json["hint"].startswith(f"Its seller.account {described}")
         assert "secret" not in answer.text
     assert sandbox.requests == []
 
@@ -180,7 +188,11 @@ def test_event_about_a_recorded_refund_must_have_the_records_account(
     assert [each["status"] for each in shop.records()] == ["failed"]
 
 
-def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
+@pytest.mark.parametrize("fields", [FIELDS, {}])
+def test_event_of_an_unused_account_costs_no_request(
+    database_of_shop: Any, sandbox: StripeSandbox, fields: dict[str, str]
+) -> None:
+    shop = make_shop(database_of_shop, sandbox, REFUNDS_PURCHASE_FIELDS=fields)
     payment = sandbox.create_payment(1999, account=OTHER)
     sandbox.dashboard_refund(payment)
     for event in [*sandbox.events, *sandbox.thin_events]:

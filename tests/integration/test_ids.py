@@ -169,6 +169,9 @@ def test_collation_of_the_purchases_hides_none(shop: Shop, sandbox: StripeSandbo
     assert sorted(each["_id"] for page in pages for each in page) == sorted(["bought", *map(id_text, ids)])
     assert refund(shop, "bought").json["purchase"]["status"] == "refunded"
     assert len(refunded_ids(shop)) == 6
+    found = get_refunds(shop.app).purchases.find("bought")
+    assert found is not None
+    assert [each.id for each in found.refunds] == [f"{payment}:1"]
 
 
 def test_commands_take_and_show_ids_as_text(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -223,15 +226,18 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
     )
 
 
-def test_file_of_uuids_is_refunded(uuid_shop: Shop, sandbox: StripeSandbox, tmp_path: Path) -> None:
-    purchases = [uuid4() for _ in range(3)]
+def test_file_of_uuids_is_refunded(
+    uuid_shop: Shop, sandbox: StripeSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_refunds.storage.purchases._RESOLVED_AT_ONCE", 2)
+    purchases = [uuid4() for _ in range(5)]
     for each in purchases:
         buy(uuid_shop, sandbox, each)
     (tmp_path / "recall.txt").write_text("\n".join(map(str, [*purchases, uuid4()])))
     options = ("--yes", "--rate", "1000", "--output", "-")
     made = uuid_shop.flask("bulk", str(tmp_path / "recall.txt"), *options)
     results = {row["purchaseId"]: row["result"] for row in csv.DictReader(made.stdout.splitlines())}
-    assert sorted(results.values()) == ["not_found", "refunded", "refunded", "refunded"], made.output
+    assert sorted(results.values()) == ["not_found", *["refunded"] * 5], made.output
     assert all(results[str(each)] == "refunded" for each in purchases)
 
 
@@ -244,6 +250,16 @@ def test_legacy_uuid_is_found_without_a_codec_that_knows_its_byte_order(
     response = refund(shop, str(UUID_1))
     assert response.status_code == 200
     assert UUID(response.json["purchase"]["_id"]).bytes == bytes(stored)
+
+
+@pytest.mark.parametrize("order", LEGACY.values(), ids=LEGACY)
+def test_legacy_uuid_in_a_file_is_refunded(
+    shop: Shop, sandbox: StripeSandbox, tmp_path: Path, order: int
+) -> None:
+    buy(shop, sandbox, Binary.from_uuid(UUID_1, order))
+    (tmp_path / "recall.txt").write_text(str(UUID_1))
+    made = shop.flask("bulk", str(tmp_path / "recall.txt"), "--yes", "--output", "-")
+    assert [row["result"] for row in csv.DictReader(made.stdout.splitlines())] == ["refunded"], made.output
 
 
 def test_codec_with_a_byte_order_finds_no_uuid_of_another_one(mongo_uri: str, sandbox: StripeSandbox) -> None:

@@ -150,6 +150,26 @@ def test_two_purchases_of_one_payment_are_refunded_once_and_both_marked(
     assert [shop.status_of(each) for each in purchases] == ["completed"] * 2
 
 
+def test_refund_made_elsewhere_marks_no_purchase_of_another_payment(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(1999)
+    own, other = sell(shop, payment), sell(shop, sandbox.create_payment(700))
+    sandbox.dashboard_refund(payment)
+    learn(shop, sandbox, "reconcile")
+    assert [shop.status_of(each) for each in (own, other)] == ["refunded", "completed"]
+    assert [each["purchaseId"] for each in shop.records()[0]["marks"]] == [own]
+
+
+def test_refund_names_every_purchase_whose_reference_is_known(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchases = [sell(shop, refer(sandbox, each, payment)) for each in ("intent", "charge", "session")]
+    for each in purchases:
+        assert get(shop, f"/admin/refund/{each}").status_code == 200
+    named = shop.refund(purchases[2]).json["refund"]["purchaseIds"]
+    assert named == [str(each) for each in (purchases[2], *purchases[:2])]
+
+
 @pytest.mark.parametrize("kind", ["charge", "session"])
 def test_reconcile_marks_a_purchase_whose_reference_no_call_has_read(
     shop: Shop, sandbox: StripeSandbox, kind: str
@@ -192,6 +212,7 @@ def test_foreign_payment_is_looked_up_once_and_only_by_a_checkout_shop(
     def sessions_listed() -> int:
         return sum(it.path == "/v1/checkout/sessions" for it in sandbox.requests)
 
+    sell(shop, pay(sandbox, "charge")[0])
     sandbox.dashboard_refund(sandbox.create_payment(500))
     learn(shop, sandbox, "webhook")
     assert sessions_listed() == 0
@@ -438,6 +459,17 @@ def test_bulk_run_over_every_kind_plans_and_refunds_each_payment_once(
     assert sandbox.money_refunded(both) == 5000
     with shop.app.app_context():
         assert plan_bulk_refund("again", purchases).others == {Result.ALREADY_REFUNDED: 7}
+
+
+def test_bulk_plan_reads_no_known_reference_again(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchases = [sell(shop, pay(sandbox, kind)[0]) for kind in ("charge", "session")]
+    for each in purchases:
+        assert get(shop, f"/admin/refund/{each}").status_code == 200
+    before = len(sandbox.requests)
+    with shop.app.app_context():
+        assert plan_bulk_refund("all", purchases).refundable == 2
+    looked_up = [it.path for it in sandbox.requests[before:] if it.path.startswith("/v1/c")]
+    assert looked_up == []
 
 
 def test_export_names_the_payment(shop: Shop, sandbox: StripeSandbox) -> None:

@@ -155,6 +155,8 @@ def test_refund_made_elsewhere_marks_no_purchase_of_another_payment(
 ) -> None:
     payment = sandbox.create_payment(1999)
     own, other = sell(shop, payment), sell(shop, sandbox.create_payment(700))
+    completed = get_refunds(shop.app).purchases.find_completed([payment])
+    assert [each.purchase_id for each in completed] == [own]
     sandbox.dashboard_refund(payment)
     learn(shop, sandbox, "reconcile")
     assert [shop.status_of(each) for each in (own, other)] == ["refunded", "completed"]

@@ -294,6 +294,13 @@ def test_user_whose_type_matches_is_shown_if_two_have_the_same_text(shop: Shop) 
     assert [content["_id"] for _, content in shown] == ["41", "41", "8"]
 
 
+def test_purchase_without_a_user_is_found_by_no_user(shop: Shop) -> None:
+    shop.add_purchase(None, _id=1, user="41")
+    shop.add_purchase(None, _id=2, user=None)
+    [found] = get(shop, "/admin/all", user="41").json["purchases"]
+    assert found["_id"] == "1"
+
+
 def test_ids_of_user_and_content_are_text_where_they_are_not_populated(
     shop: Shop, sandbox: StripeSandbox
 ) -> None:

@@ -17,6 +17,7 @@ from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox
 from tests.integration.unfinished import reconcile
 from tests.integration.webhooks import SECRET, send
+from tests.log_records import LogRecords
 from tests.shop import Shop, make_app
 
 COMMENT = "The customer doesn't answer."
@@ -134,6 +135,7 @@ def test_only_a_refund_that_waits_for_the_customer_is_canceled(
     response = cancel(shop, f"{payment}:1")
     assert (response.status_code, response.json["code"]) == (400, "nothing_to_resolve")
     assert f"is {status}" in response.json["error"]
+    assert "waits for the customer (requires_action) can be canceled." in response.json["error"]
     assert (shop.records(), len(sandbox.requests)) == (before, count)
 
 
@@ -141,12 +143,22 @@ def test_only_a_refund_that_waits_for_the_customer_is_canceled(
 
 
 @pytest.mark.parametrize(
-    "fault", ["response_lost", "unreadable_response", "server_error_after", "wrong_object"]
+    ("fault", "code"),
+    [
+        ("response_lost", "connection_failed"),
+        ("unreadable_response", "unreadable_answer"),
+        ("server_error_after", "api_error"),
+        ("wrong_object", "unreadable_answer"),
+    ],
 )
-def test_lost_answer_is_read_at_stripe(shop: Shop, sandbox: StripeSandbox, fault: str) -> None:
+def test_lost_answer_is_read_at_stripe(
+    shop: Shop, sandbox: StripeSandbox, log_records: LogRecords, fault: str, code: str
+) -> None:
     payment, purchase = waiting(shop, sandbox)
     sandbox.inject(fault, method="POST", path="*/cancel")
     response = cancel(shop, f"{payment}:1")
+    logged = {"event": "stripe_request_failed", "refund_id": f"{payment}:1", "code": code}
+    assert [each for each in log_records() if each["event"] == "stripe_request_failed"] == [logged]
     assert (response.status_code, response.json["refund"]["status"]) == (200, "canceled")
     assert requests(sandbox)[-2:] == [("POST", "cancel"), ("GET", at_stripe(sandbox, payment))]
     assert shop.status_of(purchase) == "completed"
@@ -165,6 +177,7 @@ def test_unreachable_stripe_leaves_the_refund_waiting(shop: Shop, sandbox: Strip
     sandbox.inject("service_unavailable", method="POST", path="*/cancel", times=2)
     response = cancel(shop, f"{payment}:1")
     assert (response.status_code, response.json["code"]) == (503, "stripe_unavailable")
+    assert f"whether it canceled {payment}:1. Try again" in response.json["error"]
     assert statuses(shop) == ["requires_action"]
     assert cancel(shop, f"{payment}:1").status_code == 200
 
@@ -278,6 +291,7 @@ def test_refund_that_changed_since_it_was_read_is_not_canceled(shop: Shop, sandb
     with mock.patch.object(Ledger, "note_cancellation", note_late):
         response = cancel(shop, f"{payment}:1")
     assert (response.status_code, response.json["code"]) == (400, "nothing_to_resolve")
+    assert response.json["error"] == f"{payment}:1 has just changed. Look at it again."
     assert sandbox.refunds(payment)[0]["status"] == "requires_action"
 
 
@@ -350,6 +364,11 @@ def test_command_cancels_and_refuses(shop: Shop, sandbox: StripeSandbox) -> None
     result = shop.flask("cancel", f"{payment}:1", "--comment", COMMENT, "--actor", "ann")
     assert (result.exit_code, f"{payment}:1 is canceled." in result.output) == (0, True)
     assert shop.records()[0]["history"][-1]["actor"] == "cli:ann"
-    for refund_id, comment in ((f"{payment}:1", "x"), ("pi_1:1", "x"), (f"{payment}:1", " ")):
-        assert shop.flask("cancel", refund_id, "--comment", comment).exit_code == 2
+    for refund_id, comment, reason in (
+        (f"{payment}:1", "x", f"{payment}:1 is canceled."),
+        ("pi_1:1", "x", "There is no refund pi_1:1."),
+        (f"{payment}:1", " ", "comment"),
+    ):
+        refused = shop.flask("cancel", refund_id, "--comment", comment)
+        assert (refused.exit_code, reason in refused.output) == (2, True), refused.output
     assert COMMENT in shop.flask("show", f"{payment}:1").output

@@ -79,14 +79,22 @@ def test_payment_of_the_platform_is_refunded_beside_them(shop: Shop, sandbox: St
     assert accounts(sandbox) == {None}
 
 
-@pytest.mark.parametrize("account", ["cus_secret", 42, ["acct_1"], "acct_1 "])
+@pytest.mark.parametrize(
+    ("account", "described"),
+    [
+        ("cus_secret", "holds cus_…"),
+        (42, "isn't text, but int"),
+        (["acct_1"], "isn't text, but list"),
+        ("acct_1 ", "holds acct_…"),
+    ],
+)
 def test_unusable_account_is_refused_naming_the_field(
-    shop: Shop, sandbox: StripeSandbox, account: Any
+    shop: Shop, sandbox: StripeSandbox, account: Any, described: str
 ) -> None:
     purchase = sell(shop, sandbox.create_payment(1999), account)
     for answer in (shop.refund(purchase), get(shop, f"/admin/refund/{purchase}")):
         assert (answer.status_code, answer.json["code"]) == (400, "payment_intent_missing")
-        assert answer.json["hint"].startswith("Its seller.account ")
+        assert answer.json["hint"].startswith(f"Its seller.account {described}")
         assert "secret" not in answer.text
     assert sandbox.requests == []
 
@@ -180,7 +188,11 @@ def test_event_about_a_recorded_refund_must_have_the_records_account(
     assert [each["status"] for each in shop.records()] == ["failed"]
 
 
-def test_event_of_an_unused_account_costs_no_request(shop: Shop, sandbox: StripeSandbox) -> None:
+@pytest.mark.parametrize("fields", [FIELDS, {}])
+def test_event_of_an_unused_account_costs_no_request(
+    database_of_shop: Any, sandbox: StripeSandbox, fields: dict[str, str]
+) -> None:
+    shop = make_shop(database_of_shop, sandbox, REFUNDS_PURCHASE_FIELDS=fields)
     payment = sandbox.create_payment(1999, account=OTHER)
     sandbox.dashboard_refund(payment)
     for event in [*sandbox.events, *sandbox.thin_events]:
@@ -332,14 +344,41 @@ def test_email_for_instructions_is_sent_without_reading_the_payment(
     assert [each.method for each in sandbox.requests] == ["POST"]
 
 
+def test_key_that_may_not_read_the_transfer_refunds_nothing(
+    database_of_shop: Any, sandbox: StripeSandbox
+) -> None:
+    shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS={"reverse_transfer": True})
+    sandbox.inject("key_forbidden", method="GET", path="/v1/payment_intents/*")
+    response = shop.refund(shop.add_purchase(sandbox.create_payment(1999)))
+    assert (response.status_code, response.json["code"]) == (500, "stripe_key_rejected")
+    assert "permission to read Payment Intents." in response.json["hint"]
+    assert shop.records() == []
+
+
+@pytest.mark.parametrize("email", ["", None])
+def test_purchase_without_an_email_sends_none(
+    database_of_shop: Any, sandbox: StripeSandbox, email: str | None
+) -> None:
+    shop = make_shop(
+        database_of_shop,
+        sandbox,
+        REFUNDS_STRIPE_OPTIONS=lambda purchase: {"instructions_email": purchase["email"]},
+    )
+    assert shop.refund(shop.add_purchase(sandbox.create_payment(1999), email=email)).status_code == 200
+    assert "instructions_email" not in shop.records()[0]["request"]
+
+
 @pytest.mark.parametrize(
     "returned",
     [None, [], {"reason": "duplicate"}, {"reverse_transfer": "yes"}, {"instructions_email": 1}, "x"],
 )
-def test_invalid_options_refund_nothing(database_of_shop: Any, sandbox: StripeSandbox, returned: Any) -> None:
+def test_invalid_options_refund_nothing(
+    database_of_shop: Any, sandbox: StripeSandbox, caplog: pytest.LogCaptureFixture, returned: Any
+) -> None:
     shop = make_shop(database_of_shop, sandbox, REFUNDS_STRIPE_OPTIONS=lambda purchase: returned)
     response = shop.refund(shop.add_purchase(sandbox.create_payment(1999)))
     assert (response.status_code, response.json["code"]) == (500, "configuration_error")
+    assert " REFUNDS_STRIPE_OPTIONS: returned a value that " in caplog.text
     assert shop.records() == sandbox.requests == []
 
 

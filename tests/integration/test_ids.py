@@ -43,9 +43,12 @@ IDS = {
     "007": "007",
     "-0": "-0",
     "18446744073709551616": "18446744073709551616",
+    "9223372036854775808": "9223372036854775808",
+    "-9223372036854775809": "-9223372036854775809",
     "7": 7,
     "-3": -3,
     str(2**40): 2**40,
+    str(-(2**40)): -(2**40),
     "12": 12.0,
     str(UUID_1): Binary.from_uuid(UUID_1),
     "5D1C8F7A2B60" * 2: "5D1C8F7A2B60" * 2,
@@ -169,6 +172,9 @@ def test_collation_of_the_purchases_hides_none(shop: Shop, sandbox: StripeSandbo
     assert sorted(each["_id"] for page in pages for each in page) == sorted(["bought", *map(id_text, ids)])
     assert refund(shop, "bought").json["purchase"]["status"] == "refunded"
     assert len(refunded_ids(shop)) == 6
+    found = get_refunds(shop.app).purchases.find("bought")
+    assert found is not None
+    assert [each.id for each in found.refunds] == [f"{payment}:1"]
 
 
 def test_commands_take_and_show_ids_as_text(shop: Shop, sandbox: StripeSandbox) -> None:
@@ -223,15 +229,18 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
     )
 
 
-def test_file_of_uuids_is_refunded(uuid_shop: Shop, sandbox: StripeSandbox, tmp_path: Path) -> None:
-    purchases = [uuid4() for _ in range(3)]
+def test_file_of_uuids_is_refunded(
+    uuid_shop: Shop, sandbox: StripeSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_refunds.storage.purchases._RESOLVED_AT_ONCE", 2)
+    purchases = [uuid4() for _ in range(5)]
     for each in purchases:
         buy(uuid_shop, sandbox, each)
     (tmp_path / "recall.txt").write_text("\n".join(map(str, [*purchases, uuid4()])))
     options = ("--yes", "--rate", "1000", "--output", "-")
     made = uuid_shop.flask("bulk", str(tmp_path / "recall.txt"), *options)
     results = {row["purchaseId"]: row["result"] for row in csv.DictReader(made.stdout.splitlines())}
-    assert sorted(results.values()) == ["not_found", "refunded", "refunded", "refunded"], made.output
+    assert sorted(results.values()) == ["not_found", *["refunded"] * 5], made.output
     assert all(results[str(each)] == "refunded" for each in purchases)
 
 
@@ -244,6 +253,16 @@ def test_legacy_uuid_is_found_without_a_codec_that_knows_its_byte_order(
     response = refund(shop, str(UUID_1))
     assert response.status_code == 200
     assert UUID(response.json["purchase"]["_id"]).bytes == bytes(stored)
+
+
+@pytest.mark.parametrize("order", LEGACY.values(), ids=LEGACY)
+def test_legacy_uuid_in_a_file_is_refunded(
+    shop: Shop, sandbox: StripeSandbox, tmp_path: Path, order: int
+) -> None:
+    buy(shop, sandbox, Binary.from_uuid(UUID_1, order))
+    (tmp_path / "recall.txt").write_text(str(UUID_1))
+    made = shop.flask("bulk", str(tmp_path / "recall.txt"), "--yes", "--output", "-")
+    assert [row["result"] for row in csv.DictReader(made.stdout.splitlines())] == ["refunded"], made.output
 
 
 def test_codec_with_a_byte_order_finds_no_uuid_of_another_one(mongo_uri: str, sandbox: StripeSandbox) -> None:
@@ -273,6 +292,13 @@ def test_user_whose_type_matches_is_shown_if_two_have_the_same_text(shop: Shop) 
     shown = [(each["user"], each["content"]) for each in get(shop, "/admin/all").json["purchases"]][::-1]
     assert [(user["_id"], user["name"]) for user, _ in shown] == [("41", "Int"), ("41", "Text"), ("8", "8")]
     assert [content["_id"] for _, content in shown] == ["41", "41", "8"]
+
+
+def test_purchase_without_a_user_is_found_by_no_user(shop: Shop) -> None:
+    shop.add_purchase(None, _id=1, user="41")
+    shop.add_purchase(None, _id=2, user=None)
+    [found] = get(shop, "/admin/all", user="41").json["purchases"]
+    assert found["_id"] == "1"
 
 
 def test_ids_of_user_and_content_are_text_where_they_are_not_populated(

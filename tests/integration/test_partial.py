@@ -84,7 +84,9 @@ def test_amount_that_stripe_does_not_accept_in_this_currency_is_rejected(
     shop: Shop, sandbox: StripeSandbox, currency: str, amount: int
 ) -> None:
     purchase = shop.add_purchase(sandbox.create_payment(99_000, currency))
-    assert_error(refund(shop, purchase, amount, 99_000), 400, "invalid_request")
+    answer = refund(shop, purchase, amount, 99_000)
+    assert_error(answer, 400, "invalid_request")
+    assert answer.json["error"].startswith("amount must be a multiple of ")
     assert made(sandbox) == []
 
 
@@ -176,6 +178,7 @@ def test_call_after_a_lost_answer_continues_the_same_refund(
     bob = shop.headers(shop.add_user(role="admin"))
     other = shop.refund(purchase, json={"amount": 500, "refundable": AMOUNT}, headers=bob)
     assert_error(other, 409, "refund_in_progress")
+    assert other.json["refund"]["id"] == f"{payment}:1"
     assert_error(refund(shop, purchase, 400, AMOUNT), 409, "refund_in_progress")
     assert_error(shop.refund(purchase), 409, "refund_in_progress")
 
@@ -227,7 +230,9 @@ def test_equal_fields_are_ambiguous_if_the_same_amount_is_left_again(
     refund(shop, purchase, 500, AMOUNT - 500)
     sandbox.settle(elsewhere["id"], "failed")  # 24.99 are left again
 
-    assert_error(refund(shop, purchase, 500, AMOUNT - 500), 409, "refund_ambiguous")
+    ambiguous = refund(shop, purchase, 500, AMOUNT - 500)
+    assert_error(ambiguous, 409, "refund_ambiguous")
+    assert ambiguous.json["refund"]["id"] == f"{payment}:1"
     assert amounts(sandbox, payment) == [500]
     assert refund(shop, purchase, 500, AMOUNT - 500, 2).status_code == 200
     assert amounts(sandbox, payment) == [500, 500]
@@ -376,7 +381,9 @@ def test_closing_part_marks_only_the_named_purchase(shop: Shop, sandbox: StripeS
     assert [shop.status_of(each) for each in purchases] == ["refunded", *["completed"] * (cart - 1)]
     assert refund(shop, purchases[0], 500, AMOUNT, 1, markRefunded=True).json["replayed"] is True
     assert_error(shop.refund(purchases[0]), 400, "purchase_not_refundable")
-    assert_error(refund(shop, purchases[0], 5, AMOUNT - 500, 2), 400, "purchase_not_refundable")
+    refused = refund(shop, purchases[0], 5, AMOUNT - 500, 2)
+    assert_error(refused, 400, "purchase_not_refundable")
+    assert refused.json["refund"]["id"] == f"{payment}:1"
     assert amounts(sandbox, payment) == [500]
 
 
@@ -423,6 +430,14 @@ def test_pending_closing_part_marks_the_purchase_when_it_succeeds(shop: Shop, sa
     sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
     send(shop, sandbox.events[-1])
     assert shop.status_of(purchase) == "refunded"
+
+
+def test_part_of_a_purchase_that_only_the_app_marked_is_refused(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchase = shop.add_purchase(sandbox.create_payment(AMOUNT), status="refunded")
+    answer = refund(shop, purchase, 500, AMOUNT)
+    assert_error(answer, 400, "purchase_not_refundable")
+    assert answer.json.get("refund") is None
+    assert sandbox.requests == []
 
 
 def test_part_of_an_unknown_purchase_is_not_found(shop: Shop) -> None:
@@ -505,6 +520,31 @@ def settle(shop: Shop, sandbox: StripeSandbox, shown: Any, status: str) -> None:
     if sandbox.refund(shown["stripeRefundId"])["status"] != status:
         sandbox.settle(shown["stripeRefundId"], status)
         send(shop, sandbox.events[-1])
+
+
+def test_failed_part_on_a_connected_account_is_retried_there(database: Any, sandbox: StripeSandbox) -> None:
+    options = {"REFUNDS_PURCHASE_FIELDS": {"stripe_account": "seller.account"}}
+    shop = make_shop(database, sandbox, **options)
+    payment = sandbox.create_payment(AMOUNT, account=SELLER)
+    purchase = shop.add_purchase(payment, seller={"account": SELLER})
+    failed = refund(shop, purchase, 500, AMOUNT, 1).json["refund"]
+    sandbox.settle(failed["stripeRefundId"], "failed")
+    reconcile(shop, "--full")
+    before = len(sandbox.requests)
+    result = shop.flask("resolve", failed["id"], "--retry", "--comment", "by phone")
+    assert result.exit_code == 0, result.output
+    assert {each.account for each in sandbox.requests[before:]} == {SELLER}
+    assert amounts(sandbox, payment) == [500]
+
+
+def test_key_that_may_not_read_payments_refunds_no_part(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(AMOUNT)
+    purchase = shop.add_purchase(payment)
+    sandbox.inject("key_forbidden", method="GET", path="/v1/payment_intents/*")
+    answer = refund(shop, purchase, 500, AMOUNT)
+    assert_error(answer, 500, "stripe_key_rejected")
+    assert "permission to read Payment Intents" in answer.json["hint"]
+    assert shop.records() == sandbox.refunds(payment) == []
 
 
 @pytest.mark.parametrize("kind", ["charge", "session"])

@@ -246,6 +246,9 @@ def test_retry_of_a_part_refunds_that_part_again(shop: Shop, sandbox: StripeSand
     assert refunds.ledger.get(failed.id).review is None
     assert shop.status_of(purchase) == "refunded"
     assert refunds.ledger.get(other.id).amount == 300
+    part = refunds.ledger.get(f"{payment}:3").part
+    assert part is not None
+    assert (part.amount, part.refundable, part.number, part.mark_refunded) == (500, AMOUNT - 300, 3, True)
 
 
 def test_retry_of_a_part_that_no_longer_fits_is_refused(shop: Shop, sandbox: StripeSandbox) -> None:

@@ -150,6 +150,28 @@ def test_two_purchases_of_one_payment_are_refunded_once_and_both_marked(
     assert [shop.status_of(each) for each in purchases] == ["completed"] * 2
 
 
+def test_refund_made_elsewhere_marks_no_purchase_of_another_payment(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(1999)
+    own, other = sell(shop, payment), sell(shop, sandbox.create_payment(700))
+    completed = get_refunds(shop.app).purchases.find_completed([payment])
+    assert [each.purchase_id for each in completed] == [own]
+    sandbox.dashboard_refund(payment)
+    learn(shop, sandbox, "reconcile")
+    assert [shop.status_of(each) for each in (own, other)] == ["refunded", "completed"]
+    assert [each["purchaseId"] for each in shop.records()[0]["marks"]] == [own]
+
+
+def test_refund_names_every_purchase_whose_reference_is_known(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(1999)
+    purchases = [sell(shop, refer(sandbox, each, payment)) for each in ("intent", "charge", "session")]
+    for each in purchases:
+        assert get(shop, f"/admin/refund/{each}").status_code == 200
+    named = shop.refund(purchases[2]).json["refund"]["purchaseIds"]
+    assert named == [str(each) for each in (purchases[2], *purchases[:2])]
+
+
 @pytest.mark.parametrize("kind", ["charge", "session"])
 def test_reconcile_marks_a_purchase_whose_reference_no_call_has_read(
     shop: Shop, sandbox: StripeSandbox, kind: str
@@ -192,6 +214,7 @@ def test_foreign_payment_is_looked_up_once_and_only_by_a_checkout_shop(
     def sessions_listed() -> int:
         return sum(it.path == "/v1/checkout/sessions" for it in sandbox.requests)
 
+    sell(shop, pay(sandbox, "charge")[0])
     sandbox.dashboard_refund(sandbox.create_payment(500))
     learn(shop, sandbox, "webhook")
     assert sessions_listed() == 0
@@ -203,7 +226,7 @@ def test_foreign_payment_is_looked_up_once_and_only_by_a_checkout_shop(
 
 
 def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
-    shop: Shop, sandbox: StripeSandbox
+    shop: Shop, sandbox: StripeSandbox, log_records: Any
 ) -> None:
     held, payment = pay(sandbox, "session")
     sell(shop, held)
@@ -213,8 +236,9 @@ def test_key_that_may_not_read_sessions_does_not_stop_events_and_passes(
         sandbox.dashboard_refund(each)
     sandbox.inject("key_forbidden", method="GET", path="/v1/checkout/sessions", times=None)
 
-    learn(shop, sandbox, "webhook")
-    learn(shop, sandbox, "reconcile")
+    for channel in ("webhook", "reconcile"):
+        learn(shop, sandbox, channel)
+        assert {"event": "stripe_request_failed", "code": "permission_denied"} in log_records()
 
     assert shop.status_of(purchase) == "refunded"
     assert {each["paymentIntent"] for each in shop.records()} == {known}
@@ -277,18 +301,18 @@ def test_session_without_a_payment_is_refused_and_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code"),
+    ("fault", "status", "code", "stripe_code"),
     [
-        ("request_lost", 503, "stripe_unavailable"),
-        ("rate_limited", 503, "stripe_rate_limited"),
-        ("key_forbidden", 500, "stripe_key_rejected"),
-        ("key_rejected", 500, "stripe_key_rejected"),
-        ("unreadable_response", 503, "stripe_unavailable"),
+        ("request_lost", 503, "stripe_unavailable", "connection_failed"),
+        ("rate_limited", 503, "stripe_rate_limited", "rate_limit"),
+        ("key_forbidden", 500, "stripe_key_rejected", "permission_denied"),
+        ("key_rejected", 500, "stripe_key_rejected", "authentication_failed"),
+        ("unreadable_response", 503, "stripe_unavailable", "unreadable_answer"),
     ],
 )
 @pytest.mark.parametrize("call", ["refund", "preview"])
 def test_reference_that_stripe_does_not_tell_refunds_nothing(
-    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str, call: str
+    shop: Shop, sandbox: StripeSandbox, fault: str, status: int, code: str, stripe_code: str, call: str
 ) -> None:
     held, payment = pay(sandbox, "session")
     purchase = sell(shop, held)
@@ -297,10 +321,22 @@ def test_reference_that_stripe_does_not_tell_refunds_nothing(
     answer = shop.refund(purchase) if call == "refund" else get(shop, f"/admin/refund/{purchase}")
 
     assert (answer.status_code, answer.json["code"]) == (status, code)
-    assert ("Checkout Sessions" in answer.json.get("hint", "")) == (fault == "key_forbidden")
+    assert answer.json["stripeCode"] == stripe_code
+    assert "Nothing was refunded." in answer.json["error"]
+    names_permission = "permission to read Checkout Sessions." in answer.json.get("hint", "")
+    assert names_permission == (fault == "key_forbidden")
     assert shop.records() == sandbox.refunds(payment) == []
     sandbox.clear_faults()
     assert shop.refund(purchase).status_code == 200
+
+
+def test_key_that_may_not_read_charges_refunds_nothing(shop: Shop, sandbox: StripeSandbox) -> None:
+    held, payment = pay(sandbox, "charge")
+    sandbox.inject("key_forbidden", method="GET", path="/v1/charges/*")
+    answer = shop.refund(sell(shop, held))
+    assert (answer.status_code, answer.json["code"]) == (500, "stripe_key_rejected")
+    assert "permission to read Charges." in answer.json["hint"]
+    assert shop.records() == sandbox.refunds(payment) == []
 
 
 @kinds
@@ -425,6 +461,17 @@ def test_bulk_run_over_every_kind_plans_and_refunds_each_payment_once(
     assert sandbox.money_refunded(both) == 5000
     with shop.app.app_context():
         assert plan_bulk_refund("again", purchases).others == {Result.ALREADY_REFUNDED: 7}
+
+
+def test_bulk_plan_reads_no_known_reference_again(shop: Shop, sandbox: StripeSandbox) -> None:
+    purchases = [sell(shop, pay(sandbox, kind)[0]) for kind in ("charge", "session")]
+    for each in purchases:
+        assert get(shop, f"/admin/refund/{each}").status_code == 200
+    before = len(sandbox.requests)
+    with shop.app.app_context():
+        assert plan_bulk_refund("all", purchases).refundable == 2
+    looked_up = [it.path for it in sandbox.requests[before:] if it.path.startswith("/v1/c")]
+    assert looked_up == []
 
 
 def test_export_names_the_payment(shop: Shop, sandbox: StripeSandbox) -> None:

@@ -156,6 +156,7 @@ def test_answer_record_and_log_keep_the_code_and_say_what_to_do(
     body = response.json
     assert (response.status_code, body["code"], body["stripeCode"]) == case[:3]
     assert case.says in body.get("hint", body["error"])
+    assert (body["error"] == "Refund failed") == (case.code in ("refund_failed", "payment_unknown"))
     [record] = [each for each in shop.records() if each["source"] != "external"]
     failures = record["failure"]["code"], record["history"][-1]["failureCode"]
     assert failures == (case.stripe_code, case.stripe_code)
@@ -183,6 +184,7 @@ def test_preview_has_the_same_error(
     shown = {name: response.json.get(name) for name in ("code", "stripeCode", "hint")}
     assert shown == {name: refused.get(name) for name in shown}
     assert (response.status_code, response.json["code"]) == case[:2]
+    assert response.json["error"].startswith("Stripe doesn't know") == (case.code == "payment_unknown")
     logged = [each["stripe_code"] for each in log_records() if each["event"] == "request_failed"]
     assert logged == [case.stripe_code] * (2 if case.status >= 500 else 0)
 

@@ -66,6 +66,8 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.trace: list[Any] = []
+        self._accepted: set[str] = set()
+        """The events that the shop has accepted since all faults were over."""
 
     @initialize(
         limit=st.booleans(),
@@ -447,14 +449,16 @@ class History(RuleBasedStateMachine):
             self._come_to_rest("unattended")
             self.unhide()
         self._come_to_rest("unattended", "lost", "doubled")
-        for refund_id, status in world.unreadable.items():
-            if world.sandbox.refund(refund_id)["status"] not in oracle.KNOWN:
-                world.sandbox.set_refund(refund_id, status=status)
-        world.unreadable.clear()
-        world.observe()
-        self._come_to_rest("unattended", "lost", "doubled")
-        world.blocked.clear()
-        self._come_to_rest()
+        if world.unreadable:
+            for refund_id, status in world.unreadable.items():
+                if world.sandbox.refund(refund_id)["status"] not in oracle.KNOWN:
+                    world.sandbox.set_refund(refund_id, status=status)
+            world.unreadable.clear()
+            world.observe()
+            self._come_to_rest("unattended", "lost", "doubled")
+        if world.blocked:
+            world.blocked.clear()
+            self._come_to_rest()
         if any(
             each["status"] == "processing" and not each["review"]
             for payment in world.payments
@@ -467,13 +471,22 @@ class History(RuleBasedStateMachine):
         """Reconcile until nothing changes. Promises of these kinds hold already then."""
         self.world.advance(LEASE_EXPIRED_SECONDS)
         if self.world.webhooks:
-            for event in self.world.sandbox.events:
-                answer = self.world.deliver(event)
-                assert answer is not None
-                if not (self.world.hidden or self.world.unreadable):
-                    assert answer.status_code == 200, (event["type"], answer.text)
+            self._deliver_rest()
         for _ in range(2):
             self.world.reconcile(full=True)
             self.world.advance(61)
-        broken = [each for each in self.world.broken_promises(at_the_end=True) if each[0] in kinds]
-        assert not broken, broken
+        if kinds:
+            broken = self.world.broken_promises(at_the_end=True)
+            assert not [each for each in broken if each[0] in kinds], broken
+
+    def _deliver_rest(self) -> None:
+        """Deliver every event until the shop accepts it, as Stripe does. It may have been delivered before."""
+        for event in self.world.sandbox.events:
+            if event["id"] in self._accepted:
+                continue
+            answer = self.world.deliver(event)
+            assert answer is not None
+            if answer.status_code == 200:
+                self._accepted.add(event["id"])
+            elif not (self.world.hidden or self.world.unreadable):
+                raise AssertionError((event["type"], answer.text))

@@ -7,18 +7,20 @@ the oracle. It judges nothing itself.
 from __future__ import annotations
 
 import contextvars
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from unittest import mock
 
 import mongomock
 import mongomock.collection
 import pymongo.collection
+from flask import Flask
 from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 from werkzeug.test import TestResponse
 
@@ -134,7 +136,7 @@ class World:
 
     def _open_process(self) -> Shop:
         options = {"STRIPE_WEBHOOK_SECRET": SECRET, "REFUNDS_ALLOW_PARTIAL": True}
-        app = make_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
+        app = _open_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
         shop = Shop(app, self.db)
         extension.get_refunds(app)
         return shop
@@ -229,7 +231,7 @@ class World:
 
     def change(self, by: Any, before: Any, after: Any, payment: Any) -> oracle.Change:
         """Return a change of a purchase, with what was so at Stripe at that moment."""
-        refunds = [each for each in self.refunds if each["payment_intent"] == payment]
+        refunds = self.refunds_of(payment) if payment in self.payments else []
         return oracle.Change(
             by,
             before,
@@ -274,8 +276,11 @@ class World:
     @property
     def refunds(self) -> list[Mapping[str, Any]]:
         """Every refund at Stripe of a payment of this world, oldest first."""
-        found = [each for payment in self.payments for each in self.sandbox.refunds(payment)]
-        return [each for each in found if each["id"] not in self._releases]
+        return [each for payment in self.payments for each in self.refunds_of(payment)]
+
+    def refunds_of(self, payment: str) -> list[Mapping[str, Any]]:
+        """Every refund at Stripe of one payment, oldest first."""
+        return [each for each in self.sandbox.refunds(payment) if each["id"] not in self._releases]
 
     # Calls of the library
 
@@ -437,7 +442,7 @@ class World:
         return oracle.Payment(
             payment,
             self._captured(payment),
-            [self._describe_refund(each) for each in self.refunds if each["payment_intent"] == payment],
+            [self._describe_refund(each) for each in self.refunds_of(payment)],
             [
                 oracle.Purchase(
                     str(key), it.status, it.payment, it.first_status, it.changes, key in self.blocked
@@ -457,7 +462,7 @@ class World:
     def facts(self, payment: str) -> Any:
         """Return everything that a person's decision about a payment can depend on."""
         fields = ("id", "status", "amount", "pending_reason", "failure_reason")
-        refunds = [tuple(map(each.get, fields)) for each in self.refunds if each["payment_intent"] == payment]
+        refunds = [tuple(map(each.get, fields)) for each in self.refunds_of(payment)]
         purchases = [
             (key, it.status, it.payment, key in self.blocked)
             for key, it in self.journals.items()
@@ -497,6 +502,20 @@ class World:
                 for kind, seen in oracle.broken_promises(described, at_the_end=at_the_end)
             ]
         return found
+
+
+@cache
+def _app_without_config() -> Flask:
+    return make_app()
+
+
+def _open_app(**config: Any) -> Flask:
+    """Return an app of its own. Only its routes, which take long to compile, are those of all the others."""
+    app = copy.copy(_app_without_config())
+    app.extensions = {}
+    app.config = copy.copy(app.config)
+    app.config.update(config)
+    return app
 
 
 def _is_mongomock(database: Any) -> bool:

@@ -480,7 +480,7 @@ class History(RuleBasedStateMachine):
             assert not [each for each in broken if each[0] in kinds], broken
 
     def _deliver_rest(self) -> None:
-        """Deliver every event until the shop accepts it, as Stripe does. It may have been delivered before."""
+        """Deliver every event until the shop accepts it. It may have accepted it before."""
         for event in self.world.sandbox.events:
             if event["id"] in self._accepted:
                 continue

@@ -7,20 +7,18 @@ the oracle. It judges nothing itself.
 from __future__ import annotations
 
 import contextvars
-import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import mongomock
 import mongomock.collection
 import pymongo.collection
-from flask import Flask
 from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 from werkzeug.test import TestResponse
 
@@ -46,7 +44,7 @@ from tests.faults.in_process import (
     take_step,
 )
 from tests.faults.operators import Operators
-from tests.shop import Shop, make_app
+from tests.shop import Shop, open_app
 
 SECRET = "whsec_of_the_histories_0123456789"
 SIGNALS = (refund_pending, refund_succeeded, refund_failed, refund_needs_review)
@@ -136,7 +134,7 @@ class World:
 
     def _open_process(self) -> Shop:
         options = {"STRIPE_WEBHOOK_SECRET": SECRET, "REFUNDS_ALLOW_PARTIAL": True}
-        app = _open_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
+        app = open_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
         shop = Shop(app, self.db)
         extension.get_refunds(app)
         return shop
@@ -502,20 +500,6 @@ class World:
                 for kind, seen in oracle.broken_promises(described, at_the_end=at_the_end)
             ]
         return found
-
-
-@cache
-def _app_without_config() -> Flask:
-    return make_app()
-
-
-def _open_app(**config: Any) -> Flask:
-    """Return an app of its own. Only its routes, which take long to compile, are those of all the others."""
-    app = copy.copy(_app_without_config())
-    app.extensions = {}
-    app.config = copy.copy(app.config)
-    app.config.update(config)
-    return app
 
 
 def _is_mongomock(database: Any) -> bool:

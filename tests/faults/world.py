@@ -280,6 +280,11 @@ class World:
         """Every refund at Stripe of one payment, oldest first."""
         return [each for each in self.sandbox.refunds(payment) if each["id"] not in self._releases]
 
+    def status_at_stripe(self, stripe_refund_id: str | None) -> Any:
+        """Return the status that a refund has at Stripe, whatever it shows, or ``None``."""
+        statuses = {each["id"]: each["status"] for each in self.refunds}
+        return self.unreadable.get(stripe_refund_id or "", statuses.get(stripe_refund_id))
+
     # Calls of the library
 
     def refund(
@@ -453,6 +458,7 @@ class World:
             frozenset(self.seen),
             payment in self.hidden,
             [each for each in self.operators.decisions if each.payment == payment],
+            [each for each in self.operators.cancellations if each.payment == payment],
             self.parts[payment],
             self.sandbox.charge(payment)["disputed"],
         )
@@ -523,11 +529,27 @@ def _return_everything(world: World, other: Shop) -> None:
             world.sandbox.settle(each["id"], "failed", "unknown")
 
 
+def _end_waiting(world: World, other: Shop, status: str) -> None:
+    for each in world.refunds:
+        if each["status"] == "requires_action":
+            world.sandbox.settle(each["id"], status)
+
+
+def _deliver_everything(world: World, other: Shop) -> None:
+    if world.webhooks:
+        for event in world.events():
+            world.deliver(event)
+
+
 OTHERS: Mapping[str, Callable[[World, Shop], None]] = {
     "nothing": lambda world, other: None,
     "reconcile": lambda world, other: world.reconcile(shop=other),
     "refund": _refund_everything,
     "dashboard": _refund_in_dashboard,
     "bank": _return_everything,
+    "customer": partial(_end_waiting, status="succeeded"),
+    "support cancels": partial(_end_waiting, status="canceled"),
+    "webhook": _deliver_everything,
 }
-"""Who acts while a process is suspended: another process, another admin, support, or a bank."""
+"""Who acts while a process is suspended: another process, another admin, support, a bank, customers whose
+refund waits for them, or Stripe."""

@@ -111,7 +111,7 @@ class Cancellation:
     shown_as: str
     """The refund's status in the list that the person saw."""
     has_canceled: bool
-    """Whether Stripe canceled it during the call, in which nobody else acted, or the answer says so."""
+    """Whether Stripe canceled it during the call, in which no one else acted, or the answer says so."""
 
 
 @dataclass(frozen=True)
@@ -520,7 +520,7 @@ def cancellation_is_true(
 ) -> Broken:
     """Who cancels a refund is told what came of it. The call makes no refund, and only a waiting one ends.
 
-    :param before: the payment before the call. Nobody else has acted since.
+    :param before: the payment before the call. No one else has acted since.
     :param in_order: whether nothing at Stripe or in the database failed or was hidden during the call.
     """
     statuses = {it.id: it.status for it in before.refunds}

@@ -429,6 +429,8 @@ class World:
             if refund["status"] == "succeeded" and "succeeded" not in self._ever[refund["id"]]:
                 self._captured_at[refund["payment_intent"]] = self._captured(refund["payment_intent"])
             self._ever[refund["id"]].add(refund["status"])
+            if refund["status"] in oracle.KNOWN:
+                self.unreadable.pop(refund["id"], None)  # it has got another status since
         for document in list(self.db.purchases.find({}, {"status": 1, "stripePaymentIntentId": 1})):
             journal = self.journals[document["_id"]]
             if document["status"] != journal.status:

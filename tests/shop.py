@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from datetime import datetime, timezone
+from functools import cache
 from typing import Any
 
 from bson import ObjectId
@@ -46,6 +48,20 @@ def _build_app(overrides: dict[str, Any]) -> Flask:
     app = Flask("shop")
     app.config.update(make_config(**overrides))
     app.register_blueprint(refunds_bp)
+    return app
+
+
+@cache
+def _app_without_config() -> Flask:
+    return make_app()
+
+
+def open_app(**overrides: Any) -> Flask:
+    """Return an app like :func:`make_app` in less time. All of them share their compiled routes."""
+    app = copy.copy(_app_without_config())
+    app.extensions = {}
+    app.config = copy.copy(app.config)
+    app.config.update(overrides)
     return app
 
 

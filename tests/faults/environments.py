@@ -30,7 +30,7 @@ from flask_refunds.stripe_client import gateway
 from flask_refunds.testing import StripeSandbox, signed_event
 from tests.faults.invariants import Violation, find_violations
 from tests.mongod import Mongod, find_mongod
-from tests.shop import Shop, make_app
+from tests.shop import Shop, open_app
 
 SECRET = "whsec_of_the_fault_experiments_0123"
 WEBHOOK_PATH = "/api/payments/webhook/refunds"
@@ -121,7 +121,7 @@ def record_signals(app: Flask, database: Any) -> None:
 def make_shop_app(database: Any, sandbox_url: str, **overrides: Any) -> Flask:
     """Return a shop's app with a webhook."""
     config = {"REFUNDS_MONGO": database, "STRIPE_API_BASE": sandbox_url, "STRIPE_WEBHOOK_SECRET": SECRET}
-    return make_app(**config | {"REFUNDS_ALLOW_PARTIAL": True} | overrides)
+    return open_app(**config | {"REFUNDS_ALLOW_PARTIAL": True} | overrides)
 
 
 class Environment:

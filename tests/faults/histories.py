@@ -8,7 +8,7 @@ will make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
@@ -33,6 +33,7 @@ WAIT_SECONDS = (61, 2 * 3600, 22 * 3600, 25 * 3600, 8 * 24 * 3600)
 AMOUNTS = (700, 1999, 50_00)
 BULK_RUNS = ("recall", "closing-sale")
 FAILURE_REASONS = ("expired_or_canceled_card", "insufficient_funds", "unknown")
+PASTS = ("nothing", "returned", "unknown", "refused", "low balance", "too much", "waiting")
 CLOCK_ERRORS = (0, -10 * 24 * 3600, -2 * 3600, 3600, 26 * 3600)
 API_VERSIONS = (API_VERSION, LAST_WITH_RELEASES)
 LEASE_EXPIRED_SECONDS = 400
@@ -52,6 +53,7 @@ _failures_of_passes = _failures | st.builds(
 _bodies = st.sampled_from(
     (None, {}, {"reason": "duplicate"}, {"reason": "requested_by_customer", "note": "$5 back, as agreed."})
 )
+_cancel_faults = st.none() | st.sampled_from(sorted(set(Fault) - FORCED_STATUSES))
 _processes = st.sampled_from(("web", "web", "worker"))
 
 
@@ -66,18 +68,20 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.trace: list[Any] = []
+        self._accepted: set[str] = set()
+        """The events that the shop has accepted since all faults were over."""
 
     @initialize(
         limit=st.booleans(),
         webhooks=st.booleans(),
         card=st.sampled_from(CARDS),
         version=st.sampled_from(API_VERSIONS),
-        past=st.sampled_from(("nothing", "returned", "unknown", "refused", "low balance", "too much")),
+        past=st.sampled_from(PASTS),
     )
     def open_shop(self, limit: bool, webhooks: bool, card: str, version: str, past: str = "nothing") -> None:
         """Open a shop.
 
-        :param past: what happened to an earlier refund, so that it needs review.
+        :param past: what happened to an earlier refund, so that it needs review or waits for the customer.
         """
         self.world = World(limit=limit, webhooks=webhooks, api_version=version, database=self.database())
         if past != "nothing":
@@ -88,6 +92,8 @@ class History(RuleBasedStateMachine):
     def _have_past(self, past: str) -> None:
         if past == "unknown":
             self.inject(fault=Fault.REQUEST_LOST, times=4, creating=True)
+        elif past == "waiting":
+            self.inject(fault=Fault.REQUIRES_ACTION, times=1, creating=True)
         elif past == "refused":
             self.refuse_updates(index=1, refusal="validator")
         self.refund(0, None, None, "web")
@@ -193,6 +199,57 @@ class History(RuleBasedStateMachine):
                 is_denied = checks and decision != "dismiss" and self._is_live(payment, shown["id"])
                 if shown["review"] and not is_denied:
                     self.world.operators.resolve(shown, decision, checked=checks, failure=failure)
+
+    @rule(index=_indexes, fault=_cancel_faults, failure=_failures, process=_processes)
+    def cancel_waiting_refund(
+        self, index: int, fault: Fault | None, failure: CallFailure | None, process: str
+    ) -> None:
+        """Cancel a refund that waits for the customer. If none does, a bank first lets one wait."""
+        if not self._listed("requires_action"):
+            self.settle(index=index, status="requires_action", reason="unknown")
+            self.reconcile(failure=None, process="web", full=False)
+        self._cancel(self._listed("requires_action"), index, fault, failure, process)
+
+    @rule(index=_indexes, fault=_cancel_faults, failure=_failures, process=_processes)
+    def cancel_any_refund(
+        self, index: int, fault: Fault | None, failure: CallFailure | None, process: str
+    ) -> None:
+        """Try to cancel a refund of any status."""
+        self._cancel(self._listed(), index, fault, failure, process)
+
+    def _cancel(
+        self,
+        shown: Sequence[Mapping[str, Any]],
+        index: int,
+        fault: Fault | None,
+        failure: CallFailure | None,
+        process: str,
+    ) -> None:
+        if not shown:
+            return
+        world = self.world
+        chosen = shown[index % len(shown)]
+        injected = fault and world.sandbox.inject(fault, path="/v1/refunds/*/cancel")
+        before, in_order = world.describe(chosen["paymentIntent"]), failure is None and world.is_in_order
+        answer = world.operators.cancel(chosen, failure, getattr(world, process))
+        if injected:
+            injected.remove()
+        if answer is None:
+            return
+        after = world.describe(chosen["paymentIntent"])
+        if failure is not None and failure.kind == SUSPENDED:
+            before = after  # who changed something meanwhile isn't known
+        call, shown_answer = world.operators.cancellations[-1], answer.get_json()
+        wrong = list(
+            oracle.cancellation_is_true(
+                call, answer.status_code, shown_answer, before, after, in_order=in_order
+            )
+        )
+        assert not wrong, (wrong, answer.status_code, shown_answer)
+
+    def _listed(self, status: str | None = None) -> list[Mapping[str, Any]]:
+        listed = [each for payment in self.world.payments for each in self.world.list_refunds(payment)]
+        return [each for each in listed if status in (None, each["status"])]
 
     def _is_live(self, payment: str, refund_id: str) -> bool:
         return self.world.operators.is_live(payment, refund_id)
@@ -447,14 +504,16 @@ class History(RuleBasedStateMachine):
             self._come_to_rest("unattended")
             self.unhide()
         self._come_to_rest("unattended", "lost", "doubled")
-        for refund_id, status in world.unreadable.items():
-            if world.sandbox.refund(refund_id)["status"] not in oracle.KNOWN:
-                world.sandbox.set_refund(refund_id, status=status)
-        world.unreadable.clear()
-        world.observe()
-        self._come_to_rest("unattended", "lost", "doubled")
-        world.blocked.clear()
-        self._come_to_rest()
+        if world.unreadable:
+            for refund_id, status in world.unreadable.items():
+                if world.sandbox.refund(refund_id)["status"] not in oracle.KNOWN:
+                    world.sandbox.set_refund(refund_id, status=status)
+            world.unreadable.clear()
+            world.observe()
+            self._come_to_rest("unattended", "lost", "doubled")
+        if world.blocked:
+            world.blocked.clear()
+            self._come_to_rest()
         if any(
             each["status"] == "processing" and not each["review"]
             for payment in world.payments
@@ -467,13 +526,22 @@ class History(RuleBasedStateMachine):
         """Reconcile until nothing changes. Promises of these kinds hold already then."""
         self.world.advance(LEASE_EXPIRED_SECONDS)
         if self.world.webhooks:
-            for event in self.world.sandbox.events:
-                answer = self.world.deliver(event)
-                assert answer is not None
-                if not (self.world.hidden or self.world.unreadable):
-                    assert answer.status_code == 200, (event["type"], answer.text)
+            self._deliver_rest()
         for _ in range(2):
             self.world.reconcile(full=True)
             self.world.advance(61)
-        broken = [each for each in self.world.broken_promises(at_the_end=True) if each[0] in kinds]
-        assert not broken, broken
+        if kinds:
+            broken = self.world.broken_promises(at_the_end=True)
+            assert not [each for each in broken if each[0] in kinds], broken
+
+    def _deliver_rest(self) -> None:
+        """Deliver every event until the shop accepts it. It may have accepted it before."""
+        for event in self.world.sandbox.events:
+            if event["id"] in self._accepted:
+                continue
+            answer = self.world.deliver(event)
+            assert answer is not None
+            if answer.status_code == 200:
+                self._accepted.add(event["id"])
+            elif not (self.world.hidden or self.world.unreadable):
+                raise AssertionError((event["type"], answer.text))

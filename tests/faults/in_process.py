@@ -270,6 +270,7 @@ def in_process() -> Iterator[None]:
             (runner, "secrets", SimpleNamespace(randbelow=lambda limit: 0)),
             (WorkerPool, "results", _work_in_one_thread),
             (Deadline, "after", lambda seconds: Deadline(clock.elapsed() + seconds, clock.elapsed)),
+            (mongomock.collection, "_copy_field", _copy_value),
             (server_clock, "is_server", lambda database: True),
             (extension, "ServerClock", lambda database: ServerClock(clock, clock.elapsed)),
         ):
@@ -277,6 +278,15 @@ def in_process() -> Iterator[None]:
         for collection, name in product(collections, _OPERATIONS):
             patches.enter_context(mock.patch.object(collection, name, _as_step(getattr(collection, name))))
         yield
+
+
+def _copy_value(value: Any, container: type) -> Any:
+    """Copy a part of a document. mongomock copies each immutable value too, which takes long."""
+    if isinstance(value, dict):
+        return container((key, _copy_value(item, container)) for key, item in value.items())
+    if isinstance(value, list):
+        return [_copy_value(item, container) for item in value]
+    return value
 
 
 def _as_step(operation: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from werkzeug.test import TestResponse
+
 from flask_refunds import extension
 from flask_refunds.bulk import BulkPlan
 from flask_refunds.core.resolution import Person
@@ -38,6 +40,7 @@ class Backup:
     journals: Mapping[Any, Journal]
     seen: frozenset[tuple[str, str]]
     decisions: int
+    cancellations: int
     parts: Sequence[oracle.Part]
 
 
@@ -61,6 +64,7 @@ class Operators:
         self._world = world
         self.backup: Backup | None = None
         self.decisions: list[oracle.Decision] = []
+        self.cancellations: list[oracle.Cancellation] = []
         self._facts: dict[str, Any] = {}
 
     # Reviews
@@ -125,6 +129,32 @@ class Operators:
             if shown["review"] and shown["review"]["code"] == each.code:
                 self.decisions[number] = replace(each, is_reopened=True)
 
+    # Cancellations
+
+    def cancel(
+        self, shown: Mapping[str, Any], failure: CallFailure | None, shop: Shop
+    ) -> TestResponse | None:
+        """Cancel a refund, and note whether Stripe did. Return ``None`` if the call was killed.
+
+        :param shown: the refund as the person saw it in a list.
+        """
+        world, stripe_refund_id = self._world, shown["stripeRefundId"]
+        comment = f"They can't, so they get a voucher ({len(self.cancellations)})."
+        path = f"/api/payments/admin/refunds/{shown['id']}/cancel"
+        waited = world.status_at_stripe(stripe_refund_id) == "requires_action"
+        answer: TestResponse | None = world.call(
+            lambda: shop.client.post(path, json={"comment": comment}, headers=shop.headers()), failure, shop
+        )
+        was_alone = failure is None or failure.kind != SUSPENDED
+        ended = was_alone and waited and world.status_at_stripe(stripe_refund_id) == "canceled"
+        says_so = answer is not None and answer.status_code == 200
+        self.cancellations.append(
+            oracle.Cancellation(
+                shown["paymentIntent"], comment, stripe_refund_id, shown["status"], ended or says_so
+            )
+        )
+        return answer
+
     # Bulk runs
 
     def plan(self, name: str, purchases: Sequence[Any], shop: Shop) -> BulkPlan | None:
@@ -175,6 +205,7 @@ class Operators:
             _copies(world.journals),
             frozenset(world.seen),
             len(self.decisions),
+            len(self.cancellations),
             [part for parts in world.parts.values() for part in parts],
         )
 
@@ -193,6 +224,7 @@ class Operators:
         if part != "purchases":
             world.seen = set(backup.seen)  # what was forgotten can't be compared with what comes
             del self.decisions[backup.decisions :]
+            del self.cancellations[backup.cancellations :]
             for payment, parts in world.parts.items():
                 world.parts[payment] = [
                     replace(each, is_forgotten=each not in backup.parts) for each in parts

@@ -101,6 +101,20 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Cancellation:
+    """A call by which a person canceled a refund that waits for the customer, or tried to."""
+
+    payment: str
+    comment: str
+    stripe_refund_id: str | None
+    """``None`` if the refund isn't at Stripe, as far as the library knew."""
+    shown_as: str
+    """The refund's status in the list that the person saw."""
+    has_canceled: bool
+    """Whether Stripe canceled it during the call, in which no one else acted, or the answer says so."""
+
+
+@dataclass(frozen=True)
 class BulkResult:
     """What a bulk run said about one purchase, and how much it refunded with it."""
 
@@ -142,6 +156,8 @@ class Payment:
     """Whether Stripe has shown nothing of it for more than 23 hours, in which reconcile ran."""
     decisions: Sequence[Decision] = ()
     """What people decided about its refunds."""
+    cancellations: Sequence[Cancellation] = ()
+    """The calls by which people canceled its refunds."""
     parts: Sequence[Part] = ()
     """The parts of it that people wanted to refund."""
     is_disputed: bool = False
@@ -375,6 +391,15 @@ def decisions_are_kept(payment: Payment) -> Broken:
     for each in payment.decisions:
         if each.is_accepted and each.comment not in kept:
             yield "lost", f"{each.kind} of {each.refund_id} isn't in its history"
+    canceled = {
+        entry["comment"]
+        for shown in payment.shown
+        for entry in shown["history"]
+        if entry.get("decision") == "cancel" and entry["actor"]
+    }
+    for it in payment.cancellations:
+        if it.has_canceled and it.comment not in canceled:
+            yield "lost", f"nothing shows who canceled {it.stripe_refund_id}, and why"
 
 
 def _needs_person(refund: StripeRefund, seen: frozenset[tuple[str, str]]) -> str | None:
@@ -478,6 +503,46 @@ def answer_is_true(
         completed = [it for it in after.purchases if it.status == "completed"]
         if len(completed) == len(after.purchases) > 0:
             yield "disagreeing", f"{held} of {after.captured} was returned, and the rest is refused"
+
+
+NOT_CANCELED = ("nothing_to_resolve", "stripe_rate_limited", "stripe_key_rejected", "not_found")
+"""The codes of answers that say: this call canceled nothing."""
+
+
+def cancellation_is_true(
+    call: Cancellation,
+    status: int,
+    body: Mapping[str, Any],
+    before: Payment,
+    after: Payment,
+    *,
+    in_order: bool,
+) -> Broken:
+    """Who cancels a refund is told what came of it. The call makes no refund, and only a waiting one ends.
+
+    :param before: the payment before the call. No one else has acted since.
+    :param in_order: whether nothing at Stripe or in the database failed or was hidden during the call.
+    """
+    statuses = {it.id: it.status for it in before.refunds}
+    now = {it.id: it.status for it in after.refunds}
+    was, is_now = statuses.get(call.stripe_refund_id or ""), now.get(call.stripe_refund_id or "")
+    if now.keys() - statuses.keys():
+        yield "doubled", "a cancellation made a refund"
+    changed = [each for each in statuses if now[each] != statuses[each]]
+    if changed and (changed, was, is_now) != ([call.stripe_refund_id], "requires_action", "canceled"):
+        yield "disagreeing", f"a cancellation changed {changed}: {was} is {is_now}"
+    if status == 200:
+        shown = body["refund"]
+        if is_now != "canceled":
+            yield "disagreeing", f"the answer says that the refund was canceled, and Stripe has {is_now}"
+        if (shown["stripeRefundId"], shown["status"]) != (call.stripe_refund_id, "canceled"):
+            yield "disagreeing", f"the answer shows {shown['stripeRefundId']} as {shown['status']}"
+    elif status not in (400, 404, 500, 503) or not {"error", "code"} <= body.keys():
+        yield "disagreeing", f"{status} isn't a documented answer"
+    elif body["code"] in NOT_CANCELED and is_now == "canceled" != was:
+        yield "disagreeing", f"the answer says {body['code']}, and the refund was canceled"
+    if in_order and was == call.shown_as == "requires_action" and status != 200:
+        yield "disagreeing", f"the refund waited for the customer, and the answer is {status} {body}"
 
 
 NOTHING_REFUNDED = ("not_completed", "no_payment", "not_found", "failed", "rate_limited")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
@@ -14,6 +15,7 @@ from unittest import mock
 from flask_refunds import extension
 from flask_refunds.core import transitions
 from flask_refunds.core.resolution import ManualReview
+from flask_refunds.core.stripe_sync import StripeSync
 from flask_refunds.core.sweep import RefundSweep, SweepReport
 from flask_refunds.core.webhook_events import EventHandler
 from flask_refunds.errors import DatabaseUnavailable
@@ -110,6 +112,20 @@ def comments_are_dropped() -> AbstractContextManager[object]:
         return dismiss(self, refund, actor=actor, comment="")
 
     return mock.patch.object(Ledger, "dismiss", dismiss_silently)
+
+
+def cancellations_are_not_read_again() -> AbstractContextManager[object]:
+    """A refund counts as canceled once Stripe was asked, whatever came of the request."""
+
+    def believe(self: StripeSync, refund: RefundRecord, *_: Any, **__: Any) -> RefundRecord:
+        return replace(refund, status=RefundStatus.CANCELED)
+
+    return mock.patch.object(StripeSync, "refresh", believe)
+
+
+def cancellations_are_not_noted() -> AbstractContextManager[object]:
+    """Who cancels a refund isn't stored before Stripe is asked."""
+    return mock.patch.object(Ledger, "note_cancellation", lambda self, refund, **_: refund)
 
 
 def each_machine_has_its_clock() -> AbstractContextManager[object]:

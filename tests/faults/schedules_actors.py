@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
-from types import SimpleNamespace, TracebackType
+from functools import cache
+from operator import attrgetter
+from types import GeneratorType, SimpleNamespace, TracebackType
 from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
@@ -145,8 +147,11 @@ class _Cursor:
 
 
 def _shorten(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what matters to the library of an entry of a record's history, besides the number of entries."""
-    return {name: entry.get(name) for name in ("status", "actor")}
+    """Return what matters of an entry of a record's history, besides the number of entries.
+
+    The judge also looks for reviews that were requested and closed again.
+    """
+    return {name: entry.get(name) for name in ("status", "actor", "review")}
 
 
 class _Collection:
@@ -457,19 +462,32 @@ def _read_frames(traceback: TracebackType | None) -> Iterator[tuple[Any, ...]]:
 
 def _comparable(value: Any) -> Any:
     """Return a comparable form of a variable's value, as far as the value can affect the program."""
-    if isinstance(value, (list, tuple)):
-        return tuple(_comparable(each) for each in value)
-    if isinstance(value, Mapping):
-        return tuple((_comparable(key), _comparable(each)) for key, each in value.items())
-    if isinstance(value, CallContext):
-        return value.actor
-    if isinstance(value, (Deadline, Run)) or callable(value):
-        return type(value)
-    if is_dataclass(value):  # its repr may leave fields out
-        values = {field.name: getattr(value, field.name) for field in fields(value)}
-        return type(value), _comparable(values)
-    representation: Any = type(value).__repr__
-    return type(value) if representation is object.__repr__ else repr(value)
+    return _form_of(type(value))(value)
+
+
+@cache
+def _form_of(kind: type) -> Callable[[Any], Any]:
+    """Return a function that returns the comparable form of such values."""
+    if issubclass(kind, (list, tuple)):
+        return lambda value: tuple(map(_comparable, value))
+    if issubclass(kind, Mapping):
+        return lambda value: tuple((_comparable(key), _comparable(each)) for key, each in value.items())
+    if issubclass(kind, CallContext):
+        return attrgetter("actor")
+    if issubclass(kind, GeneratorType):
+        return _frame_of_generator
+    if issubclass(kind, (Deadline, Run)) or any("__call__" in vars(each) for each in kind.__mro__):
+        return type
+    if is_dataclass(kind):  # its repr may leave fields out
+        names = [field.name for field in fields(kind)]
+        return lambda value: (kind, tuple(_comparable(getattr(value, name)) for name in names))
+    return type if kind.__repr__ is object.__repr__ else repr
+
+
+def _frame_of_generator(generator: GeneratorType[Any, Any, Any]) -> tuple[Any, ...]:
+    """Return where a generator is suspended, with its variables."""
+    frame = generator.gi_frame
+    return (generator.gi_code, *((frame.f_lasti, _comparable(frame.f_locals)) if frame else ()))
 
 
 def _check_log_event(event: LogEvent, error: BaseException | None = None, /, **fields: object) -> None:
@@ -491,6 +509,8 @@ def patched_library() -> Iterator[None]:
             patches.enter_context(mock.patch.object(module, "log_event", _check_log_event))
         patches.enter_context(mock.patch.object(service, "CALL_SECONDS", 1e9))
         patches.enter_context(mock.patch.object(webhook_events, "EVENT_SECONDS", 1e9))
+        # The duration of the last request would make equal states differ.
+        patches.enter_context(mock.patch.object(stripe, "enable_telemetry", False))
         patches.enter_context(deterministic_ids())
         for logger in loggers:
             logger.disabled = True

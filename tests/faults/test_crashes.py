@@ -1,4 +1,7 @@
-"""Every scenario killed at every step, with one seed; ``python -m tests.faults --only crashes`` runs 20."""
+"""Every scenario killed between any two of its steps, with one seed.
+
+``python -m tests.faults --only crashes`` runs 20, and kills before and after each step.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ def test_steps_include_every_command_and_request_of_a_refund(servers: Mapping[st
         "after update",
         "before findAndModify flask_refunds",
         "after findAndModify",
+        "before insert signals",
+        "after insert",
         "before update flask_refunds",
         "after update",
     ]

@@ -336,5 +336,17 @@ def test_refund_that_succeeded_and_fails_while_pending_again_needs_review(open_h
     history.reconcile(failure=bank_acts, full=False, process="web")
 
 
+def test_refund_that_failed_while_its_status_was_unknown_may_be_retried(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, past="refused")
+    history.show_unknown_status(index=0, status=None)
+    history.settle(index=0, status="failed", reason="expired_or_canceled_card")
+    reconcile(history)
+    history.resolve(decision="retry", checks=False, failure=None)
+    [decision] = history.world.operators.decisions
+    assert decision.is_accepted
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

@@ -113,6 +113,25 @@ def person_closes_a_review(history: History) -> None:
     resolve(history, "fail")
 
 
+def refund_waits_for_the_customer(history: History) -> None:
+    history.inject(fault=Fault.REQUIRES_ACTION, times=1, creating=True)
+    refund(history)
+
+
+def cancel(history: History, fault: Fault | None) -> None:
+    history.cancel_waiting_refund(index=0, fault=fault, failure=None, process="web")
+
+
+def cancellation_does_not_arrive(history: History) -> None:
+    refund_waits_for_the_customer(history)
+    cancel(history, Fault.REQUEST_LOST)
+
+
+def answer_to_a_cancellation_is_lost(history: History) -> None:
+    refund_waits_for_the_customer(history)
+    cancel(history, Fault.RESPONSE_LOST)
+
+
 HISTORIES: Mapping[without.Removal, tuple[Callable[[History], None], str]] = {
     without.own_refund_counts_as_full: (external_part_fails_beside_ours, "disagreeing"),
     without.every_mark_is_taken_back: (app_has_marked_another_purchase, "disagreeing"),
@@ -125,6 +144,8 @@ HISTORIES: Mapping[without.Removal, tuple[Callable[[History], None], str]] = {
     without.persons_are_trusted: (person_gives_up_what_stripe_has, "disagreeing"),
     without.closed_reviews_are_requested_again: (person_leaves_a_purchase_as_it_is, "disagreeing"),
     without.comments_are_dropped: (person_closes_a_review, "lost"),
+    without.cancellations_are_not_read_again: (cancellation_does_not_arrive, "disagreeing"),
+    without.cancellations_are_not_noted: (answer_to_a_cancellation_is_lost, "lost"),
     without.release_counts_as_refund: (authorization_is_captured_in_part, "lost"),
     missing_answer_is_failure: (answer_is_lost, "disagreeing"),
     purchases_not_marked: (support_refunds_in_the_dashboard, "disagreeing"),

@@ -44,7 +44,7 @@ from tests.faults.in_process import (
     take_step,
 )
 from tests.faults.operators import Operators
-from tests.shop import Shop, make_app
+from tests.shop import Shop, open_app
 
 SECRET = "whsec_of_the_histories_0123456789"
 SIGNALS = (refund_pending, refund_succeeded, refund_failed, refund_needs_review)
@@ -134,7 +134,7 @@ class World:
 
     def _open_process(self) -> Shop:
         options = {"STRIPE_WEBHOOK_SECRET": SECRET, "REFUNDS_ALLOW_PARTIAL": True}
-        app = make_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
+        app = open_app(REFUNDS_MONGO=self.db, STRIPE_API_BASE=BASE, **options)
         shop = Shop(app, self.db)
         extension.get_refunds(app)
         return shop
@@ -229,7 +229,7 @@ class World:
 
     def change(self, by: Any, before: Any, after: Any, payment: Any) -> oracle.Change:
         """Return a change of a purchase, with what was so at Stripe at that moment."""
-        refunds = [each for each in self.refunds if each["payment_intent"] == payment]
+        refunds = self.refunds_of(payment) if payment in self.payments else []
         return oracle.Change(
             by,
             before,
@@ -274,8 +274,16 @@ class World:
     @property
     def refunds(self) -> list[Mapping[str, Any]]:
         """Every refund at Stripe of a payment of this world, oldest first."""
-        found = [each for payment in self.payments for each in self.sandbox.refunds(payment)]
-        return [each for each in found if each["id"] not in self._releases]
+        return [each for payment in self.payments for each in self.refunds_of(payment)]
+
+    def refunds_of(self, payment: str) -> list[Mapping[str, Any]]:
+        """Every refund at Stripe of one payment, oldest first."""
+        return [each for each in self.sandbox.refunds(payment) if each["id"] not in self._releases]
+
+    def status_at_stripe(self, stripe_refund_id: str | None) -> Any:
+        """Return the status that a refund has at Stripe, whatever it shows, or ``None``."""
+        statuses = {each["id"]: each["status"] for each in self.refunds}
+        return self.unreadable.get(stripe_refund_id or "", statuses.get(stripe_refund_id))
 
     # Calls of the library
 
@@ -421,6 +429,8 @@ class World:
             if refund["status"] == "succeeded" and "succeeded" not in self._ever[refund["id"]]:
                 self._captured_at[refund["payment_intent"]] = self._captured(refund["payment_intent"])
             self._ever[refund["id"]].add(refund["status"])
+            if refund["status"] in oracle.KNOWN:
+                self.unreadable.pop(refund["id"], None)  # it has got another status since
         for document in list(self.db.purchases.find({}, {"status": 1, "stripePaymentIntentId": 1})):
             journal = self.journals[document["_id"]]
             if document["status"] != journal.status:
@@ -437,7 +447,7 @@ class World:
         return oracle.Payment(
             payment,
             self._captured(payment),
-            [self._describe_refund(each) for each in self.refunds if each["payment_intent"] == payment],
+            [self._describe_refund(each) for each in self.refunds_of(payment)],
             [
                 oracle.Purchase(
                     str(key), it.status, it.payment, it.first_status, it.changes, key in self.blocked
@@ -450,6 +460,7 @@ class World:
             frozenset(self.seen),
             payment in self.hidden,
             [each for each in self.operators.decisions if each.payment == payment],
+            [each for each in self.operators.cancellations if each.payment == payment],
             self.parts[payment],
             self.sandbox.charge(payment)["disputed"],
         )
@@ -457,7 +468,7 @@ class World:
     def facts(self, payment: str) -> Any:
         """Return everything that a person's decision about a payment can depend on."""
         fields = ("id", "status", "amount", "pending_reason", "failure_reason")
-        refunds = [tuple(map(each.get, fields)) for each in self.refunds if each["payment_intent"] == payment]
+        refunds = [tuple(map(each.get, fields)) for each in self.refunds_of(payment)]
         purchases = [
             (key, it.status, it.payment, key in self.blocked)
             for key, it in self.journals.items()
@@ -520,11 +531,27 @@ def _return_everything(world: World, other: Shop) -> None:
             world.sandbox.settle(each["id"], "failed", "unknown")
 
 
+def _end_waiting(world: World, other: Shop, status: str) -> None:
+    for each in world.refunds:
+        if each["status"] == "requires_action":
+            world.sandbox.settle(each["id"], status)
+
+
+def _deliver_everything(world: World, other: Shop) -> None:
+    if world.webhooks:
+        for event in world.events():
+            world.deliver(event)
+
+
 OTHERS: Mapping[str, Callable[[World, Shop], None]] = {
     "nothing": lambda world, other: None,
     "reconcile": lambda world, other: world.reconcile(shop=other),
     "refund": _refund_everything,
     "dashboard": _refund_in_dashboard,
     "bank": _return_everything,
+    "customer": partial(_end_waiting, status="succeeded"),
+    "support cancels": partial(_end_waiting, status="canceled"),
+    "webhook": _deliver_everything,
 }
-"""Who acts while a process is suspended: another process, another admin, support, or a bank."""
+"""Who acts while a process is suspended: another process, another admin, support, a bank, customers whose
+refund waits for them, or Stripe."""

@@ -25,6 +25,7 @@ from flask_refunds.schemas.rendering import render, render_report
 from flask_refunds.storage.connection import majority_collection
 from flask_refunds.storage.ledger import Ledger
 from flask_refunds.testing import StripeSandbox
+from tests.faults.replica_set import wait_until
 from tests.metrics_oracle import Documents, compute_report, id_at
 from tests.shop import Shop, make_app
 
@@ -530,6 +531,7 @@ def test_every_answer_counts_each_refund_once_while_refunds_move(database: Any) 
     for each in threads:
         each.start()
     stop.wait(6)
+    wait_until(lambda: stop.is_set() or len(answers) > 10, 60)
     stop.set()
     for each in threads:
         each.join()

@@ -14,6 +14,7 @@ from bson.raw_bson import RawBSONDocument
 
 from flask_refunds import refund_needs_review
 from flask_refunds.extension import get_refunds
+from flask_refunds.models import Mark
 from flask_refunds.stripe_client.gateway import Gateway
 from flask_refunds.testing import StripeSandbox, make_event, signed_event
 from tests.mongod import failing
@@ -121,6 +122,17 @@ def test_returned_refund_is_recorded_although_the_purchase_cannot_be_completed_a
     [record] = shop.records()
     assert (record["status"], record["review"]["code"]) == ("failed", "failed_after_success")
     assert reviews == ["failed_after_success"]
+
+
+def test_every_purchase_that_cannot_be_completed_again_is_named(shop: Shop, sandbox: StripeSandbox) -> None:
+    payment = sandbox.create_payment(5000, "usd")
+    words = ("completed", "paid", "shipped")
+    marks = [Mark(shop.add_purchase(payment, "refunded"), word) for word in words]
+    shop.db.command("collMod", "purchases", validator={"status": {"$in": ["refunded", "shipped"]}})
+    with shop.app.app_context():
+        rejected = get_refunds(shop.app).purchases.mark_completed([payment], marks)
+    assert set(rejected) == {each.purchase_id for each in marks[:2]}
+    assert [shop.status_of(each.purchase_id) for each in marks] == ["refunded", "refunded", "shipped"]
 
 
 def test_user_without_write_access_gets_the_refund_recorded(shop: Shop, sandbox: StripeSandbox) -> None:

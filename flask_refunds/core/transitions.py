@@ -240,7 +240,10 @@ class RefundTransitions:
         return is_undone or self._report_rejected(last)
 
     def _mark_closed(self, refund: RefundRecord, held: Sequence[str]) -> bool:
-        """Mark the purchase that a part closed, if it is completed."""
+        """Mark the purchase that a part closed, if it is completed.
+
+        :return: whether MongoDB accepted it. If not, the refund needs review.
+        """
         if not refund.closed_purchase_ids or refund.status is not RefundStatus.SUCCEEDED:
             return True
         completed = self._purchases.find_completed(held)
@@ -248,7 +251,8 @@ class RefundTransitions:
         if not closed:
             return True
         self._ledger.add_marks(refund, closed)
-        return self._write(refund, lambda: self._mark_refunded([refund], held, closed))
+        is_marked = self._write(refund, lambda: self._mark_refunded([refund], held, closed))
+        return is_marked or self._report_rejected(refund)
 
     def _write(self, refund: RefundRecord, write: Callable[[], bool]) -> bool:
         """Write to a refund's purchases, and return whether MongoDB accepted it.

@@ -126,8 +126,9 @@ class Classifier:
 
     def result_for(self, purchase_id: Any, refund: Refund) -> BulkResult:
         """Return the result of a purchase with a refund that hasn't failed."""
-        first = next((each for each in refund.purchase_ids if each in self._purchase_ids), purchase_id)
-        created_by_run = refund.bulk_run == self._name and bool(purchase_id == first)
+        # A purchase that was added later isn't among them, so that the amount counts once.
+        first = [each for each in refund.purchase_ids if each in self._purchase_ids][:1]
+        created_by_run = refund.bulk_run == self._name and [purchase_id] == first
         amount, currency = (refund.amount, refund.currency) if created_by_run else (None, None)
         if refund.status is RefundStatus.PROCESSING and refund.review is not None:
             message = refund.review.recommended_action

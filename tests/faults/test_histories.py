@@ -369,5 +369,16 @@ def test_refund_that_another_process_finds_during_its_cancellation_is_known_by_i
     assert cancellation.has_canceled
 
 
+def test_run_counts_no_amount_for_purchases_that_were_added_to_a_refunded_payment(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, webhooks=False)
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+    history.delete_purchase(index=0)
+    for _ in range(2):
+        history.add_purchase(index=0, status="completed")
+    history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

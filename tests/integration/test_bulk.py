@@ -81,6 +81,19 @@ def test_same_run_again_refunds_nothing_and_returns_the_same_results(
     assert set(values(run(shop, ids, "another")).values()) == {"already_refunded"}
 
 
+def test_purchases_that_were_added_to_a_refunded_payment_count_no_amount(
+    shop: Shop, sandbox: StripeSandbox
+) -> None:
+    [purchase] = add_purchases(shop, sandbox, 1)
+    payment = shop.db.purchases.find_one({"_id": purchase})["stripePaymentIntentId"]
+    run(shop, [purchase])
+    shop.db.purchases.delete_one({"_id": purchase})
+    added = [shop.add_purchase(payment, status) for status in ("completed", "refunded")]
+    again = run(shop, [purchase, *added])
+    assert values(again) == {purchase: "not_found"} | dict.fromkeys(added, "already_refunded")
+    assert [each.amount for each in again.values()] == [None] * 3
+
+
 def test_plan_and_run_classify_every_kind_of_purchase(shop: Shop, sandbox: StripeSandbox) -> None:
     [paid, external, before] = add_purchases(shop, sandbox, 3)
     assert shop.refund(before).status_code == 200

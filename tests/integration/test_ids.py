@@ -199,7 +199,10 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
 ) -> None:
     admin, ann, course, purchase = (uuid4() for _ in range(4))
     uuid_shop.db.users.insert_many(
-        [{"_id": admin, "role": "admin"}, {"_id": ann, "name": "Ann", "email": "a@x"}]
+        [
+            {"_id": admin, "role": "admin", "name": "Cy"},
+            {"_id": ann, "name": "Ann", "email": "a@x"},
+        ]
     )
     uuid_shop.db.contents.insert_one({"_id": course, "title": "Pruning"})
     payment = buy(uuid_shop, sandbox, purchase, user=ann, content=course)
@@ -223,6 +226,7 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
     [record] = uuid_shop.records()
     assert record["marks"] == [{"purchaseId": purchase, "status": "completed"}]
     assert record["requestedBy"] == str(admin)
+    assert get(uuid_shop, "/admin/refunds", admin).json["names"] == {str(admin): "Cy"}
     pages = all_pages(uuid_shop, "/admin/all", "purchases", limit=1)
     assert sorted(each["_id"] for page in pages for each in page) == sorted(
         str(each["_id"]) for each in uuid_shop.db.purchases.find()

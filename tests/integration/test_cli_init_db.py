@@ -236,6 +236,37 @@ def test_existing_indexes_are_used_or_left_unchanged(shop: Shop, database: Any) 
     }
 
 
+def test_index_in_the_opposite_order_serves(shop: Shop, database: Any) -> None:
+    database.purchases.create_index([("status", -1), ("_id", 1)], name="opposite")
+    database.purchases.create_index([("content", 1), ("_id", 1)], name="mixed")
+    found = json.loads(shop.flask("init-db", "--dry-run", "--json").output)["indexes"]
+    served_by = {each["name"]: each["servedBy"] for each in found}
+    assert served_by["flask_refunds_status_1__id_-1"] == "opposite"
+    assert served_by["flask_refunds_content_1__id_-1"] is None
+
+
+def test_indexes_of_few_records_omit_the_others(database: Any, sandbox: StripeSandbox) -> None:
+    fields = {"stripe_account": "seller.account"}
+    app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_PURCHASE_FIELDS=fields)
+    output = Shop(app, database).flask("init-db").output
+    assert output.count("  events and sweeps of connected accounts") == 2
+    omitting = {}
+    for each in database.flask_refunds.list_indexes():
+        if "sparse" in each or "partialFilterExpression" in each:
+            omitting[next(iter(each["key"]))] = each.get("partialFilterExpression", "sparse")
+    assert omitting == {
+        "reason": {"reason": {"$gt": ""}},
+        "requestedBy": {"requestedBy": {"$gt": ""}},
+        "status": {"status": {"$in": ["processing", "requires_action", "pending"]}},
+        "signalsSent": {"signalsSent": False},
+        "purchasesVerified": {"purchasesVerified": False},
+        "review.since": "sparse",
+        "duplicateOf": "sparse",
+        "bulkRun": {"bulkRun": {"$exists": True}},
+        "stripeAccount": "sparse",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "serves"),
     [

@@ -191,6 +191,17 @@ def test_commands_take_and_show_ids_as_text(shop: Shop, sandbox: StripeSandbox) 
     )
 
 
+def test_user_of_a_number_is_not_shown_as_the_user_of_its_text(
+    any_shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for user, name in ((7, "Ann"), ("7", "Bob")):
+        any_shop.db.users.insert_one({"_id": user, "name": name})
+    for number, user in enumerate((7, "7", 7)):
+        buy(any_shop, sandbox, number, user=user)
+    shown = {each["_id"]: each["user"]["name"] for each in get(any_shop, "/admin/all").json["purchases"]}
+    assert shown == {"0": "Ann", "1": "Bob", "2": "Ann"}
+
+
 # UUIDs by the app's codec
 
 

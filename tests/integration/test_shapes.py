@@ -286,7 +286,7 @@ DATES: list[Any] = [
 
 
 def test_purchases_without_a_date_come_last_and_none_is_left_out(
-    database: Any, sandbox: StripeSandbox
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = ShapedShop(database, sandbox, SHAPES["nested"])
     for number, date in enumerate(DATES * 2):
@@ -303,7 +303,9 @@ def test_purchases_without_a_date_come_last_and_none_is_left_out(
     assert [int(each["_id"]) for page in numbered for each in page] == expected
     with shop.app.app_context():
         search = get_refunds(shop.app).purchase_search
-        assert len(search.find_ids(PurchaseFilter(since=MARCH - timedelta(days=99)))) == 10
+        for batch in (3, 5, 10, 5000):
+            monkeypatch.setattr("flask_refunds.storage.search.ID_BATCH", batch)
+            assert len(search.find_ids(PurchaseFilter(since=MARCH - timedelta(days=99)))) == 10
 
 
 def test_text_of_an_old_import_in_another_encoding_hides_no_purchase(

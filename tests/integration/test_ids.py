@@ -315,6 +315,8 @@ def test_purchase_without_a_user_is_found_by_no_user(shop: Shop) -> None:
     shop.add_purchase(None, _id=2, user=None)
     [found] = get(shop, "/admin/all", user="41").json["purchases"]
     assert found["_id"] == "1"
+    newest, _ = get(shop, "/admin/all").json["purchases"]
+    assert newest["user"] is None
 
 
 def test_ids_of_user_and_content_are_text_where_they_are_not_populated(

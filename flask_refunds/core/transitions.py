@@ -65,7 +65,7 @@ class RefundTransitions:
         # that the record stays unfinished until they are.
         planned = _marks_alone(refund, stripe_refund)
         held = [refund.payment_intent, *refund.references]
-        if planned and not self._write(refund, lambda: self._mark_refunded(refund, held, planned)):
+        if planned and not self._write(refund, lambda: self._mark_refunded([refund], held, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
         advanced = self._ledger.advance(refund, stripe_refund, actor=actor, review=review)
         is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
@@ -224,7 +224,7 @@ class RefundTransitions:
                 self._ledger.add_marks(settled, completed)
             if exceeds_payment(refunds):
                 self._request_review_once(settled, ReviewCode.AMOUNTS_DISAGREE)
-            is_marked = self._write(settled, lambda: self._mark_refunded(settled, held, completed))
+            is_marked = self._write(settled, lambda: self._mark_refunded(refunds, held, completed))
             return is_marked or self._report_rejected(settled)
         if self._may_be_in_progress(refunds):
             # The call that holds the lease marks the purchases before the record, and may just have.
@@ -240,7 +240,10 @@ class RefundTransitions:
         return is_undone or self._report_rejected(last)
 
     def _mark_closed(self, refund: RefundRecord, held: Sequence[str]) -> bool:
-        """Mark the purchase that a part closed, if it is completed."""
+        """Mark the purchase that a part closed, if it is completed.
+
+        :return: whether MongoDB accepted it. If not, the refund needs review.
+        """
         if not refund.closed_purchase_ids or refund.status is not RefundStatus.SUCCEEDED:
             return True
         completed = self._purchases.find_completed(held)
@@ -248,7 +251,8 @@ class RefundTransitions:
         if not closed:
             return True
         self._ledger.add_marks(refund, closed)
-        return self._write(refund, lambda: self._mark_refunded(refund, held, closed))
+        is_marked = self._write(refund, lambda: self._mark_refunded([refund], held, closed))
+        return is_marked or self._report_rejected(refund)
 
     def _write(self, refund: RefundRecord, write: Callable[[], bool]) -> bool:
         """Write to a refund's purchases, and return whether MongoDB accepted it.
@@ -296,15 +300,23 @@ class RefundTransitions:
             if self._ledger.dismiss(each, actor=actor, comment=f"Refunded again as {refund.id}."):
                 log_event(LogEvent.REFUND_RESOLVED, refund_id=each.id, status=each.status.value, actor=actor)
 
-    def _mark_refunded(self, refund: RefundRecord, held: Sequence[str], marks: Sequence[Mark]) -> bool:
+    def _mark_refunded(
+        self, refunds: Sequence[RefundRecord], held: Sequence[str], marks: Sequence[Mark]
+    ) -> bool:
         """Mark purchases, and forget the marks of those that MongoDB rejects or that the app has changed.
 
-        :param held: everything that a purchase of the refund's payment may hold.
+        If a refund has changed, another call may have undone these marks, and a third one be about to mark
+        the purchases again. Then the marks stay stored, so that they can be undone again.
+
+        :param refunds: for which they are marked, as they were when this was decided.
+        :param held: everything that a purchase of their payment may hold.
         :return: whether MongoDB accepted all. If not, the ledger must show the refund's status all the same.
         """
         unmarked, rejected = self._purchases.mark_refunded(held, marks)
         if unmarked:
-            self._ledger.remove_marks(self._ledger.list_for_payment(refund.payment_intent), unmarked)
+            current = self._ledger.list_for_payment(refunds[0].payment_intent)
+            if _are_unchanged(refunds, current):
+                self._ledger.remove_marks(current, unmarked)
         return not rejected
 
     def _mark_read(self, refund: RefundRecord) -> RefundRecord:
@@ -421,6 +433,12 @@ def _was_closed(refund: RefundRecord, code: ReviewCode) -> bool:
 def _was_rejected(refund: RefundRecord) -> bool:
     """Return whether the status of one of its purchases couldn't be written."""
     return refund.review is not None and refund.review.code is ReviewCode.PURCHASE_NOT_UPDATED
+
+
+def _are_unchanged(refunds: Sequence[RefundRecord], current: Sequence[RefundRecord]) -> bool:
+    """Return whether records are as they were: every change adds to the history."""
+    lengths = {each.id: len(each.history) for each in current}
+    return all(lengths.get(each.id) == len(each.history) for each in refunds)
 
 
 def _statuses(refunds: Sequence[RefundRecord]) -> list[RefundStatus]:

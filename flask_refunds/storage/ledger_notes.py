@@ -94,14 +94,15 @@ class LedgerNotes:
             )
 
     def remove_marks(self, refunds: Iterable[RefundRecord], purchase_ids: Sequence[Any]) -> None:
-        """Store that these refunds don't mark these purchases any more. Newer refunds may.
+        """Store that these refunds don't mark these purchases any more. Newer ones may, and changed ones.
 
         :raises DatabaseUnavailable: 500; they still count as marked.
         """
         removed = {"$in": list(purchase_ids)}
+        unchanged = [{"_id": each.id, **same_version(each)} for each in refunds]
         with database_timeout():
             self._records.update_many(
-                {"_id": {"$in": [each.id for each in refunds]}, "marks.purchaseId": removed},
+                {"$or": unchanged, "marks.purchaseId": removed},
                 {"$pull": {"marks": {"purchaseId": removed}}},
             )
 

@@ -138,7 +138,7 @@ class Operators:
 
         :param shown: the refund as the person saw it in a list.
         """
-        world, stripe_refund_id = self._world, shown["stripeRefundId"]
+        world, stripe_refund_id = self._world, self._world.id_at_stripe(shown)
         comment = f"They can't, so they get a voucher ({len(self.cancellations)})."
         path = f"/api/payments/admin/refunds/{shown['id']}/cancel"
         waited = world.status_at_stripe(stripe_refund_id) == "requires_action"
@@ -147,6 +147,7 @@ class Operators:
         )
         was_alone = failure is None or failure.kind != SUSPENDED
         ended = was_alone and waited and world.status_at_stripe(stripe_refund_id) == "canceled"
+        stripe_refund_id = stripe_refund_id or world.id_at_stripe(shown)  # made by another call meanwhile
         says_so = answer is not None and answer.status_code == 200
         self.cancellations.append(
             oracle.Cancellation(

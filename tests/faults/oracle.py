@@ -107,7 +107,7 @@ class Cancellation:
     payment: str
     comment: str
     stripe_refund_id: str | None
-    """``None`` if the refund isn't at Stripe, as far as the library knew."""
+    """``None`` if the refund isn't at Stripe."""
     shown_as: str
     """The refund's status in the list that the person saw."""
     has_canceled: bool

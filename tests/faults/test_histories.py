@@ -348,5 +348,26 @@ def test_refund_that_failed_while_its_status_was_unknown_may_be_retried(
     assert decision.is_accepted
 
 
+def test_purchase_that_a_part_closes_needs_review_if_the_call_died_after_mongodb_refused_it(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, webhooks=False)
+    history.refuse_updates(index=0, refusal="validator")
+    killed = CallFailure("killed before", 13)
+    history.refund_part(again=False, closes=True, failure=killed, index=0, numbered=False, process="web")
+
+
+def test_refund_that_another_process_finds_during_its_cancellation_is_known_by_its_id(
+    open_history: Opener,
+) -> None:
+    history = open_history(limit=False, webhooks=False)
+    history.refund(0, None, CallFailure("killed before", 5), "web")
+    history.settle(index=0, status="requires_action", reason="unknown")
+    reconciles = CallFailure(SUSPENDED, 0, "reconcile")
+    history.cancel_any_refund(index=0, fault=None, failure=reconciles, process="web")
+    [cancellation] = history.world.operators.cancellations
+    assert cancellation.has_canceled
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

@@ -280,6 +280,12 @@ class World:
         """Every refund at Stripe of one payment, oldest first."""
         return [each for each in self.sandbox.refunds(payment) if each["id"] not in self._releases]
 
+    def id_at_stripe(self, shown: Mapping[str, Any]) -> str | None:
+        """Return Stripe's ID of a listed refund, also if only Stripe knows it yet."""
+        made = ((each["id"], (each.get("metadata") or {}).get("refund_id", "")) for each in self.refunds)
+        found = (stripe_id for stripe_id, requested in made if requested.startswith(f"{shown['id']}:"))
+        return shown["stripeRefundId"] or next(found, None)
+
     def status_at_stripe(self, stripe_refund_id: str | None) -> Any:
         """Return the status that a refund has at Stripe, whatever it shows, or ``None``."""
         statuses = {each["id"]: each["status"] for each in self.refunds}

@@ -126,8 +126,8 @@ def test_returned_refund_is_recorded_although_the_purchase_cannot_be_completed_a
 
 def test_every_purchase_that_cannot_be_completed_again_is_named(shop: Shop, sandbox: StripeSandbox) -> None:
     payment = sandbox.create_payment(5000, "usd")
-    words = ("completed", "paid", "shipped")
-    marks = [Mark(shop.add_purchase(payment, "refunded"), word) for word in words]
+    statuses = ("completed", "paid", "shipped")
+    marks = [Mark(shop.add_purchase(payment, "refunded"), each) for each in statuses]
     shop.db.command("collMod", "purchases", validator={"status": {"$in": ["refunded", "shipped"]}})
     with shop.app.app_context():
         rejected = get_refunds(shop.app).purchases.mark_completed([payment], marks)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from flask_refunds.models import RefundRecord, ReviewCode
-from tests.unit.refund_harness import CREATE, RefundHarness
+from tests.unit.refund_harness import CREATE, RefundHarness, create_record, stripe_refund
 from tests.unit.stripe_stub import refund_object
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -95,3 +95,13 @@ def test_notes_are_of_one_record_and_add_nothing_to_its_history(
     assert harness.db.flask_refunds.find_one(query) == other
     assert harness.record().history == refund.history
     assert harness.record().updated_at == refund.updated_at
+
+
+def test_marks_of_a_record_that_has_changed_are_not_removed(harness: RefundHarness) -> None:
+    before = create_record(harness)
+    changed = harness.transitions.apply(before, stripe_refund("pending"), actor="webhook")
+    assert changed is not None
+    harness.ledger.remove_marks([before], harness.cart)
+    assert harness.record().marks == harness.marks
+    harness.ledger.remove_marks([changed], harness.cart[:1])
+    assert harness.record().marks == harness.marks[1:]

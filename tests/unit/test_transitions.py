@@ -121,6 +121,28 @@ def test_mark_of_a_refund_that_fails_after_the_comparison_is_not_forgotten(
     assert harness.record().marks == harness.marks
 
 
+def test_mark_that_another_call_needs_for_a_stale_write_is_not_forgotten(
+    harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four calls: the first finds what the third took back, while the fourth still acts on the success."""
+    first_read = create_record(harness)
+    write = harness.purchases.mark_refunded
+
+    def find_unmarked(*args: Any) -> Any:
+        monkeypatch.setattr(harness.purchases, "mark_refunded", write)
+        assert harness.transitions.apply(harness.record(), stripe_refund("succeeded"), actor="api:bob")
+        assert harness.transitions.apply(harness.record(), stripe_refund("failed"), actor="webhook")
+        assert harness.statuses() == {"completed"}
+        harness.ledger.add_marks(harness.record(), harness.marks)
+        return harness.cart, []
+
+    monkeypatch.setattr(harness.purchases, "mark_refunded", find_unmarked)
+    assert harness.transitions.apply(first_read, stripe_refund("succeeded"), actor="webhook") is None
+    assert write([PAYMENT], harness.marks) == ([], [])
+    harness.transitions.sync_purchases(PAYMENT)
+    assert harness.statuses() == {"completed"}
+
+
 def test_mark_of_a_refund_that_is_requested_meanwhile_is_not_forgotten(
     harness: RefundHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,6 +169,7 @@ def test_init_db_prints_its_plan_and_builds_only_once(shop: Shop, database: Any)
     assert "purchases {stripePaymentIntentId: 1}" in result.output
     assert "flask_refunds {review.since: 1}" in result.output
     assert result.output.count("  missing  ") == 18
+    assert set(re.findall(r": (-?\d+)[,}]", result.output)) == {"1", "-1"}
     assert result.output.endswith(
         "purchases and users are collections of your app, flask_refunds is this library's.\n"
         "Dry run: 18 would be built.\n"
@@ -236,6 +237,39 @@ def test_existing_indexes_are_used_or_left_unchanged(shop: Shop, database: Any) 
     }
 
 
+def test_index_in_the_opposite_order_serves(shop: Shop, database: Any) -> None:
+    database.purchases.create_index([("status", -1), ("_id", 1)], name="opposite")
+    database.purchases.create_index([("content", 1), ("_id", 1)], name="mixed")
+    database.purchases.create_index([("user", -1), ("_id", 1)], name="german", collation={"locale": "de"})
+    found = json.loads(shop.flask("init-db", "--dry-run", "--json").output)["indexes"]
+    served_by = {each["name"]: each["servedBy"] for each in found}
+    assert served_by["flask_refunds_status_1__id_-1"] == "opposite"
+    assert served_by["flask_refunds_content_1__id_-1"] is None
+    assert served_by["flask_refunds_user_1__id_-1"] is None
+
+
+def test_indexes_of_few_records_omit_the_others(database: Any, sandbox: StripeSandbox) -> None:
+    fields = {"stripe_account": "seller.account"}
+    app = make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_PURCHASE_FIELDS=fields)
+    output = Shop(app, database).flask("init-db").output
+    assert output.count("  events and sweeps of connected accounts") == 2
+    omitting = {}
+    for each in database.flask_refunds.list_indexes():
+        if "sparse" in each or "partialFilterExpression" in each:
+            omitting[next(iter(each["key"]))] = each.get("partialFilterExpression", "sparse")
+    assert omitting == {
+        "reason": {"reason": {"$gt": ""}},
+        "requestedBy": {"requestedBy": {"$gt": ""}},
+        "status": {"status": {"$in": ["processing", "requires_action", "pending"]}},
+        "signalsSent": {"signalsSent": False},
+        "purchasesVerified": {"purchasesVerified": False},
+        "review.since": "sparse",
+        "duplicateOf": "sparse",
+        "bulkRun": {"bulkRun": {"$exists": True}},
+        "stripeAccount": "sparse",
+    }
+
+
 @pytest.mark.parametrize(
     ("options", "serves"),
     [
@@ -267,6 +301,7 @@ def test_configured_collections_and_fields_are_indexed(database: Any, sandbox: S
     output = Shop(app, database).flask("init-db").output
     for index in ("orders {payment.intent: 1}", "people {uid: 1}", "people {email: 1}"):
         assert f"Building {index} …" in output
+    assert re.search(r"people \{uid: 1\} +missing +every request of a user\b", output)
 
 
 @pytest.mark.parametrize(

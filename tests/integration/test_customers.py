@@ -142,6 +142,22 @@ def test_email_is_searched_in_a_view(database: Any, sandbox: StripeSandbox, path
 
 
 @BOTH_LISTS
+def test_lost_connection_while_an_email_is_searched_is_reported(
+    shop: Shop, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is read before the connection is lost."""
+    monkeypatch.setattr("flask_refunds.storage.customers.REPORT_SECONDS", 0.2)
+    admin = shop.db.client.admin
+    data = {"failCommands": ["find"], "closeConnection": True, "namespace": f"{shop.db.name}.users"}
+    admin.command("configureFailPoint", "failCommand", mode={"skip": 1}, data=data)
+    try:
+        response = shop.client.get(f"/api/payments/admin/{path}?user=ada@example.org", headers=shop.headers())
+    finally:
+        admin.command("configureFailPoint", "failCommand", mode="off")
+    assert (response.status_code, response.json["code"]) == (500, "database_unavailable")
+
+
+@BOTH_LISTS
 def test_email_is_searched_in_mongomock(path: str) -> None:
     with StripeSandbox() as sandbox:
         import mongomock
@@ -332,3 +348,6 @@ def test_list_of_refunds_takes_as_many_queries_for_any_number(mongo_uri: str, da
                 "find users",
                 "find users",
             ]
+            counter.commands.clear()
+            assert count(shop, "refunds", user=str(ada), limit=30) == number
+            assert counter.commands.count("find users") == 2  # an ID isn't searched as an address

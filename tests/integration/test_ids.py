@@ -49,6 +49,7 @@ IDS = {
     "-3": -3,
     str(2**40): 2**40,
     str(-(2**40)): -(2**40),
+    str(-(2**63)): -(2**63),
     "12": 12.0,
     str(UUID_1): Binary.from_uuid(UUID_1),
     "5D1C8F7A2B60" * 2: "5D1C8F7A2B60" * 2,
@@ -191,6 +192,17 @@ def test_commands_take_and_show_ids_as_text(shop: Shop, sandbox: StripeSandbox) 
     )
 
 
+def test_user_of_a_number_is_not_shown_as_the_user_of_its_text(
+    any_shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for user, name in ((7, "Ann"), ("7", "Bob")):
+        any_shop.db.users.insert_one({"_id": user, "name": name})
+    for number, user in enumerate((7, "7", 7)):
+        buy(any_shop, sandbox, number, user=user)
+    shown = {each["_id"]: each["user"]["name"] for each in get(any_shop, "/admin/all").json["purchases"]}
+    assert shown == {"0": "Ann", "1": "Bob", "2": "Ann"}
+
+
 # UUIDs by the app's codec
 
 
@@ -199,7 +211,10 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
 ) -> None:
     admin, ann, course, purchase = (uuid4() for _ in range(4))
     uuid_shop.db.users.insert_many(
-        [{"_id": admin, "role": "admin"}, {"_id": ann, "name": "Ann", "email": "a@x"}]
+        [
+            {"_id": admin, "role": "admin", "name": "Cy"},
+            {"_id": ann, "name": "Ann", "email": "a@x"},
+        ]
     )
     uuid_shop.db.contents.insert_one({"_id": course, "title": "Pruning"})
     payment = buy(uuid_shop, sandbox, purchase, user=ann, content=course)
@@ -223,6 +238,7 @@ def test_uuids_are_found_and_shown_in_the_codecs_representation(
     [record] = uuid_shop.records()
     assert record["marks"] == [{"purchaseId": purchase, "status": "completed"}]
     assert record["requestedBy"] == str(admin)
+    assert get(uuid_shop, "/admin/refunds", admin).json["names"] == {str(admin): "Cy"}
     pages = all_pages(uuid_shop, "/admin/all", "purchases", limit=1)
     assert sorted(each["_id"] for page in pages for each in page) == sorted(
         str(each["_id"]) for each in uuid_shop.db.purchases.find()
@@ -299,6 +315,8 @@ def test_purchase_without_a_user_is_found_by_no_user(shop: Shop) -> None:
     shop.add_purchase(None, _id=2, user=None)
     [found] = get(shop, "/admin/all", user="41").json["purchases"]
     assert found["_id"] == "1"
+    newest, _ = get(shop, "/admin/all").json["purchases"]
+    assert newest["user"] is None
 
 
 def test_ids_of_user_and_content_are_text_where_they_are_not_populated(

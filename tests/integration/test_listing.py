@@ -270,6 +270,15 @@ def test_other_users_purchase_is_indistinguishable_from_missing(shop: Shop) -> N
     assert shop.client.get("/api/payments/status/pi_1").status_code == 401
 
 
+@pytest.mark.parametrize("held", ["pi_1", "ch_1"])
+def test_status_shows_the_first_of_the_users_purchases(shop: Shop, held: str) -> None:
+    ann = shop.add_user()
+    shop.db["flask_refunds.references"].insert_one({"_id": "ch_1", "payment": "pi_1"})
+    for number in (5, 3, 4):
+        shop.add_purchase(held, _id=number, user=ann)
+    assert get(shop, "/status/pi_1", ann).json["purchase"]["_id"] == "3"
+
+
 def test_user_object_without_id_owns_purchases_by_the_tokens_identity(
     database: Any, sandbox: StripeSandbox
 ) -> None:

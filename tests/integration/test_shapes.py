@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import mongomock
 import pytest
-from bson import Decimal128, MaxKey, ObjectId, Regex, Timestamp
+from bson import Decimal128, MaxKey, ObjectId, Regex, Timestamp, encode
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
 
 from flask_refunds import bulk_refund, plan_bulk_refund
 from flask_refunds.bulk import Result
@@ -23,6 +24,7 @@ from tests.integration.shapes import MARCH, SHAPES, Shape, ShapedShop
 from tests.integration.test_listing import all_pages, get
 from tests.integration.unfinished import age, reconcile
 from tests.integration.webhooks import PENDING_CARD, send
+from tests.shop import Shop, make_app
 
 MISSING = object()
 
@@ -284,7 +286,7 @@ DATES: list[Any] = [
 
 
 def test_purchases_without_a_date_come_last_and_none_is_left_out(
-    database: Any, sandbox: StripeSandbox
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop = ShapedShop(database, sandbox, SHAPES["nested"])
     for number, date in enumerate(DATES * 2):
@@ -301,7 +303,28 @@ def test_purchases_without_a_date_come_last_and_none_is_left_out(
     assert [int(each["_id"]) for page in numbered for each in page] == expected
     with shop.app.app_context():
         search = get_refunds(shop.app).purchase_search
-        assert len(search.find_ids(PurchaseFilter(since=MARCH - timedelta(days=99)))) == 10
+        for batch in (3, 5, 10, 5000):
+            monkeypatch.setattr("flask_refunds.storage.search.ID_BATCH", batch)
+            assert len(search.find_ids(PurchaseFilter(since=MARCH - timedelta(days=99)))) == 10
+
+
+def test_text_of_an_old_import_in_another_encoding_hides_no_purchase(
+    database: Any, sandbox: StripeSandbox
+) -> None:
+    shop = Shop(make_app(REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url), database)
+    user, content = ObjectId(), ObjectId()
+    for name, document in {
+        "users": {"_id": user, "name": "Jos#"},
+        "contents": {"_id": content, "title": "Caf#"},
+        "purchases": {"_id": "order-1", "user": user, "content": content, "note": "pay# comptant"},
+    }.items():
+        database[name].insert_one(RawBSONDocument(encode(document).replace(b"#", "\u00e9".encode("latin-1"))))
+    [found] = get(shop, "/admin/all").json["purchases"]
+    assert (found["_id"], found["user"]["name"], found["content"]["title"]) == (
+        "order-1",
+        "Jos\ufffd",
+        "Caf\ufffd",
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

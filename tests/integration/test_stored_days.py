@@ -362,6 +362,22 @@ def test_reports_equal_a_recount_whatever_happens_between_them(database: Any, se
     assert min(world.used, world.used_counts) > 20
 
 
+@pytest.mark.usefixtures("_only_changes_since")
+def test_passes_build_the_missing_days_and_then_those_built_first(database: Any) -> None:
+    """Also without indexes, and if an older refund was found later."""
+    world = World(database, 0)
+    world.records.drop_indexes()
+    for age in (0, 5):
+        world.now = START - age * DAY
+        world.find_external()
+    world.now = START
+    for missing in (4, 2, 0, 0):
+        world.now += timedelta(seconds=1)
+        assert world.days.refresh(2) == missing
+    built = database["flask_refunds.days"].find({"builtAt": {"$exists": True}}).sort("_id", 1)
+    assert [(each["builtAt"] - START).seconds for each in built] == [3, 3, 2, 2, 4, 4]
+
+
 def test_counts_of_other_settings_are_not_used(database: Any) -> None:
     world = World(database, 0)
     made = world.now - 2 * DAY
@@ -376,6 +392,25 @@ def test_counts_of_other_settings_are_not_used(database: Any) -> None:
         days.refresh()
         total = query.report().total
         assert (total.paid_purchases, total.purchases_as_of) == (paid, world.now)
+
+
+@pytest.mark.usefixtures("_only_changes_since")
+@pytest.mark.parametrize("held", ["cs_old", "ch_old"])
+def test_purchase_whose_record_names_only_what_it_holds_is_counted(database: Any, held: str) -> None:
+    """Your app may add it after the refund was requested."""
+    world = World(database, 0)
+    purchase_id = id_at(world.now - 2 * DAY, 1)
+    purchase = {"_id": purchase_id, "status": "completed", "stripePaymentIntentId": held}
+    world.purchases.insert_one(purchase)
+    world.days.refresh()
+    if held == "cs_old":
+        request = RefundRequest("ann", "api", None)
+        world.ledger.create("pi_old", 1, purchase_ids=[], to_mark=[], request=request, references=[held])
+    else:
+        shown = world.stripe_refund("pi_old", RefundStatus.SUCCEEDED, charge=held)
+        world.ledger.record_external(shown, purchase_ids=[], actor="webhook")
+    world.purchases.update_one({"_id": purchase_id}, {"$set": {"status": "refunded"}})
+    assert world.query.report().total.refunded_purchases == 1
 
 
 def test_purchase_that_is_written_while_a_pass_counts_is_counted(

@@ -686,6 +686,12 @@ def test_database_of_flask_pymongo_is_used() -> None:
     assert _users_collection(app).full_name == "shop.users"
 
 
+def test_database_of_the_uri_is_used() -> None:
+    app = make_app(MONGO_URI="mongodb://127.0.0.1:1/orders")
+    check_config(app)
+    assert _users_collection(app).full_name == "orders.users"
+
+
 def test_failing_database_function_is_called_again(shop: WatchedShop, sandbox: StripeSandbox) -> None:
     failures = [ConnectionError("canary")]
 

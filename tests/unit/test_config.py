@@ -552,19 +552,20 @@ def test_invalid_collection_name_is_rejected(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "expected"),
     [
-        "mongodb://user:p@ss@host/shop",
-        "mongodb://user:pa%ss@host/shop",
-        "mongodb://host:port/shop",
-        "mongodb://host/sh$op",
-        "mongodb://host/shop?w=-1",
+        ("mongodb://user:p@ss@host/shop", "can't be used (InvalidURI)"),
+        ("mongodb://user:pa%ss@host/shop", "can't be used (InvalidURI)"),
+        ("mongodb://host:port/shop", "can't be used (ValueError)"),
+        ("mongodb://host/sh$op", "can't be used (InvalidURI)"),
+        ("mongodb://host/shop?w=-1", "can't be used (ValueError)"),
+        ("mongodb://host/.shop", "doesn't name a database"),
     ],
 )
-def test_uri_that_pymongo_rejects_is_reported(uri: str) -> None:
+def test_uri_that_pymongo_rejects_is_reported(uri: str, expected: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         check_config(make_app(MONGO_URI=uri))
-    assert "MONGO_URI" in caught.value.problems
+    assert caught.value.problems == {"MONGO_URI": expected}
 
 
 def test_non_ascii_stripe_key_is_rejected() -> None:
@@ -880,8 +881,10 @@ def test_check_config_raises_for_an_invalid_key() -> None:
 
 
 def test_check_config_raises_for_pymongo_without_init_app() -> None:
-    with pytest.raises(ConfigurationError, match="init_app"):
+    with pytest.raises(ConfigurationError) as caught:
         check_config(make_app(REFUNDS_MONGO=PyMongo()))
+    problem = "doesn't lead to a database; PyMongo needs init_app and a URI with a database"
+    assert caught.value.problems == {"REFUNDS_MONGO": problem}
 
 
 @pytest.mark.parametrize(

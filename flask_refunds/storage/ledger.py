@@ -318,19 +318,28 @@ class Ledger(LedgerNotes):
         return self._clock() - refund.lease_expires_at >= _IN_FLIGHT
 
     def advance(
-        self, refund: RefundRecord, stripe_refund: StripeRefund, *, actor: str, review: ReviewCode | None
+        self,
+        refund: RefundRecord,
+        stripe_refund: StripeRefund,
+        *,
+        actor: str,
+        review: ReviewCode | None,
+        forget_marks: bool = False,
     ) -> RefundRecord | None:
         """Store what Stripe shows of a refund, if its record hasn't changed since it was read.
 
         :param stripe_refund: read at Stripe after the record was read.
         :param actor: what brought it, for the history.
         :param review: requests a review; without it, an open one is closed.
+        :param forget_marks: whether it marked no purchase, so that any mark is the app's own.
         :return: the refund as it is now, or ``None`` if it has changed meanwhile.
         :raises DatabaseUnavailable: 500; it may be stored.
         """
         changes = (
             self._changes_from_stripe(stripe_refund) | {"review": self._review(review)} | read_again(refund)
         )
+        if forget_marks:
+            changes["marks"] = []
         entry = {
             "status": stripe_refund.status.value,
             "actor": actor,

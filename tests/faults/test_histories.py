@@ -380,5 +380,15 @@ def test_run_counts_no_amount_for_purchases_that_were_added_to_a_refunded_paymen
     history.run_bulk(name="recall", process="web", failure=None, stop_after=None)
 
 
+def test_mark_of_the_app_holds_beside_a_refund_of_the_rest_that_marked_nothing(open_history: Opener) -> None:
+    history = open_history(limit=False, webhooks=False)
+    history.dashboard_refund(index=0, amount=500, status=None)
+    history.show_unknown_status(index=0, status=None)
+    history.refund(0, None, None, "web")
+    history.mark_purchase(index=0, status="refunded")
+    reconcile(history)
+    assert purchase_statuses(history) == ["refunded"]
+
+
 def purchase_statuses(history: History) -> list[str]:
     return [each["status"] for each in history.world.db.purchases.find()]

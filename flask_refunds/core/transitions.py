@@ -67,13 +67,14 @@ class RefundTransitions:
         held = [refund.payment_intent, *refund.references]
         if planned and not self._write(refund, lambda: self._mark_refunded([refund], held, planned)):
             review = review or ReviewCode.PURCHASE_NOT_UPDATED
-        is_unmarked = not planned and not _may_be_marked(refund, first_answer=first_answer)
+        # A refund of the rest marks nothing by itself, and no other call marked for it before this answer.
+        is_unmarked = first_answer and not planned and stripe_refund.status is RefundStatus.SUCCEEDED
         advanced = self._ledger.advance(
             refund,
             stripe_refund,
             actor=actor,
             review=review,
-            forget_marks=is_unmarked and stripe_refund.status.is_settled,
+            forget_marks=is_unmarked,
         )
         is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
         is_decided = is_unpaid or (planned and refund.part is None)
@@ -351,11 +352,6 @@ def _marks_alone(refund: RefundRecord, stripe_refund: StripeRefund) -> Sequence[
         return [each for each in refund.marks if each.purchase_id in refund.closed_purchase_ids]
     is_whole = 0 < stripe_refund.amount_captured <= stripe_refund.amount
     return refund.marks if is_whole else ()
-
-
-def _may_be_marked(refund: RefundRecord, *, first_answer: bool) -> bool:
-    """Return whether a call may have marked purchases because of this refund."""
-    return not first_answer if refund.status is RefundStatus.PROCESSING else refund.may_have_marked
 
 
 def _is_same_part(refund: RefundRecord, earlier: RefundRecord) -> bool:

@@ -70,11 +70,7 @@ class RefundTransitions:
         # A refund of the rest marks nothing by itself, and no other call marked for it before this answer.
         is_unmarked = first_answer and not planned and stripe_refund.status is RefundStatus.SUCCEEDED
         advanced = self._ledger.advance(
-            refund,
-            stripe_refund,
-            actor=actor,
-            review=review,
-            forget_marks=is_unmarked,
+            refund, stripe_refund, actor=actor, review=review, forget_marks=is_unmarked
         )
         is_unpaid = first_answer and stripe_refund.status is not RefundStatus.SUCCEEDED
         is_decided = is_unpaid or (planned and refund.part is None)

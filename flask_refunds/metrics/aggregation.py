@@ -138,17 +138,19 @@ class MetricsQuery:
 
     def _current_backlog(self, session: ClientSession | None = None) -> Backlog:
         now = self._clock()
+        oldest = now - max(AGES.values())
         # The index has no duplicateOf. To read no record, count all that are open, then the few duplicates.
         is_open, is_duplicate = {"status": {"$in": _OPEN}}, {"duplicateOf": {"$gt": ""}}
         by_status = _by_age("$status", "$createdAt", now)
         # MongoDB counts index keys at eight times the speed at which it groups them.
-        old = {"createdAt": {"$lte": now - max(AGES.values())}}
-        counts = {
-            each: self._records.count_documents({"status": each, **old}, session=session) for each in _OPEN
-        }
-        every = Counter({(status, OLDER): count for status, count in counts.items()})
-        is_recent = {"createdAt": {"$gt": now - max(AGES.values())}}
-        every += self._count_groups({**is_open, **is_recent}, by_status, session)
+        old = {"createdAt": {"$lte": oldest}}
+        every = Counter(
+            {
+                (status, OLDER): self._records.count_documents({"status": status, **old}, session=session)
+                for status in _OPEN
+            }
+        )
+        every += self._count_groups({**is_open, "createdAt": {"$gt": oldest}}, by_status, session)
         duplicates = self._count_groups({**is_open, **is_duplicate}, by_status, session)
         # A date range, rather than "not null", can use the partial index.
         in_review = {"review.since": {"$gte": _EPOCH}}

@@ -140,10 +140,14 @@ class Environment:
         self.clock = Clock(LATER)
         self.shop = self.open_shop(Clock())
         self.later_shop = self.open_shop(self.clock)
-        self.headers = self.shop.headers()
         self.paid: dict[str, list[ObjectId]] = {}
         self.payment = ""
         self.purchases: list[ObjectId] = []
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The admin's headers. A token is valid for an hour, which the experiments can exceed."""
+        return self.shop.headers()
 
     def open_shop(self, clock: Clock, database: Any = None, **config: Any) -> Shop:
         """Return the shop of another process.

@@ -77,7 +77,7 @@ class AccountControls:
     ) -> str:
         """Pay with a test card.
 
-        :param amount: in minor units, at least 1.
+        :param amount: in minor units, a whole number: 1999 for 19.99.
         :param card: one of :class:`~flask_refunds.testing.Cards`, another number, or an ID such as
             ``pm_card_pendingRefund``.
         :param livemode: by default, the mode of ``secret_key`` or else test mode.
@@ -97,8 +97,7 @@ class AccountControls:
         test_card = find_card(card)
         if test_card is None:
             raise ValueError(f"Unknown test card {card!r}. {UNKNOWN_CARD_HELP}")
-        if amount < 1:
-            raise ValueError(f"The amount must be at least 1, not {amount}.")
+        _check_amount(amount)
         if capture not in ("automatic", "manual"):
             raise ValueError(f"capture must be 'automatic' or 'manual', not {capture!r}.")
         for each in (account, transfer_to):
@@ -168,6 +167,7 @@ class AccountControls:
         :return: a copy of the payment intent.
         :raises ApiError: Stripe would reject the capture.
         """
+        _check_amount(amount, at_least=0)
         call = ApiCall(api_version=api_version)
         return self._modify(
             lambda account: account.capture_payment_intent(payment_intent, amount, final=final, call=call)
@@ -328,6 +328,7 @@ class AccountControls:
         :return: a copy of the refund.
         :raises ApiError: Stripe would reject the refund.
         """
+        _check_amount(amount)
         call = ApiCall(forced_status=status)
         return self._modify(
             lambda account: account.create_refund(
@@ -447,3 +448,8 @@ class AccountControls:
                     raise
                 missing = error
         raise LookupError(str(missing))
+
+
+def _check_amount(amount: int | None, *, at_least: int = 1) -> None:
+    if amount is not None and (not isinstance(amount, int) or amount < at_least):
+        raise ValueError(f"An amount is a whole number of minor units (1999 for 19.99), not {amount!r}.")

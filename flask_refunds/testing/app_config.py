@@ -53,12 +53,18 @@ def open_database(uri: str | None = None) -> Iterator[dict[str, Any]]:
     with pymongo.MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
         _check_server(client)
         try:
-            yield {
-                "REFUNDS_MONGO": client[name],
-                "MONGO_URI": urlsplit(uri)._replace(path=f"/{name}").geturl(),
-            }
+            yield {"REFUNDS_MONGO": client[name], "MONGO_URI": _with_database(uri, name)}
         finally:
             client.drop_database(name)
+
+
+def _with_database(uri: str, name: str) -> str:
+    """Return the URI of another database of the same server, where the same user signs in."""
+    parts = urlsplit(uri)
+    query = [parts.query] if parts.query else []
+    if "@" in parts.netloc and "authsource=" not in parts.query.lower():
+        query.append(f"authSource={parts.path.strip('/') or 'admin'}")
+    return parts._replace(path=f"/{name}", query="&".join(query)).geturl()
 
 
 def check_database(used: Database, config: Mapping[str, Any]) -> None:

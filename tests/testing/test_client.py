@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from flask import Flask, session
+from pymongo.uri_parser import parse_uri
 
 from flask_refunds import refunds_bp
 from flask_refunds.testing import (
@@ -21,6 +22,7 @@ from flask_refunds.testing import (
     StripeSandbox,
     open_client,
 )
+from flask_refunds.testing.app_config import _with_database
 from tests.shop import make_app
 
 
@@ -347,3 +349,19 @@ def test_app_with_another_database_is_rejected(
     config = refunds_config | {"REFUNDS_MONGO": own}
     with RefundsClient(make_app(**config), stripe_sandbox) as refunds:
         assert refunds.db.name == "orders_dev"
+
+
+@pytest.mark.parametrize(
+    ("uri", "auth_source"),
+    [
+        ("mongodb://ann:pw@127.0.0.1", "admin"),
+        ("mongodb://ann:pw@127.0.0.1:27018,127.0.0.2/staff?replicaSet=rs", "staff"),
+        ("mongodb://ann:pw@127.0.0.1/x?authSource=people", "people"),
+        ("mongodb://127.0.0.1/?w=1", None),
+    ],
+)
+def test_uri_of_the_test_database_keeps_where_its_user_signs_in(uri: str, auth_source: str | None) -> None:
+    parsed = parse_uri(_with_database(uri, "refunds_test_7"))
+    assert parsed["database"] == "refunds_test_7"
+    assert parsed["nodelist"] == parse_uri(uri)["nodelist"]
+    assert parsed["options"].get("authSource") == auth_source

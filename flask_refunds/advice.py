@@ -179,7 +179,7 @@ KEY_CODES = frozenset({"account_invalid", "api_key_expired", "authentication_fai
 """The codes of rejected requests that are about the key."""
 _BY_STATUS: Mapping[RefundStatus, Advice] = {
     RefundStatus.PROCESSING: Advice(
-        "Stripe hasn't told yet whether it made this refund.",
+        "Stripe hasn't said yet whether it made this refund.",
         "Not known. Nothing is lost: reconcile asks Stripe until it is known.",
         "Wait, and don't pay another way. If it stays unknown, the refund asks for a review.",
     ),

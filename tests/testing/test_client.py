@@ -303,6 +303,20 @@ def test_id_as_text_names_a_purchase_of_the_app(refunds: RefundsClient) -> None:
     assert refunds.reload("71")["_id"] == 71
 
 
+def test_purchase_in_place_of_its_payment_is_an_error_that_says_so(refunds: RefundsClient) -> None:
+    purchase: Any = refunds.purchase(300)
+    stripe = refunds.stripe
+    for call in (
+        stripe.assert_refunded_once,
+        stripe.dashboard_refund,
+        stripe.dispute,
+        stripe.hide,
+        stripe.charge,
+    ):
+        with pytest.raises(TypeError, match=r"its ID, such as purchase\.payment"):
+            call(purchase)
+
+
 @pytest.mark.parametrize("amount", [19.99, "500", 0, -3])
 def test_amount_that_is_not_minor_units_is_rejected(refunds: RefundsClient, amount: Any) -> None:
     with pytest.raises(ValueError, match="whole number of minor units"):

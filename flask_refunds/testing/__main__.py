@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             stack.enter_context(sandbox)
         except OSError:
-            parser.error(f"port {options.port} can't be used: stop the program that has it, or use another --port")
+            parser.error(
+                f"port {options.port} can't be used: stop the program that has it, or use another --port"
+            )
         if options.state is not None:
             _open(sandbox, options.state, parser)
         if options.webhook is not None:

@@ -163,7 +163,7 @@ def test_connect_secret_without_webhook_is_usage_error(capsys: pytest.CaptureFix
     assert "use --connect-webhook-secret with --webhook" in capsys.readouterr().err
 
 
-def test_webhook_that_is_no_url_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_webhook_without_http_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--webhook", "localhost:5000/hook", "--webhook-secret", SECRET])
     assert "--webhook must begin with http:// or https://" in capsys.readouterr().err

@@ -44,11 +44,16 @@ def refunds_config(request: pytest.FixtureRequest, stripe_sandbox: StripeSandbox
 
 
 @pytest.fixture
-def refunds(app: Flask, stripe_sandbox: StripeSandbox) -> Iterator[RefundsClient]:
+def refunds(
+    request: pytest.FixtureRequest, app: Flask, stripe_sandbox: StripeSandbox
+) -> Iterator[RefundsClient]:
     """Return a client for your fixture ``app``, whose config is ``refunds_config``."""
     from flask_refunds.testing import RefundsClient
+    from flask_refunds.testing.app_config import check_database
 
     with RefundsClient(app, stripe_sandbox) as client:
+        if "refunds_config" in request.fixturenames:
+            check_database(client.db, request.getfixturevalue("refunds_config"))
         yield client
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .models import Card, Payment, Refund, RefundStatus
 from .money import decimal_amount
 
-USUAL_TIME = "usually within 5 to 10 business days"
+USUAL_TIME = "It usually shows within 5 to 10 business days, depending on"
 """When banks show a refund, which is up to them (https://docs.stripe.com/refunds)."""
 
 
@@ -42,7 +42,7 @@ PENDING: Mapping[str, Advice] = {
     ),
     "insufficient_funds": Advice(
         "Your Stripe balance is too low for this refund.",
-        "The money is still to come from your balance.",
+        "The money hasn't left your Stripe balance yet.",
         "Top up the balance in Stripe. Stripe then makes the refund by itself.",
     ),
     "charge_pending": Advice(
@@ -80,9 +80,9 @@ FAILED: Mapping[str, Advice] = {
         "Refund again once. If that fails, too, ask the customer how you can pay them.",
     ),
     "merchant_request": Advice(
-        "The refund was canceled by your side.",
+        "Someone on your side canceled the refund.",
         _IN_BALANCE,
-        "Refund again if the customer is still to get the money.",
+        "Refund again if the customer should still get the money.",
     ),
     "unknown": Advice(
         "The refund failed, and the bank didn't say why.",
@@ -106,7 +106,7 @@ REJECTED: Mapping[str, Advice] = {
     "parameter_missing": Advice(
         "This payment method needs the customer's e-mail address for a refund.",
         _NOT_SENT,
-        "Refund again with the customer's e-mail address, to which Stripe writes.",
+        "Refund again with the customer's e-mail address. Stripe writes to it.",
     ),
     "lock_timeout": Advice(
         "Another request was using the payment at Stripe at the same time.",
@@ -115,7 +115,7 @@ REJECTED: Mapping[str, Advice] = {
     ),
     "rate_limit": Advice("Stripe had too many requests.", _NOT_SENT, "Refund again in a minute."),
     "resource_missing": Advice(
-        "Stripe's account or mode that your key belongs to doesn't have this payment.",
+        "The Stripe account or mode of your key doesn't have this payment.",
         _NOT_SENT,
         "Check that the key is of the account and mode of the payment: a test key can't see live payments.",
     ),
@@ -151,7 +151,7 @@ REJECTED: Mapping[str, Advice] = {
     "marked_failed": Advice(
         "A person found that Stripe didn't make this refund.",
         _NOT_SENT,
-        "Refund again if the customer is still to get the money.",
+        "Refund again if the customer should still get the money.",
     ),
 }
 """By the code of a request that Stripe rejected, or of a decision."""
@@ -179,7 +179,7 @@ KEY_CODES = frozenset({"account_invalid", "api_key_expired", "authentication_fai
 """The codes of rejected requests that are about the key."""
 _BY_STATUS: Mapping[RefundStatus, Advice] = {
     RefundStatus.PROCESSING: Advice(
-        "Stripe hasn't told yet whether it made this refund.",
+        "Stripe hasn't said yet whether it made this refund.",
         "Not known. Nothing is lost: reconcile asks Stripe until it is known.",
         "Wait, and don't pay another way. If it stays unknown, the refund asks for a review.",
     ),
@@ -301,7 +301,8 @@ def customer_message(refund: Refund) -> str:
     amount = f"refund of {refund.amount_text}" if refund.amount_text else "refund"
     if refund.status is RefundStatus.PROCESSING:
         return (
-            f"We have requested your {amount}, and are waiting for its confirmation. You needn't do anything."
+            f"We have requested your {amount}, and are waiting for its confirmation. "
+            "You don't need to do anything."
         )
     if refund.status is RefundStatus.REQUIRES_ACTION:
         return _ask_to_act(refund, amount)
@@ -326,7 +327,10 @@ def _say_pending(refund: Refund, amount: str) -> str:
     if reason == "charge_pending":
         return f"Your payment hasn't reached us completely yet. Your {amount} follows as soon as it has."
     if reason == "insufficient_funds":
-        return f"We are preparing your {amount}, and send it as soon as possible. You needn't do anything."
+        return (
+            f"We are preparing your {amount}, and will send it as soon as possible. "
+            "You don't need to do anything."
+        )
     return (
         f"Your {amount} is on its way {_through(refund.details.destination)}, and is still being processed."
     )
@@ -382,8 +386,8 @@ def _when(destination: str | None) -> str:
     if destination in _PAY_LATER:
         return f"{_name(destination)} lowers what you still owe, or returns what you have paid."
     if destination in (None, "card") or destination.endswith("_bank_transfer"):
-        return f"When it shows is up to your bank, {USUAL_TIME}."
-    return f"When it shows is up to {_name(destination)} and your bank, {USUAL_TIME}."
+        return f"{USUAL_TIME} your bank."
+    return f"{USUAL_TIME} {_name(destination)} and your bank."
 
 
 def _presented(refund: Refund) -> str:

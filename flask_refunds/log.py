@@ -85,11 +85,12 @@ def log_event(event: LogEvent, error: BaseException | None = None, /, **fields: 
     values = {name: _pseudonym(name, value) for name, value in fields.items()}
     if error is not None:
         values["error"] = type(error).__name__
+    values = {"event": event.event, **values}
     text = " ".join(f"{name}={value}" for name, value in values.items() if value is not None)
     _log.log(
         event.level,
-        f"{event.message}: {text}".removesuffix(": "),
-        extra={"refunds": {"event": event.event, **values}},
+        f"{event.message}: {text}",
+        extra={"refunds": values},
         exc_info=error and _sanitized(error),
         stacklevel=2,
     )

@@ -33,7 +33,7 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*args, **kwargs)
         except RefundsError as error:
-            answer = mongodb_answer(error) if isinstance(error, DatabaseUnavailable) else None
+            answer = mongodb_reason(error) if isinstance(error, DatabaseUnavailable) else None
             fail(" ".join(filter(None, [str(error), answer, error.hint])))
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
@@ -43,6 +43,14 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
             fail(f"{RefundsError.default_message} For the cause, run the command with flask --debug refunds.")
 
     return reported
+
+
+def mongodb_reason(error: Exception) -> str:
+    """Return what MongoDB answered, or that it didn't."""
+    cause = error.__cause__ or error
+    return mongodb_answer(error) or (
+        f"MongoDB doesn't answer ({type(cause).__name__}). Check MONGO_URI, and that there is a primary."
+    )
 
 
 def mongodb_answer(error: Exception) -> str | None:

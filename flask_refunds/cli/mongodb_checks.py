@@ -26,7 +26,7 @@ from ..storage.connection import (
 from ..storage.indexes import State, inspect_indexes, required_indexes
 from ..storage.sweep_state import SweepState
 from .check_result import CheckResult, fail, note, ok
-from .errors import mongodb_answer
+from .errors import mongodb_reason
 
 OLDEST_MONGODB = 6
 _OLDEST_WIRE_VERSION = 17
@@ -38,6 +38,8 @@ _MAJORITY_LAG = timedelta(seconds=10)
 _SAMPLE = 1000
 """How many purchases the validator is tried on."""
 _SAMPLE_IDS = 100
+_SHOWN_INDEXES = 3
+"""How many missing indexes are named. ``init-db`` names all."""
 _RECORD_ID = re.compile(r"(pi|ch|py)_[0-9A-Za-z_]+:[0-9A-Za-z_]+")
 _OTHER_IDS = [
     {"$not": {"$gte": ""}},
@@ -62,7 +64,7 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
             ahead = clock() - hello["localTime"]
             version = _version(database, hello)
     except DatabaseUnavailable as error:
-        yield fail("MongoDB", _reason(error))
+        yield fail("MongoDB", mongodb_reason(error))
         return
     yield version
     yield _topology(hello, livemode=settings.livemode)
@@ -77,21 +79,13 @@ def check_mongodb(settings: Settings, database: Any, clock: Callable[[], datetim
             if _is_beyond_stable_api(error.__cause__):
                 yield note(name, "Can't be checked: the client's Stable API is strict and doesn't offer it.")
                 continue
-            problems = [_reason(error)]
+            problems = [mongodb_reason(error)]
         yield fail(name, " ".join(problems)) if problems else ok(name, message)
     try:
         with database_timeout(REPORT_SECONDS):
             yield _counts(settings, database)
     except DatabaseUnavailable as error:
-        yield fail("counts", _reason(error))
-
-
-def _reason(error: Exception) -> str:
-    """Return what MongoDB answered, or that it didn't."""
-    cause = error.__cause__ or error
-    return mongodb_answer(error) or (
-        f"MongoDB doesn't answer ({type(cause).__name__}). Check MONGO_URI, and that there is a primary."
-    )
+        yield fail("counts", mongodb_reason(error))
 
 
 def _version(database: Database, hello: Mapping[str, Any]) -> CheckResult:
@@ -309,13 +303,13 @@ def _counts(settings: Settings, database: Database) -> CheckResult:
 
 def _missing_indexes(settings: Settings, database: Database) -> Iterator[str]:
     missing = [
-        each
+        f"{each.index} ({each.index.purpose})"
         for each in inspect_indexes(database, required_indexes(settings))
         if each.state in (State.MISSING, State.NAME_CONFLICT)
     ]
     if missing:
-        names = "; ".join(f"{each.index} ({each.index.purpose})" for each in missing)
-        yield f"Missing: {names}. Run flask refunds init-db."
+        more = [f"{len(missing) - _SHOWN_INDEXES} more"] if len(missing) > _SHOWN_INDEXES else []
+        yield f"Missing: {'; '.join(missing[:_SHOWN_INDEXES] + more)}. Run flask refunds init-db."
 
 
 def _overdue_sweep(settings: Settings, database: Database) -> Iterator[str]:

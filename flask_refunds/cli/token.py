@@ -34,7 +34,10 @@ def token(user: str, expires: int, as_json: bool) -> None:
     refunds = current_refunds()
     if refunds.settings.livemode:
         fail("The Stripe key is live. Sign in to your app to get a token.")
-    signed = _sign(refunds.verifier.settings, user, expires)
+    try:
+        signed = sign_token(refunds.verifier.settings, user, expires)
+    except ValueError as error:
+        fail(str(error))
     _print_access(refunds, signed)
     if as_json:
         print_json({"token": signed, "user": user, "expiresIn": expires})
@@ -42,12 +45,20 @@ def token(user: str, expires: int, as_json: bool) -> None:
         click.echo(signed)
 
 
-def _sign(settings: TokenSettings, user: str, expires: int) -> str:
+def sign_token(settings: TokenSettings, user: str, expires: int) -> str:
+    """Return a token of a user, which is valid for this many seconds.
+
+    :raises ValueError: this app can't sign tokens.
+    """
     algorithm = settings.jwt_decode_algorithms[0]
     if not settings.jwt_decode_keys and settings.jwt_jwks_url is None:
-        fail("No key for tokens is set. Set JWT_SECRET_KEY, or sign in to your app: it uses sessions.")
+        raise ValueError(
+            "No key for tokens is set. Set JWT_SECRET_KEY, or sign in to your app: it uses sessions."
+        )
     if not settings.jwt_decode_keys or not algorithm.startswith("HS"):
-        fail(f"Tokens are signed with {algorithm} by another service. Sign in there to get a token.")
+        raise ValueError(
+            f"Tokens are signed with {algorithm} by another service. Sign in there to get a token."
+        )
     now = int(time.time())
     claims: dict[str, Any] = {settings.jwt_identity_claim: user, "iat": now, "exp": now + expires}
     if settings.jwt_decode_audience:

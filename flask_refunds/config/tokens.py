@@ -112,7 +112,11 @@ def _decode_keys(
         name = "SECRET_KEY"  # as Flask-JWT-Extended does
     keys = _valid_keys(reader, name, algorithms)
     if not keys and not reader.is_set("REFUNDS_CURRENT_USER"):
-        reader.reject(name, f"isn't set; set it to the key that verifies {' and '.join(algorithms)} tokens")
+        reader.reject(
+            name,
+            f"isn't set; set it to the key that verifies {' and '.join(algorithms)} tokens, or set "
+            "REFUNDS_CURRENT_USER if your app signs users in by session",
+        )
     if not is_hmac:
         return keys
     keys += _valid_keys(reader, "JWT_SECRET_KEY_FALLBACKS", algorithms)

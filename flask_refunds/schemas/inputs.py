@@ -223,9 +223,8 @@ def parse_moment(text: str) -> datetime:
     :raises ValueError: says what it must be.
     """
     if not _DAY.fullmatch(text) and not _TIME.fullmatch(text):
-        raise ValueError(
-            "a day like 2024-03-15, or a time like 2024-03-15T10:30:00Z (in a URL, write + as %2B)"
-        )
+        unescaped_plus = " (in a URL, write + as %2B)" if " " in text else ""
+        raise ValueError(f"a day like 2024-03-15, or a time like 2024-03-15T10:30:00Z{unescaped_plus}")
     try:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

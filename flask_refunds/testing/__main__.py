@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from .cards import Cards
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("use --webhook and --webhook-secret together")
     if options.connect_webhook_secret is not None and options.webhook is None:
         parser.error("use --connect-webhook-secret with --webhook")
+    if options.webhook is not None and not options.webhook.startswith(("http://", "https://")):
+        parser.error(f"--webhook must begin with http:// or https://, not {options.webhook!r}")
     stop, changed = threading.Event(), threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -51,16 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.quiet:
             print(request, file=sys.stderr, flush=True)
 
-    with StripeSandbox(
+    sandbox = StripeSandbox(
         port=options.port,
         latency=options.latency_ms / 1000,
         rate_limit=options.rate_limit,
         enforce_amount_limit=not options.no_amount_limit,
         refund_settles_after=options.settle_after,
         on_request=on_request,
-    ) as sandbox:
-        if options.state is not None and options.state.exists():
-            _load(sandbox, options.state, parser)
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(sandbox)
+        except OSError:
+            parser.error(
+                f"port {options.port} can't be used: stop the program that has it, or use another --port"
+            )
+        if options.state is not None:
+            _open(sandbox, options.state, parser)
         if options.webhook is not None:
             sandbox.add_webhook(options.webhook, options.webhook_secret)
         if options.connect_webhook_secret is not None:
@@ -78,11 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(sandbox: StripeSandbox, file: Path, parser: argparse.ArgumentParser) -> None:
+def _open(sandbox: StripeSandbox, file: Path, parser: argparse.ArgumentParser) -> None:
     try:
-        sandbox.load(json.loads(file.read_text(encoding="utf-8"))["sandbox"])
+        if file.exists():
+            sandbox.load(json.loads(file.read_text(encoding="utf-8"))["sandbox"])
+        _save(sandbox, file)
     except (ValueError, KeyError, TypeError):
         parser.error(f"{file} isn't a file that --state has written")
+    except OSError as error:
+        parser.error(f"can't use {file}: {error.strerror}")
 
 
 def _save(sandbox: StripeSandbox, file: Path) -> None:

@@ -17,13 +17,13 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from .. import signals
-from ..cli.token import _sign
+from ..cli.token import sign_token
 from ..core.reconcile import ReconcileReport
 from ..extension import _state_of, get_refunds
 from ..models import Refund, id_text
 from ..money import decimal_amount
 from ..purchase_fields import with_field
-from .app_config import make_config, open_database
+from .app_config import check_database, make_config, open_database
 from .cards import Cards
 from .case_file import load_case, save_case
 from .client_webhooks import ClientWebhooks
@@ -60,6 +60,7 @@ class RefundsClient:
     :param app: its config must have what :func:`make_config` returns. It is read again, even if the app has
         handled requests before.
     :param stripe: the sandbox of this config.
+    :raises ValueError: the app uses another Stripe than this sandbox.
     """
 
     def __init__(self, app: Flask, stripe: StripeSandbox) -> None:
@@ -74,6 +75,11 @@ class RefundsClient:
         _state_of(app).refunds = None
         with app.app_context():
             self._refunds = get_refunds(app)
+        if self._refunds.settings.stripe_api_base != stripe.url:
+            raise ValueError(
+                f"The app would call {self._refunds.settings.stripe_api_base} instead of the sandbox. "
+                "Apply refunds_config after the app's own config."
+            )
         self.db = self._refunds.database
         """The app's database."""
         self.client = app.test_client()
@@ -123,9 +129,17 @@ class RefundsClient:
         return self._add_user("user")
 
     def headers(self, user_id: Any) -> dict[str, str]:
-        """Return request headers with a fresh token of a user."""
+        """Return request headers with a fresh token of a user.
+
+        :raises ValueError: the app's config has no secret to sign tokens with.
+        """
         settings = self._refunds.verifier.settings
-        token = _sign(settings, str(user_id), 3600)
+        try:
+            token = sign_token(settings, str(user_id), 3600)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} In a test, set refunds.admin_headers, or pass headers to refunds.refund()."
+            ) from None
         return {settings.jwt_header_name: f"{settings.jwt_header_type} {token}".lstrip()}
 
     # Purchases and refunds
@@ -157,7 +171,7 @@ class RefundsClient:
     ) -> TestResponse:
         """Request a refund, like a page of the app's own origin.
 
-        :param purchase: a :class:`Purchase`, or a purchase's ID.
+        :param purchase: a :class:`Purchase`, or a purchase's ID, also as text.
         :param headers: the headers of the caller; by default of an admin.
         :param fields: fields of the request's body, such as ``reason``.
         """
@@ -168,13 +182,20 @@ class RefundsClient:
     def reload(self, purchase: Any) -> dict[str, Any]:
         """Return a purchase's document as it is stored now.
 
-        :param purchase: a :class:`Purchase`, or a purchase's ID.
+        :param purchase: a :class:`Purchase`, or a purchase's ID, also as text.
         :raises LookupError: it isn't stored.
         """
-        collection = self.db[self._refunds.settings.refunds_purchases_collection]
-        found: dict[str, Any] | None = collection.find_one({"_id": _id_of(purchase)})
+        wanted = _id_of(purchase)
+        found = self._find_purchase(wanted)
+        if found is None and isinstance(wanted, str):
+            found = self._find_purchase(self._refunds.purchases.resolve([wanted]).get(wanted))
         if found is None:
-            raise LookupError(f"No purchase has the ID {_id_of(purchase)!r}.")
+            raise LookupError(f"No purchase has the ID {wanted!r}.")
+        return found
+
+    def _find_purchase(self, purchase_id: Any) -> dict[str, Any] | None:
+        purchases = self.db[self._refunds.settings.refunds_purchases_collection]
+        found: dict[str, Any] | None = purchases.find_one({"_id": purchase_id})
         return found
 
     @property
@@ -280,9 +301,11 @@ def open_client(
     :param create_app: called with the config of :func:`make_config`.
     :param mongo_uri: of a MongoDB server; by default, mongomock simulates one.
     :raises FaultNotUsed: a fault that was injected wasn't applied to any request.
+    :raises ValueError: the app uses another Stripe or another database than this config names.
     """
     with StripeSandbox() as stripe, open_database(mongo_uri) as database:
         with RefundsClient(create_app(make_config(stripe, **database)), stripe) as client:
+            check_database(client.db, database)
             yield client
         stripe.assert_faults_used()
 

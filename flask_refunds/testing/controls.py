@@ -77,7 +77,7 @@ class AccountControls:
     ) -> str:
         """Pay with a test card.
 
-        :param amount: in minor units, at least 1.
+        :param amount: in minor units, a whole number: 1999 for 19.99.
         :param card: one of :class:`~flask_refunds.testing.Cards`, another number, or an ID such as
             ``pm_card_pendingRefund``.
         :param livemode: by default, the mode of ``secret_key`` or else test mode.
@@ -97,8 +97,7 @@ class AccountControls:
         test_card = find_card(card)
         if test_card is None:
             raise ValueError(f"Unknown test card {card!r}. {UNKNOWN_CARD_HELP}")
-        if amount < 1:
-            raise ValueError(f"The amount must be at least 1, not {amount}.")
+        _check_amount(amount)
         if capture not in ("automatic", "manual"):
             raise ValueError(f"capture must be 'automatic' or 'manual', not {capture!r}.")
         for each in (account, transfer_to):
@@ -168,6 +167,7 @@ class AccountControls:
         :return: a copy of the payment intent.
         :raises ApiError: Stripe would reject the capture.
         """
+        _check_amount(amount, at_least=0)
         call = ApiCall(api_version=api_version)
         return self._modify(
             lambda account: account.capture_payment_intent(payment_intent, amount, final=final, call=call)
@@ -196,9 +196,8 @@ class AccountControls:
         :param inquiry: the customer's bank only asks; refunds are still possible.
         :return: a copy of the dispute.
         """
-        return self._modify(
-            lambda account: account.dispute(account.intent_of(payment_intent), reason=reason, inquiry=inquiry)
-        )
+        intent = self._intent_of(payment_intent)
+        return self._modify(lambda account: account.dispute(intent, reason=reason, inquiry=inquiry))
 
     def payment_intent(self, payment_intent: str) -> JsonObject:
         """Return a copy of a payment intent.
@@ -254,7 +253,7 @@ class AccountControls:
         with self._changed:
             for account in self._all_accounts():
                 account.hidden.add(identifier)
-        if not identifier.startswith(("re_", "pyr_")):
+        if not str(identifier).startswith(("re_", "pyr_")):
             intent = self._intent_of(identifier)
             refunds = [refund["id"] for refund in self.refunds(identifier)]
             charge = self.payment_intent(intent)["latest_charge"]
@@ -277,7 +276,10 @@ class AccountControls:
         return self._read(lambda account: account.refund(refund_id))
 
     def refunds(self, payment_intent: str | None = None) -> list[JsonObject]:
-        """Return copies of a payment's refunds, or of all refunds; oldest first."""
+        """Return copies of a payment's refunds, or of all refunds; oldest first.
+
+        :raises LookupError: the payment is unknown.
+        """
         with self._changed:
             self._apply_due_transitions()
             intent = payment_intent and self._intent_of(payment_intent)
@@ -289,7 +291,10 @@ class AccountControls:
         return sorted(found, key=lambda refund: int(refund["created"]))
 
     def money_refunded(self, payment_intent: str) -> int:
-        """Return the sum of the refunds that are neither failed nor canceled, in minor units."""
+        """Return the sum of the refunds that are neither failed nor canceled, in minor units.
+
+        :raises LookupError: the payment is unknown.
+        """
         with self._changed:
             self._apply_due_transitions()
             intent = self._intent_of(payment_intent)
@@ -328,10 +333,11 @@ class AccountControls:
         :return: a copy of the refund.
         :raises ApiError: Stripe would reject the refund.
         """
-        call = ApiCall(forced_status=status)
+        _check_amount(amount)
+        intent, call = self._intent_of(payment_intent), ApiCall(forced_status=status)
         return self._modify(
             lambda account: account.create_refund(
-                payment_intent=account.intent_of(payment_intent),
+                payment_intent=intent,
                 amount=amount,
                 instructions_email=instructions_email,
                 call=call,
@@ -408,9 +414,12 @@ class AccountControls:
         return account
 
     def _intent_of(self, payment: str) -> str:
-        """Return the payment intent of a charge or Checkout session."""
-        if payment.startswith("pi_"):
-            return payment
+        """Return the payment intent of a payment that exists.
+
+        :raises LookupError: the ID is unknown.
+        """
+        if not isinstance(payment, str):
+            raise TypeError(f"A payment is named by its ID, such as purchase.payment, not by {payment!r}.")
         return str(self._read(lambda account: {"id": account.intent_of(payment)})["id"])
 
     def _account(self, livemode: bool, account_id: str | None = None) -> Account:
@@ -447,3 +456,8 @@ class AccountControls:
                     raise
                 missing = error
         raise LookupError(str(missing))
+
+
+def _check_amount(amount: int | None, *, at_least: int = 1) -> None:
+    if amount is not None and (not isinstance(amount, int) or amount < at_least):
+        raise ValueError(f"An amount is a whole number of minor units (1999 for 19.99), not {amount!r}.")

@@ -132,7 +132,7 @@ def test_dialog_says_where_the_money_goes_and_how_much_it_is(
     open_dialog(admin_page, shop, sandbox)
     text = "This is a full refund. The money goes back to the Visa card ending in 4242."
     admin_page.dialog.get_by_text(text).wait_for()
-    admin_page.dialog.get_by_text("usually 5 to 10 business days").wait_for()
+    admin_page.dialog.get_by_text("within 5 to 10 business days").wait_for()
 
 
 def test_purchase_with_a_text_id_and_no_date_is_refunded(

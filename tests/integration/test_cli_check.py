@@ -202,6 +202,11 @@ def test_missing_index_fails_with_its_purpose(shop: Shop, database: Any) -> None
     assert checks["indexes"][1].endswith("Run flask refunds init-db.")
 
 
+def test_many_missing_indexes_are_three_names_and_a_number(database: Any, sandbox: StripeSandbox) -> None:
+    status, message = check(make_shop(database, sandbox))[1]["indexes"]
+    assert (status, message.count("{"), message.count(" 15 more. ")) == ("fail", 3, 1)
+
+
 def test_unavailable_database_fails_and_stripe_is_still_checked(shop: Shop, database: Any) -> None:
     with failing(database, "buildInfo"):
         exit_status, checks = check(shop)

@@ -106,7 +106,7 @@ def test_list_and_export_apply_the_same_filters(
     [
         (("--status", "lost"), "'lost' is not one of"),
         (("--bulk-run", "-"), "must be 1 to 64 of A-Z"),
-        (("--from", "yesterday"), "must be a day like 2024-03-15, or a time"),
+        (("--from", "yesterday"), "or a time like 2024-03-15T10:30:00Z\n"),
         (("--from", "2024-03-02", "--to", "2024-03-01"), "from must be before to"),
         (("--limit", "0"), "0 is not in the range"),
         (("--after", "pi_1:1"), "must be the nextCursor of another page"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from pymongo import MongoClient
 
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
@@ -97,6 +98,15 @@ def test_failed_command_shows_what_mongodb_answered(
         result = shop.flask(command, *([purchase] if command == "refund" else []))
     assert result.exit_code == 2
     assert "MongoDB answered: Failing command via 'failCommand' failpoint." in result.output
+
+
+@pytest.mark.parametrize("command", [["list"], ["show", "pi_1"], ["refund", "7"]], ids=str)
+def test_failed_command_says_that_no_server_answers(sandbox: StripeSandbox, command: list[str]) -> None:
+    with MongoClient[dict[str, Any]]("mongodb://127.0.0.1:1", serverSelectionTimeoutMS=50) as client:
+        app = make_app(REFUNDS_MONGO=client.shop, STRIPE_API_BASE=sandbox.url)
+        result = app.test_cli_runner().invoke(args=["refunds", *command])
+    assert result.exit_code == 2
+    assert "MongoDB doesn't answer (ServerSelectionTimeoutError). Check MONGO_URI" in result.stderr
 
 
 def test_too_long_note_is_rejected(shop: Shop, sandbox: StripeSandbox) -> None:

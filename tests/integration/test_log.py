@@ -475,5 +475,13 @@ def _documented() -> dict[str, tuple[str, set[str]]]:
 def test_record_is_readable_with_a_plain_formatter(scenario: Scenario) -> None:
     [record, *_] = [each for each in scenario.recorder.records if each.name == "flask_refunds"]
     text = record.getMessage()
-    assert text.startswith("Refund record created; the request to Stripe follows: refund_id=pi_")
+    message = "Refund record created; the request to Stripe follows"
+    assert text.startswith(f"{message}: event=refund_created refund_id=pi_")
     assert "None" not in text
+
+
+def test_plain_text_has_the_event_by_which_the_documentation_names_it(scenario: Scenario) -> None:
+    records = [each for each in scenario.recorder.records if each.name == "flask_refunds"]
+    assert records
+    for record in records:
+        assert f": event={record.__dict__['refunds']['event']}" in record.getMessage()

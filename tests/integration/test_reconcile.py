@@ -328,8 +328,10 @@ def test_refund_without_open_review_cannot_be_resolved(
     assert sandbox.money_refunded(payment) == 1999
 
 
-def test_resolve_requires_a_decision(shop: Shop) -> None:
-    result = shop.flask("resolve", "pi_1:1", "--comment", "x")
+@pytest.mark.parametrize("decisions", [[], ["--failed", "--retry"], ["--retry", "--dismiss"]], ids=str)
+def test_resolve_requires_one_decision(shop: Shop, sandbox: StripeSandbox, decisions: list[str]) -> None:
+    payment, _ = unknown(shop, sandbox)
+    result = shop.flask("resolve", f"{payment}:1", *decisions, "--comment", "x")
     assert (result.exit_code, "--retry, --failed and --dismiss" in result.output) == (2, True)
 
 

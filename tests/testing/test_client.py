@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from flask import Flask, session
+from pymongo.uri_parser import parse_uri
 
 from flask_refunds import refunds_bp
 from flask_refunds.testing import (
@@ -21,6 +22,7 @@ from flask_refunds.testing import (
     StripeSandbox,
     open_client,
 )
+from flask_refunds.testing.app_config import _with_database
 from tests.shop import make_app
 
 
@@ -291,3 +293,89 @@ def test_other_file_is_rejected(refunds: RefundsClient, tmp_path: Path) -> None:
         (tmp_path / "case.json").write_text(text)
         with pytest.raises(ValueError, match=r"case\.json isn't a case"):
             refunds.load(tmp_path / "case.json")
+
+
+def test_id_as_text_names_a_purchase_of_the_app(refunds: RefundsClient) -> None:
+    purchase = refunds.purchase(500, _id=ObjectId())
+    refunds.purchase(500, _id=71)
+    assert refunds.refund(str(purchase.id)).status_code == 200
+    assert refunds.reload(str(purchase.id)) == refunds.reload(purchase)
+    assert refunds.reload("71")["_id"] == 71
+
+
+def test_purchase_in_place_of_its_payment_is_an_error_that_says_so(refunds: RefundsClient) -> None:
+    purchase: Any = refunds.purchase(300)
+    stripe = refunds.stripe
+    for call in (
+        stripe.assert_refunded_once,
+        stripe.dashboard_refund,
+        stripe.dispute,
+        stripe.hide,
+        stripe.charge,
+    ):
+        with pytest.raises(TypeError, match=r"its ID, such as purchase\.payment"):
+            call(purchase)
+
+
+@pytest.mark.parametrize("amount", [19.99, "500", 0, -3])
+def test_amount_that_is_not_minor_units_is_rejected(refunds: RefundsClient, amount: Any) -> None:
+    with pytest.raises(ValueError, match="whole number of minor units"):
+        refunds.purchase(amount)
+    payment = refunds.purchase(900).payment
+    with pytest.raises(ValueError, match="whole number of minor units"):
+        refunds.stripe.dashboard_refund(payment, amount)
+    assert refunds.stripe.money_refunded(payment) == 0
+
+
+def test_app_that_cannot_sign_tokens_is_told_what_to_set() -> None:
+    provider = {
+        "JWT_SECRET_KEY": None,
+        "JWT_ALGORITHM": "RS256",
+        "JWT_JWKS_URL": "https://login.example/keys",
+    }
+    with open_client(lambda config: make_app(**(config | provider))) as refunds:
+        purchase = refunds.purchase(600)
+        with pytest.raises(ValueError, match=r"signed with RS256 .* set refunds\.admin_headers"):
+            refunds.refund(purchase)
+        assert refunds.refund(purchase, headers={}).status_code == 401
+
+
+def test_app_with_another_stripe_is_rejected() -> None:
+    def create_app(config: dict[str, Any]) -> Flask:
+        return make_app(**config | {"STRIPE_API_BASE": ""})
+
+    with (
+        pytest.raises(ValueError, match=r"https://api\.stripe\.com instead of the sandbox"),
+        open_client(create_app),
+    ):
+        raise AssertionError("not reached")
+
+
+def test_app_with_another_database_is_rejected(
+    refunds_config: dict[str, Any], stripe_sandbox: StripeSandbox
+) -> None:
+    own = refunds_config["REFUNDS_MONGO"].client["orders_dev"]
+    with (
+        pytest.raises(ValueError, match="orders_dev instead of refunds_test"),
+        open_client(lambda config: make_app(**config | {"REFUNDS_MONGO": own})),
+    ):
+        raise AssertionError("not reached")
+    config = refunds_config | {"REFUNDS_MONGO": own}
+    with RefundsClient(make_app(**config), stripe_sandbox) as refunds:
+        assert refunds.db.name == "orders_dev"
+
+
+@pytest.mark.parametrize(
+    ("uri", "auth_source"),
+    [
+        ("mongodb://ann:pw@127.0.0.1", "admin"),
+        ("mongodb://ann:pw@127.0.0.1:27018,127.0.0.2/staff?replicaSet=rs", "staff"),
+        ("mongodb://ann:pw@127.0.0.1/x?authSource=people", "people"),
+        ("mongodb://127.0.0.1/?w=1", None),
+    ],
+)
+def test_uri_of_the_test_database_keeps_where_its_user_signs_in(uri: str, auth_source: str | None) -> None:
+    parsed = parse_uri(_with_database(uri, "refunds_test_7"))
+    assert parsed["database"] == "refunds_test_7"
+    assert parsed["nodelist"] == parse_uri(uri)["nodelist"]
+    assert parsed["options"].get("authSource") == auth_source

@@ -133,6 +133,55 @@ def test_missing_mongomock_is_explained(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*Install mongomock, or use a MongoDB server: pytest --refunds-mongo *"])
 
 
+def test_app_that_keeps_its_own_database_is_rejected(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import mongomock
+        import pytest
+
+        @pytest.fixture
+        def app(app):
+            app.config["REFUNDS_MONGO"] = mongomock.MongoClient().production
+            return app
+
+        def test_it(refunds):
+            refunds.purchase(1999)
+        """,
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*uses the database production instead of refunds_test*"])
+
+
+def test_config_of_the_tests_may_have_another_database(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        """
+        import mongomock
+        import pytest
+
+        @pytest.fixture
+        def refunds_config(refunds_config):
+            return refunds_config | {"REFUNDS_MONGO": mongomock.MongoClient(tz_aware=True).mine}
+
+        def test_it(refunds):
+            assert refunds.refund(refunds.purchase(1999)).status_code == 200
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_server_that_does_not_answer_is_reported_soon(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_refunds.testing.app_config.SERVER_TIMEOUT_SECONDS", 0.2)
+    result = run(
+        pytester, "def test_it(refunds): refunds.purchase(1999)", "--refunds-mongo=mongodb://127.0.0.1:1"
+    )
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*The MongoDB server for the tests doesn't answer: *"])
+
+
 def test_option_chooses_a_server_and_drops_the_database(pytester: pytest.Pytester, mongo_uri: str) -> None:
     result = run(
         pytester,

@@ -161,3 +161,24 @@ def test_connect_secret_without_webhook_is_usage_error(capsys: pytest.CaptureFix
     with pytest.raises(SystemExit):
         command.main(["--connect-webhook-secret", "whsec_connect"])
     assert "use --connect-webhook-secret with --webhook" in capsys.readouterr().err
+
+
+def test_webhook_without_http_is_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--webhook", "localhost:5000/hook", "--webhook-secret", SECRET])
+    assert "--webhook must begin with http:// or https://" in capsys.readouterr().err
+
+
+def test_taken_port_is_usage_error(sandbox: StripeSandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    port = sandbox.url.rpartition(":")[2]
+    with pytest.raises(SystemExit):
+        command.main(["--port", port])
+    assert f"port {port} can't be used: stop the program that has it" in capsys.readouterr().err
+
+
+def test_state_in_a_missing_folder_is_usage_error(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--state", str(tmp_path / "missing" / "stripe.json")])
+    assert "stripe.json: No such file or directory" in capsys.readouterr().err

@@ -141,4 +141,7 @@ def test_unknown_id_in_python_is_lookup_error(sandbox: StripeSandbox) -> None:
     for read in (sandbox.refund, sandbox.payment_intent, sandbox.charge, sandbox.dashboard_refund):
         with pytest.raises(LookupError, match="No such"):
             read("x")
-    assert (sandbox.refunds("pi_x"), sandbox.money_refunded("pi_x")) == ([], 0)
+    for count in (sandbox.refunds, sandbox.money_refunded, sandbox.assert_refunded_once):
+        for unknown in ("pi_x", "ch_x", "pi_x:1"):
+            with pytest.raises(LookupError, match=f"No such .*{unknown}"):
+                count(unknown)

@@ -104,8 +104,8 @@ def test_every_status_has_advice_and_a_message(status: RefundStatus) -> None:
 def test_message_names_the_card_the_day_the_time_and_the_reference() -> None:
     shown = refund("succeeded", destination="card", is_reversal=False, reference="7492")
     assert customer_message(shown) == (
-        "We sent your refund of 19.50 EUR on 5 March 2026 to the card that you paid with. When it shows is "
-        "up to your bank, usually within 5 to 10 business days. Your bank can find it by the reference 7492."
+        "We sent your refund of 19.50 EUR on 5 March 2026 to the card that you paid with. It usually shows "
+        "within 5 to 10 business days, depending on your bank. Your bank can find it by the reference 7492."
     )
 
 
@@ -122,7 +122,7 @@ def test_message_is_about_the_payment_method(destination: str) -> None:
     assert ("card" in message.replace("Scalapay", "")) == (destination == "card")
     assert "_" not in message
     is_at_bank = destination == "card" or destination.endswith("_bank_transfer")
-    assert ("up to your bank," in message) == is_at_bank
+    assert ("depending on your bank." in message) == is_at_bank
 
 
 def test_there_are_many_payment_methods() -> None:

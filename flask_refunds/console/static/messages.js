@@ -63,7 +63,7 @@ const BRANDS = { amex: "American Express", diners: "Diners Club", jcb: "JCB", ma
 export const card = ({ brand, last4 }) => `${BRANDS[brand] ?? brand} •••• ${last4}`;
 
 /** When the customer sees the money (https://docs.stripe.com/refunds). */
-export const WHEN = "When it shows is up to the customer's bank or payment service, usually 5 to 10 business days.";
+export const WHEN = "It usually shows within 5 to 10 business days, depending on the customer's bank or payment service.";
 
 const SAFE_TO_RETRY = "Trying again is safe: it resumes this refund and never makes a second one.";
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,31 @@ def test_exported_file_appears_only_when_complete(shop: Shop, tmp_path: Path, da
     ]
     result = shop.flask("export", "--output", str(tmp_path / "no" / "such" / "folder.csv"))
     assert (result.exit_code, "Can't write to" in result.stderr) == (2, True)
+
+
+def test_replaced_file_keeps_its_mode_and_its_link(shop: Shop, tmp_path: Path) -> None:
+    add_records(shop, 2)
+    file, link = tmp_path / "october.csv", tmp_path / "latest.csv"
+    file.write_text("the export of last night")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert shop.flask("export", "--output", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_text().count("pi_") == 4
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, file]
+
+
+def test_pipe_or_device_is_written_and_not_replaced(shop: Shop, tmp_path: Path) -> None:
+    add_records(shop, 2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # A reader that doesn't wait for a writer. The export fits into the pipe.
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)) as reader:
+        assert shop.flask("export", "--output", str(pipe)).exit_code == 0
+        assert reader.read().count("pi_") == 4
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_export_streams_the_ledger(shop: Shop, commands: Commands) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import DBRef
+from bson import DBRef, Decimal128
 from pymongo.server_api import ServerApi
 
 from flask_refunds.cli import check as check_command
+from flask_refunds.cli import purchase_checks
 from flask_refunds.cli.check_result import Status
 from flask_refunds.cli.mongodb_checks import _majority
 from flask_refunds.clock import now
@@ -579,6 +580,75 @@ def test_wrong_unit_of_amounts_is_found(
         assert found[1] in checks["amounts"][1]
 
 
+def test_amounts_of_earlier_payments_are_compared(
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One payment can mislead: by its taxes, its currency, or the unit of another release of the app."""
+    monkeypatch.setattr(purchase_checks, "SAMPLE", 3)
+    shop = make_shop(database, sandbox)
+
+    def sell(amount: Any, received: int = 700, currency: str = "usd") -> None:
+        shop.add_purchase(sandbox.create_payment(received, currency), amount=amount)
+
+    sell(700)
+    for _ in range(8):
+        shop.add_purchase(None, "pending")
+    sell(650)  # without the tax
+    sell(700, currency="jpy")  # the same in both units
+    assert check(shop)[1]["amounts"] == (
+        "note",
+        "Purchases have amounts in minor units. Set REFUNDS_AMOUNT_UNIT=minor.",
+    )
+
+    sell(7)
+    status, message = check(shop)[1]["amounts"]
+    assert (status, "Of 3 payments, the purchases of 1 have amounts in minor units" in message) == (
+        "note",
+        True,
+    ), message
+
+    shop.db.purchases.update_many({"amount": 700}, {"$set": {"amount": 7}})
+    sell(Decimal128("7.00"))
+    sell("7.00")
+    assert check(shop)[1]["amounts"][0] == "ok"
+
+
+def test_old_payments_that_stripe_does_not_show_are_skipped(database: Any, sandbox: StripeSandbox) -> None:
+    shop = make_shop(database, sandbox)
+    shop.add_purchase("pi_of_an_earlier_account", amount=7)
+    shop.add_purchase(sandbox.create_payment(700), amount=7)
+    checks = check(shop)[1]
+    assert checks["amounts"][0] == "ok"
+    assert "payments" not in checks
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        (DBRef("states", 7), "a DBRef to states (2)"),
+        ({"code": "paid"}, "a document (2)"),
+        (["paid"], "a list (2)"),
+    ],
+)
+def test_status_without_a_text_is_described(shop: Shop, status: Any, found: str) -> None:
+    for number in range(2):
+        shop.add_purchase(f"pi_{number}", status)
+    message = check(shop)[1]["documents"][1]
+    assert f"Their field status has: {found}." in message
+
+
+def test_role_of_an_old_user_counts(
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purchase_checks, "SAMPLE", 3)
+    shop = make_shop(database, sandbox)
+    shop.add_purchase("pi_9", user=shop.admin_id)
+    database.users.insert_many([{"name": "Ann"} for _ in range(5)])
+    assert "users" not in check(shop)[1]
+    database.users.update_many({}, {"$unset": {"role": 1}})
+    assert "No user has a role" in check(shop)[1]["users"][1]
+
+
 def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox: StripeSandbox) -> None:
     shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"payment": "pi"})
     for number, status in enumerate(["paid", "paid", True, True, "open", "paid"]):
@@ -636,7 +706,7 @@ def test_fields_of_the_settings_that_no_purchase_has_are_noted(database: Any, sa
         (lambda db: db.users.drop(), {}, "users has no documents. Set REFUNDS_USERS_COLLECTION"),
         (lambda db: db.users.drop(), {"REFUNDS_USER_LOADER": dict}, None),
         (lambda db: db.users.drop(), {"REFUNDS_CURRENT_USER": dict}, None),
-        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {}, "0 of 1 users have a role"),
+        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {}, "No user has a role"),
         (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {"REFUNDS_IS_ADMIN": bool}, None),
         (
             lambda db: db.purchases.update_many({}, {"$set": {"user": 7}}),

@@ -35,7 +35,11 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
         except RefundsError as error:
             answer = mongodb_answer(error) if isinstance(error, DatabaseUnavailable) else None
             fail(" ".join(filter(None, [str(error), answer, error.hint])))
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.Abort:  # Ctrl-C, or the end of the input, at a question
+            fail("Not confirmed. Nothing was refunded or changed.")
+        except KeyboardInterrupt:
+            fail("Interrupted. A refund that was started isn't lost and can't be made twice.")
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception:
             if current_app.debug:

@@ -544,6 +544,19 @@ def test_each_result_is_printed_before_the_next_check(commands: Commands, sandbo
         process.communicate()
 
 
+def test_database_function_without_a_connection_is_named(sandbox: StripeSandbox) -> None:
+    def connect() -> Any:
+        raise pymongo.errors.AutoReconnect("db.internal: refused")
+
+    runner = make_app(STRIPE_API_BASE=sandbox.url, REFUNDS_MONGO=connect).test_cli_runner()
+    result = runner.invoke(args=["refunds", "check"])
+    assert result.exit_code == 1
+    assert (
+        result.stdout
+        == "FAIL  MongoDB      REFUNDS_MONGO raised AutoReconnect: its database doesn't answer.\n"
+    )
+
+
 # The app's documents
 
 

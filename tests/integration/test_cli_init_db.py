@@ -199,6 +199,8 @@ def test_init_db_asks_on_a_terminal_before_it_changes_the_apps_collections(shop:
     assert declined.exit_code == 2
     assert "Build 5 indexes on collections of your app (purchases, users)? [y/N]: " in declined.stderr
     assert database.list_collection_names() == ["users"]
+    ended = shop.flask("init-db", input="")
+    assert (ended.exit_code, "Error: Not confirmed." in ended.stderr) == (2, True)
     assert shop.flask("init-db", input="y\n").exit_code == 0
     database.flask_refunds.drop_index("flask_refunds_settledAt_1")
     assert "1 index built" in shop.flask("init-db").output  # on the ledger: no question

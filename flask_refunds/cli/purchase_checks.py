@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bson import DBRef
+from bson import DBRef, ObjectId
+from bson.datetime_ms import DatetimeMS
 from pymongo import ASCENDING, DESCENDING
 
 from ..config import Settings
@@ -54,6 +56,7 @@ def check_purchases(
     if sample:
         yield _check_words(sample, fields, _count(path for each in whole for path in _payment_paths(each)))
         yield from _check_fields(sample, settings.refunds_purchase_fields)
+        yield from _check_dates(sample, fields.created)
     yield from results
     session = next((each for each in held if held_by(each, fields).startswith("cs_")), None)
     if session is not None:
@@ -169,6 +172,19 @@ def _check_fields(sample: Sequence[Document], paths: Mapping[str, str | None]) -
             "fields",
             f"0 of {len(sample)} purchases have these fields of REFUNDS_PURCHASE_FIELDS: "
             f"{', '.join(missing)}.",
+        )
+
+
+def _check_dates(sample: Sequence[Document], path: str | None) -> Iterator[CheckResult]:
+    """Find dates that don't count: text, numbers, and the IDs of other databases."""
+    kinds = (datetime, DatetimeMS, list) if path else ObjectId
+    values = [each for each in (read_field(it, path or "_id") for it in sample) if each is not None]
+    if values and not any(isinstance(each, kinds) for each in values):
+        missing = f"a date in {path}" if path else "a date, because their _id isn't an ObjectId"
+        yield note(
+            "dates",
+            f"0 of {len(sample)} purchases have {missing}. Reports, --from and --to leave them out. Set "
+            'REFUNDS_PURCHASE_FIELDS["created"] to a field with BSON dates.',
         )
 
 

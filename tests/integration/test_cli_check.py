@@ -22,7 +22,7 @@ from flask_refunds.clock import now
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod
-from tests.shop import Shop, make_app
+from tests.shop import PAID_AT, Shop, make_app
 
 SECRET = "whsec_of_the_tests_0123456789"
 EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refunded")
@@ -711,6 +711,31 @@ def test_fields_of_the_settings_that_no_purchase_has_are_noted(database: Any, sa
     assert (status, message.endswith(": amount (pay.cents), created (boughtAt).")) == ("note", True), message
     shop.db.purchases.insert_one({"pay": {"cents": 5}, "boughtAt": now()})
     assert "fields" not in check(shop)[1]
+
+
+@pytest.mark.parametrize(
+    ("created", "purchase", "found"),
+    [
+        (None, {"_id": 7}, "because their _id isn't an ObjectId"),
+        (None, {"_id": "order-7", "at": PAID_AT}, "because their _id isn't an ObjectId"),
+        (None, {}, None),
+        ("at", {"_id": 7, "at": PAID_AT}, None),
+        ("at", {"at": [PAID_AT]}, None),
+        ("at", {}, None),
+        ("at", {"at": PAID_AT.isoformat()}, "0 of 1 purchases have a date in at."),
+        ("bought.at", {"bought": {"at": 1710498600}}, "0 of 1 purchases have a date in bought.at."),
+    ],
+)
+def test_purchases_without_a_date_that_counts_are_noted(
+    database: Any, sandbox: StripeSandbox, created: str | None, purchase: dict[str, Any], found: str | None
+) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"created": created})
+    shop.add_purchase("pi_9", **purchase)
+    status, message = check(shop)[1].get("dates", ("ok", ""))
+    assert (status, (found or "") in message) == ("note" if found else "ok", True), message
+    if found:
+        shop.add_purchase("pi_10", at=PAID_AT, bought={"at": PAID_AT})
+        assert "dates" not in check(shop)[1]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -30,6 +31,9 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def reported(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As on stderr, a character that the terminal's encoding lacks must not end the command.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return function(*args, **kwargs)
         except RefundsError as error:

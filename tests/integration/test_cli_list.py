@@ -128,6 +128,22 @@ def test_terminal_shows_a_table_without_obeying_markup_or_escapes(shop: Shop, co
     assert plain.splitlines()[0].startswith("Refund  Status     Amount")
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "koi8-r"])
+def test_output_fits_the_encoding_of_the_terminal(shop: Shop, commands: Commands, encoding: str) -> None:
+    note = "\u00fc \u20ac \u0416 \u5c71\u3000\u7530 a\u00a0b\x1b"
+    add_records(shop, 1)
+    shop.db.flask_refunds.update_one({}, {"$set": {"note": note}})
+    environment = {"PYTHONIOENCODING": encoding}
+    process = commands.start("list", "--json", environment=environment)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out.decode("utf-8"))["refunds"][0]["note"] == note
+    process = commands.start("show", "pi_0:1", environment=environment)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    shown = note.replace("\x1b", "\ufffd").encode(encoding, "backslashreplace")
+    assert b" " + shown + b"\n" in out.replace(b"\r", b"")
+
+
 def test_csv_export_has_decimal_amounts_and_no_formulas(shop: Shop) -> None:
     add_records(shop, 5, note="plain, with a comma")
     for number, changes in enumerate(

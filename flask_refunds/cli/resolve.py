@@ -6,6 +6,7 @@ import click
 
 from ..core.resolution import Person
 from ..extension import current_refunds
+from ..schemas.inputs import parse_comment
 from .errors import refunds_command
 from .options import actor_option
 
@@ -33,7 +34,7 @@ from .options import actor_option
 @actor_option
 def resolve(refund_id: str, decision: str | None, checked: bool, comment: str, actor: str) -> None:
     """Resolve a refund that needs review, by what you found at Stripe."""
-    reviews, person = current_refunds().manual_review, Person(actor, "cli", comment)
+    reviews, person = current_refunds().manual_review, Person(actor, "cli", parse_comment(comment))
     if decision == "retry":
         refund = reviews.retry(refund_id, person, checked=checked).refund
         state = "closed" if refund.stripe_refund_id else "open until Stripe accepts the new refund"

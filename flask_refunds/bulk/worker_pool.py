@@ -96,8 +96,14 @@ class WorkerPool(Generic[_T, _R]):
             if self._threads == MAX_THREADS:
                 return
             self._threads += 1
-        # A daemon thread, so that a second interrupt ends the process at once.
-        threading.Thread(target=self._run, name="flask_refunds_bulk", daemon=True).start()
+        try:
+            # A daemon thread, so that a second interrupt ends the process at once.
+            threading.Thread(target=self._run, name="flask_refunds_bulk", daemon=True).start()
+        except RuntimeError:  # a container may have no more threads
+            with self._threads_lock:
+                self._threads -= 1
+                if not self._threads:
+                    raise
 
     def _run(self) -> None:
         try:

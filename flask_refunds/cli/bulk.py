@@ -100,18 +100,14 @@ def bulk(
     if output == "-" and as_json:
         raise click.UsageError("Use either --json or --output -, because both use standard output.")
     name = name or _default_name(file, content if since is None else None)
+    path = None if output == "-" else Path(output or f"{name}.csv")
+    if file is not None and path is not None and _is_same(file, path):
+        raise click.UsageError(f"The results would replace {file}. Name another file with --output.")
     request = RefundRequest(actor, "cli", reason, parse_note(note), bulk_run=name)
     if not yes and not dry_run and not sys.stdin.isatty():
         fail("Can't prompt: stdin is not a terminal. Use --yes or --dry-run.")
-    purchase_ids = _read_file(file) if file else _find(content, since, until)
-    run = _Run(
-        name,
-        purchase_ids,
-        request,
-        rate,
-        path=None if output == "-" else Path(output or f"{name}.csv"),
-        as_json=as_json,
-    )
+    purchase_ids = _find(content, since, until) if file is None else _read_file(file)
+    run = _Run(name, purchase_ids, request, rate, path, as_json)
     plan = run.plan(amounts=not skip_amounts)
     if dry_run:
         run.print(["Dry run: nothing was refunded."], plan.as_dict())
@@ -164,9 +160,10 @@ class _Run:
         lines = list(summary_lines(summary))
         if self.path is not None and not summary.unprocessed:
             lines.append(f"Results: {self.path}")
-        self.print(lines, summary.as_dict() | {"output": str(self.path)})
+        written = output.partial if stopped_by else self.path
+        self.print(lines, summary.as_dict() | {"output": str(written or self.path)})
         if stopped_by:
-            partial = f" Results so far: {output.partial}." if output.partial else ""
+            partial = f" Results so far: {written}." if written else ""
             fail(f"{stopped_by}{partial} {_CONTINUE}")
         sys.exit(EXIT_NEEDS_REVIEW if summary.incomplete else 0)
 
@@ -200,6 +197,13 @@ def _default_name(file: str | None, content: str | None) -> str:
     if file == "-" or (file is None and content is None) or not is_bulk_name(name):
         raise click.UsageError("Name the run with --name.")
     return name
+
+
+def _is_same(file: str, path: Path) -> bool:
+    try:
+        return path.samefile(file)
+    except OSError:
+        return False  # one of them doesn't exist
 
 
 def _read_file(file: str) -> PurchaseIds:

@@ -50,8 +50,14 @@ def _run() -> Iterator[CheckResult]:
     except ConfigurationError as error:
         for key, problem in error.problems.items():
             yield fail(key, problem)
-    except DatabaseUnavailable:
-        yield fail("MongoDB", "The host name in MONGO_URI can't be resolved.")
+    except DatabaseUnavailable as error:
+        raised = error.__cause__  # by the app's function; PyMongo's own lookup of a host name leaves none
+        yield fail(
+            "MongoDB",
+            f"REFUNDS_MONGO raised {type(raised).__name__}: its database doesn't answer."
+            if raised
+            else "The host name in MONGO_URI can't be resolved.",
+        )
         return
     try:
         refunds = current_refunds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -30,12 +31,19 @@ def _report_errors(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def reported(*args: Any, **kwargs: Any) -> Any:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # As on stderr, a character that the terminal's encoding lacks must not end the command.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return function(*args, **kwargs)
         except RefundsError as error:
             answer = mongodb_reason(error) if isinstance(error, DatabaseUnavailable) else None
             fail(" ".join(filter(None, [str(error), answer, error.hint])))
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        except click.Abort:  # Ctrl-C, or the end of the input, at a question
+            fail("Not confirmed. Nothing was refunded or changed.")
+        except KeyboardInterrupt:
+            fail("Interrupted. A refund that was started isn't lost and can't be made twice.")
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception:
             if current_app.debug:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 
 import click
-from pymongo.errors import OperationFailure
 
 from ..errors import DatabaseUnavailable
 from ..extension import current_refunds
 from ..storage.connection import Database
 from ..storage.indexes import IndexStatus, State, build, inspect_indexes, required_indexes
-from .errors import EXIT_NEEDS_REVIEW, fail, refunds_command
+from .errors import EXIT_NEEDS_REVIEW, fail, mongodb_answer, refunds_command
 from .options import as_json_option
 from .output import print_json, print_table
 
@@ -96,17 +95,19 @@ def _confirm(in_app: Sequence[IndexStatus]) -> None:
 
 
 def _build(database: Database, missing: Sequence[IndexStatus], *, quiet: bool) -> None:
-    began = time.monotonic()
+    began, rejected = time.monotonic(), []
     for each in missing:
         if not quiet:
             click.echo(f"Building {each.index} …")
         try:
             build(database, each.index)
         except DatabaseUnavailable as error:
-            cause = error.__cause__
-            details = cause.details if isinstance(cause, OperationFailure) else None
-            reason = (details or {}).get("errmsg", "the database doesn't answer")
-            fail(f"Can't build {each.index}: {reason}. Run the command again.")
+            answer = mongodb_answer(error)
+            if answer is None:
+                fail(f"Can't build {each.index}: the database doesn't answer. Run the command again.")
+            rejected.append(f"Can't build {each.index}. {answer}")
+    if rejected:
+        fail("\n".join([*rejected, "Correct this, and run the command again."]))
     if not quiet:
         indexes = "1 index" if len(missing) == 1 else f"{len(missing)} indexes"
         click.echo(f"{indexes} built in {time.monotonic() - began:.1f} s.")

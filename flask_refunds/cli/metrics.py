@@ -72,7 +72,7 @@ def _outcomes(name: str, period: Period) -> list[str]:
 
 def _times(durations: Durations) -> list[str]:
     return [
-        "" if each is None else f"{each:g} s" for each in (durations.mean, durations.median, durations.p95)
+        "" if each is None else f"{each:.12g} s" for each in (durations.mean, durations.median, durations.p95)
     ]
 
 

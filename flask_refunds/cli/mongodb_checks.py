@@ -14,6 +14,7 @@ from ..clock import now
 from ..config import Settings
 from ..core.sweep import FULL_SWEEP_OVERDUE
 from ..errors import DatabaseUnavailable
+from ..models import id_text
 from ..purchase_fields import PurchaseFields, includes_word
 from ..storage.connection import (
     REPORT_SECONDS,
@@ -193,7 +194,7 @@ def _wrong_collections(settings: Settings, database: Database) -> Iterator[str]:
         *ledger.find({"$or": [{"_id": each} for each in _OTHER_IDS]}, shown).limit(1),
         *ledger.find({}, shown).sort("_id", 1).limit(_SAMPLE_IDS),
     ]
-    foreign = [it for each in found if not _RECORD_ID.fullmatch(it := str(each["_id"]))]
+    foreign = [it for each in found if not _RECORD_ID.fullmatch(it := id_text(each["_id"]))]
     if foreign:
         yield (
             f"{database.name}.{ledger.name} has documents of your app, such as {foreign[0][:60]}. "
@@ -249,7 +250,9 @@ def _admits(expected: Any, status: Any) -> bool:
     return expected is None or includes_word(words, status)
 
 
-def _rejected_by_validator(purchases: Collection, fields: PurchaseFields, options: Mapping[str, Any]) -> Any:
+def _rejected_by_validator(
+    purchases: Collection, fields: PurchaseFields, options: Mapping[str, Any]
+) -> str | None:
     """Return the ID of a purchase whose refund the collection's validator would reject, or ``None``."""
     validator, level = options.get("validator"), options.get("validationLevel")
     if not validator or level == "off" or options.get("validationAction") == "warn":
@@ -263,7 +266,7 @@ def _rejected_by_validator(purchases: Collection, fields: PurchaseFields, option
         {"$match": {"$nor": [validator]}},
         {"$limit": 1},
     ]
-    return next((each["_id"] for each in purchases.aggregate(stages)), None)
+    return next((id_text(each["_id"]) for each in purchases.aggregate(stages)), None)
 
 
 def _try_update(purchases: Collection, fields: PurchaseFields) -> None:

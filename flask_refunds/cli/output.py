@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
+from unicodedata import category
 
 import click
 
@@ -14,8 +15,8 @@ from ..schemas.rendering import to_json
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value on one line."""
-    click.echo(to_json(value))
+    """Print a JSON value on one line, in UTF-8 in any locale (RFC 8259, section 8.1)."""
+    click.echo(to_json(value).encode("utf-8"))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -48,7 +49,7 @@ def print_reviews(refunds: Sequence[Refund]) -> None:
 
 def printable(text: str) -> str:
     """Replace what would move the cursor, color the screen or break the line: the text is from outside."""
-    return "".join(each if each.isprintable() else "\ufffd" for each in text)
+    return "".join(each if each.isprintable() or category(each) == "Zs" else "\ufffd" for each in text)
 
 
 def format_amount(refund: Refund) -> str:

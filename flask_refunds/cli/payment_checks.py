@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..clock import CALL_SECONDS, Deadline
 from ..config import Settings, stripe_options_problem
 from ..errors import PaymentUnknown, PermissionMissing, RequestRejected, StripeCallError
-from ..models import Payment, is_reference
+from ..models import Payment, id_text, is_reference
 from ..money import minor_amount
 from ..purchase_fields import PurchaseFields, read_field
 from .check_result import CheckResult, fail, note, ok
@@ -45,12 +45,15 @@ def check_sessions(
 
 
 def check_payment(
-    together: Sequence[Document], paid: Document, settings: Settings, gateway: Callable[[], Gateway]
+    together: Sequence[Sequence[Document]],
+    paid: Document,
+    settings: Settings,
+    gateway: Callable[[], Gateway],
 ) -> Iterator[CheckResult]:
-    """Read a payment, and compare it with the settings.
+    """Read a payment, and compare it and some others with the settings.
 
-    :param together: its purchases.
-    :param paid: one of them.
+    :param together: the purchases of each payment, those of this one first.
+    :param paid: one of these.
     """
     fields, options = settings.purchase_fields, settings.refunds_stripe_options
     deadline, held = Deadline.after(CALL_SECONDS), held_by(paid, fields)
@@ -63,7 +66,8 @@ def check_payment(
         return
     except StripeCallError:
         return
-    yield from _check_amount(together, payment, fields)
+    others = _read_payments(together[1:], fields, gateway)
+    yield from _check_amounts([(together[0], payment), *others], fields)
     if is_transferred and not options:
         yield note(
             "transfers",
@@ -94,23 +98,49 @@ def _problem_of(options: Callable[[Document], Any], purchase: Document) -> str |
     try:
         found = options(purchase)
     except Exception as error:  # whatever the app's function raises
-        return f"raised {type(error).__name__} for the purchase {purchase['_id']}"
+        return f"raised {type(error).__name__} for the purchase {id_text(purchase['_id'])}"
     problem = stripe_options_problem(found)
-    return problem and f"returned a value for the purchase {purchase['_id']} that {problem}"
+    return problem and f"returned a value for the purchase {id_text(purchase['_id'])} that {problem}"
 
 
-def _check_amount(
-    together: Sequence[Document], payment: Payment, fields: PurchaseFields
+def _read_payments(
+    together: Iterable[Sequence[Document]], fields: PurchaseFields, gateway: Callable[[], Gateway]
+) -> Iterator[tuple[Sequence[Document], Payment]]:
+    """Yield the purchases of each payment with the payment, as far as Stripe shows it."""
+    for purchases in filter(None, together):
+        reader, held = gateway().on(_account_of(purchases[0], fields)), held_by(purchases[0], fields)
+        try:
+            yield purchases, reader.retrieve_payment(held, Deadline.after(CALL_SECONDS))
+        except RequestRejected:
+            continue  # such as a payment of an earlier account
+        except StripeCallError:
+            return
+
+
+def _check_amounts(
+    found: Iterable[tuple[Sequence[Document], Payment]], fields: PurchaseFields
 ) -> Iterator[CheckResult]:
-    """Compare the amounts of one payment's purchases with what Stripe received, to find a wrong unit."""
-    fitting = [unit for unit in ("major", "minor") if _add_up(together, fields, payment, unit)]
-    if not fitting:
+    """Compare the amounts of each payment's purchases with what Stripe received, to find a wrong unit."""
+    units = [
+        fitting
+        for purchases, payment in found
+        if (fitting := [unit for unit in ("major", "minor") if _add_up(purchases, fields, payment, unit)])
+    ]
+    if not units:
         return  # taxes, tips or discounts
-    if ("minor" if fields.amount_in_minor_units else "major") in fitting:
-        yield ok("amounts", "The amounts of one payment's purchases add up to what Stripe received.")
+    right, wrong = ("minor", "major") if fields.amount_in_minor_units else ("major", "minor")
+    count, others = len(units), sum(right not in each for each in units)
+    payments = "1 payment" if count == 1 else f"{count} payments"
+    if not others:
+        yield ok("amounts", f"The amounts of the purchases of {payments} add up to what Stripe received.")
+    elif any(wrong not in each for each in units):
+        yield note(
+            "amounts",
+            f"Of {payments}, the purchases of {others} have amounts in {wrong} units. "
+            f"REFUNDS_AMOUNT_UNIT is {right}. Store all amounts in one unit.",
+        )
     else:
-        message = f"Purchases have amounts in {fitting[0]} units. Set REFUNDS_AMOUNT_UNIT={fitting[0]}."
-        yield note("amounts", message)
+        yield note("amounts", f"Purchases have amounts in {wrong} units. Set REFUNDS_AMOUNT_UNIT={wrong}.")
 
 
 def _add_up(together: Sequence[Document], fields: PurchaseFields, payment: Payment, unit: str) -> bool:

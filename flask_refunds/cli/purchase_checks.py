@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bson import DBRef
+from bson import DBRef, ObjectId
+from bson.datetime_ms import DatetimeMS
+from pymongo import ASCENDING, DESCENDING
 
 from ..config import Settings
 from ..config.documents import PURCHASE_FIELDS
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 SAMPLE = 200
 _WHOLE = 20
 """How many purchases are read with all their fields."""
+_PAYMENTS = 5
+"""How many payments are read at Stripe: the newest, the oldest, and some between them."""
 _SHOWN = 5
 """How many statuses, fields or collections of the app are named."""
 
@@ -40,8 +45,9 @@ def check_purchases(
             sample = _newest(purchases, SAMPLE, _paths(fields))
             held = [each for each in sample if held_by(each, fields)]
             whole = [] if held else _newest(purchases, _WHOLE, ())
-            paid = next((it for it in held if is_payment(held_by(it, fields)) and fields.status_of(it)), None)
-            together = list(purchases.find({fields.payment: held_by(paid, fields)})) if paid else []
+            oldest = _newest(purchases, SAMPLE, _paths(fields), ASCENDING) if len(sample) == SAMPLE else []
+            paid = _spread([it for it in (*sample, *reversed(oldest)) if _is_paid(it, fields)], _PAYMENTS)
+            together = _find_together(purchases, paid, fields)
             results = (
                 list(_check_users(settings, database, sample)) if sample else [_empty(settings, database)]
             )
@@ -50,18 +56,44 @@ def check_purchases(
     if sample:
         yield _check_words(sample, fields, _count(path for each in whole for path in _payment_paths(each)))
         yield from _check_fields(sample, settings.refunds_purchase_fields)
+        yield from _check_dates(sample, fields.created)
     yield from results
     session = next((each for each in held if held_by(each, fields).startswith("cs_")), None)
     if session is not None:
         yield from check_sessions(session, fields, gateway)
-    if paid is not None:
-        whole_paid = next((each for each in together if each["_id"] == paid["_id"]), paid)
+    if paid:
+        whole_paid = next((each for each in together[0] if each["_id"] == paid[0]["_id"]), paid[0])
         yield from check_payment(together, whole_paid, settings, gateway)
 
 
-def _newest(collection: Collection, limit: int, paths: Iterable[str]) -> list[Document]:
+def _newest(
+    collection: Collection, limit: int, paths: Iterable[str], direction: int = DESCENDING
+) -> list[Document]:
+    """Return the newest documents; with ``ASCENDING``, the oldest ones."""
     shown = dict.fromkeys((path.removesuffix(".$id") for path in paths), 1)
-    return list(collection.find({}, shown or None).sort("_id", -1).limit(limit))
+    return list(collection.find({}, shown or None).sort("_id", direction).limit(limit))
+
+
+def _is_paid(purchase: Document, fields: PurchaseFields) -> bool:
+    return is_payment(held_by(purchase, fields)) and fields.status_of(purchase) is not None
+
+
+def _spread(ordered: Sequence[Document], count: int) -> list[Document]:
+    """Return the first, the last, and some at equal distances between them."""
+    if len(ordered) <= count:
+        return list(ordered)
+    return [ordered[(len(ordered) - 1) * each // (count - 1)] for each in range(count)]
+
+
+def _find_together(
+    purchases: Collection, paid: Sequence[Document], fields: PurchaseFields
+) -> list[list[Document]]:
+    """Return the purchases of each of these payments, in their order."""
+    found: dict[str, list[Document]] = {held_by(each, fields): [] for each in paid}
+    for each in purchases.find({fields.payment: {"$in": list(found)}}) if found else ():
+        if (held := held_by(each, fields)) in found:
+            found[held].append(each)
+    return list(found.values())
 
 
 def _paths(fields: PurchaseFields) -> list[str]:
@@ -98,12 +130,20 @@ def _check_words(sample: Sequence[Document], fields: PurchaseFields, elsewhere: 
         )
     if any(map(fields.status_of, sample)):
         return ok("documents", "The newest purchases have the fields and statuses of the settings.")
-    names = _count(str(render_text(read_field(each, fields.status))) for each in sample)
+    names = _count(_describe(read_field(each, fields.status)) for each in sample)
     return note(
         "documents",
         f"0 of {count} purchases are completed or refunded. Their field {fields.status} has: {names}. "
         'Set REFUNDS_STATUS_COMPLETED, or REFUNDS_PURCHASE_FIELDS["status"].',
     )
+
+
+def _describe(status: Any) -> str:
+    if isinstance(status, DBRef):
+        return f"a DBRef to {status.collection}"
+    if isinstance(status, Mapping):
+        return "a document"
+    return "a list" if isinstance(status, list) else str(render_text(status))
 
 
 def _count(texts: Iterable[str]) -> str:
@@ -135,6 +175,19 @@ def _check_fields(sample: Sequence[Document], paths: Mapping[str, str | None]) -
         )
 
 
+def _check_dates(sample: Sequence[Document], path: str | None) -> Iterator[CheckResult]:
+    """Find dates that don't count: text, numbers, and the IDs of other databases."""
+    kinds = (datetime, DatetimeMS, list) if path else ObjectId
+    values = [each for each in (read_field(it, path or "_id") for it in sample) if each is not None]
+    if values and not any(isinstance(each, kinds) for each in values):
+        missing = f"a date in {path}" if path else "a date, because their _id isn't an ObjectId"
+        yield note(
+            "dates",
+            f"0 of {len(sample)} purchases have {missing}. Reports, --from and --to leave them out. Set "
+            'REFUNDS_PURCHASE_FIELDS["created"] to a field with BSON dates.',
+        )
+
+
 def _check_users(settings: Settings, database: Database, sample: Sequence[Document]) -> Iterator[CheckResult]:
     """Check that the users are where the settings say, and that some have a role."""
     users, field = settings.refunds_users_collection, settings.purchase_fields.user
@@ -155,12 +208,23 @@ def _check_users(settings: Settings, database: Database, sample: Sequence[Docume
             f"The newest purchases name users in {field} that aren't an _id in the collection {users}. Set "
             'REFUNDS_USERS_COLLECTION or REFUNDS_PURCHASE_FIELDS["user"].',
         )
-    elif newest and not (are_elsewhere or settings.refunds_is_admin or any("role" in it for it in newest)):
+    elif newest and not (are_elsewhere or settings.refunds_is_admin or _have_role(collection, newest)):
         yield note(
             "users",
-            f'0 of {len(newest)} users have a role, and only those with the role "admin" may refund. Set '
-            "REFUNDS_IS_ADMIN to a function that tells your admins.",
+            'No user has a role, and only those with the role "admin" may refund. Set REFUNDS_IS_ADMIN to a '
+            "function that tells your admins.",
         )
+
+
+def _have_role(collection: Collection, newest: Sequence[Document]) -> bool:
+    """Return whether a user has a role, or may have one: only some of many have it in many apps."""
+    if any("role" in each for each in newest):
+        return True
+    try:
+        with database_timeout():
+            return collection.find_one({"role": {"$exists": True}}, {"_id": 1}) is not None
+    except DatabaseUnavailable:
+        return True  # without an index, it takes long among millions
 
 
 def _exists(collection: Collection, ids: Sequence[Any]) -> bool:

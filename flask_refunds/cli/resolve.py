@@ -6,6 +6,7 @@ import click
 
 from ..core.resolution import Person
 from ..extension import current_refunds
+from ..schemas.inputs import parse_comment
 from .errors import refunds_command
 from .options import actor_option
 
@@ -32,7 +33,7 @@ def resolve(
     """Resolve a refund that needs review, by what you found at Stripe."""
     if retry + failed + dismiss != 1:
         raise click.UsageError("Use one of --retry, --failed and --dismiss.")
-    reviews, person = current_refunds().manual_review, Person(actor, "cli", comment)
+    reviews, person = current_refunds().manual_review, Person(actor, "cli", parse_comment(comment))
     if retry:
         refund = reviews.retry(refund_id, person, checked=checked).refund
         state = "closed" if refund.stripe_refund_id else "open until Stripe accepts the new refund"

@@ -15,11 +15,14 @@ Everything here can be deleted at any time: what isn't stored is counted.
 
 from __future__ import annotations
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from bson import Timestamp
@@ -43,6 +46,8 @@ _IN_FLIGHT_SECONDS = 60
 this library after 2 s."""
 _RECOUNT_AFTER = (timedelta(hours=1), timedelta(days=7))
 """The shortest and the longest time after which purchases are counted again."""
+_COUNT_SECONDS = 5.0
+"""How long a pass counts purchases. Without their index, the count of each day reads all of them."""
 _MOST_MARKED = 2000
 """With more changed records than this, all purchases are counted."""
 
@@ -122,10 +127,11 @@ class StoredDays:
             and paid["asOf"] >= max(first, day.get("markedAt", first))
         }
 
-    def refresh(self, at_once: int = BUILT_AT_ONCE) -> int:
+    def refresh(self, at_once: int = BUILT_AT_ONCE, count_seconds: float = _COUNT_SECONDS) -> int:
         """Build the days whose records have changed, and some more, and count purchases that are due.
 
         :param at_once: how many more: missing ones, then the ones that were built first.
+        :param count_seconds: after this time, further counts are left to the next call.
         :return: how many days are missing now.
         :raises DatabaseUnavailable: 500; the days are as before, or some counts are new.
         """
@@ -142,7 +148,7 @@ class StoredDays:
                 read_concern=ReadConcern("snapshot"),
                 write_concern=WriteConcern("majority"),
             )
-        self._count_purchases()
+        self._count_purchases(count_seconds)
         return missing
 
     def build_all(self) -> None:
@@ -150,7 +156,7 @@ class StoredDays:
 
         :raises DatabaseUnavailable: 500.
         """
-        while self.refresh(_BUILT_BY_INIT_DB):
+        while self.refresh(_BUILT_BY_INIT_DB, math.inf):
             pass
 
     def discard(self) -> None:
@@ -254,8 +260,11 @@ class StoredDays:
                     days.add(_midnight(moment))
         return days
 
-    def _count_purchases(self) -> None:
-        """Count the purchases of every day that is over and whose count is missing or due."""
+    def _count_purchases(self, seconds: float) -> None:
+        """Count the purchases of days that are over and whose count is missing or due, the latest first.
+
+        :param seconds: no count starts later than this.
+        """
         now = self._clock()
         # Its reads show everything up to the time that the days have.
         with self._days.database.client.start_session(causal_consistency=True) as session:
@@ -272,11 +281,12 @@ class StoredDays:
                 for day, end in split_days(_midnight(first), now)
                 if end - day == DAY and (day not in kept or kept[day]["dueAt"] <= now)
             ]
+            stop_at = time.monotonic() + seconds
             changes = [
                 UpdateOne(
                     {"_id": day}, {"$set": {"paid": self._count_day(day, end, state["asOf"], session)}}, True
                 )
-                for day, end in due
+                for day, end in takewhile(lambda _: time.monotonic() < stop_at, reversed(due))
             ]
         if changes:
             with database_timeout(REPORT_SECONDS):

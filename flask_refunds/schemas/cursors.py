@@ -103,7 +103,7 @@ def _decode(text: str) -> dict[str, Any]:
 def _read_id(document: Mapping[str, Any]) -> Any:
     try:
         [(name, value)] = document.items()
-        if name == "uuid":
+        if name == "uuid" and isinstance(value, bytes):
             return UUID(bytes=value)
     except (ValueError, TypeError):
         raise ValueError(_EXPECTED) from None

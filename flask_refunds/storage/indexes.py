@@ -171,9 +171,11 @@ def _with_text(field: str) -> dict[str, Any]:
 def _compare(index: Index, existing: Sequence[Mapping[str, Any]] | None) -> IndexStatus:
     if existing is None:
         return IndexStatus(index, State.VIEW, None, [])
+    # The index that MongoDB builds has the collection's own collation, which queries and new indexes get.
+    own = next((each.get("collation") for each in existing if dict(each["key"]) == {"_id": 1}), None)
     same_fields = [each for each in existing if _covers(list(each["key"].items()), index.keys)]
-    served_by = next((each["name"] for each in same_fields if _serves(each, index)), None)
-    similar = [each["name"] for each in same_fields if not _serves(each, index)]
+    served_by = next((each["name"] for each in same_fields if _serves(each, index, own)), None)
+    similar = [each["name"] for each in same_fields if not _serves(each, index, own)]
     if served_by is not None:
         return IndexStatus(index, State.PRESENT, served_by, similar)
     if any(each["name"] == index.name for each in existing):
@@ -187,11 +189,11 @@ def _covers(keys: Keys, required: Keys) -> bool:
     return begin == list(required) or begin == [(key, -direction) for key, direction in required]
 
 
-def _serves(existing: Mapping[str, Any], index: Index) -> bool:
-    if any(existing.get(option) != index.options.get(option) for option in _RELEVANT_OPTIONS):
+def _serves(existing: Mapping[str, Any], index: Index, own_collation: Mapping[str, Any] | None) -> bool:
+    # Drivers and schemas also store an option that is off, as sparse: false.
+    if any((existing.get(option) or None) != index.options.get(option) for option in _RELEVANT_OPTIONS):
         return False
     collation = index.options.get("collation")
     if collation is not None:
         return dict(collation).items() <= dict(existing.get("collation", {})).items()
-    # Other queries and indexes of this library use the collection's own collation.
-    return "collation" not in existing or existing["name"] == index.name
+    return existing.get("collation") == own_collation

@@ -396,7 +396,7 @@ class RefundSearch:
             return [each["_id"] for each in self._records.find({"$or": ranges}, {"_id": 1})]
 
     def _find(self, query: Mapping[str, Any], limit: int, after: RefundCursor | None) -> list[Any]:
-        span = _both(query, _older_than(after)) if after else query
+        span = {"$and": [query, _older_than(after)]} if after else query
         with database_timeout(REPORT_SECONDS):
             return list(self._records.find(span).sort(_NEWEST).limit(limit))
 
@@ -429,9 +429,17 @@ def _find_all(collection: Collection, ids: Sequence[Any], fields: Mapping[str, s
 
 
 def _date(value: Any) -> datetime | DatetimeMS | None:
-    """Return the date by which MongoDB sorts a value, if it has one: the latest of a list."""
+    """Return the date by which MongoDB sorts a value, if it has one: the latest of a list.
+
+    One before the year 1 is none, as in :meth:`PurchaseSearch._parts`.
+    """
     dates = [it for it in (value if isinstance(value, list) else [value]) if isinstance(it, _DATES)]
-    return max(dates, default=None, key=lambda it: int(DatetimeMS(it) if isinstance(it, datetime) else it))
+    latest = max(dates, default=None, key=_milliseconds)
+    return None if latest is None or _milliseconds(latest) < _milliseconds(_YEAR_1) else latest
+
+
+def _milliseconds(date: datetime | DatetimeMS) -> int:
+    return int(DatetimeMS(date) if isinstance(date, datetime) else date)
 
 
 def _refund_query(filters: RefundFilter) -> dict[str, Any]:
@@ -466,10 +474,6 @@ def _older_than(cursor: RefundCursor) -> dict[str, Any]:
     # The first condition bounds the index; the second separates refunds of the same millisecond.
     same = [{"createdAt": {"$lt": cursor.created_at}}, {"_id": {"$lt": cursor.id}}]
     return {"$and": [{"createdAt": {"$lte": cursor.created_at}}, {"$or": same}]}
-
-
-def _both(query: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    return {"$and": [query, more]} if query else dict(more)
 
 
 def _all_of(conditions: _Conditions) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +34,8 @@ def stored_ids(identity: Any, collection: Collection) -> list[Any]:
     :param identity: a value, or its text.
     """
     own = encodable_id(identity, collection)
+    if isinstance(own, Mapping) and any(name.startswith("$") for name in own):
+        return []  # such as {"$oid": …} after an import: no ID is like it, and MongoDB rejects it in a query
     return [own, *(each for each in _shown_as(id_text(identity), collection) if each != own)]
 
 

@@ -242,6 +242,42 @@ def test_json_summary_names_the_output(shop: Shop, sandbox: StripeSandbox) -> No
     assert len(rows("out.csv")) == 2
 
 
+def test_json_summary_of_a_stopped_run_names_the_part(
+    shop: Shop, sandbox: StripeSandbox, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(buy(shop, sandbox, 2))
+    monkeypatch.setattr(database_retry, "MAX_SECONDS", 0.2)
+    with failing(database, "insert"):
+        result = bulk(shop, file, "--yes", "--json")
+    assert result.exit_code == 2
+    assert Path(json.loads(result.stdout)["output"]).read_text().startswith("purchaseId,")
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("march.csv", ()),
+        ("march.csv", ("--name", "other", "--output", "./march.csv")),
+        ("march.txt", ("--output", "link.csv")),
+    ],
+)
+def test_results_never_replace_the_file_of_ids(
+    shop: Shop, sandbox: StripeSandbox, file: str, options: tuple[str, ...]
+) -> None:
+    ids = buy(shop, sandbox, 2)
+    write(ids, file)
+    Path("link.csv").symlink_to(file)
+    result = bulk(shop, file, *options, "--yes")
+    assert (result.exit_code, f"The results would replace {file}." in result.stderr) == (2, True)
+    assert Path(file).read_text().split() == ids
+    assert sandbox.refunds() == []
+
+
+def test_empty_file_name_is_reported(shop: Shop) -> None:
+    result = bulk(shop, "", "--name", "unset", "--yes")
+    assert (result.exit_code, "Can't read : No such file" in result.stderr) == (2, True)
+
+
 def test_formula_in_a_purchase_status_is_part_of_the_message(shop: Shop) -> None:
     odd = str(shop.add_purchase(None, status="=1+1"))
     assert bulk(shop, write([odd]), "--yes").exit_code == 0

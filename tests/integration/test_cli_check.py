@@ -11,17 +11,18 @@ from typing import Any
 
 import pymongo
 import pytest
-from bson import DBRef
+from bson import DBRef, Decimal128
 from pymongo.server_api import ServerApi
 
 from flask_refunds.cli import check as check_command
+from flask_refunds.cli import purchase_checks
 from flask_refunds.cli.check_result import Status
 from flask_refunds.cli.mongodb_checks import _majority
 from flask_refunds.clock import now
 from flask_refunds.testing import StripeSandbox
 from tests.integration.commands import Commands
 from tests.mongod import NO_MONGOD, Mongod, failing, find_mongod
-from tests.shop import Shop, make_app
+from tests.shop import PAID_AT, Shop, make_app
 
 SECRET = "whsec_of_the_tests_0123456789"
 EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refunded")
@@ -548,6 +549,19 @@ def test_each_result_is_printed_before_the_next_check(commands: Commands, sandbo
         process.communicate()
 
 
+def test_database_function_without_a_connection_is_named(sandbox: StripeSandbox) -> None:
+    def connect() -> Any:
+        raise pymongo.errors.AutoReconnect("db.internal: refused")
+
+    runner = make_app(STRIPE_API_BASE=sandbox.url, REFUNDS_MONGO=connect).test_cli_runner()
+    result = runner.invoke(args=["refunds", "check"])
+    assert result.exit_code == 1
+    assert (
+        result.stdout
+        == "FAIL  MongoDB      REFUNDS_MONGO raised AutoReconnect: its database doesn't answer.\n"
+    )
+
+
 # The app's documents
 
 
@@ -582,6 +596,75 @@ def test_wrong_unit_of_amounts_is_found(
     else:
         assert checks["amounts"][0] == found[0]
         assert found[1] in checks["amounts"][1]
+
+
+def test_amounts_of_earlier_payments_are_compared(
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One payment can mislead: by its taxes, its currency, or the unit of another release of the app."""
+    monkeypatch.setattr(purchase_checks, "SAMPLE", 3)
+    shop = make_shop(database, sandbox)
+
+    def sell(amount: Any, received: int = 700, currency: str = "usd") -> None:
+        shop.add_purchase(sandbox.create_payment(received, currency), amount=amount)
+
+    sell(700)
+    for _ in range(8):
+        shop.add_purchase(None, "pending")
+    sell(650)  # without the tax
+    sell(700, currency="jpy")  # the same in both units
+    assert check(shop)[1]["amounts"] == (
+        "note",
+        "Purchases have amounts in minor units. Set REFUNDS_AMOUNT_UNIT=minor.",
+    )
+
+    sell(7)
+    status, message = check(shop)[1]["amounts"]
+    assert (status, "Of 3 payments, the purchases of 1 have amounts in minor units" in message) == (
+        "note",
+        True,
+    ), message
+
+    shop.db.purchases.update_many({"amount": 700}, {"$set": {"amount": 7}})
+    sell(Decimal128("7.00"))
+    sell("7.00")
+    assert check(shop)[1]["amounts"][0] == "ok"
+
+
+def test_old_payments_that_stripe_does_not_show_are_skipped(database: Any, sandbox: StripeSandbox) -> None:
+    shop = make_shop(database, sandbox)
+    shop.add_purchase("pi_of_an_earlier_account", amount=7)
+    shop.add_purchase(sandbox.create_payment(700), amount=7)
+    checks = check(shop)[1]
+    assert checks["amounts"][0] == "ok"
+    assert "payments" not in checks
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        (DBRef("states", 7), "a DBRef to states (2)"),
+        ({"code": "paid"}, "a document (2)"),
+        (["paid"], "a list (2)"),
+    ],
+)
+def test_status_without_a_text_is_described(shop: Shop, status: Any, found: str) -> None:
+    for number in range(2):
+        shop.add_purchase(f"pi_{number}", status)
+    message = check(shop)[1]["documents"][1]
+    assert f"Their field status has: {found}." in message
+
+
+def test_role_of_an_old_user_counts(
+    database: Any, sandbox: StripeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purchase_checks, "SAMPLE", 3)
+    shop = make_shop(database, sandbox)
+    shop.add_purchase("pi_9", user=shop.admin_id)
+    database.users.insert_many([{"name": "Ann"} for _ in range(5)])
+    assert "users" not in check(shop)[1]
+    database.users.update_many({}, {"$unset": {"role": 1}})
+    assert "No user has a role" in check(shop)[1]["users"][1]
 
 
 def test_statuses_that_the_settings_do_not_name_are_found(database: Any, sandbox: StripeSandbox) -> None:
@@ -636,12 +719,37 @@ def test_fields_of_the_settings_that_no_purchase_has_are_noted(database: Any, sa
 
 
 @pytest.mark.parametrize(
+    ("created", "purchase", "found"),
+    [
+        (None, {"_id": 7}, "because their _id isn't an ObjectId"),
+        (None, {"_id": "order-7", "at": PAID_AT}, "because their _id isn't an ObjectId"),
+        (None, {}, None),
+        ("at", {"_id": 7, "at": PAID_AT}, None),
+        ("at", {"at": [PAID_AT]}, None),
+        ("at", {}, None),
+        ("at", {"at": PAID_AT.isoformat()}, "0 of 1 purchases have a date in at."),
+        ("bought.at", {"bought": {"at": 1710498600}}, "0 of 1 purchases have a date in bought.at."),
+    ],
+)
+def test_purchases_without_a_date_that_counts_are_noted(
+    database: Any, sandbox: StripeSandbox, created: str | None, purchase: dict[str, Any], found: str | None
+) -> None:
+    shop = make_shop(database, sandbox, REFUNDS_PURCHASE_FIELDS={"created": created})
+    shop.add_purchase("pi_9", **purchase)
+    status, message = check(shop)[1].get("dates", ("ok", ""))
+    assert (status, (found or "") in message) == ("note" if found else "ok", True), message
+    if found:
+        shop.add_purchase("pi_10", at=PAID_AT, bought={"at": PAID_AT})
+        assert "dates" not in check(shop)[1]
+
+
+@pytest.mark.parametrize(
     ("prepare", "config", "found"),
     [
         (lambda db: db.users.drop(), {}, "users has no documents. Set REFUNDS_USERS_COLLECTION"),
         (lambda db: db.users.drop(), {"REFUNDS_USER_LOADER": dict}, None),
         (lambda db: db.users.drop(), {"REFUNDS_CURRENT_USER": dict}, None),
-        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {}, "0 of 1 users have a role"),
+        (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {}, "No user has a role"),
         (lambda db: db.users.update_many({}, {"$unset": {"role": 1}}), {"REFUNDS_IS_ADMIN": bool}, None),
         (
             lambda db: db.purchases.update_many({}, {"$set": {"user": 7}}),

@@ -199,6 +199,8 @@ def test_init_db_asks_on_a_terminal_before_it_changes_the_apps_collections(shop:
     assert declined.exit_code == 2
     assert "Build 5 indexes on collections of your app (purchases, users)? [y/N]: " in declined.stderr
     assert database.list_collection_names() == ["users"]
+    ended = shop.flask("init-db", input="")
+    assert (ended.exit_code, "Error: Not confirmed." in ended.stderr) == (2, True)
     assert shop.flask("init-db", input="y\n").exit_code == 0
     database.flask_refunds.drop_index("flask_refunds_settledAt_1")
     assert "1 index built" in shop.flask("init-db").output  # on the ledger: no question
@@ -246,6 +248,40 @@ def test_index_in_the_opposite_order_serves(shop: Shop, database: Any) -> None:
     assert served_by["flask_refunds_status_1__id_-1"] == "opposite"
     assert served_by["flask_refunds_content_1__id_-1"] is None
     assert served_by["flask_refunds_user_1__id_-1"] is None
+
+
+def test_index_with_the_collation_of_its_collection_serves(shop: Shop, database: Any) -> None:
+    database.drop_collection("purchases")
+    database.create_collection("purchases", collation={"locale": "fr", "strength": 1})
+    database.purchases.create_index([("user", 1), ("_id", -1)], name="inherits")
+    database.purchases.create_index(
+        [("content", 1), ("_id", -1)], name="simple", collation={"locale": "simple"}
+    )
+    found = json.loads(shop.flask("init-db", "--json").output)["indexes"]
+    served_by = {each["name"]: each["servedBy"] for each in found}
+    assert served_by["flask_refunds_user_1__id_-1"] == "inherits"
+    assert served_by["flask_refunds_content_1__id_-1"] is None
+    again = json.loads(shop.flask("init-db", "--json").output)["indexes"]
+    assert {each["state"] for each in again} == {"present"}
+
+
+def test_index_with_an_option_that_is_off_serves(shop: Shop, database: Any) -> None:
+    database.purchases.create_index([("user", 1), ("_id", -1)], name="by_user", sparse=False, hidden=False)
+    found = json.loads(shop.flask("init-db", "--json").output)["indexes"]
+    served_by = {each["name"]: each["servedBy"] for each in found}
+    assert served_by["flask_refunds_user_1__id_-1"] == "by_user"
+
+
+def test_index_that_mongodb_rejects_does_not_stop_the_others(shop: Shop, database: Any) -> None:
+    database.purchases.create_index("stripePaymentIntentId", name="on_trial", hidden=True)
+    result = shop.flask("init-db", "--yes")
+    assert result.exit_code == 2
+    assert "Error: Can't build purchases {stripePaymentIntentId: 1}. MongoDB answered: " in result.stderr
+    assert "different name: on_trial" in result.stderr
+    found = json.loads(shop.flask("init-db", "--dry-run", "--json").output)["indexes"]
+    assert [each["name"] for each in found if each["state"] != "present"] == [
+        "flask_refunds_stripePaymentIntentId_1"
+    ]
 
 
 def test_indexes_of_few_records_omit_the_others(database: Any, sandbox: StripeSandbox) -> None:

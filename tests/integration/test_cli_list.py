@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,22 @@ def test_terminal_shows_a_table_without_obeying_markup_or_escapes(shop: Shop, co
     assert plain.splitlines()[0].startswith("Refund  Status     Amount")
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "koi8-r"])
+def test_output_fits_the_encoding_of_the_terminal(shop: Shop, commands: Commands, encoding: str) -> None:
+    note = "\u00fc \u20ac \u0416 \u5c71\u3000\u7530 a\u00a0b\x1b"
+    add_records(shop, 1)
+    shop.db.flask_refunds.update_one({}, {"$set": {"note": note}})
+    environment = {"PYTHONIOENCODING": encoding}
+    process = commands.start("list", "--json", environment=environment)
+    out, _ = process.communicate(timeout=60)
+    assert json.loads(out.decode("utf-8"))["refunds"][0]["note"] == note
+    process = commands.start("show", "pi_0:1", environment=environment)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    shown = note.replace("\x1b", "\ufffd").encode(encoding, "backslashreplace")
+    assert b" " + shown + b"\n" in out.replace(b"\r", b"")
+
+
 def test_csv_export_has_decimal_amounts_and_no_formulas(shop: Shop) -> None:
     add_records(shop, 5, note="plain, with a comma")
     for number, changes in enumerate(
@@ -168,6 +185,31 @@ def test_exported_file_appears_only_when_complete(shop: Shop, tmp_path: Path, da
     ]
     result = shop.flask("export", "--output", str(tmp_path / "no" / "such" / "folder.csv"))
     assert (result.exit_code, "Can't write to" in result.stderr) == (2, True)
+
+
+def test_replaced_file_keeps_its_mode_and_its_link(shop: Shop, tmp_path: Path) -> None:
+    add_records(shop, 2)
+    file, link = tmp_path / "october.csv", tmp_path / "latest.csv"
+    file.write_text("the export of last night")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert shop.flask("export", "--output", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_text().count("pi_") == 4
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert sorted(tmp_path.iterdir()) == [link, file]
+
+
+def test_pipe_or_device_is_written_and_not_replaced(shop: Shop, tmp_path: Path) -> None:
+    add_records(shop, 2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # A reader that doesn't wait for a writer. The export fits into the pipe.
+    with os.fdopen(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)) as reader:
+        assert shop.flask("export", "--output", str(pipe)).exit_code == 0
+        assert reader.read().count("pi_") == 4
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_export_streams_the_ledger(shop: Shop, commands: Commands) -> None:

@@ -40,6 +40,18 @@ def test_tables_show_amounts_in_major_units(shop: Shop, sandbox: StripeSandbox) 
     assert "Need review  none\n" in output
 
 
+def test_refunds_that_took_weeks_show_all_their_seconds(shop: Shop, sandbox: StripeSandbox) -> None:
+    """As after the customer had to give an account."""
+    for _ in range(2):
+        assert shop.refund(shop.add_purchase(sandbox.create_payment(700))).status_code == 200
+    settled = shop.db.flask_refunds.find_one()["settledAt"]
+    for seconds, record in zip((1_234_567.5, 2_000_000), shop.records(), strict=True):
+        times = {"settledAt": settled, "createdAt": settled - timedelta(seconds=seconds)}
+        shop.db.flask_refunds.update_one({"_id": record["_id"]}, {"$set": times})
+    output = shop.flask("metrics").stdout
+    assert re.search(r"^total .* 1617283\.75 s +1617283\.5 s +2000000 s$", output, re.MULTILINE), output
+
+
 def test_empty_ledger_has_a_total_of_0(shop: Shop) -> None:
     result = shop.flask("metrics")
     assert result.exit_code == 0

@@ -155,6 +155,30 @@ def test_live_key_without_terminal_requires_yes(live_shop: Shop, sandbox: Stripe
     assert sandbox.money_refunded(payment) == 1999
 
 
+@pytest.mark.parametrize("answer", ["", "n\n", "what\n"])
+def test_live_refund_that_is_not_confirmed_exits_with_2(
+    live_shop: Shop, sandbox: StripeSandbox, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True, raising=False)
+    payment, purchase = buy(live_shop, sandbox, livemode=True)
+    result = live_shop.flask("refund", purchase, input=answer)
+    assert (result.exit_code, "Nothing was refunded" in result.stderr) == (2, True), result.output
+    assert sandbox.money_refunded(payment) == 0
+
+
+@pytest.mark.parametrize("command", [("show", "pi_1:1"), ("list", "--json"), ("check",)])
+def test_interrupted_command_exits_with_2(
+    shop: Shop, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    module = {"list": "list_refunds"}.get(command[0], command[0])
+    monkeypatch.setattr(f"flask_refunds.cli.{module}.current_refunds", interrupt)
+    result = shop.flask(*command)
+    assert (result.exit_code, "Error: Interrupted." in result.stderr) == (2, True), result.output
+
+
 def test_show_finds_refunds_by_each_kind_of_id(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, purchase = buy(shop, sandbox, card=DISPUTED)
     shop.flask("refund", purchase, "--actor", "ann", "--note", "first\x1b[31m try")

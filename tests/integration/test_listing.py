@@ -8,6 +8,7 @@ from typing import Any
 import pymongo
 import pytest
 from bson import ObjectId
+from bson.datetime_ms import DatetimeMS
 from pymongo import monitoring
 from werkzeug.test import TestResponse
 
@@ -38,6 +39,11 @@ def add_purchases(shop: Shop, count: int, **fields: Any) -> list[str]:
     return [str(each) for each in ids]
 
 
+def add_purchases_after(shop: Shop, count: int, **fields: Any) -> list[str]:
+    """Add purchases whose IDs are newer, and return them, oldest first."""
+    return [str(shop.add_purchase(f"pi_new_{number}", **fields)) for number in range(count)]
+
+
 def ids_in(response: TestResponse) -> list[str]:
     assert response.status_code == 200, response.text
     return [purchase["_id"] for purchase in response.json["purchases"]]
@@ -50,6 +56,7 @@ def all_pages(shop: Shop, path: str, kind: str, **query: Any) -> list[list[dict[
         response = get(shop, path, **query, **after)
         assert response.status_code == 200, response.text
         pages.append(response.json[kind])
+        assert len(pages) < 1000, "the cursor leads back"
         if response.json["nextCursor"] is None:
             return pages
         after = {"after": response.json["nextCursor"]}
@@ -174,6 +181,32 @@ def test_cursor_pages_have_each_purchase_once_despite_new_ones(shop: Shop) -> No
     assert ids_in(after) == ids[10:20]
     assert after.json["currentPage"] is None
     assert (after.json["totalPurchases"], after.json["totalPages"]) == (None, None)
+
+
+@pytest.mark.parametrize("odd", [DatetimeMS(-62_167_219_200_000), [DatetimeMS(-(2**55)), "never"]])
+def test_date_before_the_year_1_is_none_on_every_page(
+    database: Any, sandbox: StripeSandbox, odd: Any
+) -> None:
+    app = make_app(
+        REFUNDS_MONGO=database, STRIPE_API_BASE=sandbox.url, REFUNDS_PURCHASE_FIELDS={"created": "at"}
+    )
+    shop = Shop(app, database)
+    dated = add_purchases(shop, 2, at=MARCH)
+    undated = add_purchases_after(shop, 5, at=odd)
+    pages = all_pages(shop, "/admin/all", "purchases", limit=3)
+    assert [each["_id"] for page in pages for each in page] == [*reversed(dated), *reversed(undated)]
+
+
+@pytest.mark.parametrize("reference", [{"$oid": "65f41f7cb1e8d2a7c0d3e4f5"}, {"$uuid": 7, "b": 1}])
+def test_reference_that_no_id_is_like_finds_nothing(shop: Shop, reference: dict[str, Any]) -> None:
+    """As after an import that stored MongoDB's Extended JSON as it was."""
+    shop.db.contents.insert_one({"_id": "none", "title": "Pruning"})
+    shop.add_purchase("pi_odd", user=reference, content=reference)
+    shop.add_purchase("pi_plain", content="none")
+    page = get(shop, "/admin/all").json
+    listed, odd = page["purchases"]
+    assert listed["content"]["title"] == "Pruning"
+    assert odd["user"] == {"_id": reference, "name": None, "email": None}
 
 
 def test_page_that_ends_with_the_last_purchase_has_no_cursor(shop: Shop) -> None:

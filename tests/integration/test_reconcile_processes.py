@@ -7,7 +7,6 @@ import pty
 import re
 import signal
 import subprocess
-import time
 from typing import Any
 
 import pytest
@@ -78,9 +77,9 @@ def test_interval_repeats_passes_until_sigterm(
 
 @pytest.mark.parametrize(
     ("phase", "options", "status"),
-    [("unfinished", (), 2), ("unfinished", ("--interval", "30"), 0), ("sweep", (), 2)],
+    [("unfinished", (), 2), ("unfinished", ("--interval", "3600"), 0), ("sweep", (), 2)],
 )
-def test_sigterm_ends_a_pass_within_seconds(
+def test_sigterm_ends_a_pass_before_its_end(
     shop: Shop,
     sandbox: StripeSandbox,
     commands: Commands,
@@ -100,16 +99,13 @@ def test_sigterm_ends_a_pass_within_seconds(
     try:
         wait_until(lambda: len(sandbox.requests) >= before + 5)
         process.send_signal(signal.SIGTERM)
-        stopped_at = time.monotonic()
-        _, error = process.communicate(timeout=30)
-        seconds = time.monotonic() - stopped_at
+        _, error = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == status
     assert (b"Error: Interrupted. The next pass continues." in error) is (status == 2)
-    assert seconds < 5
-    assert len(sandbox.requests) < before + 50
+    assert len(sandbox.requests) < before + 50  # of at least 60
 
 
 def test_terminal_shows_progress(shop: Shop, sandbox: StripeSandbox, commands: Commands) -> None:

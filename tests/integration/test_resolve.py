@@ -167,6 +167,19 @@ def test_invalid_body_decides_nothing(shop: Shop, sandbox: StripeSandbox, body: 
     assert shop.records()[0]["review"]["code"] == "failed_after_success"
 
 
+@pytest.mark.parametrize("comment", ["", " \t", "x" * 501, "\udcff"])
+@pytest.mark.parametrize("decision", ["--dismiss", "--retry"])
+def test_command_requires_a_comment_as_the_endpoint_does(
+    shop: Shop, sandbox: StripeSandbox, decision: str, comment: str
+) -> None:
+    payment, _ = returned(shop, sandbox)
+    before = shop.records()
+    result = shop.flask("resolve", f"{payment}:1", decision, "--comment", comment)
+    assert (result.exit_code, "comment must say what you found" in result.stderr) == (2, True)
+    assert shop.records() == before
+    assert len(sandbox.refunds(payment)) == 1
+
+
 def test_only_an_admin_decides(shop: Shop, sandbox: StripeSandbox) -> None:
     payment, _ = returned(shop, sandbox)
     body = {"decision": "dismiss", "comment": "Mine."}

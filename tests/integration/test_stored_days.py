@@ -394,6 +394,35 @@ def test_counts_of_other_settings_are_not_used(database: Any) -> None:
         assert (total.paid_purchases, total.purchases_as_of) == (paid, world.now)
 
 
+def test_pass_counts_purchases_for_some_seconds_and_the_next_one_continues(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an index, each count reads all purchases."""
+    world = World(database, 0)
+    made = [world.now - number * DAY for number in range(1, 31)]
+    world.purchases.insert_many({"_id": id_at(each, 1), "status": "completed"} for each in made)
+    count_day = world.days._count_day
+
+    def count_slowly(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return count_day(*arguments)
+
+    def counted_days() -> list[Any]:
+        return [each["_id"] for each in database["flask_refunds.days"].find({"paid": {"$exists": True}})]
+
+    monkeypatch.setattr(world.days, "_count_day", count_slowly)
+    world.days.refresh(0, 0.1)
+    first = sorted(counted_days())
+    assert 1 <= len(first) <= 5
+    assert first[-1] > max(made) - DAY  # the latest ones
+    assert world.query.report().total.paid_purchases == 30
+    world.days.refresh(0, 0.1)
+    assert len(counted_days()) > len(first)
+    world.days.build_all()
+    assert len(counted_days()) == 30
+    assert world.query.report().total.paid_purchases == 30
+
+
 @pytest.mark.usefixtures("_only_changes_since")
 @pytest.mark.parametrize("held", ["cs_old", "ch_old"])
 def test_purchase_whose_record_names_only_what_it_holds_is_counted(database: Any, held: str) -> None:

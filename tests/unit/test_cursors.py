@@ -91,6 +91,8 @@ def test_refund_cursor_is_read_back(refund_id: str) -> None:
         forge({"other": 1}),
         forge({"uuid": "abc"}),
         forge({"uuid": b"abc"}),
+        forge({"uuid": "sixteen letters."}),
+        forge({"uuid": 16}),
         forge({"id": "a" * 8000}),
         forge({"id": "a"})[:-4],
     ],

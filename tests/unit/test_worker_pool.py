@@ -158,3 +158,35 @@ def test_each_item_has_its_own_context() -> None:
 
     list(make_pool(lambda item: item, context=context).results(iter(range(20))))
     assert len(entered) == 20
+
+
+@pytest.mark.parametrize("limit", [1, FIRST_THREADS - 2, FIRST_THREADS + 1])
+def test_machine_without_further_threads_slows_the_pool_only(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, started = threading.Thread.start, []
+
+    def start_up_to_the_limit(thread: threading.Thread) -> None:
+        if thread.name == "flask_refunds_bulk":
+            if len(started) == limit:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_up_to_the_limit)
+    pool = make_pool(lambda item: item, calls_stripe=lambda item: True)
+    found: list[int] = []
+    reader = threading.Thread(target=lambda: found.extend(pool.results(iter(range(100)))), daemon=True)
+    reader.start()
+    reader.join(60)
+    assert sorted(found) == list(range(100))
+    assert len(started) == limit
+
+
+def test_machine_without_any_thread_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="new thread"):
+        next(make_pool(lambda item: item).results(iter(range(3))))

@@ -179,6 +179,60 @@ def test_part_whose_answer_was_lost_is_refunded_once(
     assert [each["amount"] for each in sandbox.refunds(payment)] == [500]
 
 
+@pytest.mark.parametrize("answer", [None, 503])
+def test_part_of_a_closed_dialog_is_repeated_as_it_was_sent(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, answer: int | None
+) -> None:
+    payment = sandbox.create_payment(4800)
+    add_purchase(shop, payment)
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        if route.request.method == "POST" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    open_dialog(admin_page)
+    admin_page.page.route("**/admin/refund/*", hold)
+    amount_field(admin_page).fill("5.00")
+    admin_page.note.fill("One leaf was torn.")
+    admin_page.submit_button.click()
+    admin_page.dialog.get_by_text("Waiting for Stripe").wait_for()
+    close_dialog(admin_page)
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    admin_page.dialog.get_by_role("heading", name="Refund in progress").wait_for()
+    assert amount_field(admin_page).count() == 0
+    if answer:
+        held[0].fulfill(status=answer, json={"error": "Stripe is busy", "code": "stripe_unavailable"})
+    else:
+        held[0].abort()
+    admin_page.wait_for_result("stripe_unavailable" if answer else "no_response")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert [each["amount"] for each in sandbox.refunds(payment)] == [500]
+    assert shop.records()[0]["note"] == "One leaf was torn."
+
+
+def test_lost_answer_of_a_closed_dialog_does_not_promise_that_another_part_is_safe(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800)
+    add_purchase(shop, payment)
+    open_dialog(admin_page)
+    amount_field(admin_page).fill("5.00")
+    sandbox.latency = 0.5
+    with admin_page.losing_responses():
+        admin_page.submit_button.click()
+        admin_page.dialog.get_by_text("Waiting for Stripe").wait_for()
+        close_dialog(admin_page)
+        log = admin_page.page.get_by_role("log")
+        log.get_by_text("Open the refund dialog again: it shows what was refunded.").wait_for()
+    assert "is safe" not in log.inner_text()
+    admin_page.row("Pruning").get_by_role("button", name="Refund").click()
+    admin_page.dialog.get_by_text("$5.00 already refunded").wait_for()
+
+
 def test_part_with_an_unknown_outcome_is_resumed_from_a_new_dialog(
     admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
 ) -> None:

@@ -86,6 +86,12 @@ export function describeResult(result) {
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
 }
 
+/** Describe a result that arrives after its dialog was closed, so that the same request can't be sent again. */
+export function describeLateResult(result) {
+  const { severity, title, text } = describeResult(result);
+  return { severity, text: `${title}. ${text.replace(/Trying again is safe: [^.]*\./, "Open the refund dialog again: it shows what was refunded.")}` };
+}
+
 const messageOf = (severity) => (title, text, button = null) => ({ severity, title, text, button });
 const success = messageOf("success");
 const warning = messageOf("warning");

@@ -78,13 +78,16 @@ export function duration(seconds) {
 
 /** The API's `from` for a day in the browser's time zone: its first midnight. */
 export function startOfDay(day) {
-  return day && new Date(`${day}T00:00`).toISOString();
+  const start = new Date(`${day}T00:00`);
+  return toIso(start) ?? day;
 }
 
 /** The API's `to` for a day in the browser's time zone: the next midnight. */
 export function endOfDay(day) {
-  if (!day) return day;
   const next = new Date(`${day}T00:00`);
   next.setDate(next.getDate() + 1);
-  return next.toISOString();
+  return toIso(next) ?? day;
 }
+
+/** A day that isn't one, such as that of a link that was cut, has no time: the API then says what is wrong. */
+const toIso = (time) => (Number.isNaN(time.getTime()) ? null : time.toISOString());

@@ -22,8 +22,9 @@ export class Payment extends DataView {
     return { purchases: purchases.map((each) => each._refunds), refunds, names };
   }
 
-  refundChanged(refund) {
-    if (refund.paymentIntent === this.props.id) this.load();
+  /** Whichever refund changed: the address may have a charge or a Checkout session in place of the payment. */
+  refundChanged() {
+    this.load();
   }
 
   render({ id, openRefundDialog }, { data }) {

@@ -62,6 +62,7 @@ def test_part_and_then_the_rest_are_refunded(
     assert admin_page.submit_button.inner_text() == "Refund $5.00"
     refund_part(admin_page, "5,00")
     close_dialog(admin_page)
+    admin_page.row("Pruning").get_by_text("$5.00 refunded").wait_for()
     assert (shop.status_of(purchase), sandbox.money_refunded(payment)) == ("completed", 500)
 
     open_dialog(admin_page)
@@ -267,6 +268,42 @@ def test_rest_can_be_refunded_beside_a_pending_part(
     admin_page.submit_button.click()
     admin_page.wait_for_result("pending")
     assert sorted(each["amount"] for each in sandbox.refunds(payment)) == [300, 500]
+
+
+@pytest.mark.parametrize("view", ["", "#/payment/{payment}"])
+def test_pending_part_is_shown_beside_one_that_succeeded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, view: str
+) -> None:
+    payment = sandbox.create_payment(4800)
+    purchase = add_purchase(shop, payment)
+    with sandbox.fault("pending"):
+        assert shop.refund(purchase, json={"amount": 500, "refundable": 4800}).status_code == 202
+    admin_page.open(view.replace("{payment}", payment))
+    admin_page.open_refund_dialog("Pruning")
+    refund_part(admin_page, "3.00")
+    close_dialog(admin_page)
+    row = admin_page.row("Pruning")
+    row.get_by_text("$3.00 refunded").wait_for()
+    row.get_by_text("refund pending").wait_for()
+
+
+def test_list_shows_what_a_refund_in_the_dashboard_left(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, card=CARD_PENDING)
+    add_purchase(shop, payment)
+    sandbox.dashboard_refund(payment, 700)
+    shop.flask("reconcile", "--full")
+    admin_page.open(f"#/payment/{payment}")
+    admin_page.page.get_by_role("article").get_by_text("$7.00").wait_for()
+    admin_page.open("#/purchases")
+    admin_page.row("Pruning").get_by_text("refund pending").wait_for()
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    shop.flask("reconcile")
+    row = admin_page.row("Pruning")
+    row.get_by_text("$7.00 refunded").wait_for()
+    row.get_by_role("button", name="Refund").wait_for()
+    row.locator("[data-status=completed]").wait_for()
 
 
 def test_sign_in_keeps_the_amount(admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox) -> None:

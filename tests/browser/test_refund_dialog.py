@@ -266,6 +266,15 @@ RESULTS = [
 ]
 
 
+def test_notification_of_a_refund_that_stripe_never_made_has_no_amount(admin_page: AdminPage) -> None:
+    module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
+    refund = REFUND | FAILURE | {"amount": None, "currency": None, "status": "failed"}
+    text = admin_page.page.evaluate(
+        "async ([url, refund]) => (await import(url)).describeChange(refund)", [module, refund]
+    )
+    assert text == "A refund failed: Insufficient funds. Nothing was refunded."
+
+
 def describe(admin_page: AdminPage, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what the page says about results."""
     module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
@@ -397,6 +406,18 @@ def test_payment_that_stripe_does_not_know_offers_no_other_try(
     admin_page.row("Pruning").get_by_role("button", name="Refund").click()
     admin_page.dialog.get_by_role("alert").get_by_text("Stripe doesn't know").wait_for()
     assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Close"]
+
+
+def test_purchase_that_a_colleague_refunded_says_so(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    purchase = add_purchase(shop, sandbox.create_payment(4800))
+    admin_page.open()
+    button = admin_page.row("Pruning").get_by_role("button", name="Refund")
+    button.wait_for()
+    shop.refund(purchase)
+    button.click()
+    admin_page.dialog.get_by_role("alert").get_by_text("refunded or changed meanwhile").wait_for()
 
 
 def test_request_lost_before_the_server_can_be_repeated(

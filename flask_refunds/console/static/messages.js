@@ -153,17 +153,25 @@ const describeOther = ({ status }) => warning(`Refund ${STATUS[status] ?? status
 
 /** Describe a refund whose status changed. */
 export function describeChange(refund) {
-  const amount = money(refund.amount, refund.currency);
-  if (refund.status === "succeeded") return `Refund of ${amount} succeeded.`;
-  if (refund.status === "failed" || refund.status === "canceled") return `Refund of ${amount} ${refund.status}: ${describeFailure(refund)}`;
-  return `Refund of ${amount} is ${STATUS[refund.status]}.`;
+  // Stripe never told the amount of a refund that it didn't make.
+  const name = refund.amount === null ? "A refund" : `Refund of ${money(refund.amount, refund.currency)}`;
+  if (refund.status === "succeeded") return `${name} succeeded.`;
+  if (refund.status === "failed" || refund.status === "canceled") return `${name} ${refund.status}: ${describeFailure(refund)}`;
+  return `${name} is ${STATUS[refund.status]}.`;
 }
 
 /** Say why data can't be shown. */
 export function errorMessage({ status, code, message, hint }) {
   if (status === 401) return "Sign in to view this.";
+  if (code === "purchase_not_refundable") return `${sentence(message)} This one was refunded or changed meanwhile. Reload the page to see it.`;
   if (code === "admin_required") return "Admin access required. You are signed in, but not as an admin.";
   return status ? withHint(message, hint) : "The server isn't responding.";
+}
+
+/** Say why a decision about a refund wasn't stored, as far as that is known. */
+export function decisionError(error) {
+  if (error.status === 401) return "Nothing was changed. Sign in, then send it again.";
+  return error.status ? errorMessage(error) : "No response: this may or may not have been done. Sending it again is safe.";
 }
 
 /** Whether the same request may have another result. What the API refuses with 4xx stays refused, except for a conflict. */

@@ -2,7 +2,7 @@
 
 import { post } from "./api.js";
 import { Loading, Note } from "./components.js";
-import { describeResult, errorMessage } from "./messages.js";
+import { decisionError, describeResult } from "./messages.js";
 import { notify, pollUntilSettled } from "./polling.js";
 import { Component, html } from "./ui.js";
 
@@ -17,11 +17,15 @@ class DecisionForm extends Component {
     event.preventDefault();
     if (this.state.isSending) return;
     const { refund } = this.props;
-    this.setState({ isSending: true, error: null });
+    const panel = event.currentTarget.closest(".panel");
+    this.setState({ isSending: true, result: null, error: null });
     try {
       const result = await post(`refunds/${encodeURIComponent(refund.id)}/${action}`, { ...fields, comment: this.state.comment });
       this.setState({ result });
       this.decided(result);
+      // The form goes, and would leave the keyboard at the beginning of the page.
+      panel.tabIndex = -1;
+      panel.focus();
     } catch (error) {
       this.setState({ error });
     }
@@ -36,7 +40,7 @@ class DecisionForm extends Component {
       </label>
       <div role="status">
         ${isSending && html`<${Loading}>Waiting for the shop…<//>`}
-        ${error && html`<${Note} severity="error">${errorMessage(error)}<//>`}
+        ${error && html`<${Note} severity="error">${decisionError(error)}<//>`}
       </div>
       <button type="submit" class=${buttonClass} disabled=${isSending || !comment.trim()}>${button}</button>`;
   }
@@ -60,7 +64,8 @@ export class Resolve extends DecisionForm {
   };
 
   render({ refund }, { decision, checked, isSending, result }) {
-    if (result) return html`<${Result} decision=${decision} result=${result} />`;
+    const isRepeatable = result && decision === "retry" && describeResult(result).button;
+    if (result && !isRepeatable) return html`<${Result} decision=${decision} result=${result} />`;
     if (refund.isClosed && !isSending) return html`<${Result} />`;
     return html`<details><summary>Close this review</summary>
       <form class="resolve" onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
@@ -73,6 +78,7 @@ export class Resolve extends DecisionForm {
             <input type="checkbox" checked=${checked} disabled=${isSending} onChange=${(event) => this.setState({ checked: event.currentTarget.checked })} />
             <span>I looked in Stripe's Dashboard: this refund isn't there</span>
           </label>`}
+        ${isRepeatable && !isSending && html`<${Result} decision=${decision} result=${result} />`}
         ${this.fields("What you found", decision === "retry" ? "Refund again" : "Close the review", decision === "retry" ? "danger" : "")}
       </form>
     </details>`;

@@ -35,7 +35,7 @@ class App extends Component {
     this.countReviews();
     this.loadUser();
     const found = draft.load();
-    if (found && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
+    if (found?.purchaseId && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
   }
 
   followSession = () => {

@@ -103,6 +103,20 @@ def test_amount_that_cannot_be_refunded_disables_the_button(
 
 
 @pytest.mark.parametrize(
+    ("currency", "typed", "multiple"),
+    [("kwd", "1.234", "0.010"), ("ugx", "1.50", "1.00"), ("isk", "0,01", "1.00")],
+)
+def test_amount_that_stripe_does_not_pay_in_this_currency_disables_the_button(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, currency: str, typed: str, multiple: str
+) -> None:
+    add_purchase(shop, sandbox.create_payment(4800, currency))
+    open_dialog(admin_page)
+    amount_field(admin_page).fill(typed)
+    admin_page.dialog.get_by_text(f", a multiple of {multiple}.").wait_for()
+    assert admin_page.submit_button.is_disabled()
+
+
+@pytest.mark.parametrize(
     ("currency", "total", "shown", "typed", "part"),
     [
         ("jpy", 4800, "4800", "1", 1),
@@ -163,6 +177,49 @@ def test_amount_is_chosen_again_after_another_refund(
     assert amount_field(admin_page).input_value() == "38.00"
     refund_part(admin_page, "5.00")
     assert sandbox.money_refunded(payment) == 1500
+
+
+@pytest.mark.usefixtures("stripe_webhook")
+@pytest.mark.parametrize("titles", [["Pruning"], ["Pruning", "Grafting"]])
+def test_no_more_is_refunded_than_shown_when_a_pending_part_fails(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, titles: list[str]
+) -> None:
+    payment = sandbox.create_payment(4800)
+    purchase, *others = [add_purchase(shop, payment, title) for title in titles]
+    with sandbox.fault("pending"):
+        assert shop.refund(purchase, json={"amount": 500, "refundable": 4800}).status_code == 202
+    open_dialog(admin_page)
+    admin_page.dialog.get_by_role("heading", name="Refund $43.00?").wait_for()
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "failed")
+    sandbox.wait_delivered()
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("refundable_changed")
+    assert sandbox.money_refunded(payment) == 0
+    admin_page.submit_button.click()
+    admin_page.dialog.get_by_role("heading", name="Refund $48.00?").wait_for()
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    assert sandbox.money_refunded(payment) == 4800
+    assert [shop.status_of(each) for each in (purchase, *others)] == ["refunded"] * len(titles)
+
+
+@pytest.mark.usefixtures("stripe_webhook")
+def test_rest_beside_a_pending_part_refunds_all_purchases(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800)
+    both = [add_purchase(shop, payment, title) for title in ("Pruning", "Grafting")]
+    with sandbox.fault("pending"):
+        assert shop.refund(both[0], json={"amount": 500, "refundable": 4800}).status_code == 202
+    open_dialog(admin_page)
+    admin_page.dialog.get_by_role("heading", name="Refund $43.00?").wait_for()
+    admin_page.dialog.get_by_text("All of them will be refunded.").wait_for()
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    [pending] = [each["id"] for each in sandbox.refunds(payment) if each["status"] == "pending"]
+    sandbox.settle(pending, "succeeded")
+    sandbox.wait_delivered()
+    assert [shop.status_of(each) for each in both] == ["refunded", "refunded"]
 
 
 def test_part_whose_answer_was_lost_is_refunded_once(

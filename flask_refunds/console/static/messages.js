@@ -81,7 +81,7 @@ export function describeResult(result) {
   if (status === 202 && hint) return warning("Outcome unknown", `${hint} ${SAFE_TO_RETRY}`, "Try again");
   if (code === "stripe_key_rejected") return error("Stripe rejected the server's key", `${withHint(message, hint)} Tell your developers, then try again.`, "Try again");
   if (status === 200 || status === 202) return (BY_REFUND_STATUS[refund.status] ?? describeOther)(refund);
-  if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
+  if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested, or failed. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
   if (code === "purchase_not_refundable") return describeNotRefundable(refund, hint);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
 }

@@ -37,7 +37,7 @@ export class PagedList extends DataView {
     this.replaceItems((item) => update(item, refund));
     if (!reload) return;
     const found = await reload(refund).catch(() => []);
-    this.replaceItems((item) => found.find((each) => each.id === item?.id) ?? item);
+    this.replaceItems((item) => found.find((each) => each?.id === item?.id) ?? item);
   }
 
   replaceItems(replace) {

@@ -31,6 +31,7 @@ def assert_accessible_in_every_window(page: Any) -> None:
     for width, scheme in WINDOWS:
         page.set_viewport_size({"width": width, "height": 800})
         page.emulate_media(color_scheme=scheme)
+        page.evaluate("() => scrollTo(0, 0)")  # the header covers a part of what is scrolled
         assert_accessible(page)
 
 
@@ -52,6 +53,35 @@ def test_views_are_accessible_at_each_width_and_color_scheme(
         admin_page.page.get_by_role("heading", level=1).wait_for()
         admin_page.page.wait_for_load_state("networkidle")
         assert_accessible_in_every_window(admin_page.page)
+
+
+def test_long_names_and_addresses_fit_at_each_width(admin_page: AdminPage, shop: Shop) -> None:
+    address = "maximiliane.von-und-zu-hohenschwangau@verwaltung.example"
+    user = shop.add_user(name="Maximiliane von und zu Hohenschwangau", email=address)
+    content = shop.db.contents.insert_one({"title": "Pruning of pear trees", "type": "course"}).inserted_id
+    shop.add_purchase("pi_1", user=user, content=content)
+    admin_page.open()
+    admin_page.row(address).wait_for()
+    for width in (360, 840, 1000):
+        admin_page.page.set_viewport_size({"width": width, "height": 800})
+        assert_accessible(admin_page.page)
+
+
+@pytest.mark.parametrize("width", [1000, 360])
+def test_header_does_not_cover_what_has_the_focus(admin_page: AdminPage, shop: Shop, width: int) -> None:
+    for number in range(30):
+        add_purchase(shop, f"pi_{number}", f"Item {number}")
+    admin_page.page.set_viewport_size({"width": width, "height": 600})
+    admin_page.open()
+    admin_page.row("Item 9").get_by_role("button").focus()
+    for _ in range(30):
+        admin_page.page.keyboard.press("Shift+Tab")
+        assert admin_page.page.evaluate("""() => {
+            const bar = document.querySelector(".bar");
+            const focused = document.activeElement;
+            const covered = bar.getBoundingClientRect().bottom - focused.getBoundingClientRect().bottom;
+            return bar.contains(focused) || focused.className === "skip" || covered < 0;
+        }""")
 
 
 @pytest.mark.usefixtures("stripe_webhook")

@@ -44,6 +44,7 @@ def test_refund_that_waits_for_the_customer_is_canceled(
     panel.get_by_role("button", name="Cancel the refund").click()
     admin_page.page.get_by_role("log").get_by_text("Refund of $48.00 canceled").wait_for()
     panel.locator("h3 [data-status=canceled]").wait_for()
+    assert admin_page.page.evaluate("() => document.activeElement.tagName") == "ARTICLE"
     history = panel.locator(".history")
     history.get_by_text("Cancellation requested by Ann, admin page").wait_for()
     history.get_by_text("Paid in cash.").wait_for()

@@ -145,6 +145,62 @@ def test_list_loads_again_after_the_server_was_unreachable(admin_page: AdminPage
     admin_page.wait_for_count(1)
 
 
+def test_list_keeps_a_refund_when_its_next_page_cannot_be_loaded(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    for number in range(60):
+        shop.add_purchase(f"pi_{number}")
+    add_purchase(shop, sandbox.create_payment(4800))
+    held: list[Any] = []
+    admin_page.page.route("**/admin/all?*after=*", lambda route: held.append(route))
+    admin_page.open()
+    admin_page.row("Pruning").wait_for()
+    admin_page.page.locator("tbody tr").last.scroll_into_view_if_needed()
+    admin_page.page.get_by_text("Loading").wait_for()
+    admin_page.open_refund_dialog("Pruning")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    admin_page.dialog.get_by_role("button", name="Close").click()
+    held[0].abort()
+    admin_page.page.get_by_role("alert").get_by_text("The server isn't responding.").wait_for()
+    admin_page.wait_for_status("Pruning", "refunded")
+
+
+def test_payment_view_of_a_checkout_session_shows_a_new_refund(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    add_purchase(shop, sandbox.create_checkout_session(sandbox.create_payment(4800)))
+    admin_page.open()
+    admin_page.page.get_by_role("link", name="Pruning").click()
+    admin_page.page.get_by_text("This payment has no refunds.").wait_for()
+    admin_page.open_refund_dialog("Pruning")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("succeeded")
+    admin_page.dialog.get_by_role("button", name="Close").click()
+    admin_page.page.get_by_role("article").get_by_text("$48.00").wait_for()
+    assert admin_page.page.get_by_role("button", name="Refund:").count() == 0
+
+
+@pytest.mark.parametrize("address", ["#/payment", "#/payment/", "#/constructor", "#/nothing"])
+def test_address_without_a_view_shows_the_purchases(admin_page: AdminPage, shop: Shop, address: str) -> None:
+    shop.add_purchase("pi_1")
+    admin_page.open("#/reports")
+    admin_page.open(address)
+    admin_page.page.get_by_role("heading", name="Purchases", exact=True).wait_for()
+    admin_page.wait_for_count(1)
+
+
+@pytest.mark.parametrize("params", ["from=2026-0", "to=x"])
+def test_day_of_a_cut_address_can_be_corrected(admin_page: AdminPage, shop: Shop, params: str) -> None:
+    shop.add_purchase("pi_1")
+    admin_page.open(f"#/purchases?{params}")
+    admin_page.page.get_by_role("alert").get_by_text("must be a day").wait_for()
+    admin_page.page.get_by_label("From", exact=True).fill("2000-01-01")
+    admin_page.page.get_by_label("To", exact=True).fill("2099-01-01")
+    admin_page.wait_for_count(1)
+    admin_page.errors.clear()  # Chromium warns of a field's text that isn't a date
+
+
 def test_html_in_names_is_shown_as_text(admin_page: AdminPage, shop: Shop) -> None:
     html: Any = '<img src=x onerror="document.title=1">'
     user = shop.add_user(name=html, email=html)
@@ -241,6 +297,24 @@ def test_refunds_are_downloaded_as_csv(admin_page: AdminPage, shop: Shop, sandbo
         assert (each["item"], each["note"]) == ("'@SUM(1)", f"'{note}")
         assert (each["customer"], each["email"]) == ("Ada Okafor", "ada@shop.example")
         assert each["requestedBy"] == "Ann, admin page"
+
+
+def test_downloads_have_no_formula_where_the_spreadsheet_splits_at_other_characters(
+    admin_page: AdminPage, shop: Shop
+) -> None:
+    texts = ["a;=1+1", 'a;"=1+1"', "a\t@x", "a\n-1", "a\r\n+1", "\n=1", "a;\uff1d1", "=1;=2"]
+    for text in texts:
+        content = shop.db.contents.insert_one({"title": text, "type": "course"}).inserted_id
+        shop.add_purchase("pi_1", user=shop.add_user(name=text, email=text), content=content)
+    admin_page.open()
+    admin_page.wait_for_count(len(texts))
+    with admin_page.page.expect_download() as info:
+        admin_page.page.get_by_role("button", name="Download CSV").click()
+    content = Path(info.value.path()).read_bytes().decode("utf-8-sig")
+    for delimiter in ",;\t":
+        rows = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
+        cells = [cell for row in rows for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\uff1d"))]
 
 
 def test_all_pages_of_the_filtered_list_are_downloaded(admin_page: AdminPage, shop: Shop) -> None:

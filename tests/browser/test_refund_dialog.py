@@ -183,6 +183,49 @@ def test_pending_refund_is_resumed_and_not_repeated(
     assert len(sandbox.refunds(payment)) == 1
 
 
+@pytest.mark.usefixtures("stripe_webhook")
+def test_pending_refund_updates_the_page_after_another_sign_in(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = sandbox.create_payment(4800, card=CARD_PENDING)
+    add_purchase(shop, payment)
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+    admin_page.submit_button.click()
+    admin_page.wait_for_result("pending")
+    admin_page.dialog.get_by_role("button", name="Close").click()
+    expired = shop.headers(expires_in=-10)["Authorization"].removeprefix("Bearer ")
+    admin_page.page.evaluate("token => sessionStorage.setItem('flask_refunds.token', token)", expired)
+    admin_page.page.get_by_text("Your session expired.").wait_for()
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], "succeeded")
+    admin_page.sign_in()
+    admin_page.page.get_by_role("log").get_by_text("Refund of $48.00 succeeded.").wait_for()
+    admin_page.wait_for_status("Pruning", "refunded")
+
+
+@pytest.mark.usefixtures("stripe_webhook")
+@pytest.mark.parametrize(("status", "title"), [("failed", "Refund failed."), ("succeeded", "Refunded.")])
+def test_hint_of_an_open_refund_goes_when_it_settles(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, status: str, title: str
+) -> None:
+    payment = sandbox.create_payment(4800, card=CARD_PENDING)
+    add_purchase(shop, payment)
+    admin_page.open()
+    admin_page.open_refund_dialog("Pruning")
+
+    def add_hint(route: Any) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json=response.json() | {"hint": "Your key lacks a permission."})
+
+    admin_page.page.route("**/admin/refund/*", add_hint)
+    admin_page.submit_button.click()
+    admin_page.dialog.get_by_text("Your key lacks a permission.").wait_for()
+    sandbox.settle(sandbox.refunds(payment)[0]["id"], status)
+    admin_page.wait_for_result(status)
+    admin_page.dialog.get_by_text(title, exact=True).wait_for()
+    assert admin_page.dialog.get_by_text("Your key lacks a permission.").count() == 0
+
+
 REFUND = {"amount": 4800, "currency": "usd", "settledAt": "2026-07-08T10:00:00Z", "failure": None}
 FAILURE = {"failure": {"code": "insufficient_funds", "message": "Insufficient funds"}}
 RESULTS = [
@@ -221,6 +264,15 @@ RESULTS = [
     ),
     (500, None, "database_unavailable", "Server error", "The server's message", "Try again"),
 ]
+
+
+def test_notification_of_a_refund_that_stripe_never_made_has_no_amount(admin_page: AdminPage) -> None:
+    module = admin_page.page.locator("link[href$='/messages.js']").evaluate("link => link.href")
+    refund = REFUND | FAILURE | {"amount": None, "currency": None, "status": "failed"}
+    text = admin_page.page.evaluate(
+        "async ([url, refund]) => (await import(url)).describeChange(refund)", [module, refund]
+    )
+    assert text == "A refund failed: Insufficient funds. Nothing was refunded."
 
 
 def describe(admin_page: AdminPage, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -354,6 +406,18 @@ def test_payment_that_stripe_does_not_know_offers_no_other_try(
     admin_page.row("Pruning").get_by_role("button", name="Refund").click()
     admin_page.dialog.get_by_role("alert").get_by_text("Stripe doesn't know").wait_for()
     assert admin_page.dialog.get_by_role("button").all_inner_texts() == ["Close"]
+
+
+def test_purchase_that_a_colleague_refunded_says_so(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    purchase = add_purchase(shop, sandbox.create_payment(4800))
+    admin_page.open()
+    button = admin_page.row("Pruning").get_by_role("button", name="Refund")
+    button.wait_for()
+    shop.refund(purchase)
+    button.click()
+    admin_page.dialog.get_by_role("alert").get_by_text("refunded or changed meanwhile").wait_for()
 
 
 def test_request_lost_before_the_server_can_be_repeated(

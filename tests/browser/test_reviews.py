@@ -46,6 +46,7 @@ def test_review_is_closed_with_a_comment(admin_page: AdminPage, shop: Shop, sand
     review.get_by_label("What you found").fill("Paid by bank transfer.")
     close.click()
     review.get_by_text("Review closed.").wait_for()
+    assert admin_page.page.evaluate("() => document.activeElement.tagName") == "LI"
     admin_page.page.get_by_role("link", name="Reviews", exact=True).wait_for()
     [record] = [each for each in shop.records() if each["paymentIntent"] == payment]
     assert record["review"] is None
@@ -75,6 +76,56 @@ def test_unknown_outcome_is_refunded_again(admin_page: AdminPage, shop: Shop, sa
     review.get_by_role("button", name="Refund again").click()
     review.get_by_text("$48.00 is on its way to the customer").wait_for()
     assert [each["amount"] for each in sandbox.refunds(payment)] == [4800]
+
+
+def test_refund_again_with_an_unknown_outcome_can_be_repeated(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox
+) -> None:
+    payment = unknown_outcome(shop, sandbox)
+    review = open_review(admin_page, payment)
+    review.get_by_label("Decision").select_option("retry")
+    review.get_by_label("What you found").fill("Not in the Dashboard.")
+    with sandbox.fault("request_lost", method="POST", times=None):
+        review.get_by_role("button", name="Refund again").click()
+        review.get_by_text("Outcome unknown.").wait_for()
+    review.get_by_role("button", name="Refund again").click()
+    review.get_by_text("$48.00 is on its way to the customer").wait_for()
+    assert [each["amount"] for each in sandbox.refunds(payment)] == [4800]
+
+
+@pytest.mark.usefixtures("stripe_webhook")
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (0, "Sending it again is safe."),
+        (401, "Sign in, then send it again."),
+        (504, "Sending it again is safe."),
+    ],
+)
+def test_decision_without_an_answer_can_be_sent_again(
+    admin_page: AdminPage, shop: Shop, sandbox: StripeSandbox, status: int, text: str
+) -> None:
+    review = open_review(admin_page, add_samples(shop, sandbox))
+    answer = {
+        "status": status,
+        "json": {"error": "No", "code": "not_authenticated"} if status == 401 else None,
+    }
+
+    def lose(route: Any) -> None:
+        if status == 0:
+            route.abort()
+        else:
+            route.fulfill(**answer)
+
+    admin_page.page.route("**/resolve", lose)
+    review.get_by_label("What you found").fill("Paid by bank transfer.")
+    review.get_by_role("button", name="Close the review").click()
+    review.get_by_text(text).wait_for()
+    admin_page.page.unroute("**/resolve")
+    if status == 401:
+        admin_page.sign_in()
+    review.get_by_role("button", name="Close the review").click()
+    review.get_by_text("Review closed.").wait_for()
 
 
 def test_unreadable_stripe_asks_for_a_look_at_the_dashboard(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask, abort, redirect, request, session
 
+from flask_refunds import refund_purchase
 from flask_refunds.testing import StripeSandbox
 from tests.browser.admin_page import AdminPage
 from tests.browser.sample_data import add_purchase
@@ -111,6 +112,36 @@ def test_expired_session_keeps_the_input(
     tab.submit_button.click()
     tab.wait_for_result("succeeded")
     assert shop.records()[0]["note"] == "A long story."
+
+
+@pytest.mark.parametrize("view", ["#/refunds", "#/purchases"])
+def test_expired_session_keeps_the_comment_of_a_decision(
+    tab: AdminPage, shop: Shop, sandbox: StripeSandbox, url: str, view: str
+) -> None:
+    """Also if the admin looks at another view first."""
+    payment = sandbox.create_payment(4800)
+    purchase = add_purchase(shop, payment)
+    with shop.app.app_context(), sandbox.fault("requires_action"):
+        refund_purchase(purchase, requested_by="Ben")
+    open_signed_in(tab, url)
+    tab.open(f"#/payment/{payment}")
+    tab.page.get_by_text("Cancel refund…").click()
+    tab.page.get_by_label("Why").fill("Paid in cash, see the receipt.")
+    tab.context.clear_cookies()
+    tab.page.get_by_role("button", name="Cancel the refund").click()
+    tab.page.get_by_text("Your session expired. Your input is kept.").wait_for()
+    tab.page.get_by_role("link", name="Sign in").click()
+    sign_in_as_ada(tab)
+    comment = tab.page.get_by_label("Why")
+    comment.wait_for()
+    tab.page.evaluate("view => { location.hash = view; }", view)
+    comment.wait_for(state="detached")
+    assert tab.dialog.count() == 0
+    tab.page.go_back()
+    assert comment.input_value() == "Paid in cash, see the receipt."
+    tab.page.get_by_role("button", name="Cancel the refund").click()
+    tab.page.get_by_role("log").get_by_text("Refund of $48.00 canceled").wait_for()
+    assert [each["status"] for each in sandbox.refunds(payment)] == ["canceled"]
 
 
 @pytest.mark.parametrize("login_url", [None])

@@ -46,10 +46,24 @@ def test_expired_token_is_called_expired(tab: AdminPage) -> None:
     tab.dialog.get_by_text("Your session expired.").wait_for()
 
 
-@pytest.mark.parametrize("kind", ["text", "other_key", "deleted_user"])
+def test_sign_in_stays_open(tab: AdminPage) -> None:
+    heading = tab.dialog.get_by_role("heading", name="Sign in")
+    heading.wait_for()
+    for _ in range(3):
+        tab.page.keyboard.press("Escape")
+    tab.page.wait_for_timeout(100)
+    assert heading.is_visible()
+    tab.sign_in()
+    tab.page.get_by_role("banner").get_by_text("Signed in as Ann").wait_for()
+    assert tab.dialog.count() == 0
+
+
+@pytest.mark.parametrize("kind", ["text", "cut", "quoted", "other_key", "deleted_user"])
 def test_wrong_token_is_called_invalid(tab: AdminPage, shop: Shop, kind: str) -> None:
     tokens = {
         "text": "abc",
+        "cut": "eyJhbGciOiJIUzI1NiIs\u2026",
+        "quoted": "\u201ceyJhbGciOiJIUzI1NiIs\u201d",
         "other_key": make_token(str(shop.admin_id), secret=JWT_SECRET[::-1]),
         "deleted_user": make_token("64b5f2c8a1d2e3f405162738", secret=JWT_SECRET),
     }

@@ -165,7 +165,7 @@ def test_csv_export_has_decimal_amounts_and_no_formulas(shop: Shop) -> None:
     assert rows["pi_0:1"]["note"] == '\'=HYPERLINK("http://x","y")'
     assert rows["pi_1:1"]["requestedBy"] == "'@SUM(A1)"
     assert rows["pi_2:1"]["note"] == "'-1"
-    assert rows["pi_3:1"]["failureMessage"] == "'\t=1"
+    assert rows["pi_3:1"]["failureMessage"] == "'\t'=1"
     assert rows["pi_4:1"]["note"] == "plain, with a comma"
     assert rows["pi_4:1"]["createdAt"] == "2024-03-01T04:00:00.000Z"
 

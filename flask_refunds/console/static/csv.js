@@ -6,13 +6,14 @@ import { plainAmount } from "./format.js";
 const PAGE_LIMIT = 100;
 export const MAX_ROWS = 10_000;
 
-// What a spreadsheet takes as the start of a formula (https://owasp.org/www-community/attacks/CSV_Injection).
-const FORMULA = /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/;
+// Where a spreadsheet would begin a formula (https://owasp.org/www-community/attacks/CSV_Injection). In many countries
+// Excel splits at semicolons instead of commas. It then ignores the quotes around a cell, and a new line is a new row.
+const FORMULA = /(?<=^|[;\t\r\n]"*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])/g;
 
-/** A cell. Text that a spreadsheet would take as a formula gets a ' in front. */
+/** A cell. What a spreadsheet would take as a formula gets a ' in front. */
 function cell(value) {
   if (value === null || value === undefined) return "";
-  const text = typeof value === "string" && FORMULA.test(value) ? `'${value}` : String(value);
+  const text = typeof value === "string" ? value.replace(FORMULA, "'") : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

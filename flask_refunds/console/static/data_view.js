@@ -24,7 +24,7 @@ export class DataView extends Component {
   }
 
   componentDidUpdate(previous) {
-    if (JSON.stringify(this.query(previous)) !== JSON.stringify(this.query(this.props))) this.load({ fallback: null });
+    if (JSON.stringify(this.query(previous)) !== JSON.stringify(this.query(this.props))) this.load({ keepsData: false });
   }
 
   componentWillUnmount() {
@@ -32,15 +32,15 @@ export class DataView extends Component {
     this.request.abort();
   }
 
-  /** @param fallback the data to show if loading fails */
-  async load({ fallback = this.state.data, cursor } = {}) {
+  /** @param keepsData whether to show the data of before if loading fails */
+  async load({ keepsData = true, cursor } = {}) {
     this.request?.abort();
     this.request = new AbortController();
     this.setState({ error: null, isLoading: true });
     try {
       this.setState({ data: await this.fetch(this.request.signal, cursor), isLoading: false });
     } catch (error) {
-      if (error.name !== "AbortError") this.setState({ data: fallback, error, isLoading: false });
+      if (error.name !== "AbortError") this.setState(({ data }) => ({ data: keepsData ? data : null, error, isLoading: false }));
     }
   }
 

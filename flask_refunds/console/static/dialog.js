@@ -15,8 +15,11 @@ export class Dialog extends Component {
     target?.focus();
   }
 
+  /** After a second Esc, browsers close a dialog that wasn't to be closed, such as the sign-in. */
+  stayOpen = () => this.element?.isConnected && !this.element.open && this.element.showModal();
+
   render({ label, onClose, children, name = "" }) {
     return html`<dialog ref=${(element) => (this.element = element)} class=${name} aria-labelledby=${label}
-      onCancel=${(event) => { event.preventDefault(); onClose(); }}>${children}</dialog>`;
+      onCancel=${(event) => { event.preventDefault(); onClose(); }} onClose=${this.stayOpen}>${children}</dialog>`;
   }
 }

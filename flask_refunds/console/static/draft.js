@@ -1,4 +1,4 @@
-// The unsent refund form, kept while the admin signs in again.
+// The unsent form, kept while the admin signs in again.
 
 const KEY = "flask_refunds.draft";
 
@@ -10,7 +10,10 @@ export function clear() {
   sessionStorage.removeItem(KEY);
 }
 
-/** @returns {{purchaseId: string, reason: string, note: string, amount: string|null, closes: boolean, email: string|null}|null} */
+/**
+ * @returns {{purchaseId: string, reason: string, note: string, amount: string|null, closes: boolean, email: string|null}
+ *   |{refundId: string, action: string, comment: string}|null} of the refund dialog, or of a decision about a refund
+ */
 export function load() {
   return JSON.parse(sessionStorage.getItem(KEY) ?? "null");
 }

@@ -5,6 +5,7 @@ const ZERO_DECIMAL = new Set([
   "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf",
 ]);
 const THREE_DECIMAL = new Set(["bhd", "jod", "kwd", "omr", "tnd"]);
+const WITHOUT_FRACTIONS = new Set(["isk", "ugx"]);
 
 function decimals(currency) {
   if (ZERO_DECIMAL.has(currency)) return 0;
@@ -33,12 +34,19 @@ export function plainAmount(amount, currency) {
   return (amount / 10 ** digits).toFixed(digits);
 }
 
+/** What Stripe's amounts in this currency are multiples of, in minor units. */
+export function smallestAmount(currency) {
+  if (WITHOUT_FRACTIONS.has(currency)) return 100;
+  return THREE_DECIMAL.has(currency) ? 10 : 1;
+}
+
 /** The minor units of an input such as "5", "5.00" or "5,00"; `null` if it isn't a positive amount in this currency. */
 export function parseAmount(text, currency) {
-  const digits = decimals(currency.toLowerCase());
+  const code = currency.toLowerCase();
+  const digits = decimals(code);
   const [, whole, fraction = ""] = /^(\d{1,12})(?:[.,](\d{1,3}))?$/.exec(text.trim()) ?? [];
   const amount = Number(`${whole}${fraction.padEnd(digits, "0")}`);
-  return amount > 0 && fraction.length <= digits ? amount : null;
+  return amount > 0 && fraction.length <= digits && amount % smallestAmount(code) === 0 ? amount : null;
 }
 
 const numbers = new Intl.NumberFormat();
@@ -78,13 +86,16 @@ export function duration(seconds) {
 
 /** The API's `from` for a day in the browser's time zone: its first midnight. */
 export function startOfDay(day) {
-  return day && new Date(`${day}T00:00`).toISOString();
+  const start = new Date(`${day}T00:00`);
+  return toIso(start) ?? day;
 }
 
 /** The API's `to` for a day in the browser's time zone: the next midnight. */
 export function endOfDay(day) {
-  if (!day) return day;
   const next = new Date(`${day}T00:00`);
   next.setDate(next.getDate() + 1);
-  return next.toISOString();
+  return toIso(next) ?? day;
 }
+
+/** A day that isn't one, such as that of a link that was cut, has no time: the API then says what is wrong. */
+const toIso = (time) => (Number.isNaN(time.getTime()) ? null : time.toISOString());

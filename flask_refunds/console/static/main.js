@@ -35,7 +35,7 @@ class App extends Component {
     this.countReviews();
     this.loadUser();
     const found = draft.load();
-    if (found && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
+    if (found?.purchaseId && !this.state.dialog) this.setState({ dialog: { purchaseId: found.purchaseId, draft: found } });
   }
 
   followSession = () => {
@@ -74,7 +74,7 @@ class App extends Component {
 
   openRefundDialog = (purchaseId) => this.setState({ dialog: { purchaseId } });
   closeDialog = () => this.setState({ dialog: null });
-  showLateResult = ({ severity, title, text }) => this.addNotification({ severity, text: `${title}. ${text}` });
+  showLateResult = (result) => this.addNotification(result);
 
   brokenDialog = ({ error, retry }) =>
     html`<${Dialog} label="broken-heading" onClose=${this.closeDialog}>
@@ -93,7 +93,7 @@ class App extends Component {
   };
 
   render(props, { route, isSignedIn, dialog, reviewCount, user }) {
-    const View = VIEWS[route.view] ?? Purchases;
+    const View = Object.hasOwn(VIEWS, route.view) ? VIEWS[route.view] : Purchases;
     const isVisible = isSignedIn || session.wasSignedIn();
     return html`<a class="skip" href="#content" onClick=${skipToContent}>Skip to content</a>
       <header class="bar"><div class="container">

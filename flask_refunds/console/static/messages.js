@@ -81,9 +81,15 @@ export function describeResult(result) {
   if (status === 202 && hint) return warning("Outcome unknown", `${hint} ${SAFE_TO_RETRY}`, "Try again");
   if (code === "stripe_key_rejected") return error("Stripe rejected the server's key", `${withHint(message, hint)} Tell your developers, then try again.`, "Try again");
   if (status === 200 || status === 202) return (BY_REFUND_STATUS[refund.status] ?? describeOther)(refund);
-  if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
+  if (code === "refundable_changed") return { ...warning("Something else is left now", "Meanwhile, another part of this payment was refunded or requested, or failed. Nothing was refunded now. Look at what is left before you decide again.", "Look again"), isOutdated: true };
   if (code === "purchase_not_refundable") return describeNotRefundable(refund, hint);
   return BY_HTTP_STATUS[status]?.(result) ?? describeServerError(result);
+}
+
+/** Describe a result that arrives after its dialog was closed, so that the same request can't be sent again. */
+export function describeLateResult(result) {
+  const { severity, title, text } = describeResult(result);
+  return { severity, text: `${title}. ${text.replace(/Trying again is safe: [^.]*\./, "Open the refund dialog again: it shows what was refunded.")}` };
 }
 
 const messageOf = (severity) => (title, text, button = null) => ({ severity, title, text, button });
@@ -147,17 +153,25 @@ const describeOther = ({ status }) => warning(`Refund ${STATUS[status] ?? status
 
 /** Describe a refund whose status changed. */
 export function describeChange(refund) {
-  const amount = money(refund.amount, refund.currency);
-  if (refund.status === "succeeded") return `Refund of ${amount} succeeded.`;
-  if (refund.status === "failed" || refund.status === "canceled") return `Refund of ${amount} ${refund.status}: ${describeFailure(refund)}`;
-  return `Refund of ${amount} is ${STATUS[refund.status]}.`;
+  // Stripe never told the amount of a refund that it didn't make.
+  const name = refund.amount === null ? "A refund" : `Refund of ${money(refund.amount, refund.currency)}`;
+  if (refund.status === "succeeded") return `${name} succeeded.`;
+  if (refund.status === "failed" || refund.status === "canceled") return `${name} ${refund.status}: ${describeFailure(refund)}`;
+  return `${name} is ${STATUS[refund.status]}.`;
 }
 
 /** Say why data can't be shown. */
 export function errorMessage({ status, code, message, hint }) {
   if (status === 401) return "Sign in to view this.";
+  if (code === "purchase_not_refundable") return `${sentence(message)} This one was refunded or changed meanwhile. Reload the page to see it.`;
   if (code === "admin_required") return "Admin access required. You are signed in, but not as an admin.";
   return status ? withHint(message, hint) : "The server isn't responding.";
+}
+
+/** Say why a decision about a refund wasn't stored, as far as that is known. */
+export function decisionError(error) {
+  if (error.status === 401) return "Nothing was changed. Sign in, then send it again.";
+  return error.status ? errorMessage(error) : "No response: this may or may not have been done. Sending it again is safe.";
 }
 
 /** Whether the same request may have another result. What the API refuses with 4xx stays refused, except for a conflict. */

@@ -8,7 +8,9 @@ export const loginUrl = dataset.loginUrl || null;
 
 /** The header that contains a token: `Authorization: Bearer …`, unless your app's settings say otherwise. */
 export function tokenHeader(token) {
-  return { [dataset.tokenHeader]: `${dataset.tokenType} ${token}`.trim() };
+  // Browsers can't send other characters, such as the "…" of a token that wasn't copied in full. The server then rejects it.
+  const text = `${dataset.tokenType} ${token.replace(/[^\x21-\x7e]/g, "?")}`;
+  return { [dataset.tokenHeader]: text.trim() };
 }
 
 /** The statuses by which purchases can be filtered. */

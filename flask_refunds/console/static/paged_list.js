@@ -16,6 +16,7 @@ const LIMIT = 50;
  * @prop children (items, isLoading, data) => content
  * @prop select (item in the response) => the item to show
  * @prop update (item, refund) => the item after a change of the refund
+ * @prop reload (refund) => the refund's items as the API has them now, if it knows more than `update`
  * @prop csv the columns of a download, as for `toCsv`
  * @prop empty the content if nothing was found
  */
@@ -31,8 +32,16 @@ export class PagedList extends DataView {
     };
   }
 
-  refundChanged(refund) {
-    this.setState(({ data }) => data && { data: { ...data, items: data.items.map((item) => this.props.update(item, refund)) } });
+  async refundChanged(refund) {
+    const { update, reload } = this.props;
+    this.replaceItems((item) => update(item, refund));
+    if (!reload) return;
+    const found = await reload(refund).catch(() => []);
+    this.replaceItems((item) => found.find((each) => each?.id === item?.id) ?? item);
+  }
+
+  replaceItems(replace) {
+    this.setState(({ data }) => data && { data: { ...data, items: data.items.map(replace) } });
   }
 
   componentWillUnmount() {

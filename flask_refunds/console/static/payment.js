@@ -5,7 +5,7 @@ import { Boundary, brokenRefund } from "./boundary.js";
 import { DashboardLink, Table } from "./components.js";
 import { DataView } from "./data_view.js";
 import { pollUntilSettled } from "./polling.js";
-import { applyRefund, columns } from "./purchases.js";
+import { columns } from "./purchases.js";
 import { RefundPanel } from "./refund_panel.js";
 import { html } from "./ui.js";
 
@@ -22,8 +22,9 @@ export class Payment extends DataView {
     return { purchases: purchases.map((each) => each._refunds), refunds, names };
   }
 
-  refundChanged(refund) {
-    if (refund.paymentIntent === this.props.id) this.load();
+  /** Whichever refund changed: the address may have a charge or a Checkout session in place of the payment. */
+  refundChanged() {
+    this.load();
   }
 
   render({ id, openRefundDialog }, { data }) {
@@ -38,14 +39,10 @@ export class Payment extends DataView {
   }
 }
 
-function Purchases({ purchases, refunds: [latest], openRefundDialog }) {
-  const items = purchases.map((purchase) => {
-    if (!latest || !purchase.refundable) return purchase;
-    return { ...purchase, refundStatus: applyRefund(purchase, latest).refundStatus };
-  });
+function Purchases({ purchases, openRefundDialog }) {
   return html`<h2>${purchases.length === 1 ? "1 purchase" : `${purchases.length} purchases`}</h2>
     ${purchases.length > 1 && html`<p class="muted">They were paid together, so they are refunded together.</p>`}
     ${purchases.length > 0
-      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} />`
+      ? html`<${Table} caption="Purchases of this payment" columns=${columns(openRefundDialog)} items=${purchases} keyOf=${(each) => each?.id} />`
       : html`<div class="empty"><p>No purchases in this shop use this payment.</p></div>`}`;
 }

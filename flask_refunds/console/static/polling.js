@@ -1,6 +1,7 @@
 // Polls refunds until they settle: after 1 second at first, later every 30 seconds.
 
 import { ApiError, get } from "./api.js";
+import * as session from "./session.js";
 
 const DELAYS_SECONDS = [1, 2, 3, 5, 8, 13, 20, 30];
 const SETTLED = new Set(["succeeded", "failed", "canceled"]);
@@ -33,6 +34,7 @@ function schedule(id, attempt) {
 async function poll(id, attempt) {
   // Don't send requests from a hidden tab.
   if (document.hidden) return document.addEventListener("visibilitychange", () => poll(id, 0), { once: true });
+  if (!session.isSignedIn()) return pollAfterSignIn(id);
   const previous = polled.get(id);
   try {
     const { refund } = await get(`refunds/${encodeURIComponent(id)}`);
@@ -40,7 +42,14 @@ async function poll(id, attempt) {
     if (refund.status !== previous.status) notify(refund, previous);
     if (isSettled(refund)) return polled.delete(id);
   } catch (error) {
-    if (error instanceof ApiError && error.status < 500) return polled.delete(id);
+    if (error instanceof ApiError && error.status < 500 && error.status !== 401) return polled.delete(id);
   }
   return schedule(id, attempt + 1);
+}
+
+function pollAfterSignIn(id) {
+  const unsubscribe = session.onChange(() => {
+    unsubscribe();
+    poll(id, 0);
+  });
 }

@@ -1,5 +1,6 @@
 // The purchases view: all purchases, filtered by customer, payment, status or date.
 
+import { get } from "./api.js";
 import { Customer, PurchaseAmount, PurchaseLink, purchaseTitle, Status, Table, Time } from "./components.js";
 import { CustomerSearch, DateRange, Filters, SearchHint, SelectField, toSearch } from "./filters.js";
 import { endOfDay, startOfDay } from "./format.js";
@@ -22,7 +23,7 @@ export function Purchases({ params, openRefundDialog }) {
       <${SelectField} label="Status" options=${STATUSES} value=${status} onSelect=${setParam("status")} />
       <${DateRange} params=${params} />
     <//>
-    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund} csv=${CSV}
+    <${PagedList} path="all" items="purchases" total="totalPurchases" noun="purchase" params=${query} select=${(each) => each._refunds} update=${applyRefund} reload=${reload} csv=${CSV}
       empty=${html`<p>No purchases match.</p><${SearchHint} />`}>
       ${(items, isLoading) => html`<${Table} caption="Purchases, newest first" columns=${columns(openRefundDialog)} items=${items} keyOf=${(each) => each?.id} isLoading=${isLoading} />`}
     <//>`;
@@ -44,9 +45,12 @@ const CSV = [
   ["refundStatus", (each) => each.refundStatus],
 ];
 
+/** The purchases of a refund's payment as they are now: with what parts returned, and with other refunds that are open. */
+const reload = async ({ paymentIntent }) => (await get("all", { paymentIntent, limit: "100" })).purchases.map((each) => each._refunds);
+
 /** The purchase after a change of a refund, with the status of an unsettled refund as `refundStatus`. */
-export function applyRefund(purchase, refund) {
-  if (!refund.purchaseIds.includes(purchase.id)) return purchase;
+function applyRefund(purchase, refund) {
+  if (!refund.purchaseIds.includes(purchase?.id)) return purchase;
   if (isSettled(refund) && !returnsAll(refund)) return { ...purchase, refundStatus: null };
   if (refund.status === "succeeded") return { ...purchase, status: "refunded", refundable: false, refundStatus: null };
   if (isSettled(refund)) return { ...purchase, status: "completed", refundable: Boolean(purchase.payment), refundStatus: null };

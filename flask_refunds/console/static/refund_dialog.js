@@ -6,7 +6,7 @@ import { DataView } from "./data_view.js";
 import { Dialog } from "./dialog.js";
 import * as draft from "./draft.js";
 import { dateTime, money } from "./format.js";
-import { card as cardText, describeResult, REASONS, STATUS, WHEN } from "./messages.js";
+import { card as cardText, describeLateResult, describeResult, REASONS, STATUS, WHEN } from "./messages.js";
 import { allowsPart, AmountField, chosenAmount, isBarring, partFields, repeatedFields } from "./partial.js";
 import { isSettled } from "./polling.js";
 import { CustomerMessage } from "./refund_panel.js";
@@ -20,7 +20,7 @@ const ACCEPTED = new Set(["succeeded", "pending", "requires_action"]);
 export class RefundDialog extends DataView {
   state = {
     ...this.state,
-    result: null, isSlow: false, isSending: isInProgress(this.props.purchaseId),
+    result: null, isSlow: false, isSending: isInProgress(this.props.purchaseId), isJoined: isInProgress(this.props.purchaseId),
     reason: "", note: "", amount: null, closes: false, email: null, ...this.props.draft,
   };
 
@@ -41,7 +41,7 @@ export class RefundDialog extends DataView {
 
   refundChanged(refund) {
     const { result } = this.state;
-    if (result?.refund?.id === refund.id) this.setState({ result: { ...result, refund, status: isSettled(refund) ? 200 : result.status } });
+    if (result?.refund?.id === refund.id) this.setState({ result: { fields: result.fields, refund, status: isSettled(refund) ? 200 : 202 } });
   }
 
   update = (fields) => {
@@ -49,16 +49,23 @@ export class RefundDialog extends DataView {
     this.setState(fields, () => draft.save({ purchaseId, ...pick(this.state, ["reason", "note", "amount", "closes", "email"]) }));
   };
 
-  send = async () => {
-    const { data: preview, reason, note } = this.state;
+  /** What to send: what the form says, or else the same as before. */
+  fields() {
+    const { data: preview, result, reason, note } = this.state;
+    if (result) return result.fields;
     const active = preview && activeRefund(preview);
     const part = active ? repeatedFields(active) : preview && { ...partFields(preview, this.state), ...emailFields(preview, this.state) };
+    return { reason: reason || null, note: note.trim() || null, ...part };
+  }
+
+  send = async () => {
+    const fields = this.fields();
     this.setState({ isSending: true, isSlow: false });
     this.slowTimer = setTimeout(() => this.setState({ isSlow: true }), SLOW_MS);
-    const result = await requestRefund(this.props.purchaseId, { reason: reason || null, note: note.trim() || null, ...part });
+    const result = await requestRefund(this.props.purchaseId, fields);
     clearTimeout(this.slowTimer);
+    if (this.isUnmounted) return this.props.onLateResult(describeLateResult(result));
     if (result.status !== 401) draft.clear();
-    if (this.isUnmounted) return this.props.onLateResult(describeResult(result));
     this.setState({ isSending: false, result });
     this.resultElement?.focus();
   };
@@ -72,8 +79,8 @@ export class RefundDialog extends DataView {
   };
 
   lookAgain() {
-    this.setState({ data: null, result: null, amount: null });
-    this.load({ fallback: null });
+    this.setState({ data: null, result: null, amount: null, isJoined: false });
+    this.load();
   }
 
   close = () => {
@@ -82,20 +89,20 @@ export class RefundDialog extends DataView {
   };
 
   render(props, state) {
-    const { data: preview, result, isSending } = state;
+    const { data: preview, result, isSending, isJoined } = state;
     const active = preview && activeRefund(preview);
     const chosen = preview && chosenAmount(preview, state);
     const amount = preview && money(chosen, preview.payment.currency);
     const isStopped = preview && !result && !active && isStoppedBy(preview.payment);
     const isValid = Boolean(result || active) || (chosen !== null && hasEmail(preview, state));
-    const heading = result || !preview || chosen === null || isStopped ? "Refund" : active ? "Refund in progress" : `Refund ${amount}?`;
+    const heading = result || !preview || chosen === null || isStopped ? "Refund" : active || isJoined ? "Refund in progress" : `Refund ${amount}?`;
     return html`<${Dialog} label="refund-heading" onClose=${this.close}>
       <form onSubmit=${this.submit} aria-busy=${isSending ? "true" : "false"}>
         <h2 id="refund-heading">${heading}</h2>
         ${this.loadStatus("Loading the payment from Stripe…")}
-        ${preview && html`<${Preview} ...${preview} refundsAll=${!result && !active?.part && chosen === preview.payment.refundable} />`}
+        ${preview && html`<${Preview} ...${preview} refundsAll=${!result && !isJoined && !active?.part && chosen === preview.payment.refundable} />`}
         ${preview && !result && html`<${Dispute} payment=${preview.payment} />`}
-        ${preview && !result && !isStopped && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
+        ${preview && !result && !isStopped && !isJoined && (active ? html`<${ActiveRefund} refund=${active} />` : html`<${Form} preview=${preview} purchaseId=${props.purchaseId} state=${state} update=${this.update} />`)}
         <div class="result" tabindex="-1" ref=${(element) => (this.resultElement = element)} role="status">
           ${isSending && html`<${Loading}>${state.isSlow ? "Stripe is slow to respond. You can close this window: the refund continues, and is never made twice." : "Waiting for Stripe…"}<//>`}
           ${result && !isSending && html`<${Result} result=${result} />`}

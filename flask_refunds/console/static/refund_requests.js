@@ -9,8 +9,9 @@ export const isInProgress = (purchaseId) => inProgress.has(purchaseId);
 
 /**
  * Refund a purchase, or resume its refund.
- * @returns {Promise<{status: number, refund?: object, code?: string, message?: string, retryAfter?: number}>}
- *   `status` is 0 if there is no response; `code` is `rejected_elsewhere` if the response isn't the API's
+ * @returns {Promise<{status: number, fields: object, refund?: object, code?: string, message?: string, retryAfter?: number}>}
+ *   `status` is 0 if there is no response; `code` is `rejected_elsewhere` if the response isn't the API's;
+ *   `fields` are those that were sent, maybe by a dialog that was closed meanwhile: only an equal request resumes a part
  */
 export function requestRefund(purchaseId, fields) {
   if (!isInProgress(purchaseId)) {
@@ -25,7 +26,7 @@ async function request(purchaseId, fields) {
     notify(result.refund);
     pollUntilSettled(result.refund);
   }
-  return result;
+  return { ...result, fields };
 }
 
 function toResult(error) {

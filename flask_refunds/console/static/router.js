@@ -3,7 +3,7 @@
 export function parse(hash = location.hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
   const [view = "", id = ""] = path.split("/").map(decode);
-  return { view: view || "purchases", id, params: Object.fromEntries(new URLSearchParams(query)) };
+  return { view: view === "payment" && !id ? "purchases" : view || "purchases", id, params: Object.fromEntries(new URLSearchParams(query)) };
 }
 
 export function href(view, id = "", params = {}) {

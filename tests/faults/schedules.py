@@ -684,9 +684,11 @@ FULL_SETTINGS = (
         (ANN, BOB, webhook(0), reconciler()),
         clock_times=LEASE_EXPIRES,
     ),
+    # With any number of crashes, its states need more than 18 GB.
     Setting(
-        "two admins, webhook, reconcile, failed later",
+        "two admins, webhook, reconcile, failed later, one crash",
         (ANN, BOB, webhook(0, 1), reconciler()),
+        1,
         becomes=("failed",),
     ),
     *VERIFICATION_SETTINGS,

@@ -179,8 +179,12 @@ class Environment:
     # Setup
 
     def pay(self, rng: random.Random, *, card: str = "4242424242424242", cart: int | None = None) -> ObjectId:
-        """Create a payment and its completed purchases, and return one of them."""
-        self.payment = self.sandbox.create_payment(rng.randint(2, 500_000), rng.choice(CURRENCIES), card)
+        """Create a payment and its completed purchases, and return one of them.
+
+        Its amount is a multiple of 10, as Stripe requires with three decimals.
+        """
+        amount = 10 * rng.randint(2, 50_000)
+        self.payment = self.sandbox.create_payment(amount, rng.choice(CURRENCIES), card)
         count = cart or rng.choice((1, 1, 2, 3))
         self.purchases = [self.shop.add_purchase(self.payment) for _ in range(count)]
         self.paid[self.payment] = self.purchases

@@ -46,7 +46,7 @@ def _deliver_events(
 
 def refund_again(environment: Environment) -> list[Violation]:
     """Request the refund once more. No money may move twice, and the response must be true."""
-    status = _active_status(environment)
+    status, is_part = _active_refund(environment)
     action = {"do": "refund", "purchase": str(environment.purchases[-1]), "body": {}}
     before = len(environment.refunds())
     checker = ResponseChecker(environment, action)
@@ -54,19 +54,26 @@ def refund_again(environment: Environment) -> list[Violation]:
     found = checker.find_violations(response) + environment.find_violations()
     if status is not None and len(environment.refunds()) != before:
         found.append(Violation(DOUBLED, environment.payment, "a further request made a further refund"))
-    if status is not None and response.status != (400 if status == "succeeded" else 202):
+    expected = 400 if status == "succeeded" else 202
+    if is_part:  # it isn't continued, and leaves nothing
+        expected = 409 if status == "processing" else 400
+    if status is not None and response.status != expected:
         message = f"the response to a further request was {response}, while the refund is {status}"
         found.append(Violation(DISAGREES, environment.payment, message))
     return found
 
 
-def _active_status(environment: Environment) -> str | None:
-    """Return the status of the refund that prevents another one, or ``None`` if there is money to refund."""
+def _active_refund(environment: Environment) -> tuple[str | None, bool]:
+    """Return the status of the refund that prevents another one, and whether it is a part.
+
+    The status is ``None`` if there is money to refund.
+    """
     created_here = [
         record
         for record in environment.records()
         if record["status"] not in ("failed", "canceled") and record["source"] != "external"
     ]
     if created_here:
-        return str(created_here[-1]["status"])
-    return "succeeded" if environment.shop.status_of(environment.purchases[-1]) == "refunded" else None
+        return str(created_here[-1]["status"]), created_here[-1].get("part") is not None
+    is_refunded = environment.shop.status_of(environment.purchases[-1]) == "refunded"
+    return "succeeded" if is_refunded else None, False

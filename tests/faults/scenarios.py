@@ -178,7 +178,7 @@ def refunded_in_dashboard(environment: Environment, rng: random.Random) -> Actio
 
 def _refund_part_in_dashboard(environment: Environment, rng: random.Random) -> None:
     paid = environment.sandbox.payment_intent(environment.payment)["amount"]
-    environment.sandbox.dashboard_refund(environment.payment, rng.randint(1, paid - 1))
+    environment.sandbox.dashboard_refund(environment.payment, 10 * rng.randint(1, paid // 10 - 1))
 
 
 def part_in_dashboard(environment: Environment, rng: random.Random) -> Action:

@@ -69,6 +69,7 @@ QUICK = (
     "refund: first",
     "refund: resumed, was made",
     "refund: made in the Dashboard",
+    "refund: the last part",
     "webhook: Dashboard, charge.refunded",
 )
 
